@@ -1,0 +1,468 @@
+"""The archive: everything that is known about the source. It is only ever read.
+
+An archive is a SQLite file that bskyarchive writes. Opening one looks at the files first, since the wrong way to open
+some of them would leave files beside them (docs/architecture.md has the table); then at the tables, since anybody can
+make a file of that name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self, overload
+
+import apsw
+
+from skyexport.errors import ArchiveBusyError, ArchiveChangedError, ArchiveError, OptionError
+from skyexport.formats import FORMATS
+from skyexport.formats.base import COLUMNS
+from skyexport.options import DEFAULT_BATCH_SIZE, Bound, parse_bound
+from skyexport.plan import CreatedAtOrder, row_id_batches
+from skyexport.render import BatchRenderer, Chunk, quote_identifier
+from skyexport.selection import Selection, Span
+
+__all__ = ["Archive", "Post", "Source"]
+
+Post = dict[str, Any]
+"""One post: the object that the JSON export has for it."""
+
+_BUSY_MILLISECONDS = 2000
+"""How long to wait for a program that is writing: its transactions take milliseconds."""
+
+_CACHE_KIB = 2000
+"""Page cache of a connection. Batches lie close together in the file; more was not faster (docs/architecture.md)."""
+
+_SORT_CACHE_KIB = 32_000
+"""Page cache while sorting: the sort spills to a temporary file beyond it."""
+
+_KNOWN_VERSIONS = (1, 2, 3)
+_OPTIONAL_COLUMNS = {"quote_count": "0"}
+"""Column that old schemas lack → SQL in its place."""
+
+_READABLE_TABLES = frozenset({"posts", "media", "schema_version", "sqlite_schema", "sqlite_master", "carray"})
+_ALLOWED_PRAGMAS = frozenset({"cache_size", "data_version", "index_list", "index_xinfo", "table_list", "table_xinfo"})
+_ALLOWED_ACTIONS = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_FUNCTION, apsw.SQLITE_TRANSACTION, apsw.SQLITE_RECURSIVE})
+
+_MAGIC = b"SQLite format 3\x00"
+_HEADER_BYTES = 100
+_WAL_VERSION = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """How to open an archive: made once, sent to the workers."""
+
+    path: str
+    """Absolute path of the file."""
+    immutable: bool
+    """Open it without locks and without looking for a write-ahead log: only where no file can be made beside it."""
+    wal: bool
+    """Whether it is in WAL journal mode."""
+
+    @classmethod
+    def of(cls, path: Path) -> Source:
+        """Look at the files of an archive, without opening them as a database.
+
+        Raises:
+            ArchiveError: There is no such file, it can not be read, or it is no SQLite file.
+        """
+        try:
+            with path.open("rb") as file:
+                header = file.read(_HEADER_BYTES)
+        except FileNotFoundError:
+            raise ArchiveError(f"no archive at {path}", "check the path") from None
+        except OSError as error:
+            raise ArchiveError(f"can not read {path}: {error.strerror}") from None
+        if not header:
+            raise ArchiveError(f"{path} is empty", "an archive that was never written holds no posts")
+        if not header.startswith(_MAGIC) or len(header) < _HEADER_BYTES:
+            raise ArchiveError(f"{path} is not a SQLite database", "name the archive's .db file")
+        wal = header[18] == _WAL_VERSION
+        immutable = False
+        if wal:
+            log, index = _beside(path)
+            if not _has_content(log) and not index.exists():
+                immutable = not (os.access(path, os.W_OK) and os.access(path.resolve().parent, os.W_OK))
+            elif not index.exists():
+                raise ArchiveError(
+                    f"{path} was not closed: changes in {log.name} were never taken in",
+                    "start and stop bskyarchive once, then export again",
+                )
+        return cls(str(path.resolve()), immutable, wal)
+
+    def connect(self) -> apsw.Connection:
+        """Open a connection that can read posts and media, and nothing else.
+
+        Raises:
+            ArchiveError: SQLite can not open the file.
+        """
+        uri = Path(self.path).as_uri() + ("?immutable=1" if self.immutable else "?mode=ro")
+        with reading(self.path):
+            connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+            connection.set_busy_timeout(_BUSY_MILLISECONDS)
+            connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+            connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+            connection.pragma("query_only", True)
+            connection.pragma("cell_size_check", True)
+            connection.pragma("mmap_size", 0)
+            connection.pragma("cache_size", -_CACHE_KIB)
+            connection.pragma("schema_version")
+            connection.authorizer = _authorize
+        return connection
+
+
+@contextlib.contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Turn what SQLite says about the archive at *path* into our errors."""
+    try:
+        yield
+    except apsw.BusyError:
+        raise ArchiveBusyError(f"{path} is locked by another program", "try again when bskyarchive is idle") from None
+    except (apsw.ReadOnlyError, apsw.CantOpenError):
+        raise ArchiveError(
+            f"{path} can not be opened for reading as it is",
+            "a program may have been stopped while writing to it: start and stop bskyarchive once, then export again",
+        ) from None
+    except apsw.AuthError as error:
+        raise ArchiveError(f"{path} is not a bskyarchive archive: {error}") from None
+    except (apsw.CorruptError, apsw.NotADBError, apsw.IOError, apsw.SQLError) as error:
+        raise ArchiveError(
+            f"{path} is damaged or not a database: {error}", "restore it from a backup, or try sqlite3's .recover"
+        ) from None
+
+
+class Archive:
+    """An open archive: what it holds, and its posts. Use it in a `with` statement.
+
+    Args:
+        path: The SQLite file.
+
+    Raises:
+        ArchiveError: There is no archive that can be read there.
+        ArchiveBusyError: Another program is writing and does not let go.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.source = Source.of(Path(path))
+        self.path = Path(self.source.path)
+        self._log_existed = _beside(self.path)[0].exists()
+        self._stat = self.path.stat()
+        self.connection = self.source.connect()
+        # Python runs signal handlers between its own steps only: give it some during a long sort.
+        self.connection.set_progress_handler(lambda: False, 100_000)
+        try:
+            with self.reading():
+                self.columns = self._checked_columns()
+                self.schema_version = self._checked_version()
+                self.created_at_index = self._index_on("created_at")
+                self.did_index = self._index_on("did")
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection, and leave nothing beside the archive that was not there before."""
+        self.connection.close()
+        if not self.source.wal or self.source.immutable or self._log_existed:
+            return
+        log, _ = _beside(self.path)
+        if log.exists() and not _has_content(log):
+            # Reading a closed WAL archive makes an empty log and its index. Only SQLite can remove them without a
+            # race against a program that opens the archive now: it does when the last connection that may write ends.
+            with contextlib.suppress(apsw.Error):
+                tidier = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READWRITE)
+                with contextlib.closing(tidier):
+                    tidier.execute("select count(*) from sqlite_schema").fetchall()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Turn what SQLite says while this archive is read into our errors."""
+        with reading(self.source.path):
+            yield
+
+    def pin(self) -> None:
+        """Hold on to one state of the archive: all that is read afterwards belongs to it."""
+        with self.reading():
+            self.connection.execute("begin")
+            self.connection.execute("select 1 from posts limit 1").fetchall()
+
+    def unpin(self) -> None:
+        """Let go of the state that `pin` took hold of."""
+        if self.connection.in_transaction:
+            self.connection.execute("rollback")
+
+    def check_same_file(self) -> None:
+        """Make sure that the path still names the file that was opened, and that an immutable one did not change.
+
+        Raises:
+            ArchiveChangedError: It was replaced, or written to without locks being possible.
+        """
+        try:
+            now = self.path.stat()
+        except OSError:
+            raise ArchiveChangedError(f"{self.path} went away while it was read", "export again") from None
+        then = self._stat
+        replaced = (now.st_dev, now.st_ino) != (then.st_dev, then.st_ino)
+        written = (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns)
+        if replaced or (self.source.immutable and written):
+            raise ArchiveChangedError(f"{self.path} was replaced while it was read", "export again")
+
+    def count_posts(self) -> int:
+        """How many posts there are.
+
+        Raises:
+            ArchiveError: The indexes disagree about it, so that stepping along one would miss posts.
+        """
+        with self.reading():
+            posts = _number(self.connection.execute("select count(*) from posts").get)
+            for index in (self.created_at_index, self._index_on("uri")):
+                if index is not None:
+                    column = "created_at" if index == self.created_at_index else "uri"
+                    sql = f"select count({column}) from posts indexed by {quote_identifier(index)}"
+                    if _number(self.connection.execute(sql).get) != posts:
+                        raise ArchiveError(
+                            f"{self.path} is damaged: its indexes disagree about the number of posts",
+                            "run `sqlite3 archive.db reindex` on a copy",
+                        )
+        return posts
+
+    def count_by(self, did: str) -> int:
+        """How many posts *did* wrote."""
+        with self.reading():
+            return _number(self.connection.execute("select count(*) from posts where did = ?", (did,)).get)
+
+    def count_within(self, span: Span) -> int:
+        """How many posts lie within *span*, whoever wrote them."""
+        with self.reading():
+            return _number(
+                self.connection.execute(f"select count(*) from posts where {span.where}", span.parameters).get
+            )
+
+    def order(self, span: Span) -> CreatedAtOrder:
+        """The posts of *span*, newest first; the archive must have a created_at index."""
+        assert self.created_at_index is not None
+        return _CreatedAtIndex(self.connection, self.created_at_index, span)
+
+    def sorted_row_ids(
+        self, selection: Selection, *, by_author: bool = False, limit: int = -1, offset: int = 0
+    ) -> Iterator[int]:
+        """Row ids of the selected posts, in export order, by one sort (in a temporary file when it is large).
+
+        Args:
+            selection: Which posts.
+            by_author: Find them through the index on did.
+            limit: At most so many; all when negative.
+            offset: Skip so many first.
+        """
+        index = f"indexed by {quote_identifier(self.did_index)}" if by_author and self.did_index else ""
+        where = selection.where_sql()
+        if by_author:
+            where = where.replace("+did = :did", "did = :did")
+        selection.register(self.connection)
+        with self.reading():
+            self.connection.pragma("cache_size", -_SORT_CACHE_KIB)
+            for (row_id,) in self.connection.execute(
+                f"select rowid from posts {index} where {where}"
+                " order by created_at desc, uri limit :limit offset :offset",
+                {**selection.parameters(), "limit": limit, "offset": offset},
+            ):
+                yield row_id
+            self.connection.pragma("cache_size", -_CACHE_KIB)
+
+    @overload
+    def list_posts(
+        self, did: str | None = None, since: Bound = None, until: Bound = None, limit: Literal[0] = 0, offset: int = 0
+    ) -> Iterator[Post]: ...
+
+    @overload
+    def list_posts(
+        self, did: str | None = None, since: Bound = None, until: Bound = None, limit: int = 0, offset: int = 0
+    ) -> list[Post] | Iterator[Post]: ...
+
+    def list_posts(
+        self, did: str | None = None, since: Bound = None, until: Bound = None, limit: int = 0, offset: int = 0
+    ) -> list[Post] | Iterator[Post]:
+        """Posts in export order, each as the object that the JSON export has for it.
+
+        Args:
+            did: Only by this author; None for all.
+            since: Not before this: a date (whole UTC day) or an instant, as in `ExportOptions`; inclusive.
+            until: Not after this; inclusive.
+            limit: Above 0: at most so many posts, as a list. 0: all of them, as an iterator that holds a batch at a
+                time and must be used while the archive is open.
+            offset: Skip so many posts first.
+
+        Raises:
+            OptionError: A bound that is no date, or a negative number.
+            ArchiveError: The archive can not be read.
+        """
+        if limit < 0 or offset < 0:
+            raise OptionError(f"limit {limit}, offset {offset}", "neither can be negative")
+        selection = Selection(
+            did, parse_bound(since, end_of_day=False, name="since"), parse_bound(until, end_of_day=True, name="until")
+        )
+        posts = self._posts(selection, limit or -1, offset)
+        return list(posts) if limit else posts
+
+    def _posts(self, selection: Selection, limit: int, offset: int) -> Iterator[Post]:
+        # A sort of row ids, then rendering by row id, in a connection of its own that the caller can not disturb.
+        with contextlib.closing(self.source.connect()) as connection:
+            renderer = BatchRenderer(connection, self.columns, None, FORMATS["json"], Selection())
+            row_ids = self.sorted_row_ids(selection, limit=limit, offset=offset)
+            for batch in row_id_batches(row_ids, DEFAULT_BATCH_SIZE):
+                chunks = renderer.render(batch)
+                yield from json.loads(b"[" + b"".join(_joined(chunks)) + b"]")
+
+    def _checked_columns(self) -> dict[str, str]:
+        """Column → SQL for it, once `posts` is known to be a plain table with all that an export needs."""
+        tables = {row[1]: row for row in self.connection.execute("pragma table_list") if row[0] == "main"}
+        if "posts" not in tables:
+            raise ArchiveError(f"{self.path} is not a bskyarchive archive: no table posts")
+        _, _, kind, _, without_rowid, _ = tables["posts"]
+        if kind != "table" or without_rowid:
+            raise ArchiveError(f"{self.path} is not a bskyarchive archive: posts is not a plain table")
+        # name → whether it is hidden or generated
+        present = {row[1]: row[6] for row in self.connection.execute("pragma table_xinfo(posts)")}
+        missing = [name for name in COLUMNS if name not in present and name not in _OPTIONAL_COLUMNS]
+        if missing:
+            raise ArchiveError(f"{self.path} is not a bskyarchive archive: posts has no column {', '.join(missing)}")
+        odd = [name for name, hidden in present.items() if hidden or name.lower() in ("rowid", "oid", "_rowid_")]
+        if odd:
+            raise ArchiveError(f"{self.path} is not a bskyarchive archive: odd column {odd[0]!r} in posts")
+        self._tables = frozenset(tables)
+        return {name: f"posts.{name}" if name in present else _OPTIONAL_COLUMNS[name] for name in COLUMNS}
+
+    def _checked_version(self) -> int:
+        if "schema_version" in self._tables:
+            version = self.connection.execute("select max(version) from schema_version").get
+            if version not in _KNOWN_VERSIONS:
+                raise ArchiveError(
+                    f"{self.path} has schema version {version!r}, and this skyexport knows 1 to {_KNOWN_VERSIONS[-1]}",
+                    "look for a newer skyexport",
+                )
+            return _number(version)
+        return 1 if self.columns["quote_count"] == "0" else 3 if "exports" in self._tables else 2
+
+    def _index_on(self, column: str) -> str | None:
+        """Name of a full index whose first column is *column*, compared bytewise."""
+        for _, name, _, _, partial in self.connection.execute("pragma index_list(posts)").fetchall():
+            keys = self.connection.execute(f"pragma index_xinfo({quote_identifier(str(name))})").fetchall()
+            if not partial and keys[0][2] == column and keys[0][4] == "BINARY":
+                return str(name)
+        return None
+
+
+class _CreatedAtIndex:
+    """`CreatedAtOrder` by stepping over an index; the table itself is not read, but for instants with many posts."""
+
+    def __init__(self, connection: apsw.Connection, index: str, span: Span) -> None:
+        self._connection = connection
+        self._parameters = span.parameters
+        self._posts = f"posts indexed by {quote_identifier(index)} where {span.where}"
+
+    def first(self) -> int | None:
+        return self._one(f"select rowid from {self._posts} order by created_at desc limit 1")
+
+    def step(self, first: int, posts: int) -> tuple[int | None, int | None]:
+        rows = self._connection.execute(
+            f"select rowid from {self._posts} and created_at <= {_CREATED_AT_OF_FIRST}"
+            " order by created_at desc limit 2 offset :offset",
+            {**self._parameters, "first": first, "offset": posts - 1},
+        ).fetchall()
+        found = [_number(row[0]) for row in rows]
+        return (found[0] if found else None, found[1] if len(found) > 1 else None)
+
+    def same_instant(self, one: int, other: int) -> bool:
+        return bool(
+            self._one(
+                f"select {_CREATED_AT_OF_FIRST} is (select created_at from posts where rowid = :other)",
+                first=one,
+                other=other,
+            )
+        )
+
+    def count_from(self, first: int) -> int:
+        return (
+            self._one(f"select count(*) from {self._posts} and created_at <= {_CREATED_AT_OF_FIRST}", first=first) or 0
+        )
+
+    def count_between(self, first: int, older: int) -> int:
+        return (
+            self._one(
+                f"select count(*) from {self._posts} and created_at <= {_CREATED_AT_OF_FIRST}"
+                " and created_at > (select created_at from posts where rowid = :older)",
+                first=first,
+                older=older,
+            )
+            or 0
+        )
+
+    def older(self, row_id: int) -> int | None:
+        return self._one(
+            f"select rowid from {self._posts} and created_at < {_CREATED_AT_OF_FIRST} order by created_at desc limit 1",
+            first=row_id,
+        )
+
+    def instant(self, row_id: int) -> Iterator[int]:
+        rows = self._connection.execute(
+            f"select rowid from {self._posts} and created_at = {_CREATED_AT_OF_FIRST} order by uri",
+            {**self._parameters, "first": row_id},
+        )
+        for (found,) in rows:
+            yield _number(found)
+
+    def _one(self, sql: str, **parameters: int) -> int | None:
+        found = self._connection.execute(sql, {**self._parameters, **parameters}).get
+        return None if found is None else _number(found)
+
+
+_CREATED_AT_OF_FIRST = "(select created_at from posts where rowid = :first)"
+
+
+def _joined(chunks: Iterable[Chunk]) -> Iterator[bytes]:
+    separator = b""
+    for chunk in chunks:
+        if chunk.starts_post:
+            yield separator
+            separator = b","
+        yield chunk.data
+
+
+def _authorize(
+    action: int, first: str | None, second: str | None, database: str | None, trigger_or_view: str | None
+) -> int:
+    """Allow reading the tables that an export needs, and nothing else: sessions hold access tokens."""
+    allowed = (
+        action in _ALLOWED_ACTIONS
+        or (action == apsw.SQLITE_READ and first in _READABLE_TABLES)
+        or (action == apsw.SQLITE_PRAGMA and first in _ALLOWED_PRAGMAS)
+    )
+    return apsw.SQLITE_OK if allowed else apsw.SQLITE_DENY
+
+
+def _beside(path: Path) -> tuple[Path, Path]:
+    """The write-ahead log of an archive and the log's index."""
+    return path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")
+
+
+def _has_content(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int):
+        raise TypeError(f"SQLite gave {value!r} for a number")
+    return value

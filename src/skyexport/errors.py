@@ -1,0 +1,122 @@
+"""Everything that can go wrong, as one small tree: each class owns the exit code that the command ends with.
+
+An error is one line for people: what happened, where, and what to try. Its data travel as attributes, so a
+program need not parse the line; errors pickle.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "EXIT_CODES",
+    "ArchiveBusyError",
+    "ArchiveChangedError",
+    "ArchiveError",
+    "ExportError",
+    "Interrupted",
+    "MemoryLimitError",
+    "OptionError",
+    "OutputError",
+    "StrictError",
+    "WorkerError",
+]
+
+
+class ExportError(Exception):
+    """An export that did not happen, for a reason that a user can understand.
+
+    Args:
+        message: What happened and where, without a full stop at the end.
+        hint: What to try, or "" when there is nothing to suggest.
+
+    The attribute `exit_code` is what the command exits with.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+class OptionError(ExportError):
+    """An option has a value that no export could have; raised before anything is opened."""
+
+    exit_code = 2
+
+
+class StrictError(ExportError):
+    """With `strict`: a post holds something that can not be exported as it is stored."""
+
+    exit_code = 3
+
+
+class ArchiveError(ExportError):
+    """The archive is missing, unreadable, damaged, or not a bskyarchive archive."""
+
+    exit_code = 10
+
+
+class ArchiveBusyError(ExportError):
+    """Another program holds the archive and did not let go in time."""
+
+    exit_code = 11
+
+
+class ArchiveChangedError(ExportError):
+    """The archive changed while it was read, so that no single state of it could be exported."""
+
+    exit_code = 11
+
+
+class OutputError(ExportError):
+    """The output can not be written: the disk is full, the place is not writable, the file exists."""
+
+    exit_code = 12
+
+
+class MemoryLimitError(ExportError):
+    """The process tree reached the memory limit."""
+
+    exit_code = 13
+
+
+class WorkerError(ExportError):
+    """A worker process died, or failed in a way that nobody foresaw."""
+
+    exit_code = 14
+
+
+class Interrupted(ExportError):
+    """A signal asked the export to stop.
+
+    Args:
+        signal_number: The signal; the exit code is 128 plus this number, as shells have it.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__("stopped by a signal; nothing of this export was kept")
+        self.args = (signal_number,)
+        self.signal_number = signal_number
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]
+        return 128 + self.signal_number
+
+
+EXIT_CODES: dict[int, str] = {
+    0: "done, also when no post matched",
+    1: "an unexpected error: please report it",
+    2: "wrong usage: an option or its value",
+    3: "--strict: something can not be exported as it is stored",
+    10: "the archive is missing, unreadable or not an archive",
+    11: "the archive is busy, or changed while it was read",
+    12: "the output can not be written",
+    13: "the memory limit was reached",
+    14: "a worker process died",
+    130: "stopped by Ctrl-C (128 + the signal's number: 143 by SIGTERM)",
+}
+"""Exit status of the command → its meaning; the README's table is made from this."""

@@ -1,0 +1,235 @@
+"""The CSV format: fifteen columns, a byte order mark, quotes only where they are needed.
+
+Source: docs/format.md, "posts.csv"; RFC 4180, with `\\n` as the end of a record.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import apsw
+import orjson
+
+from skyexport import json_text, timestamps
+from skyexport.formats.base import StoredPost, StoredValue, add_function, as_bytes, exact_call_sql
+from skyexport.notices import Notices
+
+__all__ = ["CsvTable"]
+
+_HEADER = (
+    "URI,CID,DID,Text,CreatedAt,LikeCount,RepostCount,ReplyCount,QuoteCount,IsReply,ReplyParent,HasMedia,MediaFiles,"
+    "EmbedType,IndexedAt"
+)
+_PIECE_BYTES = 1 << 18
+"""Large fields are quoted in pieces of this many bytes."""
+
+# Unicode White_Space at the beginning of a field, as half-open ranges of characters; UTF-8 keeps their order.
+_WHITE_SPACE = (
+    (0x09, 0x0E),
+    (0x20, 0x21),
+    (0x85, 0x86),
+    (0xA0, 0xA1),
+    (0x1680, 0x1681),
+    (0x2000, 0x200B),
+    (0x2028, 0x202A),
+    (0x202F, 0x2030),
+    (0x205F, 0x2060),
+    (0x3000, 0x3001),
+)
+_NEEDS_QUOTES = re.compile(
+    rb'[,"\r\n]|\A(?:'
+    + b"|".join(re.escape(chr(code).encode()) for start, end in _WHITE_SPACE for code in range(start, end))
+    + rb"|\\\.\Z)"
+)
+
+_IDENTIFIERS = ("uri", "cid", "did", "reply_parent", "embed_type")
+_UNUSUAL_IDENTIFIERS = "*[^!#-+--[^-~]*"
+"""GLOB for text with anything that might need quotes: only printable ASCII without space, comma, quote, backslash."""
+
+
+class CsvTable:
+    """Posts as a table for spreadsheets and loaders."""
+
+    name = "csv"
+    file_name = "posts.csv"
+    prologue = b"\xef\xbb\xbf" + _HEADER.encode() + b"\n"
+    separator = b"\n"
+    epilogue = b"\n"
+    empty = prologue
+
+    def expression(self, columns: Mapping[str, str], *, exact: bool) -> str:
+        """SQL for one record, without its line end."""
+        if exact:
+            return _record_sql(columns, {name: _exact_field_sql(columns[name]) for name in (*_IDENTIFIERS, "text")})
+        fields = {name: _field_sql(columns[name]) for name in (*_IDENTIFIERS, "text")}
+        bare = {name: f"ifnull({columns[name]}, '')" for name in _IDENTIFIERS}
+        # One test over the identifiers together. A NUL would hide what stands behind it from GLOB; then the lengths
+        # in characters (up to a NUL) and in bytes differ.
+        joined = f"concat({', '.join(columns[name] for name in _IDENTIFIERS)})"
+        usual = f"{joined} not glob '{_UNUSUAL_IDENTIFIERS}' and length({joined}) = octet_length({joined})"
+        return f"iif({usual}, {_record_sql(columns, {**fields, **bare})}, {_record_sql(columns, fields)})"
+
+    def register(self, connection: apsw.Connection, notices: Notices) -> None:
+        """Add sky_csv_field of (value), and sky_csv_time, sky_csv_count, sky_csv_media of (value, uri, column)."""
+        values = _ExactValues(notices)
+        add_function(connection, "sky_csv_field", _quoted, 1)
+        add_function(connection, "sky_csv_time", values.time, 3)
+        add_function(connection, "sky_csv_count", values.count, 3)
+        add_function(connection, "sky_csv_media", values.media, 3)
+
+    def checked(self, chunk: bytes) -> bytes | None:
+        """The chunk: CSV carries the bytes of the text as they are stored."""
+        return chunk
+
+    def pieces(self, post: StoredPost, notices: Notices) -> Iterator[bytes]:
+        """One record, a field at a time."""
+        values = _ExactValues(notices)
+        uri = as_bytes(post["uri"])
+        yield b",".join(_quoted(post[name]) for name in ("uri", "cid", "did")) + b","
+        yield from _quoted_pieces(as_bytes(post["text"]))
+        yield b"," + values.time(post["created_at"], uri, "created_at")
+        for name in ("like_count", "repost_count", "reply_count", "quote_count"):
+            yield b"," + values.count(post[name], uri, name)
+        yield b",true," if post["is_reply"] else b",false,"
+        yield _quoted(post["reply_parent"])
+        yield b",true," + values.media(post["embed_data"], uri, "embed_data") if post["has_media"] else b",false,"
+        yield b"," + _quoted(post["embed_type"]) + b"," + values.time(post["indexed_at"], uri, "indexed_at")
+
+
+def _record_sql(columns: Mapping[str, str], fields: Mapping[str, str]) -> str:
+    has_media = columns["has_media"]
+    values = [
+        fields["uri"],
+        fields["cid"],
+        fields["did"],
+        fields["text"],
+        _time_sql(columns, "created_at"),
+        *(_count_sql(columns, name) for name in ("like_count", "repost_count", "reply_count", "quote_count")),
+        f"iif({columns['is_reply']}, 'true', 'false')",
+        fields["reply_parent"],
+        f"iif({has_media}, 'true', 'false')",
+        f"iif({has_media}, {exact_call_sql('sky_csv_media', columns, 'embed_data')}, '')",
+        fields["embed_type"],
+        _time_sql(columns, "indexed_at"),
+    ]
+    return "concat(" + ", ',', ".join(values) + ")"
+
+
+def _field_sql(column: str) -> str:
+    """SQL for a field of any text: comparing with the characters themselves tests the first bytes, NUL or not."""
+    text = f"cast(ifnull({column}, '') as text)"
+
+    def begins_with(ranges: list[tuple[int, int]]) -> str:
+        return " or ".join(f"{text} >= char({start}) and {text} < char({end})" for start, end in ranges)
+
+    ascii_spaces = [(start, end) for start, end in _WHITE_SPACE if end <= 0x80]
+    other_spaces = [(start, end) for start, end in _WHITE_SPACE if end > 0x80]
+    needs_quotes = (
+        f"instr({text}, ',') or instr({text}, '\"') or instr({text}, '\n') or instr({text}, '\r')"
+        f" or {text} < '!' and ({begins_with(ascii_spaces)})"
+        f" or {text} >= char({other_spaces[0][0]}) and {text} < char({other_spaces[-1][1]})"
+        f" and ({begins_with(other_spaces)})"
+        f" or {text} = '\\.'"
+    )
+    return f"iif({needs_quotes}, concat('\"', replace({text}, '\"', '\"\"'), '\"'), {text})"
+
+
+def _exact_field_sql(column: str) -> str:
+    return f"sky_csv_field(cast({column} as blob))"
+
+
+def _time_sql(columns: Mapping[str, str], name: str) -> str:
+    column = columns[name]
+    usual, seconds = timestamps.usual_sql(column), timestamps.usual_seconds_sql(column)
+    return f"iif({usual}, {seconds}, {exact_call_sql('sky_csv_time', columns, name)})"
+
+
+def _count_sql(columns: Mapping[str, str], name: str) -> str:
+    column = columns[name]
+    exact = exact_call_sql("sky_csv_count", columns, name)
+    return f"iif(cast({column} as integer) = {column}, cast({column} as integer), {exact})"
+
+
+class _ExactValues:
+    """Stored values → fields, whatever is stored. Each method takes (value, the post's uri, column name)."""
+
+    def __init__(self, notices: Notices) -> None:
+        self._notices = notices
+
+    def time(self, value: StoredValue, uri: bytes, column: str) -> bytes:
+        """RFC 3339 to the second, or what is stored when that is no time."""
+        timestamp = timestamps.parse(value if isinstance(value, int) else json_text.decode(as_bytes(value)))
+        if timestamp is None:
+            self._notices.add("unreadable_time", column, json_text.decode(uri))
+            return _quoted(value)
+        return timestamp.rfc3339_seconds().encode()
+
+    def count(self, value: StoredValue, uri: bytes, column: str) -> bytes:
+        """A number, 0 for NULL, or what is stored when that is no finite number."""
+        if value is None:
+            return b"0"
+        if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+            return repr(value).encode()
+        self._notices.add("unreadable_count", column, json_text.decode(uri))
+        return _quoted(value)
+
+    def media(self, value: StoredValue, uri: bytes, column: str) -> bytes:
+        """The names of the media files that an embed shows, joined with `;`."""
+        data = as_bytes(value)
+        if not data:
+            return b""
+        try:
+            embed = _parsed(json_text.decode(data))
+        except (ValueError, RecursionError):
+            self._notices.add("unreadable_json", column, json_text.decode(uri))
+            return b""
+        names = ";".join(name for name in map(_file_name, _media_urls(embed)) if name)
+        return _quoted(names.encode("utf-8", "replace"))
+
+
+def _quoted(value: StoredValue) -> bytes:
+    return b"".join(_quoted_pieces(as_bytes(value)))
+
+
+def _quoted_pieces(data: bytes) -> Iterator[bytes]:
+    if _NEEDS_QUOTES.search(data) is None:
+        yield data
+        return
+    yield b'"'
+    for start in range(0, len(data), _PIECE_BYTES):
+        yield data[start : start + _PIECE_BYTES].replace(b'"', b'""')
+    yield b'"'
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        # orjson refuses lone surrogates and deep nesting, which stored JSON may have; json takes NaN, which it may not.
+        if not json_text.is_valid(text):
+            raise
+        return json.loads(text)
+
+
+def _media_urls(embed: Any) -> Iterator[Any]:
+    """In the order of the column: images[].fullsize, media.images[].fullsize, external.thumb."""
+    if not isinstance(embed, dict):
+        return
+    media = embed.get("media")
+    for images in (embed.get("images"), media.get("images") if isinstance(media, dict) else None):
+        if isinstance(images, list):
+            yield from (image.get("fullsize") for image in images if isinstance(image, dict))
+    external = embed.get("external")
+    if isinstance(external, dict):
+        yield external.get("thumb")
+
+
+def _file_name(url: Any) -> str:
+    """What follows the last slash, up to the first `@` after it."""
+    if not isinstance(url, str) or "/" not in url:
+        return ""
+    return url.rpartition("/")[2].partition("@")[0]

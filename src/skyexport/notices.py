@@ -1,0 +1,36 @@
+"""What could not be exported exactly as stored: counted by kind, with the place of the first of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+__all__ = ["Notices"]
+
+
+@dataclass(slots=True)
+class Notices:
+    """Counts of stored values that no export can carry as they are; they become `warnings` in the summary.
+
+    Kinds: `unreadable_time` and `unreadable_json` (kept as the JSON string of what is stored), `invalid_utf8` (bytes
+    replaced by U+FFFD), `unreadable_count` (a number column that holds no finite number).
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    first: dict[str, str] = field(default_factory=dict)
+    """Kind → "column of post uri" for the first one met."""
+
+    def add(self, kind: str, column: str, uri: str) -> None:
+        """Count one value of *kind*, in *column* of the post *uri*."""
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        self.first.setdefault(kind, f"{column} of {uri}")
+
+    def merge(self, other: Notices) -> None:
+        """Add the counts of *other*, which come later in export order."""
+        for kind, count in other.counts.items():
+            self.counts[kind] = self.counts.get(kind, 0) + count
+            self.first.setdefault(kind, other.first[kind])
+
+    def clear(self) -> None:
+        """Forget everything: a batch is rendered again from its beginning."""
+        self.counts.clear()
+        self.first.clear()

@@ -1,0 +1,174 @@
+"""What an export is asked to do, and how the words that people use for it are read: sizes and date bounds."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from pathlib import Path
+
+from skyexport import timestamps
+from skyexport.errors import OptionError
+
+__all__ = ["ExportOptions", "format_size", "parse_bound", "parse_size"]
+
+DEFAULT_BATCH_SIZE = 1000
+"""Posts a batch: large enough that messages between processes cost nothing, small enough for a chunk of one MB."""
+
+DEFAULT_MEMORY_LIMIT_BYTES = 500_000_000
+"""What the established exporter promises for its own memory."""
+
+MAX_BATCH_SIZE = 1_000_000
+"""Beyond this a list of row ids alone would be as large as the chunks are."""
+
+MAX_WORKERS = 256
+"""More processes than this are a typing error."""
+
+_DID = re.compile(r"did:[a-z]+:[A-Za-z0-9._:%-]*[A-Za-z0-9._-]")
+_MAX_DID_LENGTH = 2048
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
+_UNITS = {
+    "": 1,
+    "b": 1,
+    "k": 10**3,
+    "kb": 10**3,
+    "kib": 2**10,
+    "m": 10**6,
+    "mb": 10**6,
+    "mib": 2**20,
+    "g": 10**9,
+    "gb": 10**9,
+    "gib": 2**30,
+}
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+Bound = str | date | datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """One export. Values are checked when the object is made, before anything is opened.
+
+    Raises:
+        OptionError: A value that no export could have.
+    """
+
+    archive: Path
+    """The SQLite archive; it is only ever read."""
+    format: str = "json"
+    """A name from `formats.FORMATS`."""
+    did: str | None = None
+    """Only posts by this author; None for all."""
+    since: Bound = None
+    """Only posts created at or after this: a date (its first instant in UTC), or RFC 3339."""
+    until: Bound = None
+    """Only posts created at or before this: a date (its last instant in UTC), or RFC 3339."""
+    output_dir: Path = Path("exports")
+    """Where the export directory `<author or all>/<time>` is made; not used with *to*."""
+    to: Path | None = None
+    """Write just the data file, exactly there; `-` is standard output."""
+    overwrite: bool = False
+    """Let *to* replace an existing file."""
+    workers: int | None = None
+    """Worker processes; 0 renders in this process; None chooses by the CPUs and the size of the archive."""
+    batch_size: int = DEFAULT_BATCH_SIZE
+    """Posts a batch, at most."""
+    memory_limit_bytes: int = DEFAULT_MEMORY_LIMIT_BYTES
+    """Bound on the memory of this process and its workers together."""
+    strict: bool = False
+    """Fail when something can not be exported as it is stored, instead of counting it."""
+    since_nanoseconds: int | None = field(init=False)
+    """*since* as an instant: nanoseconds since 1970, inclusive."""
+    until_nanoseconds: int | None = field(init=False)
+    """*until* as an instant, inclusive."""
+
+    def __post_init__(self) -> None:
+        from skyexport.formats import FORMATS
+
+        put = object.__setattr__
+        put(self, "archive", Path(self.archive))
+        put(self, "output_dir", Path(self.output_dir))
+        put(self, "to", None if self.to is None else Path(self.to))
+        put(self, "since_nanoseconds", parse_bound(self.since, end_of_day=False, name="since"))
+        put(self, "until_nanoseconds", parse_bound(self.until, end_of_day=True, name="until"))
+        if self.format not in FORMATS:
+            raise OptionError(f"unknown format {self.format!r}", f"formats are {', '.join(FORMATS)}")
+        if self.did is not None and not (len(self.did) <= _MAX_DID_LENGTH and _DID.fullmatch(self.did)):
+            raise OptionError(
+                f"{self.did!r} is not an author's DID",
+                "it looks like did:plc:ewvi7nxzyoun6zhxrhs64oiz; `skyexport inspect` lists the authors",
+            )
+        since, until = self.since_nanoseconds, self.until_nanoseconds
+        if since is not None and until is not None and until < since:
+            raise OptionError(f"until {self.until} is before since {self.since}", "exchange the two")
+        if not 1 <= self.batch_size <= MAX_BATCH_SIZE:
+            raise OptionError(f"a batch of {self.batch_size} posts", f"choose 1 to {MAX_BATCH_SIZE:,}")
+        if self.workers is not None and not 0 <= self.workers <= MAX_WORKERS:
+            raise OptionError(f"{self.workers} workers", f"choose 0 (in this process) to {MAX_WORKERS}")
+        if self.memory_limit_bytes < 1:
+            raise OptionError(f"a memory limit of {self.memory_limit_bytes} bytes", "leave it out for 500MB")
+
+
+def parse_size(text: str) -> int:
+    """A size in words → bytes: `500MB` is 500 × 10^6, `500MiB` is 500 × 2^20, a bare number counts bytes.
+
+    Raises:
+        OptionError: This is no size.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    unit = _UNITS.get(match[2].lower()) if match else None
+    if match is None or unit is None:
+        raise OptionError(f"{text!r} is not a size", "write it like 500MB, 1.5GB or 512MiB")
+    return int(float(match[1]) * unit)
+
+
+def format_size(size_bytes: float) -> str:
+    """Bytes for people, in powers of 1000, with three figures or so: `1.10 GB`."""
+    for unit in ("B", "kB", "MB"):
+        if size_bytes < 1000:
+            return f"{size_bytes:.0f} {unit}" if unit == "B" or size_bytes >= 100 else f"{size_bytes:.1f} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:.2f} GB"
+
+
+def parse_bound(bound: Bound, *, end_of_day: bool, name: str = "bound") -> int | None:
+    """A date bound → nanoseconds since 1970.
+
+    Args:
+        bound: A date (the whole UTC day), an aware datetime, the text of either (RFC 3339), or None for no bound.
+        end_of_day: For a date, its last nanosecond instead of its first.
+        name: What to call it in an error.
+
+    Raises:
+        OptionError: This is no date or instant, or an instant without a time zone.
+    """
+    if bound is None:
+        return None
+    text = bound if isinstance(bound, str) else bound.isoformat()
+    stamp = timestamps.parse(text.strip().upper()) if _DAY.fullmatch(text) or _RFC3339.fullmatch(text) else None
+    if stamp is None:
+        raise OptionError(
+            f"{name} {text!r} is not a date",
+            "write 2024-12-31 for the whole day in UTC, or an instant like 2024-12-31T18:30:00Z or …+09:00",
+        )
+    instant = stamp.instant_nanoseconds()
+    if end_of_day and len(text) == len("2024-12-31"):
+        instant += 86_400 * timestamps.NANOSECONDS - 1
+    return instant
+
+
+def available_cpus() -> int:
+    """The CPUs that this process may use: affinity and, on Linux, the control group's quota."""
+    try:
+        cpus = len(os.sched_getaffinity(0))
+    except AttributeError:
+        cpus = os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            cpus = min(cpus, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass
+    return cpus

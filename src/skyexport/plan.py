@@ -1,0 +1,110 @@
+"""Cutting an archive into batches: key ranges along the created_at index, or lists of row ids where that can not be.
+
+Export order is created_at descending, then uri ascending. The index has the first half of it, so the usual batch is
+the posts from one post's created_at to another's, found by stepping over the index and reading nothing else:
+
+    newest ┤■■■■■■■■■■├┤■■■■■■■■■■├┤■■■■■■■■■■├ … oldest
+            first  last first  last
+
+A range never splits an instant. Where the step would fall inside one, the range ends before it; an instant with more
+posts than a batch is sorted once and cut into lists of row ids. Boundaries are row ids, never the stored keys: those
+may be text in any encoding, numbers, anything, and SQLite compares them best.
+
+The rest is for archives without that index, and for authors with few posts: one sort of what they wrote, and lists.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
+
+__all__ = ["Batch", "CreatedAtOrder", "KeyRange", "RowIds", "key_ranges", "row_id_batches"]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRange:
+    """The posts from the instant of post *first* down to the instant of post *last*, both instants whole.
+
+    Both are row ids; *posts* is how many posts of the archive there are, selected or not.
+    """
+
+    first: int
+    last: int
+    posts: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowIds:
+    """The posts with these row ids, which are in export order."""
+
+    row_ids: array[int]
+
+    @property
+    def posts(self) -> int:
+        """How many posts of the archive there are, selected or not."""
+        return len(self.row_ids)
+
+
+Batch = KeyRange | RowIds
+"""A unit of work: at most batch_size posts of the archive."""
+
+
+class CreatedAtOrder(Protocol):
+    """The posts of a span, newest first, as the created_at index has them."""
+
+    def first(self) -> int | None:
+        """The newest post, None when there is none."""
+
+    def step(self, first: int, posts: int) -> tuple[int | None, int | None]:
+        """The last of *posts* posts that begin with the instant of *first*, and the one after it.
+
+        None where the span ends before.
+        """
+
+    def same_instant(self, one: int, other: int) -> bool:
+        """Whether two posts have the same created_at."""
+
+    def count_from(self, first: int) -> int:
+        """How many posts there are from the instant of *first* to the end of the span."""
+
+    def count_between(self, first: int, older: int) -> int:
+        """How many posts there are from the instant of *first* to before the instant of *older*."""
+
+    def older(self, row_id: int) -> int | None:
+        """The newest post that is older than *row_id*."""
+
+    def instant(self, row_id: int) -> Iterator[int]:
+        """The posts created in the same instant as *row_id*, by uri."""
+
+
+def key_ranges(order: CreatedAtOrder, batch_size: int) -> Iterator[Batch]:
+    """Cut a span into batches of at most *batch_size* posts, in export order, each post in exactly one."""
+    first = order.first()
+    while first is not None:
+        posts = batch_size
+        last, following = order.step(first, posts)
+        if last is None:
+            posts = order.count_from(first)
+            last, _ = order.step(first, posts)
+        elif following is not None and order.same_instant(last, following):
+            posts = order.count_between(first, last)
+            if not posts:
+                yield from row_id_batches(order.instant(first), batch_size)
+                first = order.older(first)
+                continue
+            following = last
+            last, _ = order.step(first, posts)
+        if last is None:
+            raise AssertionError("the index has fewer posts than it counted")
+        yield KeyRange(first, last, posts)
+        first = following
+
+
+def row_id_batches(row_ids: Iterable[int], batch_size: int) -> Iterator[Batch]:
+    """Cut row ids in export order into batches of *batch_size*; the last one may be smaller."""
+    remaining = iter(row_ids)
+    while batch := array("q", islice(remaining, batch_size)):
+        yield RowIds(batch)

@@ -1,0 +1,191 @@
+"""Turning a batch into bytes: one SQL statement a batch where it can be, smaller steps where it can not.
+
+A batch is rendered fast, by SQLite's own functions. When SQLite refuses a value, or the bytes are not what the format
+promises, the batch is rendered exactly, by Python functions. When the result would be larger than a slot, the batch
+is halved; a single post that is too large is read whole and passed on in pieces.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import apsw
+
+from skyexport.errors import ArchiveChangedError
+from skyexport.formats.base import COLUMNS, FLAGS, Format
+from skyexport.notices import Notices
+from skyexport.plan import Batch, KeyRange
+from skyexport.selection import Selection
+
+__all__ = ["MAX_CHUNK_BYTES", "BatchRenderer", "Chunk", "quote_identifier"]
+
+MAX_CHUNK_BYTES = 4_000_000
+"""Size of a chunk at most, and of the slot it travels in: a batch of 1,000 posts takes about 1.1 MB as JSON."""
+
+_UNIT_POSTS = 2000
+"""Posts in one SQL statement at most: larger batches would mostly be rendered in vain, and halved."""
+
+_LARGEST_VALUE_BYTES = 1_000_000_000
+"""SQLite's own bound on a value, which holds while one large post is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Finished bytes of posts that follow each other in export order."""
+
+    data: bytes
+    posts: int
+    """How many posts begin in it."""
+    notices: Notices = field(default_factory=Notices)
+    """What could not be exported as stored."""
+
+    @property
+    def starts_post(self) -> bool:
+        """False for what continues the post of the chunk before."""
+        return self.posts > 0
+
+
+class BatchRenderer:
+    """Renders batches of one archive in one format.
+
+    Args:
+        connection: Open on the archive; the renderer registers functions and sets its length limit.
+        columns: Column of an export → SQL for it.
+        index: The index on created_at that key ranges are steps of; None when there are only row ids.
+        format: The output format.
+        selection: Which posts of a batch to take.
+    """
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        columns: Mapping[str, str],
+        index: str | None,
+        format: Format,
+        selection: Selection,
+    ) -> None:
+        self._connection = connection
+        self._format = format
+        self._selects_all = selection.everything
+        self._parameters = selection.parameters()
+        self._notices = Notices()
+        format.register(connection, self._notices)
+        selection.register(connection)
+        connection.limit(apsw.SQLITE_LIMIT_LENGTH, MAX_CHUNK_BYTES)
+
+        separator = format.separator.decode()
+        in_range = (
+            f"posts indexed by {quote_identifier(index or '')} where created_at <= (select created_at from posts where rowid = :first)"
+            " and created_at >= (select created_at from posts where rowid = :last)"
+        )
+        self._count_sql = f"select count(*), count(distinct created_at) from {in_range}"
+        self._range_sql = f"select rowid as r from {in_range} order by created_at desc"
+        self._range_with_ties_sql = f"{self._range_sql}, uri"
+        self._row_ids_sql = "select value as r from carray(:row_ids)"
+        self._select_sql = {
+            exact: f"select count(*), cast(string_agg({expression}, '{separator}') as blob)"
+            for exact in (False, True)
+            for expression in [format.expression(columns, exact=exact)]
+        }
+        self._of_source_sql = f"cross join posts on posts.rowid = r where {selection.where_sql()}"
+        values = ", ".join(
+            f"iif({columns[name]}, 1, 0)"
+            if name in FLAGS
+            else f"iif(typeof({columns[name]}) in ('integer', 'real'), {columns[name]}, cast({columns[name]} as blob))"
+            for name in COLUMNS
+        )
+        self._post_sql = f"select {values} from ({self._row_ids_sql}) {self._of_source_sql}"
+
+    def render(self, batch: Batch) -> Iterator[Chunk]:
+        """The selected posts of *batch*, as chunks of at most about MAX_CHUNK_BYTES; none when none is selected.
+
+        Raises:
+            ArchiveChangedError: The archive holds other posts in this range than when it was planned.
+        """
+        if isinstance(batch, KeyRange):
+            bounds = {"first": batch.first, "last": batch.last}
+            posts, instants = self._connection.execute(self._count_sql, bounds).fetchall()[0]
+            if posts != batch.posts:
+                raise ArchiveChangedError(f"a range of {batch.posts} posts now holds {posts}", "export again")
+            source = self._range_sql if instants == posts else self._range_with_ties_sql
+            if batch.posts <= _UNIT_POSTS:
+                chunk = self._rendered(source, bounds)
+                if chunk is not None:
+                    if chunk.posts:
+                        yield chunk
+                    return
+            row_ids = array("q", (row[0] for row in self._connection.execute(source, bounds)))
+        else:
+            row_ids = batch.row_ids
+        for start in range(0, len(row_ids), _UNIT_POSTS):
+            yield from self._unit(row_ids[start : start + _UNIT_POSTS])
+
+    def _unit(self, row_ids: array[int]) -> Iterator[Chunk]:
+        chunk = self._rendered(self._row_ids_sql, {"row_ids": apsw.carray(row_ids)})
+        if chunk is not None:
+            if self._selects_all and chunk.posts != len(row_ids):
+                raise ArchiveChangedError("a post went away while it was exported", "export again")
+            if chunk.posts:
+                yield chunk
+        elif len(row_ids) == 1:
+            yield from self._large_post(row_ids)
+        else:
+            half = len(row_ids) // 2
+            yield from self._unit(row_ids[:half])
+            yield from self._unit(row_ids[half:])
+
+    def _rendered(self, source: str, bindings: Mapping[str, object]) -> Chunk | None:
+        """The posts of *source* as one chunk, None when that would be too large."""
+        for exact in (False, True):
+            self._notices.clear()
+            try:
+                rows: list[Any] = self._connection.execute(
+                    f"{self._select_sql[exact]} from ({source}) {self._of_source_sql}",
+                    {**self._parameters, **bindings},
+                ).fetchall()
+            except apsw.TooBigError:
+                return None
+            except apsw.SQLError:
+                if exact:
+                    raise
+                continue
+            posts, data = rows[0]
+            checked = data if exact or not posts else self._format.checked(data)
+            if checked is not None or not posts:
+                return Chunk(checked or b"", posts, self._take_notices())
+        raise AssertionError("the exact rendering refused a batch")
+
+    def _large_post(self, row_ids: array[int]) -> Iterator[Chunk]:
+        self._notices.clear()
+        self._connection.limit(apsw.SQLITE_LIMIT_LENGTH, _LARGEST_VALUE_BYTES)
+        try:
+            found: list[Any] = self._connection.execute(
+                self._post_sql, {**self._parameters, "row_ids": apsw.carray(row_ids)}
+            ).fetchall()
+        finally:
+            self._connection.limit(apsw.SQLITE_LIMIT_LENGTH, MAX_CHUNK_BYTES)
+        for values in found:
+            gathered: list[bytes] = []
+            size = 0
+            posts = 1
+            for piece in self._format.pieces(dict(zip(COLUMNS, values, strict=True)), self._notices):
+                gathered.append(piece)
+                size += len(piece)
+                if size > MAX_CHUNK_BYTES // 4:
+                    yield Chunk(b"".join(gathered), posts)
+                    gathered.clear()
+                    size = posts = 0
+            yield Chunk(b"".join(gathered), posts, self._take_notices())
+
+    def _take_notices(self) -> Notices:
+        taken = Notices()
+        taken.merge(self._notices)
+        return taken
+
+
+def quote_identifier(name: str) -> str:
+    """The name of a table or index, as SQL takes any name."""
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,110 @@
+"""Which posts an export takes: by author, and by date as instants, whatever the spelling of the stored time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import apsw
+
+from skyexport import json_text, timestamps
+from skyexport.formats.base import StoredValue, add_function, as_bytes
+
+__all__ = ["Selection", "Span"]
+
+_DAY_NANOSECONDS = 86_400 * timestamps.NANOSECONDS
+_FIRST_DAY = "0000-01-01"
+_AFTER_LAST_DAY = ":"
+"""The character after `9`: greater than every text that begins with a digit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of the created_at order: SQL that the index can answer, and its parameters."""
+
+    where: str
+    parameters: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The posts by *did* (None: by anyone) created from *since* to *until*, both inclusive, None for no bound.
+
+    Instants are nanoseconds since 1970.
+    """
+
+    did: str | None = None
+    since: int | None = None
+    until: int | None = None
+
+    @property
+    def by_date(self) -> bool:
+        """Whether there is a date bound."""
+        return self.since is not None or self.until is not None
+
+    @property
+    def everything(self) -> bool:
+        """Whether every post is taken."""
+        return self.did is None and not self.by_date
+
+    def spans(self) -> list[Span]:
+        """Spans in export order that hold every selected post, and not much else.
+
+        Stored text begins with the local date, which is at most a day away from the one in UTC. Times stored as BLOB
+        come first in SQLite's order and numbers last; `where_sql` looks at each of them.
+        """
+        if not self.by_date:
+            return [Span("true", {})]
+        oldest = _FIRST_DAY if self.since is None else _day(self.since - _DAY_NANOSECONDS, _FIRST_DAY)
+        newest = _AFTER_LAST_DAY if self.until is None else _day(self.until + 2 * _DAY_NANOSECONDS, _AFTER_LAST_DAY)
+        return [
+            Span("created_at >= x''", {}),
+            Span("created_at >= :oldest and created_at < :newest", {"oldest": oldest, "newest": newest}),
+            Span("created_at < ''", {}),
+        ]
+
+    def where_sql(self) -> str:
+        """SQL that is true for a selected post. Its parameters are `parameters`; `register` adds its function."""
+        conditions = []
+        if self.did is not None:
+            conditions.append("+did = :did")
+        if self.by_date:
+            # Within the seconds of the bounds themselves, fractions decide: there, and for unusual times, ask Python.
+            second = "substr(created_at, 1, 19)"
+            conditions.append(
+                f"iif({timestamps.usual_sql('created_at')} and {second} not in (:since_second, :until_second),"
+                f" {second} between :since_second and :until_second,"
+                " sky_selected(iif(typeof(created_at) = 'integer', created_at, cast(created_at as blob))))"
+            )
+        return " and ".join(conditions) or "true"
+
+    def parameters(self) -> dict[str, str]:
+        """The parameters of `where_sql`."""
+        parameters = {}
+        if self.did is not None:
+            parameters["did"] = self.did
+        if self.by_date:
+            parameters["since_second"] = "" if self.since is None else _second(self.since)
+            parameters["until_second"] = _AFTER_LAST_DAY if self.until is None else _second(self.until)
+        return parameters
+
+    def register(self, connection: apsw.Connection) -> None:
+        """Add the function sky_selected that `where_sql` calls."""
+        add_function(connection, "sky_selected", self._selected, 1)
+
+    def _selected(self, stored: StoredValue) -> bool:
+        """Whether a stored time lies within the bounds; what is no time does not."""
+        timestamp = timestamps.parse(stored if isinstance(stored, int) else json_text.decode(as_bytes(stored)))
+        if timestamp is None:
+            return False
+        instant = timestamp.instant_nanoseconds()
+        return (self.since is None or self.since <= instant) and (self.until is None or instant <= self.until)
+
+
+def _day(instant: int, beyond: str) -> str:
+    stamp = timestamps.from_instant(instant)
+    return stamp.rfc3339()[:10] if stamp else beyond
+
+
+def _second(instant: int) -> str:
+    stamp = timestamps.from_instant(instant)
+    return stamp.rfc3339()[:19].replace("T", " ") if stamp else _FIRST_DAY

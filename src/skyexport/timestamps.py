@@ -1,0 +1,163 @@
+"""Stored timestamps → RFC 3339, and → instants.
+
+An archive stores times as text, as Go prints them (`2024-05-22 18:57:38.254 +0000 UTC m=+12.3`), and now and then
+in another spelling or as a number; see docs/format.md. This module reads all of them. `usual_sql` recognises the
+one form that nearly every stored time has, so that SQLite can slice it without a call into Python; both ways give
+the same text, which a property test holds them to.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+__all__ = ["NANOSECONDS", "Timestamp", "from_instant", "parse", "usual_rfc3339_sql", "usual_seconds_sql", "usual_sql"]
+
+NANOSECONDS = 1_000_000_000
+"""Nanoseconds in a second: instants are counted in them, since that is the precision that archives keep."""
+
+_MILLISECONDS_ABOVE = 100_000_000_000
+"""A stored integer beyond this counts milliseconds: as seconds it would lie after the year 5138."""
+
+_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
+
+_SPELLING = re.compile(
+    r"(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)"
+    r"(?:[ T](?P<hour>\d\d):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:\.(?P<fraction>\d+))?)?"
+    r"(?P<zone>Z|\ ?UTC|\ ?(?P<sign>[+-])(?P<zone_hour>\d\d):?(?P<zone_minute>\d\d)"
+    r"(?:\ (?:[A-Za-z]{1,6}|[+-]\d\d(?:\d\d)?))?)?)?",
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Timestamp:
+    """A point in time as it was stored: local date and time, fraction, and the distance to UTC."""
+
+    year: int
+    month: int
+    day: int
+    hour: int
+    minute: int
+    second: int
+    nanosecond: int
+    offset_minutes: int
+
+    def rfc3339(self) -> str:
+        """RFC 3339 with the stored offset (`Z` for zero) and the fraction without its trailing zeros."""
+        fraction = f".{self.nanosecond:09d}".rstrip("0") if self.nanosecond else ""
+        return f"{self._local()}{fraction}{self._zone()}"
+
+    def rfc3339_seconds(self) -> str:
+        """RFC 3339 to the second; the fraction is cut off, not rounded."""
+        return f"{self._local()}{self._zone()}"
+
+    def instant_nanoseconds(self) -> int:
+        """Nanoseconds since 1970-01-01T00:00:00Z, negative before it."""
+        proxy = _proxy_day(self.year, self.month, self.day)
+        days = proxy.toordinal() + (self.year - proxy.year) // 400 * 146_097 - _EPOCH_ORDINAL
+        minutes = days * 1440 + self.hour * 60 + self.minute - self.offset_minutes
+        return (minutes * 60 + self.second) * NANOSECONDS + self.nanosecond
+
+    def _local(self) -> str:
+        return f"{self.year:04d}-{self.month:02d}-{self.day:02d}T{self.hour:02d}:{self.minute:02d}:{self.second:02d}"
+
+    def _zone(self) -> str:
+        if not self.offset_minutes:
+            return "Z"
+        hours, minutes = divmod(abs(self.offset_minutes), 60)
+        return f"{'-' if self.offset_minutes < 0 else '+'}{hours:02d}:{minutes:02d}"
+
+
+def parse(stored: str | int) -> Timestamp | None:
+    """Read one stored time.
+
+    Args:
+        stored: Text in any spelling of docs/format.md, or an integer: seconds since 1970, or milliseconds when its
+            absolute value is above 1e11.
+
+    Returns:
+        The timestamp, or None when this can not be read as a time (a 30th of February can not).
+    """
+    if isinstance(stored, int):
+        in_milliseconds = abs(stored) > _MILLISECONDS_ABOVE
+        return from_instant(stored * (1_000_000 if in_milliseconds else NANOSECONDS))
+    # Go appends its monotonic clock reading, which says nothing about the time of day.
+    match = _SPELLING.fullmatch(stored.partition("m=")[0].strip())
+    if match is None:
+        return None
+    field = match.groupdict(default="0")
+    year, month, day = int(field["year"]), int(field["month"]), int(field["day"])
+    hour, minute, second = int(field["hour"]), int(field["minute"]), int(field["second"])
+    zone_hour, zone_minute = int(field["zone_hour"]), int(field["zone_minute"])
+    if hour > 23 or minute > 59 or second > 59 or zone_hour > 23 or zone_minute > 59:
+        return None
+    try:
+        _proxy_day(year, month, day)
+    except ValueError:
+        return None
+    offset_minutes = zone_hour * 60 + zone_minute
+    if field["sign"] == "-":
+        offset_minutes = -offset_minutes
+    nanosecond = int(field["fraction"][:9].ljust(9, "0"))
+    return Timestamp(year, month, day, hour, minute, second, nanosecond, offset_minutes)
+
+
+def _proxy_day(year: int, month: int, day: int) -> date:
+    """The same day in 2000..2399: the calendar repeats every 400 years, and `date` knows no year 0.
+
+    Raises:
+        ValueError: There is no such day.
+    """
+    return date(2000 + year % 400, month, day)
+
+
+def from_instant(nanoseconds: int) -> Timestamp | None:
+    """Nanoseconds since 1970-01-01T00:00:00Z → the time in UTC, None outside the years 1 to 9999."""
+    seconds, nanosecond = divmod(nanoseconds, NANOSECONDS)
+    days, second_of_day = divmod(seconds, 86_400)
+    try:
+        day = date(1970, 1, 1) + timedelta(days=days)
+    except OverflowError:
+        return None
+    hour, rest = divmod(second_of_day, 3600)
+    minute, second = divmod(rest, 60)
+    return Timestamp(day.year, day.month, day.day, hour, minute, second, nanosecond, 0)
+
+
+_UTC = " +0000 UTC"
+_DAY_AND_HOUR_GLOBS = [
+    f"[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9] {hour}:[0-5][0-9]:[0-5][0-9]*{_UTC}*"
+    for hour in ("[01][0-9]", "2[0-3]")
+]
+
+
+def usual_sql(column: str) -> str:
+    """SQL that is true when *column* holds a valid time in UTC as Go prints it, with or without fraction and `m=`.
+
+    Args:
+        column: The name of a column of `posts`, or another SQL expression without side effects.
+    """
+    utc_at = f"instr({column}, '{_UTC}')"
+    return (
+        f"(({column} glob '{_DAY_AND_HOUR_GLOBS[0]}' or {column} glob '{_DAY_AND_HOUR_GLOBS[1]}')"
+        f" and date(substr({column}, 1, 10)) is substr({column}, 1, 10)"
+        f" and ({utc_at} = 20 or ({utc_at} between 22 and 30 and substr({column}, 20, 1) = '.'"
+        f" and substr({column}, 21, {utc_at} - 21) not glob '*[^0-9]*'))"
+        f" and (octet_length({column}) = {utc_at} + 9 or substr({column}, {utc_at} + 10, 3) = ' m='))"
+    )
+
+
+def usual_rfc3339_sql(column: str) -> str:
+    """SQL that turns a usual time (see `usual_sql`) into what `Timestamp.rfc3339` gives."""
+    utc_at = f"instr({column}, '{_UTC}')"
+    return (
+        f"concat(substr({column}, 1, 10), 'T', iif({utc_at} = 20, substr({column}, 12, 8),"
+        f" rtrim(rtrim(substr({column}, 12, {utc_at} - 12), '0'), '.')), 'Z')"
+    )
+
+
+def usual_seconds_sql(column: str) -> str:
+    """SQL that turns a usual time (see `usual_sql`) into what `Timestamp.rfc3339_seconds` gives."""
+    return f"concat(substr({column}, 1, 10), 'T', substr({column}, 12, 8), 'Z')"
