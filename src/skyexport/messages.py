@@ -1,0 +1,104 @@
+"""The messages between the coordinator and a worker: frames of a kind, a sequence number and a payload.
+
+They are small: a worker gets row ids and sends lengths; the bytes of chunks travel in slots. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from dataclasses import dataclass
+from enum import Enum
+from typing import BinaryIO
+
+from skyexport.plan import Batch, KeyRange, RowIds
+
+__all__ = ["ChunkReady", "Frame", "Kind", "decode_batch", "encode_batch", "read_frame", "write_frame"]
+
+_HEADER = struct.Struct("<cqI")
+_KEY_RANGE = struct.Struct("<qqq")
+_CHUNK = struct.Struct("<qqqq?")
+
+
+class Kind(Enum):
+    """What a frame says; the first five go to a worker, the others come from one."""
+
+    SETUP = b"S"
+    """JSON: the archive, the format, the selection, the slots."""
+    PIN = b"P"
+    """Let go of the state of the archive, if any, and take hold of the present one."""
+    KEY_RANGE = b"K"
+    ROW_IDS = b"R"
+    """A batch to render; the sequence number is its place in the export."""
+    SLOT_FREE = b"F"
+    """The sequence number names the slot, whose bytes were written."""
+    PINNED = b"p"
+    """A state is held."""
+    CHUNK = b"c"
+    """A slot was filled."""
+    FAILED = b"f"
+    """JSON: the error that ended the worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One message."""
+
+    kind: Kind
+    sequence: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkReady:
+    """What a worker says of a slot that it filled."""
+
+    slot: int
+    length: int
+    posts: int
+    """Posts that begin in these bytes."""
+    posts_read: int
+    """Posts of the archive that this batch has gone through, selected or not: 0 but in its last chunk."""
+    is_last: bool
+    """Whether the batch ends here."""
+
+    def encode(self, notices: bytes) -> bytes:
+        """As a payload, with the batch's *notices* (JSON, or nothing) behind."""
+        return _CHUNK.pack(self.slot, self.length, self.posts, self.posts_read, self.is_last) + notices
+
+    @classmethod
+    def decode(cls, payload: bytes) -> tuple[ChunkReady, bytes]:
+        """What `encode` was given."""
+        return cls(*_CHUNK.unpack_from(payload)), payload[_CHUNK.size :]
+
+
+def write_frame(stream: BinaryIO, kind: Kind, sequence: int = 0, payload: bytes = b"") -> None:
+    """Send one message."""
+    stream.write(_HEADER.pack(kind.value, sequence, len(payload)) + payload)
+    stream.flush()
+
+
+def read_frame(stream: BinaryIO) -> Frame | None:
+    """Receive one message, None at the end of the stream."""
+    header = stream.read(_HEADER.size)
+    if len(header) < _HEADER.size:
+        return None
+    kind, sequence, length = _HEADER.unpack(header)
+    payload = stream.read(length)
+    return Frame(Kind(kind), sequence, payload) if len(payload) == length else None
+
+
+def encode_batch(batch: Batch) -> tuple[Kind, bytes]:
+    """A batch as a message."""
+    if isinstance(batch, KeyRange):
+        return Kind.KEY_RANGE, _KEY_RANGE.pack(batch.first, batch.last, batch.posts)
+    return Kind.ROW_IDS, batch.row_ids.tobytes()
+
+
+def decode_batch(frame: Frame) -> Batch:
+    """The batch of a message."""
+    if frame.kind is Kind.KEY_RANGE:
+        return KeyRange(*_KEY_RANGE.unpack(frame.payload))
+    row_ids = array("q")
+    row_ids.frombytes(frame.payload)
+    return RowIds(row_ids)

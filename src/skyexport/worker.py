@@ -1,0 +1,154 @@
+"""What runs in a worker process: receive a batch, render it, put the bytes into a slot, say so.
+
+The coordinator starts `main` in a fresh interpreter and talks to it over standard input and output. A thread receives:
+when the stream ends, the coordinator is gone, and so is the worker at once, whatever SQLite is doing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, BinaryIO
+
+import apsw
+
+from skyexport.archive import Source, reading
+from skyexport.errors import ExportError
+from skyexport.formats import FORMATS
+from skyexport.messages import ChunkReady, Frame, Kind, decode_batch, read_frame, write_frame
+from skyexport.notices import Notices
+from skyexport.plan import Batch
+from skyexport.render import BatchRenderer, Chunk
+from skyexport.selection import Selection
+from skyexport.slots import SlotHandle, Slots
+
+__all__ = ["WorkerSetup", "main"]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSetup:
+    """All that a worker must know to render batches; it travels as JSON."""
+
+    source: Source
+    columns: dict[str, str]
+    index: str | None
+    format: str
+    selection: Selection
+
+    def to_json(self, slots: SlotHandle) -> bytes:
+        """With the worker's own slots, as the payload of the SETUP message."""
+        return json.dumps({**asdict(self), "slots": asdict(slots)}).encode()
+
+    @classmethod
+    def from_json(cls, payload: bytes) -> tuple[WorkerSetup, SlotHandle]:
+        """What `to_json` was given."""
+        values: dict[str, Any] = json.loads(payload)
+        slots = SlotHandle(**values.pop("slots"))
+        source, selection = Source(**values.pop("source")), Selection(**values.pop("selection"))
+        return cls(source=source, selection=selection, **values), slots
+
+    def renderer(self, connection: apsw.Connection) -> BatchRenderer:
+        """The renderer of this export, on *connection*."""
+        return BatchRenderer(connection, self.columns, self.index, FORMATS[self.format], self.selection)
+
+
+class _Worker:
+    """A worker's state: its connection, its slots, and the messages that came in."""
+
+    def __init__(self, requests: BinaryIO, answers: BinaryIO) -> None:
+        self._requests = requests
+        self._answers = answers
+        self._frames: queue.SimpleQueue[Frame] = queue.SimpleQueue()
+        self._free_slots: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def run(self) -> None:
+        """Work until the coordinator ends this process, or something fails."""
+        threading.Thread(target=self._receive, daemon=True).start()
+        setup, handle = WorkerSetup.from_json(self._frames.get().payload)
+        slots = Slots.attach(handle)
+        for slot in range(handle.count):
+            self._free_slots.put(slot)
+        connection = setup.source.connect()
+        renderer = setup.renderer(connection)
+        while True:
+            frame = self._frames.get()
+            with reading(setup.source.path):
+                if frame.kind is Kind.PIN:
+                    if connection.in_transaction:
+                        connection.execute("rollback")
+                    connection.execute("begin")
+                    connection.execute("select 1 from posts limit 1").fetchall()
+                    write_frame(self._answers, Kind.PINNED)
+                else:
+                    batch = decode_batch(frame)
+                    self._send(frame.sequence, batch, renderer.render(batch), slots)
+
+    def _receive(self) -> None:
+        while frame := read_frame(self._requests):
+            if frame.kind is Kind.SLOT_FREE:
+                self._free_slots.put(frame.sequence)
+            else:
+                self._frames.put(frame)
+        os._exit(0)
+
+    def _send(self, sequence: int, batch: Batch, chunks: Iterator[Chunk], slots: Slots) -> None:
+        """Put the chunks of a batch into slots, one after the other, each as soon as there is a free one."""
+        notices = Notices()
+        held: tuple[memoryview, int] = (memoryview(b""), 0)
+        for chunk in chunks:
+            notices.merge(chunk.notices)
+            for part, posts in _parts(chunk, slots.handle.slot_bytes):
+                if held[0]:
+                    self._send_part(sequence, held, slots)
+                held = (part, posts)
+        said = json.dumps(asdict(notices)).encode() if notices.counts else b""
+        self._send_part(sequence, held, slots, posts_read=batch.posts, is_last=True, notices=said)
+
+    def _send_part(
+        self,
+        sequence: int,
+        held: tuple[memoryview, int],
+        slots: Slots,
+        *,
+        posts_read: int = 0,
+        is_last: bool = False,
+        notices: bytes = b"",
+    ) -> None:
+        part, posts = held
+        slot = self._free_slots.get()
+        slots.fill(slot, part)
+        ready = ChunkReady(slot, len(part), posts, posts_read, is_last)
+        write_frame(self._answers, Kind.CHUNK, sequence, ready.encode(notices))
+
+
+def _parts(chunk: Chunk, slot_bytes: int) -> Iterator[tuple[memoryview, int]]:
+    """A chunk in parts that fit into a slot; its posts begin in the first."""
+    data = memoryview(chunk.data)
+    for start in range(0, len(data), slot_bytes):
+        yield data[start : start + slot_bytes], chunk.posts if start == 0 else 0
+
+
+def main() -> None:
+    """The worker process."""
+    # Whatever prints must not end up among the messages.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    try:
+        _Worker(sys.stdin.buffer, answers).run()
+    except BaseException as error:
+        failure = {
+            "kind": type(error).__name__,
+            "message": error.message if isinstance(error, ExportError) else f"{type(error).__name__}: {error}",
+            "hint": error.hint if isinstance(error, ExportError) else "",
+            "traceback": traceback.format_exc(),
+        }
+        with contextlib.suppress(OSError):
+            write_frame(answers, Kind.FAILED, 0, json.dumps(failure).encode())
+        os._exit(1)
