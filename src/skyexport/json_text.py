@@ -12,7 +12,16 @@ import json
 import re
 from collections.abc import Iterator
 
-__all__ = ["decode", "indent", "is_utf8", "is_valid", "quote", "quote_pieces"]
+__all__ = [
+    "decode",
+    "escape_line_separators",
+    "find_in_utf8",
+    "indent",
+    "is_utf8",
+    "is_valid",
+    "quote",
+    "quote_pieces",
+]
 
 _MAX_DEPTH = 10_000
 """Nesting that the established exporter's JSON reader accepts; deeper is not JSON to it, and not to us."""
@@ -43,14 +52,29 @@ def decode(data: bytes) -> str:
 
 def is_utf8(data: bytes) -> bool:
     """Whether all of the bytes are valid UTF-8."""
+    return find_in_utf8(data, "") is not None
+
+
+def find_in_utf8(data: bytes, characters: str) -> bool | None:
+    """Whether any of *characters* occurs in *data*; None when *data* is not all valid UTF-8.
+
+    Looking for a character in decoded text takes a tenth of the time that looking for its bytes does.
+    """
     decoder = codecs.getincrementaldecoder("utf-8")()
+    found = False
     try:
         for start in range(0, len(data), _UTF8_WINDOW):
-            decoder.decode(data[start : start + _UTF8_WINDOW])
+            window = decoder.decode(data[start : start + _UTF8_WINDOW])
+            found = found or any(character in window for character in characters)
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
-        return False
-    return True
+        return None
+    return found
+
+
+def escape_line_separators(data: bytes) -> bytes:
+    """Escape U+2028 and U+2029, which JSON allows and JavaScript once did not."""
+    return data.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
 
 
 def quote(text: str) -> str:

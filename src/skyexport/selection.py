@@ -70,9 +70,9 @@ class Selection:
         if self.by_date:
             # Within the seconds of the bounds themselves, fractions decide: there, and for unusual times, ask Python.
             second = "substr(created_at, 1, 19)"
+            by_second = f"iif({second} in (:since_second, :until_second), null, {second} between :since_second and :until_second)"
             conditions.append(
-                f"iif({timestamps.usual_sql('created_at')} and {second} not in (:since_second, :until_second),"
-                f" {second} between :since_second and :until_second,"
+                f"ifnull({timestamps.usual_sql('created_at', lambda _: by_second)},"
                 " sky_selected(iif(typeof(created_at) = 'integer', created_at, cast(created_at as blob))))"
             )
         return " and ".join(conditions) or "true"

@@ -47,8 +47,6 @@ _NEEDS_QUOTES = re.compile(
 )
 
 _IDENTIFIERS = ("uri", "cid", "did", "reply_parent", "embed_type")
-_UNUSUAL_IDENTIFIERS = "*[^!#-+--[^-~]*"
-"""GLOB for text with anything that might need quotes: only printable ASCII without space, comma, quote, backslash."""
 
 
 class CsvTable:
@@ -67,10 +65,11 @@ class CsvTable:
             return _record_sql(columns, {name: _exact_field_sql(columns[name]) for name in (*_IDENTIFIERS, "text")})
         fields = {name: _field_sql(columns[name]) for name in (*_IDENTIFIERS, "text")}
         bare = {name: f"ifnull({columns[name]}, '')" for name in _IDENTIFIERS}
-        # One test over the identifiers together. A NUL would hide what stands behind it from GLOB; then the lengths
-        # in characters (up to a NUL) and in bytes differ.
+        # One test over the identifiers together: JSON would quote them as they are, none has a comma, none begins with
+        # white space. GLOB, with the characters as a set, took four times as long.
         joined = f"concat({', '.join(columns[name] for name in _IDENTIFIERS)})"
-        usual = f"{joined} not glob '{_UNUSUAL_IDENTIFIERS}' and length({joined}) = octet_length({joined})"
+        begins = " and ".join(f"({field} >= '!' and {field} < '~' or {field} = '')" for field in bare.values())
+        usual = f"not instr({joined}, ',') and octet_length(json_quote({joined})) = octet_length({joined}) + 2 and {begins}"
         return f"iif({usual}, {_record_sql(columns, {**fields, **bare})}, {_record_sql(columns, fields)})"
 
     def register(self, connection: apsw.Connection, notices: Notices) -> None:
@@ -143,9 +142,8 @@ def _exact_field_sql(column: str) -> str:
 
 
 def _time_sql(columns: Mapping[str, str], name: str) -> str:
-    column = columns[name]
-    usual, seconds = timestamps.usual_sql(column), timestamps.usual_seconds_sql(column)
-    return f"iif({usual}, {seconds}, {exact_call_sql('sky_csv_time', columns, name)})"
+    usual = timestamps.rfc3339_seconds_sql(columns[name])
+    return f"ifnull({usual}, {exact_call_sql('sky_csv_time', columns, name)})"
 
 
 def _count_sql(columns: Mapping[str, str], name: str) -> str:

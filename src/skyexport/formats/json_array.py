@@ -27,7 +27,6 @@ _KEY_LEVEL = 2
 _PIECE_CHARACTERS = 1 << 18
 """Tokens of a large embed are gathered to pieces of about this size."""
 
-_LINE_SEPARATORS = ((b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029"))
 
 
 class JsonArray:
@@ -64,13 +63,12 @@ class JsonArray:
 
     def checked(self, chunk: bytes) -> bytes | None:
         """Escape what `json_quote` leaves (U+2028, U+2029); None when the bytes are not UTF-8."""
-        if not chunk.isascii():
-            if not json_text.is_utf8(chunk):
-                return None
-            for raw, escaped in _LINE_SEPARATORS:
-                if raw in chunk:
-                    chunk = chunk.replace(raw, escaped)
-        return chunk
+        if chunk.isascii():
+            return chunk
+        found = json_text.find_in_utf8(chunk, "\u2028\u2029")
+        if found is None:
+            return None
+        return json_text.escape_line_separators(chunk) if found else chunk
 
     def pieces(self, post: StoredPost, notices: Notices) -> Iterator[bytes]:
         """One post, a value at a time."""
@@ -105,8 +103,8 @@ def _fast_sql(columns: Mapping[str, str], name: str) -> str:
         return f"json_quote(ifnull({column}, ''))"
     exact = _exact_sql(columns, name)
     if name in _TIMES:
-        usual, rfc3339 = timestamps.usual_sql(column), timestamps.usual_rfc3339_sql(column)
-        return f"iif({usual}, concat('\"', {rfc3339}, '\"'), {exact})"
+        usual = timestamps.rfc3339_sql(column, quote='"')
+        return f"ifnull({usual}, {exact})"
     if name in _JSON:
         # A BLOB would be taken for SQLite's binary JSON: always cast. JSON5 and a NUL with something after it pass
         # the parser, so json_valid(…, 1) and instr keep them out. A line break in the result is never inside a string.
