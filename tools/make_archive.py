@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001  (the sample words are written in their own scripts)
 """Make a synthetic bskyarchive archive: the schema, the stored types and the look of a real one.
 
     python tools/make_archive.py demo.db --posts 2500 --seed 7
@@ -24,7 +23,6 @@ import bisect
 import hashlib
 import itertools
 import json
-import os
 import random
 import sqlite3
 import sys
@@ -304,7 +302,8 @@ LANGUAGES = (
     Language(
         5,
         " ",
-        "안녕하세요 세계 오늘 날씨 좋다 커피 고양이 강아지 서울 밤 음악 사진 책 기차 여행 감사합니다 주말 바다 산 하늘 비",
+        "안녕하세요 세계 오늘 날씨 좋다 커피 고양이 강아지 서울 밤 음악 사진 책 "
+        "기차 여행 감사합니다 주말 바다 산 하늘 비",
     ),
     Language(
         5,
@@ -312,13 +311,12 @@ LANGUAGES = (
         "مرحبا بالعالم اليوم صباح الخير القهوة كتاب مدينة نهر شتاء صيف موسيقى شكرا أصدقاء مساء قِطَّة ١٢٣ שלום עולם "
         "בוקר טוב ספר תודה",
     ),
-    Language(
-        4, " ", "नमस्ते दुनिया आज मौसम अच्छा है किताब चाय शहर नदी संगीत धन्यवाद दोस्त शाम क्षत्रिय สวัสดี ชาวโลก ขอบคุณ น้ำ"
-    ),
+    Language(4, " ", "नमस्ते दुनिया आज मौसम अच्छा है किताब चाय शहर नदी संगीत धन्यवाद दोस्त शाम क्षत्रिय สวัสดี ชาวโลก ขอบคุณ น้ำ"),
     Language(
         6,
         " ",
-        "😀 😂 🎉 🚀 ✨ ❤️ 🔥 👍🏽 🐈‍⬛ 👩‍👩‍👧‍👦 👨🏿‍💻 🏳️‍🌈 🇯🇵 🇧🇷 1️⃣ 🤷🏻‍♀️ e\u0301te\u0301 n\u0303andu\u0301 a\u030a\u0323 Z\u0351\u036b\u0343algo o\u0308ffnen "
+        "😀 😂 🎉 🚀 ✨ ❤️ 🔥 👍🏽 🐈‍⬛ 👩‍👩‍👧‍👦 👨🏿‍💻 🏳️‍🌈 🇯🇵 🇧🇷 1️⃣ 🤷🏻‍♀️ "
+        "e\u0301te\u0301 n\u0303andu\u0301 a\u030a\u0323 Z\u0351\u036b\u0343algo o\u0308ffnen "
         "\u1112\u1161\u11ab\u1100\u1173\u11af wow yes ok mood same",
     ),
 )
@@ -694,9 +692,7 @@ BIG_TEXT_CHUNK = BIG_TEXT_UNIT * (65_536 // len(BIG_TEXT_UNIT))
 
 def write_big_text(connection: sqlite3.Connection, rowid: int, size_bytes: int) -> None:
     """Give the post in `rowid` a text of exactly `size_bytes` bytes, written in place in chunks."""
-    connection.execute(
-        "update posts set text = cast(zeroblob(?) as text) where rowid = ?", (size_bytes, rowid)
-    )
+    connection.execute("update posts set text = cast(zeroblob(?) as text) where rowid = ?", (size_bytes, rowid))
     with connection.blobopen("posts", "text", rowid) as blob:
         for _ in range(size_bytes // len(BIG_TEXT_CHUNK)):
             blob.write(BIG_TEXT_CHUNK)
@@ -841,7 +837,7 @@ def make_archive(
                 connection.execute("pragma journal_mode = wal")
         for suffix in SQLITE_SIDE_FILES:
             path.with_name(path.name + suffix).unlink(missing_ok=True)
-        os.replace(unfinished, path)
+        unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
     return ArchiveInfo(path, posts + bool(big_post_bytes), people.owner_did, media_files)
@@ -900,9 +896,7 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("path", metavar="PATH", type=Path, help="the archive to make")
     parser.add_argument("--posts", metavar="N", type=int, required=True, help="how many posts")
     parser.add_argument("--seed", metavar="S", type=int, default=1, help="decides every choice (default 1)")
-    parser.add_argument(
-        "--authors", metavar="N", type=int, default=200, help="one owner and others (default 200)"
-    )
+    parser.add_argument("--authors", metavar="N", type=int, default=200, help="one owner and others (default 200)")
     parser.add_argument("--wal", action="store_true", help="leave the archive in WAL mode")
     parser.add_argument(
         "--offset-share",
@@ -911,9 +905,7 @@ def argument_parser() -> argparse.ArgumentParser:
         default=0.0,
         help="share of posts stamped with an offset, 0 to 1 (default 0)",
     )
-    parser.add_argument(
-        "--no-index", dest="index", action="store_false", help="leave out idx_posts_created_at"
-    )
+    parser.add_argument("--no-index", dest="index", action="store_false", help="leave out idx_posts_created_at")
     parser.add_argument("--no-fts", dest="fts", action="store_false", help="leave out the full-text table")
     parser.add_argument(
         "--big-post",
@@ -923,9 +915,7 @@ def argument_parser() -> argparse.ArgumentParser:
         default=0,
         help="one more post with a text of that many bytes",
     )
-    parser.add_argument(
-        "--media", action="store_true", help="add media rows, and files in media/ beside PATH"
-    )
+    parser.add_argument("--media", action="store_true", help="add media rows, and files in media/ beside PATH")
     parser.add_argument(
         "--ties", metavar="N", type=int, default=0, help="so many of the posts share one instant (default 0)"
     )

@@ -1,8 +1,7 @@
 """The archive: everything that is known about the source. It is only ever read.
 
-An archive is a SQLite file that bskyarchive writes. Opening one looks at the files first, since the wrong way to open
-some of them would leave files beside them (docs/architecture.md has the table); then at the tables, since anybody can
-make a file of that name.
+An archive is a SQLite file that bskyarchive writes. Opening one looks at the tables before anything is read from
+them, since anybody can make a file of that name.
 """
 
 from __future__ import annotations
@@ -11,30 +10,24 @@ import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, overload
 
 import apsw
 
-from skyexport.errors import ArchiveBusyError, ArchiveChangedError, ArchiveError, OptionError
+from skyexport.errors import ArchiveChangedError, ArchiveError, OptionError
 from skyexport.formats import FORMATS
 from skyexport.formats.base import COLUMNS
 from skyexport.options import DEFAULT_BATCH_SIZE, Bound, parse_bound
 from skyexport.plan import CreatedAtOrder, row_id_batches
 from skyexport.render import BatchRenderer, Chunk, quote_identifier
 from skyexport.selection import Selection, Span
+from skyexport.source import CACHE_KIB, Source, files_beside, has_content, reading
 
-__all__ = ["Archive", "Post", "Source"]
+__all__ = ["Archive", "Post"]
 
 Post = dict[str, Any]
 """One post: the object that the JSON export has for it."""
-
-_BUSY_MILLISECONDS = 2000
-"""How long to wait for a program that is writing: its transactions take milliseconds."""
-
-_CACHE_KIB = 2000
-"""Page cache of a connection. Batches lie close together in the file; more was not faster (docs/architecture.md)."""
 
 _SORT_CACHE_KIB = 32_000
 """Page cache while sorting: the sort spills to a temporary file beyond it."""
@@ -42,97 +35,6 @@ _SORT_CACHE_KIB = 32_000
 _KNOWN_VERSIONS = (1, 2, 3)
 _OPTIONAL_COLUMNS = {"quote_count": "0"}
 """Column that old schemas lack → SQL in its place."""
-
-_READABLE_TABLES = frozenset({"posts", "media", "schema_version", "sqlite_schema", "sqlite_master", "carray"})
-_ALLOWED_PRAGMAS = frozenset({"cache_size", "data_version", "index_list", "index_xinfo", "table_list", "table_xinfo"})
-_ALLOWED_ACTIONS = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_FUNCTION, apsw.SQLITE_TRANSACTION, apsw.SQLITE_RECURSIVE})
-
-_MAGIC = b"SQLite format 3\x00"
-_HEADER_BYTES = 100
-_WAL_VERSION = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """How to open an archive: made once, sent to the workers."""
-
-    path: str
-    """Absolute path of the file."""
-    immutable: bool
-    """Open it without locks and without looking for a write-ahead log: only where no file can be made beside it."""
-    wal: bool
-    """Whether it is in WAL journal mode."""
-
-    @classmethod
-    def of(cls, path: Path) -> Source:
-        """Look at the files of an archive, without opening them as a database.
-
-        Raises:
-            ArchiveError: There is no such file, it can not be read, or it is no SQLite file.
-        """
-        try:
-            with path.open("rb") as file:
-                header = file.read(_HEADER_BYTES)
-        except FileNotFoundError:
-            raise ArchiveError(f"no archive at {path}", "check the path") from None
-        except OSError as error:
-            raise ArchiveError(f"can not read {path}: {error.strerror}") from None
-        if not header:
-            raise ArchiveError(f"{path} is empty", "an archive that was never written holds no posts")
-        if not header.startswith(_MAGIC) or len(header) < _HEADER_BYTES:
-            raise ArchiveError(f"{path} is not a SQLite database", "name the archive's .db file")
-        wal = header[18] == _WAL_VERSION
-        immutable = False
-        if wal:
-            log, index = _beside(path)
-            if not _has_content(log) and not index.exists():
-                immutable = not (os.access(path, os.W_OK) and os.access(path.resolve().parent, os.W_OK))
-            elif not index.exists():
-                raise ArchiveError(
-                    f"{path} was not closed: changes in {log.name} were never taken in",
-                    "start and stop bskyarchive once, then export again",
-                )
-        return cls(str(path.resolve()), immutable, wal)
-
-    def connect(self) -> apsw.Connection:
-        """Open a connection that can read posts and media, and nothing else.
-
-        Raises:
-            ArchiveError: SQLite can not open the file.
-        """
-        uri = Path(self.path).as_uri() + ("?immutable=1" if self.immutable else "?mode=ro")
-        with reading(self.path):
-            connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
-            connection.set_busy_timeout(_BUSY_MILLISECONDS)
-            connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
-            connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
-            connection.pragma("query_only", True)
-            connection.pragma("cell_size_check", True)
-            connection.pragma("mmap_size", 0)
-            connection.pragma("cache_size", -_CACHE_KIB)
-            connection.pragma("schema_version")
-            connection.authorizer = _authorize
-        return connection
-
-
-@contextlib.contextmanager
-def reading(path: str) -> Iterator[None]:
-    """Turn what SQLite says about the archive at *path* into our errors."""
-    try:
-        yield
-    except apsw.BusyError:
-        raise ArchiveBusyError(f"{path} is locked by another program", "try again when bskyarchive is idle") from None
-    except (apsw.ReadOnlyError, apsw.CantOpenError):
-        raise ArchiveError(
-            f"{path} can not be opened for reading as it is",
-            "a program may have been stopped while writing to it: start and stop bskyarchive once, then export again",
-        ) from None
-    except apsw.AuthError as error:
-        raise ArchiveError(f"{path} is not a bskyarchive archive: {error}") from None
-    except (apsw.CorruptError, apsw.NotADBError, apsw.IOError, apsw.SQLError) as error:
-        raise ArchiveError(
-            f"{path} is damaged or not a database: {error}", "restore it from a backup, or try sqlite3's .recover"
-        ) from None
 
 
 class Archive:
@@ -149,7 +51,7 @@ class Archive:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.source = Source.of(Path(path))
         self.path = Path(self.source.path)
-        self._log_existed = _beside(self.path)[0].exists()
+        self._log_existed = files_beside(self.path)[0].exists()
         self._stat = self.path.stat()
         self.connection = self.source.connect()
         # Python runs signal handlers between its own steps only: give it some during a long sort.
@@ -175,8 +77,8 @@ class Archive:
         self.connection.close()
         if not self.source.wal or self.source.immutable or self._log_existed:
             return
-        log, _ = _beside(self.path)
-        if log.exists() and not _has_content(log):
+        log, _ = files_beside(self.path)
+        if log.exists() and not has_content(log):
             # Reading a closed WAL archive makes an empty log and its index. Only SQLite can remove them without a
             # race against a program that opens the archive now: it does when the last connection that may write ends.
             with contextlib.suppress(apsw.Error):
@@ -277,7 +179,7 @@ class Archive:
                 {**selection.parameters(), "limit": limit, "offset": offset},
             ):
                 yield row_id
-            self.connection.pragma("cache_size", -_CACHE_KIB)
+            self.connection.pragma("cache_size", -CACHE_KIB)
 
     @overload
     def list_posts(
@@ -436,30 +338,6 @@ def _joined(chunks: Iterable[Chunk]) -> Iterator[bytes]:
             yield separator
             separator = b","
         yield chunk.data
-
-
-def _authorize(
-    action: int, first: str | None, second: str | None, database: str | None, trigger_or_view: str | None
-) -> int:
-    """Allow reading the tables that an export needs, and nothing else: sessions hold access tokens."""
-    allowed = (
-        action in _ALLOWED_ACTIONS
-        or (action == apsw.SQLITE_READ and first in _READABLE_TABLES)
-        or (action == apsw.SQLITE_PRAGMA and first in _ALLOWED_PRAGMAS)
-    )
-    return apsw.SQLITE_OK if allowed else apsw.SQLITE_DENY
-
-
-def _beside(path: Path) -> tuple[Path, Path]:
-    """The write-ahead log of an archive and the log's index."""
-    return path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")
-
-
-def _has_content(path: Path) -> bool:
-    try:
-        return path.stat().st_size > 0
-    except OSError:
-        return False
 
 
 def _number(value: object) -> int:

@@ -12,10 +12,10 @@ __all__ = [
     "ArchiveChangedError",
     "ArchiveError",
     "ExportError",
-    "Interrupted",
     "MemoryLimitError",
     "OptionError",
     "OutputError",
+    "StoppedError",
     "StrictError",
     "WorkerError",
 ]
@@ -90,7 +90,7 @@ class WorkerError(ExportError):
     exit_code = 14
 
 
-class Interrupted(ExportError):
+class StoppedError(ExportError):
     """A signal asked the export to stop.
 
     Args:

@@ -78,7 +78,8 @@ class BatchRenderer:
 
         separator = format.separator.decode()
         in_range = (
-            f"posts indexed by {quote_identifier(index or '')} where created_at <= (select created_at from posts where rowid = :first)"
+            f"posts indexed by {quote_identifier(index or '')}"
+            " where created_at <= (select created_at from posts where rowid = :first)"
             " and created_at >= (select created_at from posts where rowid = :last)"
         )
         self._count_sql = f"select count(*), count(distinct created_at) from {in_range}"

@@ -19,7 +19,6 @@ from typing import Any, BinaryIO
 
 import apsw
 
-from skyexport.archive import Source, reading
 from skyexport.errors import ExportError
 from skyexport.formats import FORMATS
 from skyexport.messages import ChunkReady, Frame, Kind, decode_batch, read_frame, write_frame
@@ -28,6 +27,7 @@ from skyexport.plan import Batch
 from skyexport.render import BatchRenderer, Chunk
 from skyexport.selection import Selection
 from skyexport.slots import SlotHandle, Slots
+from skyexport.source import Source, reading
 
 __all__ = ["WorkerSetup", "main"]
 

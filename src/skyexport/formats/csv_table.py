@@ -69,7 +69,9 @@ class CsvTable:
         # white space. GLOB, with the characters as a set, took four times as long.
         joined = f"concat({', '.join(columns[name] for name in _IDENTIFIERS)})"
         begins = " and ".join(f"({field} >= '!' and {field} < '~' or {field} = '')" for field in bare.values())
-        usual = f"not instr({joined}, ',') and octet_length(json_quote({joined})) = octet_length({joined}) + 2 and {begins}"
+        usual = (
+            f"not instr({joined}, ',') and octet_length(json_quote({joined})) = octet_length({joined}) + 2 and {begins}"
+        )
         return f"iif({usual}, {_record_sql(columns, {**fields, **bare})}, {_record_sql(columns, fields)})"
 
     def register(self, connection: apsw.Connection, notices: Notices) -> None:

@@ -28,7 +28,6 @@ _PIECE_CHARACTERS = 1 << 18
 """Tokens of a large embed are gathered to pieces of about this size."""
 
 
-
 class JsonArray:
     """Posts as one indented JSON array."""
 
