@@ -9,20 +9,21 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Self, overload
 
 import apsw
 
+from skyexport import json_text, timestamps
 from skyexport.errors import ArchiveChangedError, ArchiveError, OptionError
 from skyexport.formats import FORMATS
-from skyexport.formats.base import COLUMNS
+from skyexport.formats.base import COLUMNS, as_bytes, stored_value_sql
 from skyexport.options import DEFAULT_BATCH_SIZE, Bound, parse_bound
-from skyexport.plan import CreatedAtOrder, row_id_batches
+from skyexport.plan import Batch, CreatedAtOrder, Plan, key_ranges, row_id_batches
 from skyexport.render import BatchRenderer, Chunk, quote_identifier
 from skyexport.selection import Selection, Span
-from skyexport.source import CACHE_KIB, Source, files_beside, has_content, reading
+from skyexport.source import CACHE_KIB, Source, files_beside, has_content, pin, reading, unpin
 
 __all__ = ["Archive", "Post"]
 
@@ -31,6 +32,12 @@ Post = dict[str, Any]
 
 _SORT_CACHE_KIB = 32_000
 """Page cache while sorting: the sort spills to a temporary file beyond it."""
+
+_FEW_SHARE = 0.2
+"""Of the posts, at most: what such an author wrote is found through the index on did, and sorted."""
+
+_TIMES_LOOKED_AT = 100
+"""Posts to look at for the first readable time, before giving up."""
 
 _KNOWN_VERSIONS = (1, 2, 3)
 _OPTIONAL_COLUMNS = {"quote_count": "0"}
@@ -55,7 +62,7 @@ class Archive:
         self._stat = self.path.stat()
         self.connection = self.source.connect()
         # Python runs signal handlers between its own steps only: give it some during a long sort.
-        self.connection.set_progress_handler(lambda: False, 100_000)
+        self.watch(lambda: None, 100_000)
         try:
             with self.reading():
                 self.columns = self._checked_columns()
@@ -92,32 +99,26 @@ class Archive:
         with reading(self.source.path):
             yield
 
-    def pin(self) -> None:
-        """Hold on to one state of the archive: all that is read afterwards belongs to it."""
+    def pin(self) -> bool:
+        """Hold on to one state of the archive; False when another program is writing and does not let go."""
         with self.reading():
-            self.connection.execute("begin")
-            self.connection.execute("select 1 from posts limit 1").fetchall()
+            return pin(self.connection)
 
     def unpin(self) -> None:
         """Let go of the state that `pin` took hold of."""
-        if self.connection.in_transaction:
-            self.connection.execute("rollback")
+        with self.reading():
+            unpin(self.connection)
 
-    def check_same_file(self) -> None:
+    def check_unchanged(self) -> None:
         """Make sure that the path still names the file that was opened, and that an immutable one did not change.
 
         Raises:
             ArchiveChangedError: It was replaced, or written to without locks being possible.
         """
-        try:
-            now = self.path.stat()
-        except OSError:
-            raise ArchiveChangedError(f"{self.path} went away while it was read", "export again") from None
-        then = self._stat
-        replaced = (now.st_dev, now.st_ino) != (then.st_dev, then.st_ino)
-        written = (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns)
-        if replaced or (self.source.immutable and written):
-            raise ArchiveChangedError(f"{self.path} was replaced while it was read", "export again")
+        self.source.check_same_file()
+        now = self.path.stat()
+        if self.source.immutable and (now.st_size, now.st_mtime_ns) != (self._stat.st_size, self._stat.st_mtime_ns):
+            raise ArchiveChangedError(f"{self.path} was written to while it was read", "export again")
 
     def count_posts(self) -> int:
         """How many posts there are.
@@ -138,10 +139,81 @@ class Archive:
                         )
         return posts
 
+    def has_posts(self, selection: Selection, posts: int) -> bool:
+        """Whether so many posts may be selected, quickly: there are not many fewer when the answer is no."""
+        with self.reading():
+            if selection.did is not None and self.did_index is not None:
+                wrote = "select count(*) from (select 1 from posts where did = ? limit ?)"
+                return _number(self.connection.execute(wrote, (selection.did, posts)).get) >= posts
+            if not selection.by_date or self.created_at_index is None:
+                return _number(self.connection.execute("select ifnull(max(rowid), 0) from posts").get) >= posts
+            return any(
+                self.connection.execute(
+                    f"select 1 from posts where {span.where} limit 1 offset :offset",
+                    {**span.parameters, "offset": posts - 1},
+                ).get
+                for span in selection.spans()
+            )
+
+    def watch(self, check: Callable[[], None], steps: int) -> None:
+        """Call *check* every so many *steps* of SQLite's machine while it works; what it raises ends the statement."""
+
+        def handler() -> bool:
+            check()
+            return False
+
+        self.connection.set_progress_handler(handler, steps)
+
     def count_by(self, did: str) -> int:
         """How many posts *did* wrote."""
         with self.reading():
             return _number(self.connection.execute("select count(*) from posts where did = ?", (did,)).get)
+
+    def count_media(self) -> int:
+        """How many media rows there are; 0 when the archive has no such table."""
+        if "media" not in self._tables:
+            return 0
+        with self.reading():
+            return _number(self.connection.execute("select count(*) from media").get)
+
+    def authors(self, largest: int) -> tuple[int, list[tuple[str, int]]]:
+        """How many authors there are, and the *largest* ones: DID and number of posts."""
+        with self.reading():
+            authors = _number(self.connection.execute("select count(distinct did) from posts").get)
+            rows: list[Any] = self.connection.execute(
+                "select cast(did as blob), count(*) from posts group by did order by 2 desc, 1 limit ?", (largest,)
+            ).fetchall()
+        return authors, [(json_text.decode(as_bytes(did)), _number(posts)) for did, posts in rows]
+
+    def first_and_last(self) -> tuple[str | None, str | None]:
+        """When the oldest and the newest post were created, RFC 3339; None when no time near that end is readable."""
+        return self._first_time("asc"), self._first_time("desc")
+
+    def _first_time(self, direction: Literal["asc", "desc"]) -> str | None:
+        with self.reading():
+            rows: list[Any] = self.connection.execute(
+                f"select {stored_value_sql(self.columns, 'created_at')} from posts"
+                f" order by created_at {direction} limit {_TIMES_LOOKED_AT}"
+            ).fetchall()
+            for (stored,) in rows:
+                stamp = timestamps.parse(stored if isinstance(stored, int) else json_text.decode(as_bytes(stored)))
+                if stamp is not None:
+                    return stamp.rfc3339()
+        return None
+
+    def sample_row_ids(self, stretches: int, posts: int) -> list[int]:
+        """Row ids of *posts* posts at most, neighbours in *stretches* spread over the archive."""
+        with self.reading():
+            found: set[int] = set()
+            bounds = self.connection.execute("select min(rowid), max(rowid) from posts having count(*) > 0").fetchall()
+            for lowest, highest in bounds:
+                length = _number(highest) - _number(lowest) + 1
+                for number in range(stretches):
+                    start = _number(lowest) + length * number // stretches
+                    sql = "select rowid from posts where rowid >= ? order by rowid limit ?"
+                    rows = self.connection.execute(sql, (start, posts // stretches)).fetchall()
+                    found.update(_number(row_id) for (row_id,) in rows)
+        return sorted(found)
 
     def count_within(self, span: Span) -> int:
         """How many posts lie within *span*, whoever wrote them."""
@@ -149,6 +221,32 @@ class Archive:
             return _number(
                 self.connection.execute(f"select count(*) from posts where {span.where}", span.parameters).get
             )
+
+    def plan(self, selection: Selection, batch_size: int, posts: int) -> Plan:
+        """Cut the selected posts into batches.
+
+        Args:
+            selection: Which posts.
+            batch_size: Posts a batch, at most.
+            posts: What `count_posts` gave.
+        """
+        by_author = False
+        if selection.did is not None and self.did_index is not None:
+            wrote = self.count_by(selection.did)
+            by_author = wrote <= posts * _FEW_SHARE
+        if by_author or self.created_at_index is None:
+            row_ids = self.sorted_row_ids(selection, by_author=by_author)
+            at_most = wrote if by_author else posts
+            exact = not selection.by_date and (by_author or selection.did is None)
+            return Plan(row_id_batches(row_ids, batch_size), at_most, exact)
+        spans = selection.spans()
+        within = posts if not selection.by_date else sum(self.count_within(span) for span in spans)
+        return Plan(self._key_ranges(spans, batch_size), within, exact=True)
+
+    def _key_ranges(self, spans: Iterable[Span], batch_size: int) -> Iterator[Batch]:
+        with self.reading():
+            for span in spans:
+                yield from key_ranges(self.order(span), batch_size)
 
     def order(self, span: Span) -> CreatedAtOrder:
         """The posts of *span*, newest first; the archive must have a created_at index."""

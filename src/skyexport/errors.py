@@ -117,6 +117,7 @@ EXIT_CODES: dict[int, str] = {
     12: "the output can not be written",
     13: "the memory limit was reached",
     14: "a worker process died",
-    130: "stopped by Ctrl-C (128 + the signal's number: 143 by SIGTERM)",
+    130: "stopped by Ctrl-C",
+    143: "stopped by SIGTERM; likewise 128 + the number of any other signal",
 }
 """Exit status of the command → its meaning; the README's table is made from this."""

@@ -5,12 +5,14 @@ They are small: a worker gets row ids and sends lengths; the bytes of chunks tra
 
 from __future__ import annotations
 
+import json
 import struct
 from array import array
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from enum import Enum
-from typing import BinaryIO
+from typing import IO
 
+from skyexport.notices import Notices
 from skyexport.plan import Batch, KeyRange, RowIds
 
 __all__ = ["ChunkReady", "Frame", "Kind", "decode_batch", "encode_batch", "read_frame", "write_frame"]
@@ -33,7 +35,7 @@ class Kind(Enum):
     SLOT_FREE = b"F"
     """The sequence number names the slot, whose bytes were written."""
     PINNED = b"p"
-    """A state is held."""
+    """A state is held; or, with a payload, none could be, since another program was writing."""
     CHUNK = b"c"
     """A slot was filled."""
     FAILED = b"f"
@@ -61,24 +63,29 @@ class ChunkReady:
     """Posts of the archive that this batch has gone through, selected or not: 0 but in its last chunk."""
     is_last: bool
     """Whether the batch ends here."""
+    notices: Notices = field(default_factory=Notices)
+    """Of the whole batch: nothing but in its last chunk."""
 
-    def encode(self, notices: bytes) -> bytes:
-        """As a payload, with the batch's *notices* (JSON, or nothing) behind."""
-        return _CHUNK.pack(self.slot, self.length, self.posts, self.posts_read, self.is_last) + notices
+    def encode(self) -> bytes:
+        """As a payload: numbers, and JSON behind them where there are notices."""
+        numbers = _CHUNK.pack(self.slot, self.length, self.posts, self.posts_read, self.is_last)
+        return numbers + (json.dumps(asdict(self.notices)).encode() if self.notices.counts else b"")
 
     @classmethod
-    def decode(cls, payload: bytes) -> tuple[ChunkReady, bytes]:
+    def decode(cls, payload: bytes) -> ChunkReady:
         """What `encode` was given."""
-        return cls(*_CHUNK.unpack_from(payload)), payload[_CHUNK.size :]
+        notices = payload[_CHUNK.size :]
+        slot, length, posts, posts_read, is_last = _CHUNK.unpack_from(payload)
+        return cls(slot, length, posts, posts_read, is_last, Notices(**json.loads(notices)) if notices else Notices())
 
 
-def write_frame(stream: BinaryIO, kind: Kind, sequence: int = 0, payload: bytes = b"") -> None:
+def write_frame(stream: IO[bytes], kind: Kind, sequence: int = 0, payload: bytes = b"") -> None:
     """Send one message."""
     stream.write(_HEADER.pack(kind.value, sequence, len(payload)) + payload)
     stream.flush()
 
 
-def read_frame(stream: BinaryIO) -> Frame | None:
+def read_frame(stream: IO[bytes]) -> Frame | None:
     """Receive one message, None at the end of the stream."""
     header = stream.read(_HEADER.size)
     if len(header) < _HEADER.size:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
-__all__ = ["Batch", "CreatedAtOrder", "KeyRange", "RowIds", "key_ranges", "row_id_batches"]
+__all__ = ["Batch", "CreatedAtOrder", "KeyRange", "Plan", "RowIds", "key_ranges", "row_id_batches"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,16 @@ class RowIds:
 
 Batch = KeyRange | RowIds
 """A unit of work: at most batch_size posts of the archive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The batches of an export, found one by one while it runs."""
+
+    batches: Iterator[Batch]
+    posts: int
+    """How many posts of the archive the batches have together; at most so many when not *exact*."""
+    exact: bool
 
 
 class CreatedAtOrder(Protocol):

@@ -15,7 +15,7 @@ from typing import Any
 import apsw
 
 from skyexport.errors import ArchiveChangedError
-from skyexport.formats.base import COLUMNS, FLAGS, Format
+from skyexport.formats.base import COLUMNS, Format, stored_value_sql
 from skyexport.notices import Notices
 from skyexport.plan import Batch, KeyRange
 from skyexport.selection import Selection
@@ -92,12 +92,7 @@ class BatchRenderer:
             for expression in [format.expression(columns, exact=exact)]
         }
         self._of_source_sql = f"cross join posts on posts.rowid = r where {selection.where_sql()}"
-        values = ", ".join(
-            f"iif({columns[name]}, 1, 0)"
-            if name in FLAGS
-            else f"iif(typeof({columns[name]}) in ('integer', 'real'), {columns[name]}, cast({columns[name]} as blob))"
-            for name in COLUMNS
-        )
+        values = ", ".join(stored_value_sql(columns, name) for name in COLUMNS)
         self._post_sql = f"select {values} from ({self._row_ids_sql}) {self._of_source_sql}"
 
     def render(self, batch: Batch) -> Iterator[Chunk]:

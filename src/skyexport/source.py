@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import apsw
 
-from skyexport.errors import ArchiveBusyError, ArchiveError
+from skyexport.errors import ArchiveBusyError, ArchiveChangedError, ArchiveError, OutputError
 
-__all__ = ["CACHE_KIB", "Source", "files_beside", "has_content", "reading"]
+__all__ = ["CACHE_KIB", "Source", "files_beside", "has_content", "pin", "reading", "unpin"]
 
 _BUSY_MILLISECONDS = 2000
 """How long to wait for a program that is writing: its transactions take milliseconds."""
@@ -43,6 +44,9 @@ class Source:
     """Open it without locks and without looking for a write-ahead log: only where no file can be made beside it."""
     wal: bool
     """Whether it is in WAL journal mode."""
+    device: int
+    inode: int
+    """Which file it is, whatever the path names later."""
 
     @classmethod
     def of(cls, path: Path) -> Source:
@@ -52,13 +56,16 @@ class Source:
             ArchiveError: There is no such file, it can not be read, or it is no SQLite file.
         """
         try:
-            with path.open("rb") as file:
-                header = file.read(_HEADER_BYTES)
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise ArchiveError(f"{path} is not a file", "name the archive's .db file")
+            header = _header(path)
         except FileNotFoundError:
             raise ArchiveError(f"no archive at {path}", "check the path") from None
-        except OSError as error:
-            raise ArchiveError(f"can not read {path}: {error.strerror}") from None
-        if not header:
+        except (OSError, apsw.Error) as error:
+            reason = error.strerror if isinstance(error, OSError) else "permission denied, most likely"
+            raise ArchiveError(f"can not read {path}: {reason}") from None
+        if not status.st_size:
             raise ArchiveError(f"{path} is empty", "an archive that was never written holds no posts")
         if not header.startswith(_MAGIC) or len(header) < _HEADER_BYTES:
             raise ArchiveError(f"{path} is not a SQLite database", "name the archive's .db file")
@@ -73,7 +80,7 @@ class Source:
                     f"{path} was not closed: changes in {log.name} were never taken in",
                     "start and stop bskyarchive once, then export again",
                 )
-        return cls(str(path.resolve()), immutable, wal)
+        return cls(str(path.resolve()), immutable, wal, status.st_dev, status.st_ino)
 
     def connect(self) -> apsw.Connection:
         """Open a connection that can read posts and media, and nothing else.
@@ -95,6 +102,42 @@ class Source:
             connection.authorizer = _authorize
         return connection
 
+    def check_same_file(self) -> None:
+        """Make sure that the path still names the file that was looked at.
+
+        Raises:
+            ArchiveChangedError: It was replaced, or went away.
+        """
+        try:
+            now = Path(self.path).stat()
+        except OSError:
+            raise ArchiveChangedError(f"{self.path} went away while it was read", "export again") from None
+        if (now.st_dev, now.st_ino) != (self.device, self.inode):
+            raise ArchiveChangedError(f"{self.path} was replaced while it was read", "export again")
+
+
+def pin(connection: apsw.Connection) -> bool:
+    """Hold on to one state of the archive: all that *connection* reads afterwards belongs to it.
+
+    Returns:
+        False when another program is writing and does not let go.
+    """
+    unpin(connection)
+    connection.execute("begin")
+    try:
+        # A transaction holds nothing until the first read.
+        connection.execute("select 1 from posts limit 1").fetchall()
+    except apsw.BusyError:
+        unpin(connection)
+        return False
+    return True
+
+
+def unpin(connection: apsw.Connection) -> None:
+    """Let go of the state that `pin` took hold of, if any."""
+    if connection.in_transaction:
+        connection.execute("rollback")
+
 
 @contextlib.contextmanager
 def reading(path: str) -> Iterator[None]:
@@ -110,10 +153,28 @@ def reading(path: str) -> Iterator[None]:
         ) from None
     except apsw.AuthError as error:
         raise ArchiveError(f"{path} is not a bskyarchive archive: {error}") from None
-    except (apsw.CorruptError, apsw.NotADBError, apsw.IOError, apsw.SQLError) as error:
+    except apsw.FullError:
+        raise OutputError(
+            "the folder for temporary files is full: sorting an archive that has no index needs room there",
+            "free some, or set TMPDIR to a larger place",
+        ) from None
+    except apsw.Error as error:
         raise ArchiveError(
             f"{path} is damaged or not a database: {error}", "restore it from a backup, or try sqlite3's .recover"
         ) from None
+
+
+def _header(path: Path) -> bytes:
+    """The beginning of the file, read by SQLite.
+
+    Closing the file ourselves would drop the locks that a connection of this process may hold on it: POSIX has it so.
+    """
+    size = path.stat().st_size
+    file = apsw.VFSFile("", str(path.resolve()), [apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READONLY, 0])
+    try:
+        return file.xRead(min(_HEADER_BYTES, size), 0)
+    finally:
+        file.xClose()
 
 
 def _authorize(action: int, first: str | None, *_: str | None) -> int:

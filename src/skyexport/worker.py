@@ -15,7 +15,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import apsw
 
@@ -27,7 +27,7 @@ from skyexport.plan import Batch
 from skyexport.render import BatchRenderer, Chunk
 from skyexport.selection import Selection
 from skyexport.slots import SlotHandle, Slots
-from skyexport.source import Source, reading
+from skyexport.source import Source, pin, reading
 
 __all__ = ["WorkerSetup", "main"]
 
@@ -62,7 +62,7 @@ class WorkerSetup:
 class _Worker:
     """A worker's state: its connection, its slots, and the messages that came in."""
 
-    def __init__(self, requests: BinaryIO, answers: BinaryIO) -> None:
+    def __init__(self, requests: IO[bytes], answers: IO[bytes]) -> None:
         self._requests = requests
         self._answers = answers
         self._frames: queue.SimpleQueue[Frame] = queue.SimpleQueue()
@@ -81,11 +81,9 @@ class _Worker:
             frame = self._frames.get()
             with reading(setup.source.path):
                 if frame.kind is Kind.PIN:
-                    if connection.in_transaction:
-                        connection.execute("rollback")
-                    connection.execute("begin")
-                    connection.execute("select 1 from posts limit 1").fetchall()
-                    write_frame(self._answers, Kind.PINNED)
+                    pinned = pin(connection)
+                    setup.source.check_same_file()
+                    write_frame(self._answers, Kind.PINNED, payload=b"" if pinned else b"busy")
                 else:
                     batch = decode_batch(frame)
                     self._send(frame.sequence, batch, renderer.render(batch), slots)
@@ -108,8 +106,7 @@ class _Worker:
                 if held[0]:
                     self._send_part(sequence, held, slots)
                 held = (part, posts)
-        said = json.dumps(asdict(notices)).encode() if notices.counts else b""
-        self._send_part(sequence, held, slots, posts_read=batch.posts, is_last=True, notices=said)
+        self._send_part(sequence, held, slots, posts_read=batch.posts, is_last=True, notices=notices)
 
     def _send_part(
         self,
@@ -119,13 +116,13 @@ class _Worker:
         *,
         posts_read: int = 0,
         is_last: bool = False,
-        notices: bytes = b"",
+        notices: Notices | None = None,
     ) -> None:
         part, posts = held
         slot = self._free_slots.get()
         slots.fill(slot, part)
-        ready = ChunkReady(slot, len(part), posts, posts_read, is_last)
-        write_frame(self._answers, Kind.CHUNK, sequence, ready.encode(notices))
+        ready = ChunkReady(slot, len(part), posts, posts_read, is_last, notices or Notices())
+        write_frame(self._answers, Kind.CHUNK, sequence, ready.encode())
 
 
 def _parts(chunk: Chunk, slot_bytes: int) -> Iterator[tuple[memoryview, int]]:

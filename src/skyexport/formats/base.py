@@ -19,7 +19,19 @@ import apsw
 
 from skyexport.notices import Notices
 
-__all__ = ["COLUMNS", "FLAGS", "Format", "StoredPost", "StoredValue", "add_function", "as_bytes", "exact_call_sql"]
+__all__ = [
+    "COLUMNS",
+    "COUNTS",
+    "FLAGS",
+    "TIMES",
+    "Format",
+    "StoredPost",
+    "StoredValue",
+    "add_function",
+    "as_bytes",
+    "exact_call_sql",
+    "stored_value_sql",
+]
 
 COLUMNS = (
     "uri",
@@ -45,8 +57,14 @@ COLUMNS = (
 FLAGS = frozenset({"has_media", "is_reply"})
 """The columns that hold booleans."""
 
+COUNTS = frozenset({"like_count", "repost_count", "reply_count", "quote_count"})
+"""The columns that hold numbers."""
+
+TIMES = frozenset({"created_at", "indexed_at", "archived_at"})
+"""The columns that hold times."""
+
 StoredValue = bytes | int | float | None
-"""A value as the pieces rendering reads it: text as its stored bytes, numbers as they are."""
+"""A value as `stored_value_sql` reads it: text as its stored bytes, counts and integer times as numbers."""
 
 StoredPost = Mapping[str, StoredValue]
 """One post, column → value; a flag is 0 or 1."""
@@ -97,11 +115,21 @@ def as_bytes(value: StoredValue) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode()
 
 
-def exact_call_sql(function: str, columns: Mapping[str, str], name: str) -> str:
-    """SQL that calls a registered Python function with (value, uri, column name): numbers as such, text as bytes."""
+def stored_value_sql(columns: Mapping[str, str], name: str) -> str:
+    """SQL for a `StoredValue`: numbers as such where a format reads them, and else the bytes that SQLite shows."""
     column = columns[name]
-    value = f"iif(typeof({column}) in ('integer', 'real'), {column}, cast({column} as blob))"
-    return f"{function}({value}, cast({columns['uri']} as blob), '{name}')"
+    if name in FLAGS:
+        return f"iif({column}, 1, 0)"
+    if name in COUNTS:
+        return f"iif(typeof({column}) in ('integer', 'real'), {column}, cast({column} as blob))"
+    if name in TIMES:
+        return f"iif(typeof({column}) = 'integer', {column}, cast({column} as blob))"
+    return f"cast({column} as blob)"
+
+
+def exact_call_sql(function: str, columns: Mapping[str, str], name: str) -> str:
+    """SQL that calls a registered Python function with (value, uri as bytes, column name)."""
+    return f"{function}({stored_value_sql(columns, name)}, cast(ifnull({columns['uri']}, '') as blob), '{name}')"
 
 
 def add_function(

@@ -151,7 +151,7 @@ def _time_sql(columns: Mapping[str, str], name: str) -> str:
 def _count_sql(columns: Mapping[str, str], name: str) -> str:
     column = columns[name]
     exact = exact_call_sql("sky_csv_count", columns, name)
-    return f"iif(cast({column} as integer) = {column}, cast({column} as integer), {exact})"
+    return f"iif(typeof({column}) = 'integer', {column}, {exact})"
 
 
 class _ExactValues:

@@ -11,15 +11,23 @@ from collections.abc import Iterator, Mapping
 import apsw
 
 from skyexport import json_text, timestamps
-from skyexport.formats.base import COLUMNS, FLAGS, StoredPost, StoredValue, add_function, as_bytes, exact_call_sql
+from skyexport.formats.base import (
+    COLUMNS,
+    COUNTS,
+    FLAGS,
+    TIMES,
+    StoredPost,
+    StoredValue,
+    add_function,
+    as_bytes,
+    exact_call_sql,
+)
 from skyexport.notices import Notices
 
 __all__ = ["JsonArray"]
 
 _TEXTS = frozenset({"uri", "cid", "did", "text", "reply_parent", "embed_type"})
-_TIMES = frozenset({"created_at", "indexed_at", "archived_at"})
 _JSON = frozenset({"embed_data", "labels"})
-_COUNTS = frozenset({"like_count", "repost_count", "reply_count", "quote_count"})
 _LEFT_OUT_WHEN_EMPTY = frozenset({"reply_parent", "embed_type", "embed_data", "labels"})
 
 _INDENT = "  "
@@ -82,7 +90,7 @@ class JsonArray:
                 yield from values.text_pieces(value, uri, name)
             elif name in _JSON:
                 yield from values.json_pieces(value, uri, name)
-            elif name in _TIMES:
+            elif name in TIMES:
                 yield values.time(value, uri, name).encode()
             elif name in FLAGS:
                 yield b"true" if value else b"false"
@@ -101,7 +109,7 @@ def _fast_sql(columns: Mapping[str, str], name: str) -> str:
     if name in _TEXTS:
         return f"json_quote(ifnull({column}, ''))"
     exact = _exact_sql(columns, name)
-    if name in _TIMES:
+    if name in TIMES:
         usual = timestamps.rfc3339_sql(column, quote='"')
         return f"ifnull({usual}, {exact})"
     if name in _JSON:
@@ -111,8 +119,8 @@ def _fast_sql(columns: Mapping[str, str], name: str) -> str:
         indented = f"replace(json_pretty({stored}, '{_INDENT}'), '\n', '\n{_INDENT * _KEY_LEVEL}')"
         valid = f"json_valid({stored}, 1) and not instr({stored}, char(0))"
         return f"iif({column} = x'6e756c6c', 'null', iif({valid}, {indented}, {exact}))"
-    if name in _COUNTS:
-        return f"iif(cast({column} as integer) = {column}, cast({column} as integer), {exact})"
+    if name in COUNTS:
+        return f"iif(typeof({column}) = 'integer', {column}, {exact})"
     return exact
 
 
@@ -120,7 +128,7 @@ def _exact_sql(columns: Mapping[str, str], name: str) -> str:
     if name in FLAGS:
         return f"iif({columns[name]}, 'true', 'false')"
     function = (
-        "sky_text" if name in _TEXTS else "sky_json" if name in _JSON else "sky_time" if name in _TIMES else "sky_count"
+        "sky_text" if name in _TEXTS else "sky_json" if name in _JSON else "sky_time" if name in TIMES else "sky_count"
     )
     return exact_call_sql(function, columns, name)
 

@@ -1,0 +1,253 @@
+"""The command line: parse, call, print, and turn an error into its exit code. Nothing else happens here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from skyexport import __version__
+from skyexport.errors import EXIT_CODES, ExportError, OptionError, StoppedError
+from skyexport.options import DEFAULT_BATCH_SIZE, ExportOptions, parse_size
+
+__all__ = ["main"]
+
+
+def _epilog(*examples: str) -> str:
+    """Examples and exit codes as they stand below the options; `\\b` keeps their lines as they are."""
+    codes = [f"  {code:<4} {meaning}" for code, meaning in EXIT_CODES.items()]
+    return "\b\n" + "\n".join(["Examples:", *(f"  {line}" for line in examples), "", "\b", "Exit status:", *codes])
+
+
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+app = typer.Typer(
+    name="skyexport",
+    help="Export a local Bluesky archive (the SQLite file that bskyarchive keeps) to JSON or CSV, whatever its size.",
+    epilog=_epilog("skyexport inspect archive.db", "skyexport export archive.db --format csv --since 2024-01-01"),
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+)
+
+ArchivePath = Annotated[
+    Path,
+    typer.Argument(metavar="ARCHIVE", help="The archive, a SQLite file; it is only ever read.", show_default=False),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on standard output.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback for every error.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"skyexport {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _skyexport(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    del version
+
+
+@app.command(
+    name="export",
+    epilog=_epilog(
+        "skyexport export archive.db",
+        "skyexport export archive.db -f csv --since 2024-01-01 --until 2024-12-31",
+        "skyexport export archive.db --did did:plc:ewvi7nxzyoun6zhxrhs64oiz -j 4",
+        "skyexport export archive.db --to - | gzip > posts.json.gz",
+    ),
+)
+def _export(
+    archive: ArchivePath,
+    format: Annotated[str, typer.Option("--format", "-f", metavar="json|csv", help="The output format.")] = "json",
+    did: Annotated[
+        str | None, typer.Option(metavar="DID", help="Only posts by this author.", show_default="every author")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATE", help="From this date (in UTC) or RFC 3339 instant on.", show_default="the first post"
+        ),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(metavar="DATE", help="Up to this date (the whole day) or instant.", show_default="last post"),
+    ] = None,
+    output_dir: Annotated[
+        Path,
+        typer.Option("--output-dir", "-o", metavar="DIR", help="Make the directory DIR/AUTHOR/TIME for the export."),
+    ] = Path("exports"),
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write just the data file, exactly there; - is standard output.", show_default=False
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Let --to replace an existing file.")] = False,
+    workers: Annotated[
+        str,
+        typer.Option(
+            "--workers",
+            "-j",
+            metavar="auto|N",
+            help="Worker processes; 0 does all in one. auto: a worker for each CPU, none for a small archive.",
+        ),
+    ] = "auto",
+    batch_size: Annotated[int, typer.Option(metavar="N", help="Posts a batch.")] = DEFAULT_BATCH_SIZE,
+    memory_limit: Annotated[
+        str, typer.Option(metavar="SIZE", help="Bound on the memory of all processes together, like 500MB or 1GiB.")
+    ] = "500MB",
+    progress: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|bar|plain|json|none",
+            help="How to show progress, on standard error. auto: a bar on a terminal, else plain lines.",
+        ),
+    ] = "auto",
+    as_json: AsJson = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail when a value can not be exported as stored.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print settings and checksums as well.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Export posts, newest first, to one JSON or CSV file.
+
+    The bytes of the file depend on the posts and the format only. Nothing has its final name before it is complete.
+    """  # fmt: skip
+    with _told(as_json=as_json, debug=debug):
+        from skyexport.progress import MODES, reporter_for
+
+        if progress not in MODES:
+            raise OptionError(f"unknown progress {progress!r}", f"choose from {', '.join(MODES)}")
+        if as_json and to is not None and str(to) in ("-", "/dev/stdout"):
+            raise OptionError("--json and --to - both want standard output", "leave one of them out")
+        options = ExportOptions(
+            archive=archive, format=format, did=did, since=since, until=until, output_dir=output_dir, to=to,
+            overwrite=overwrite, workers=_workers(workers), batch_size=batch_size,
+            memory_limit_bytes=parse_size(memory_limit), strict=strict,
+        )  # fmt: skip
+        from skyexport.coordinator import export
+
+        reporter = reporter_for("none" if quiet and progress == "auto" else progress, sys.stderr)
+        try:
+            summary = export(options, reporter, debug=debug)
+        finally:
+            reporter.close()
+        if as_json:
+            _print_json(summary.to_dict())
+        elif not quiet:
+            if verbose:
+                _say(f"archive {options.archive}, batches of {options.batch_size:,} posts: {summary.batches:,}")
+                for file in summary.files:
+                    _say(f"sha256 {file.sha256}  {file.name}  {file.bytes:,} bytes")
+            for sentence in summary.sentences():
+                _say(sentence)
+
+
+@app.command(name="inspect", epilog=_epilog("skyexport inspect archive.db", "skyexport inspect archive.db --json"))
+def _inspect(archive: ArchivePath, as_json: AsJson = False, debug: Debug = False) -> None:
+    """Show what an archive holds: posts, authors, dates, and how large an export would be."""
+    with _told(as_json=as_json, debug=debug):
+        from skyexport.inspection import inspect
+
+        found = inspect(archive)
+        if as_json:
+            _print_json(found.to_dict())
+        else:
+            for line in found.lines():
+                typer.echo(_printable(line))
+
+
+def _workers(text: str) -> int | None:
+    if text == "auto":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise OptionError(f"{text!r} is no number of workers", "choose auto, or a number from 0 on") from None
+
+
+@contextlib.contextmanager
+def _told(*, as_json: bool, debug: bool) -> Iterator[None]:
+    """Turn what is raised into a line for people, an object for programs, and the exit code."""
+    try:
+        with _signals_raised():
+            yield
+    except ExportError as error:
+        if debug:
+            traceback.print_exc()
+        _leave(error, as_json=as_json)
+    except BrokenPipeError:
+        _leave(StoppedError(13), as_json=False)
+    except (typer.Exit, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        traceback.print_exc()
+        _leave(ExportError(f"unexpected {type(error).__name__}: {error}", "please report it"), as_json=as_json)
+
+
+def _leave(error: ExportError, *, as_json: bool) -> NoReturn:
+    reader_left = isinstance(error, StoppedError) and error.signal_number == 13
+    if not reader_left:
+        _say(f"skyexport: {error}")
+        if as_json:
+            _print_json({"status": "failed", "exit_code": error.exit_code, "error": error.message, "hint": error.hint})
+    raise typer.Exit(error.exit_code)
+
+
+@contextlib.contextmanager
+def _signals_raised() -> Iterator[None]:
+    """The first signal raises StoppedError wherever the program is; the second ends the process at once."""
+    received = 0
+
+    def handler(number: int, _: FrameType | None) -> None:
+        nonlocal received
+        received += 1
+        if received > 1:
+            os._exit(128 + number)
+        raise StoppedError(number)
+
+    before = {number: signal.signal(number, handler) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+
+def _print_json(content: dict[str, Any]) -> None:
+    import orjson
+
+    from skyexport.progress import SCHEMA_VERSION
+
+    typer.echo(orjson.dumps({"schema_version": SCHEMA_VERSION, **content}, option=orjson.OPT_INDENT_2).decode())
+
+
+def _say(line: str) -> None:
+    # With nobody listening the work still counts.
+    with contextlib.suppress(OSError, ValueError):
+        typer.echo(_printable(line), err=True)
+
+
+def _printable(text: str) -> str:
+    """Without control characters: names and posts of strangers must not steer a terminal."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
+def main() -> None:
+    """The command `skyexport`."""
+    app(prog_name="skyexport")

@@ -1,0 +1,257 @@
+"""The export of an archive, from beginning to end.
+
+The flow. The archive is opened read-only and pinned to one state. Stepping along its created_at index cuts it into
+batches of about 1,000 posts, numbered from zero. Each idle worker gets the next batch; it renders all posts of it with
+one SQL statement and puts the finished bytes, a chunk, into a slot of shared memory. Chunks arrive in any order; a
+sequencer hands them to the ordered writer by number, and the writer puts them into the file straight from the slots.
+Then the file is synced, the manifest written, and the directory renamed into place. With no workers the same renderer
+runs in this process; the bytes are the same, whatever the number of workers.
+
+The memory bound. A worker has a few slots of fixed size. It fills free ones only, and only the writer frees them: so
+the slots bound what is finished and not yet written, from end to end, and nobody queues bytes anywhere else. Besides,
+a monitor samples the memory of all processes; near the limit fewer batches are handed out, at the limit the export
+ends.
+
+The failure story. Everything that can fail raises, here, in this process: a worker that dies shows as the end of its
+stream. Whatever is raised, a signal included, leaves through the same `with` blocks: workers are killed, partial output
+is removed, the archive is let go of. Nothing has its final name before everything is on the disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+from skyexport import __version__
+from skyexport.archive import Archive
+from skyexport.destination import Destination, open_destination
+from skyexport.errors import ArchiveBusyError, ArchiveChangedError, StrictError
+from skyexport.formats import FORMATS
+from skyexport.manifest import manifest_bytes
+from skyexport.memory import MemoryGuard, ProcessTree
+from skyexport.messages import ChunkReady, Kind
+from skyexport.notices import Notices
+from skyexport.options import ExportOptions, available_cpus
+from skyexport.plan import Plan
+from skyexport.pool import BATCHES_A_WORKER, Pool, Worker
+from skyexport.progress import Counters, Monitor, Progress
+from skyexport.selection import Selection
+from skyexport.sequence import Sequencer
+from skyexport.summary import ExportSummary
+from skyexport.worker import WorkerSetup
+from skyexport.writer import OrderedWriter, OutputFile
+
+__all__ = ["export"]
+
+_WORKERS_FROM_POSTS = 40_000
+"""Below this, one process is done before workers have started (docs/architecture.md)."""
+
+_PIN_ATTEMPTS = 50
+"""With a program that commits 1,500 times a second, a fifth of the attempts fails; so many never do."""
+
+_POLL_SECONDS = 0.1
+"""How often to look at the memory and for signals while no worker says anything."""
+
+_SQLITE_STEPS = 100_000
+"""Between looks at the memory and for signals inside SQLite: some milliseconds."""
+
+
+def export(
+    options: ExportOptions, on_progress: Callable[[Progress], None] | None = None, *, debug: bool = False
+) -> ExportSummary:
+    """Export an archive as *options* say.
+
+    Args:
+        options: What to export, and where to.
+        on_progress: Called several times a second, from another thread, one call at a time, and once more at the end;
+            what it raises ends the export.
+        debug: Let workers write to this process's standard error.
+
+    Returns:
+        What was done, once everything is on the disk under its final name.
+
+    Raises:
+        ExportError: Nothing was exported; the class and its exit code say why. Whatever else is raised, as
+            KeyboardInterrupt may be, leaves no output behind either.
+    """
+    counters = Counters()
+    tree = ProcessTree()
+    guard = MemoryGuard(options.memory_limit_bytes, tree.sample)
+    guard.check_workable(options.workers or 0)
+    now = datetime.now(UTC)
+    with Archive(options.archive) as archive, Monitor(counters, guard, on_progress) as monitor:
+        archive.watch(monitor.check, _SQLITE_STEPS)
+        with _opened(options, now) as destination:
+            coordinator = _Coordinator(options, archive, destination.file, counters, guard, monitor)
+            archive_posts, workers = coordinator.run(tree, debug=debug)
+            archive.unpin()
+            archive.check_unchanged()
+            counters.stage = "finishing"
+            files, path = destination.commit(
+                lambda data: manifest_bytes(
+                    options, archive, archive_posts, counters.posts, coordinator.notices, data, now,
+                    exporter=f"skyexport {__version__}",
+                )
+            )  # fmt: skip
+    return ExportSummary(
+        format=options.format, posts=counters.posts, batches=coordinator.batches, workers=workers,
+        seconds=counters.seconds, bytes=files[0].bytes, peak_memory_bytes=guard.peak_bytes, memory_metric=tree.metric,
+        path=path, directory=path.parent if path and options.to is None else None, files=files,
+        warnings=coordinator.notices.counts, first_warnings=coordinator.notices.first,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _opened(options: ExportOptions, now: datetime) -> Iterator[Destination]:
+    destination = open_destination(options, FORMATS[options.format].file_name, now)
+    try:
+        yield destination
+    except BaseException:
+        destination.abort()
+        raise
+
+
+class _Coordinator:
+    """Hands out batches, and gives their chunks to the writer in order."""
+
+    def __init__(
+        self,
+        options: ExportOptions,
+        archive: Archive,
+        file: OutputFile,
+        counters: Counters,
+        guard: MemoryGuard,
+        monitor: Monitor,
+    ) -> None:
+        self._options = options
+        self._archive = archive
+        self._file = file
+        self._counters = counters
+        self._guard = guard
+        self._monitor = monitor
+        self._selection = Selection(options.did, options.since_nanoseconds, options.until_nanoseconds)
+        self._writer = OrderedWriter(FORMATS[options.format], file)
+        self.notices = Notices()
+        self.batches = 0
+
+    def run(self, tree: ProcessTree, *, debug: bool) -> tuple[int, int]:
+        """Write the whole data file.
+
+        Returns:
+            How many posts the archive holds, and how many workers there were.
+        """
+        # The size of an export is known only once the archive is pinned, and workers take part in pinning: start them
+        # by an estimate that needs no reading.
+        workers = self._workers()
+        setup = WorkerSetup(
+            self._archive.source,
+            self._archive.columns,
+            self._archive.created_at_index,
+            self._options.format,
+            self._selection,
+        )
+        with Pool(setup, workers, debug=debug) as pool:
+            for worker in pool.workers:
+                tree.add(worker.process.pid)
+            self._pin(pool)
+            posts = self._archive.count_posts()
+            plan = self._archive.plan(self._selection, self._options.batch_size, posts)
+            self._counters.posts_to_read = plan.posts
+            self._counters.stage = "exporting"
+            if workers:
+                self._in_workers(plan, pool)
+            else:
+                self._in_this_process(plan, setup)
+        if plan.exact and self._counters.posts_read != plan.posts:
+            raise ArchiveChangedError(
+                f"{self._counters.posts_read} of {plan.posts} posts were found in {self._archive.path}", "export again"
+            )
+        self._writer.finish()
+        self._counters.bytes = self._file.bytes_written
+        return posts, workers
+
+    def _workers(self) -> int:
+        if self._options.workers is not None:
+            return self._options.workers
+        if not self._archive.has_posts(self._selection, _WORKERS_FROM_POSTS):
+            return 0
+        affordable = self._guard.affordable_workers(available_cpus())
+        return affordable if affordable > 1 else 0
+
+    def _pin(self, pool: Pool) -> None:
+        """Hold one state of the archive, the same in this process and in all workers.
+
+        When nothing was committed between two looks of a connection that holds nothing, then every state that was taken
+        hold of in between is the same.
+        """
+        with contextlib.closing(self._archive.source.connect()) as observer:
+            for _ in range(_PIN_ATTEMPTS):
+                with self._archive.reading():
+                    before = observer.pragma("data_version")
+                    if pool.pin() and self._archive.pin() and observer.pragma("data_version") == before:
+                        return
+                    self._archive.unpin()
+                self._monitor.check()
+                time.sleep(random.uniform(0.005, 0.05))
+        raise ArchiveBusyError(
+            f"{self._archive.path} is being written to all the time", "try again when bskyarchive is idle"
+        )
+
+    def _in_this_process(self, plan: Plan, setup: WorkerSetup) -> None:
+        renderer = setup.renderer(self._archive.connection)
+        for batch in plan.batches:
+            with self._archive.reading():
+                for chunk in renderer.render(batch):
+                    self._monitor.check()
+                    self._write(chunk.data, chunk.posts)
+                    self._note(chunk.notices)
+            self._finished(batch.posts)
+
+    def _in_workers(self, plan: Plan, pool: Pool) -> None:
+        batches = enumerate(plan.batches)
+        sequencer: Sequencer[tuple[Worker, ChunkReady]] = Sequencer()
+        upcoming = next(batches, None)
+        handed_out = 0
+        while upcoming is not None or sequencer.next_sequence < handed_out:
+            self._monitor.check()
+            window = self._guard.window(len(pool.workers) * BATCHES_A_WORKER)
+            while upcoming is not None and handed_out - sequencer.next_sequence < window:
+                worker = min(pool.workers, key=lambda worker: len(worker.batches))
+                worker.give(*upcoming)
+                handed_out += 1
+                upcoming = next(batches, None)
+            received = pool.receive(_POLL_SECONDS)
+            if received is None:
+                continue
+            worker, frame = received
+            ready = ChunkReady.decode(frame.payload)
+            if ready.is_last:
+                worker.batches.remove(frame.sequence)
+            for sender, chunk in sequencer.add(frame.sequence, (worker, ready), is_last=ready.is_last):
+                self._write(sender.slots.view(chunk.slot, chunk.length), chunk.posts)
+                sender.send(Kind.SLOT_FREE, chunk.slot)
+                self._note(chunk.notices)
+                if chunk.is_last:
+                    self._finished(chunk.posts_read)
+
+    def _write(self, data: bytes | memoryview, posts: int) -> None:
+        if data:
+            self._writer.add(data, posts)
+            self._counters.posts = self._writer.posts
+            self._counters.bytes = self._file.bytes_written
+
+    def _note(self, notices: Notices) -> None:
+        self.notices.merge(notices)
+        if self._options.strict and notices.counts:
+            kind, where = next(iter(notices.first.items()))
+            raise StrictError(
+                f"{kind.replace('_', ' ')}: {where} can not be exported as it is stored",
+                "leave out --strict to count such values as warnings",
+            )
+
+    def _finished(self, posts_read: int) -> None:
+        self.batches += 1
+        self._counters.posts_read += posts_read

@@ -1,0 +1,250 @@
+"""Where an export goes: a new directory, one file, or a stream; complete under its final name, or not there at all.
+
+A directory or a file grows under a hidden name beside the final one. It gets its name by one rename, after everything
+in it is on the disk; until then, whatever goes wrong removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from skyexport.errors import OutputError
+from skyexport.options import ExportOptions
+from skyexport.writer import OutputFile, WrittenFile, output_error
+
+__all__ = ["Destination", "directory_name", "open_destination"]
+
+_MANIFEST = "manifest.json"
+_LONGEST_NAME_BYTES = 200
+"""Names of files may have 255 bytes; this leaves room for what is added to ours."""
+
+_STANDARD_OUTPUT = frozenset({"-", "/dev/stdout"})
+
+ManifestMaker = Callable[[WrittenFile], bytes]
+
+
+class Destination(Protocol):
+    """Where the data file goes."""
+
+    file: OutputFile
+    """The data file, open."""
+
+    def commit(self, manifest: ManifestMaker) -> tuple[list[WrittenFile], Path | None]:
+        """Make the export durable and give it its final name.
+
+        Args:
+            manifest: Makes the manifest, for a destination that has one.
+
+        Returns:
+            The files, the data file first, and the path of the data file; None for a stream.
+
+        Raises:
+            OutputError: That did not work; nothing is left under the final name.
+        """
+        ...
+
+    def abort(self) -> None:
+        """Remove everything that was written; nothing where `commit` was through."""
+        ...
+
+
+def open_destination(options: ExportOptions, file_name: str, now: datetime) -> Destination:
+    """Open the destination that *options* ask for.
+
+    Args:
+        options: What to export.
+        file_name: Name of the data file in an export directory.
+        now: Names the export directory.
+
+    Raises:
+        OutputError: It can not be written, or exists.
+    """
+    if options.to is None:
+        return _Directory(options.output_dir / directory_name(options.did), file_name, now)
+    if str(options.to) in _STANDARD_OUTPUT:
+        return _Stream(os.dup(1), "standard output")
+    try:
+        mode = options.to.stat().st_mode
+    except FileNotFoundError:
+        return _File(options.to, overwrite=options.overwrite)
+    except OSError as error:
+        raise output_error(error, str(options.to)) from error
+    if stat.S_ISDIR(mode):
+        raise OutputError(f"{options.to} is a directory", "name the file with --to, or the place of exports with -o")
+    if stat.S_ISREG(mode):
+        if not options.overwrite:
+            raise OutputError(f"{options.to} exists", "choose another name, or replace it with --overwrite")
+        return _File(options.to.resolve(), overwrite=True)
+    with _as_output_error(options.to):
+        return _Stream(os.open(options.to, os.O_WRONLY), str(options.to))
+
+
+def directory_name(did: str | None, *, portable: bool = sys.platform == "win32") -> str:
+    """The name of an author's directory: one component, different for different authors.
+
+    Args:
+        did: A valid DID; None for all authors.
+        portable: Write all but `a-z 0-9 . -` as `_` and two hexadecimal digits, for file systems that take no colon
+            or do not tell capitals from small letters.
+    """
+    if did is None:
+        return "all"
+    name = did
+    if portable:
+        name = "".join(
+            character if character.isascii() and (character.islower() or character.isdigit() or character in ".-")
+            else f"_{ord(character):02x}"
+            for character in did
+        )  # fmt: skip
+    if len(name) > _LONGEST_NAME_BYTES:
+        name = f"{name[: _LONGEST_NAME_BYTES - 65]}-{hashlib.sha256(did.encode()).hexdigest()}"
+    return name
+
+
+class _Directory:
+    """`<author or all>/<time>/` with the data file and the manifest."""
+
+    def __init__(self, parent: Path, file_name: str, now: datetime) -> None:
+        self._parent = parent
+        self._stamp = now.strftime("%Y-%m-%d_%H-%M-%S")
+        self._file_name = file_name
+        self._partial = parent / f".{self._stamp}-{secrets.token_hex(4)}.partial"
+        with _as_output_error(parent):
+            parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._partial.mkdir(mode=0o700)
+        try:
+            self.file = _create(self._partial / file_name)
+        except BaseException:
+            self._remove()
+            raise
+
+    def commit(self, manifest: ManifestMaker) -> tuple[list[WrittenFile], Path | None]:
+        self.file.sync()
+        self.file.close()
+        data = self.file.written(self._file_name)
+        manifest_file = _create(self._partial / _MANIFEST)
+        try:
+            manifest_file.write(manifest(data))
+            manifest_file.sync()
+        finally:
+            manifest_file.close()
+        with _as_output_error(self._partial):
+            _sync_directory(self._partial)
+            final = self._rename()
+            _sync_directory(self._parent)
+        return [data, manifest_file.written(_MANIFEST)], final / self._file_name
+
+    def _rename(self) -> Path:
+        """Take the first free name; a directory that has something in it is never replaced."""
+        attempt = 1
+        while True:
+            final = self._parent / (self._stamp if attempt == 1 else f"{self._stamp}-{attempt}")
+            attempt += 1
+            if os.path.lexists(final):
+                continue
+            try:
+                return self._partial.rename(final)
+            except OSError:
+                if not os.path.lexists(final):
+                    raise
+
+    def abort(self) -> None:
+        with contextlib.suppress(OutputError):
+            self.file.close()
+        self._remove()
+
+    def _remove(self) -> None:
+        shutil.rmtree(self._partial, ignore_errors=True)
+
+
+class _File:
+    """Just the data file."""
+
+    def __init__(self, path: Path, *, overwrite: bool) -> None:
+        self._path = path
+        self._overwrite = overwrite
+        self._partial = path.with_name(f".{path.name[:_LONGEST_NAME_BYTES]}-{secrets.token_hex(4)}.partial")
+        self.file = _create(self._partial, called=path)
+
+    def commit(self, manifest: ManifestMaker) -> tuple[list[WrittenFile], Path | None]:
+        del manifest
+        self.file.sync()
+        self.file.close()
+        with _as_output_error(self._path):
+            if self._overwrite:
+                self._partial.replace(self._path)
+            else:
+                self._rename_to_free_name()
+            _sync_directory(self._path.parent)
+        return [self.file.written(self._path.name)], self._path
+
+    def _rename_to_free_name(self) -> None:
+        try:
+            self._path.hardlink_to(self._partial)
+        except FileExistsError:
+            raise OutputError(f"{self._path} has come into being meanwhile", "choose another name") from None
+        except OSError:
+            # A file system without hard links; Windows refuses to replace here, elsewhere the check must do.
+            if os.path.lexists(self._path):
+                raise
+            self._partial.rename(self._path)
+        else:
+            self._partial.unlink()
+
+    def abort(self) -> None:
+        with contextlib.suppress(OutputError):
+            self.file.close()
+        with contextlib.suppress(OSError):
+            self._partial.unlink()
+
+
+class _Stream:
+    """A pipe, a device, or whatever standard output is: written directly."""
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        self._name = name
+        self.file = OutputFile(descriptor, name)
+
+    def commit(self, manifest: ManifestMaker) -> tuple[list[WrittenFile], Path | None]:
+        del manifest
+        self.file.close()
+        return [self.file.written(self._name)], None
+
+    def abort(self) -> None:
+        with contextlib.suppress(OutputError):
+            self.file.close()
+
+
+def _create(path: Path, *, called: Path | None = None) -> OutputFile:
+    with _as_output_error(called or path):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+        return OutputFile(os.open(path, flags, 0o600), str(called or path))
+
+
+@contextlib.contextmanager
+def _as_output_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise output_error(error, str(path)) from error
+
+
+def _sync_directory(path: Path) -> None:
+    """Make names in a directory durable; Windows does so by itself and has no way to ask."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

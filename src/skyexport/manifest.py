@@ -1,0 +1,81 @@
+"""The manifest of an export: what it is, from what it was made, and by which bytes it is known.
+
+Source: docs/format.md, "manifest.json".
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import orjson
+
+from skyexport import timestamps
+from skyexport.archive import Archive
+from skyexport.notices import Notices
+from skyexport.options import ExportOptions
+from skyexport.writer import WrittenFile
+
+__all__ = ["manifest_bytes"]
+
+_FORMAT_VERSION = "dev"
+"""What the established exporter writes as version; programs that read its manifests find it here too."""
+
+
+def manifest_bytes(
+    options: ExportOptions,
+    archive: Archive,
+    archive_posts: int,
+    posts: int,
+    notices: Notices,
+    data: WrittenFile,
+    now: datetime,
+    exporter: str,
+) -> bytes:
+    """The manifest as JSON.
+
+    Args:
+        options: What was asked for.
+        archive: Where the posts came from.
+        archive_posts: How many posts that archive holds.
+        posts: How many were exported.
+        notices: What could not be exported as stored.
+        data: The data file.
+        now: When the export was made, with a time zone.
+        exporter: Name and version of this program.
+    """
+    content: dict[str, object] = {
+        "export_format": options.format,
+        "export_timestamp": now.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "post_count": posts,
+        "media_count": 0,
+    }
+    if options.since is not None or options.until is not None:
+        content["date_range"] = {
+            "start_date": _rfc3339(options.since_nanoseconds),
+            "end_date": _rfc3339(options.until_nanoseconds),
+        }
+    status = archive.path.stat()
+    content |= {
+        "version": _FORMAT_VERSION,
+        "files": [data.name],
+        "exporter": exporter,
+        "author": options.did,
+        "batch_size": options.batch_size,
+        "checksums": [asdict(data)],
+        "warnings": notices.counts,
+        "source": {
+            "path": os.fsencode(archive.path).decode(errors="replace"),
+            "bytes": status.st_size,
+            "modified": datetime.fromtimestamp(status.st_mtime, UTC).isoformat().replace("+00:00", "Z"),
+            "schema_version": archive.schema_version,
+            "posts": archive_posts,
+        },
+    }
+    return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def _rfc3339(instant: int | None) -> str | None:
+    stamp = None if instant is None else timestamps.from_instant(instant)
+    return None if stamp is None else stamp.rfc3339()

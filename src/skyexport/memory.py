@@ -1,0 +1,132 @@
+"""The memory limit: psutil samples this process and its workers; near the limit less work is handed out, at it none.
+
+The window of the coordinator bounds memory by design; this is the second line, which also holds for what nobody
+foresaw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import psutil
+
+from skyexport.errors import MemoryLimitError
+from skyexport.options import format_size
+
+__all__ = ["MemoryGuard", "Metric", "ProcessTree"]
+
+Metric = Literal["pss", "uss", "rss"]
+
+_SOFT_SHARE = 0.8
+"""From this share of the limit on, the window narrows."""
+
+_MAX_PRESSURE = 10
+"""Halving any window so often leaves one batch."""
+
+_WORKER_BYTES = 22_000_000
+"""What a worker adds while it renders usual batches: interpreter, SQLite with its cache, a chunk, its filled slots."""
+
+_RENDERING_BYTES = 12_000_000
+"""What rendering adds to a process that has everything loaded: SQLite's cache, a batch in its making, the chunk."""
+
+
+class ProcessTree:
+    """Memory of this process and the processes that it started.
+
+    Counted is the PSS where the platform has it (Linux): shared pages are divided among those who share them. Else the
+    USS, the pages that a process has alone; else, where that is not allowed, the RSS, which counts shared pages once a
+    process. `metric` says which.
+    """
+
+    def __init__(self) -> None:
+        own = psutil.Process()
+        self._processes = [own]
+        self.metric: Metric = "rss"
+        try:
+            full = own.memory_full_info()
+        except psutil.Error:
+            return
+        self.metric = "pss" if hasattr(full, "pss") else "uss"
+
+    def add(self, pid: int) -> None:
+        """Count the process *pid* as well, as long as it lives."""
+        try:
+            self._processes.append(psutil.Process(pid))
+        except psutil.NoSuchProcess:
+            return
+
+    def sample(self) -> int:
+        """Bytes that the processes use together now."""
+        return sum(self._bytes_of(process) for process in self._processes)
+
+    def _bytes_of(self, process: psutil.Process) -> int:
+        try:
+            if self.metric == "rss":
+                return int(process.memory_info().rss)
+            return int(getattr(process.memory_full_info(), self.metric))
+        except psutil.NoSuchProcess:
+            return 0
+        except psutil.AccessDenied:
+            self.metric = "rss"
+            return int(process.memory_info().rss)
+
+
+class MemoryGuard:
+    """Compares samples with the limit.
+
+    Args:
+        limit_bytes: The limit on all processes together.
+        sampler: Gives their memory in bytes.
+    """
+
+    def __init__(self, limit_bytes: int, sampler: Callable[[], int]) -> None:
+        self._limit_bytes = limit_bytes
+        self._sampler = sampler
+        self._pressure = 0
+        self.latest_bytes = 0
+        self.peak_bytes = 0
+
+    def sample(self) -> None:
+        """Take a sample and adapt the window to it. May be called from another thread than the rest."""
+        self.latest_bytes = self._sampler()
+        self.peak_bytes = max(self.peak_bytes, self.latest_bytes)
+        tight = self.latest_bytes >= self._limit_bytes * _SOFT_SHARE
+        self._pressure = min(self._pressure + 1, _MAX_PRESSURE) if tight else max(self._pressure - 1, 0)
+
+    def check(self) -> None:
+        """Fail when the limit was reached.
+
+        Raises:
+            MemoryLimitError: The peak so far is at the limit, or beyond.
+        """
+        if self.peak_bytes >= self._limit_bytes:
+            raise MemoryLimitError(
+                f"memory reached {format_size(self.peak_bytes)}, and the limit is {format_size(self._limit_bytes)}",
+                "allow more with --memory-limit, or use fewer workers or smaller batches",
+            )
+
+    def window(self, batches: int) -> int:
+        """How many batches may be in flight, out of *batches* when there is memory enough: at least one."""
+        return max(1, batches >> self._pressure)
+
+    def affordable_workers(self, workers: int) -> int:
+        """How many of *workers* fit below the soft mark; 0 when none does."""
+        available = int(self._limit_bytes * _SOFT_SHARE) - self._sampler()
+        return max(0, min(workers, available // _WORKER_BYTES))
+
+    def check_workable(self, workers: int) -> None:
+        """Fail when the limit leaves no room to work with *workers*, before they are started.
+
+        Raises:
+            MemoryLimitError: Says which limit would do.
+        """
+        needed = self._sampler() + (workers * _WORKER_BYTES or _RENDERING_BYTES)
+        if needed > self._limit_bytes * _SOFT_SHARE:
+            enough = -int(-needed / _SOFT_SHARE // 1_000_000)
+            hint = f"use --memory-limit {enough}MB or more" + (", or fewer workers" if workers else "")
+            raise MemoryLimitError(
+                f"a memory limit of {format_size(self._limit_bytes)} does not leave room for"
+                f" {workers or 'no'} worker{'' if workers == 1 else 's'}",
+                hint,
+            )

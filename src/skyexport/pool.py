@@ -1,0 +1,206 @@
+"""Worker processes from the outside: starting them, talking to them, noticing when one dies, stopping them.
+
+A worker is a fresh interpreter that talks over its standard input and output; a thread a worker reads what it says
+into one queue. Whatever ends the coordinator closes the workers' input, and that ends them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from skyexport import errors
+from skyexport.errors import ExportError, WorkerError
+from skyexport.messages import Frame, Kind, encode_batch, read_frame, write_frame
+from skyexport.plan import Batch
+from skyexport.render import MAX_CHUNK_BYTES
+from skyexport.slots import SlotHandle, Slots
+from skyexport.worker import WorkerSetup
+
+__all__ = ["BATCHES_A_WORKER", "Pool", "Worker"]
+
+BATCHES_A_WORKER = 2
+"""The one being rendered and the next, so that a worker never waits for the coordinator."""
+
+_START_SECONDS = 60
+"""Longer than this no machine takes to start an interpreter; a worker that says nothing by then never will."""
+
+_PROGRAM = "from skyexport.worker import main; main()"
+
+
+@dataclass(eq=False)
+class Worker:
+    """One worker process."""
+
+    number: int
+    process: subprocess.Popen[bytes]
+    slots: Slots
+    batches: list[int] = field(default_factory=list)
+    """Sequence numbers handed out and not yet answered, the one being rendered first."""
+
+    def send(self, kind: Kind, sequence: int = 0, payload: bytes = b"") -> None:
+        """Send a message; when the worker is gone, its end of stream tells."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError):
+            write_frame(self.process.stdin, kind, sequence, payload)
+
+    def give(self, sequence: int, batch: Batch) -> None:
+        """Hand out a batch."""
+        self.batches.append(sequence)
+        kind, payload = encode_batch(batch)
+        self.send(kind, sequence, payload)
+
+
+class Pool:
+    """The workers of one export. Use it in a `with` statement: leaving it ends them.
+
+    Args:
+        setup: What they must know.
+        workers: How many.
+        debug: Let them write to this process's standard error.
+
+    Raises:
+        WorkerError: A process can not be started.
+    """
+
+    def __init__(self, setup: WorkerSetup, workers: int, *, debug: bool = False) -> None:
+        self._events: queue.SimpleQueue[tuple[Worker, Frame | None]] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self.workers: list[Worker] = []
+        try:
+            for number in range(1, workers + 1):
+                self._start(number, setup, debug=debug)
+        except BaseException:
+            self.stop()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+        self.stop()
+
+    def _start(self, number: int, setup: WorkerSetup, *, debug: bool) -> None:
+        slots = Slots.create(MAX_CHUNK_BYTES)
+        try:
+            process = _spawn(slots.handle, debug=debug)
+        except OSError as error:
+            slots.close()
+            raise WorkerError(
+                f"worker {number} could not be started: {error.strerror}", "use fewer workers, or --workers 0"
+            ) from error
+        worker = Worker(number, process, slots)
+        self.workers.append(worker)
+        thread = threading.Thread(target=self._listen, args=(worker,), daemon=True)
+        self._threads.append(thread)
+        thread.start()
+        worker.send(Kind.SETUP, payload=setup.to_json(slots.handle))
+
+    def _listen(self, worker: Worker) -> None:
+        stream = worker.process.stdout
+        assert stream is not None
+        frame: Frame | None = None
+        while True:
+            with contextlib.suppress(OSError, ValueError):
+                frame = read_frame(stream)
+            self._events.put((worker, frame))
+            if frame is None:
+                return
+            frame = None
+
+    def pin(self) -> bool:
+        """Have every worker take hold of the present state of the archive.
+
+        Returns:
+            False when another program's writing kept one of them from it.
+
+        Raises:
+            WorkerError, ExportError: A worker died, or could not open the archive.
+        """
+        for worker in self.workers:
+            worker.send(Kind.PIN)
+        answers = [self.receive(_START_SECONDS) for _ in self.workers]
+        if None in answers:
+            raise WorkerError(f"a worker did not start within {_START_SECONDS} seconds", "try --workers 0")
+        return not any(answer[1].payload for answer in answers if answer)
+
+    def receive(self, timeout_seconds: float) -> tuple[Worker, Frame] | None:
+        """The next message of any worker, None when there is none in time.
+
+        Raises:
+            WorkerError, ExportError: A worker died or failed.
+        """
+        try:
+            worker, frame = self._events.get(timeout=timeout_seconds)
+        except queue.Empty:
+            return None
+        if frame is None:
+            raise self._death(worker)
+        if frame.kind is Kind.FAILED:
+            raise _failure(worker, json.loads(frame.payload))
+        return worker, frame
+
+    def _death(self, worker: Worker) -> WorkerError:
+        try:
+            status = worker.process.wait(timeout=1)
+            how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        except subprocess.TimeoutExpired:
+            how = "stopped talking"
+        hint = "the system may have run out of memory; try fewer workers, or --workers 0"
+        return WorkerError(f"worker {worker.number} {how} {_during(worker)}", hint)
+
+    def stop(self) -> None:
+        """End all workers, whatever they are doing, and give their slots back."""
+        for worker in self.workers:
+            worker.process.kill()
+        for worker in self.workers:
+            worker.process.wait()
+        for thread in self._threads:
+            thread.join()
+        for worker in self.workers:
+            for stream in (worker.process.stdin, worker.process.stdout):
+                if stream is not None:
+                    with contextlib.suppress(OSError):
+                        stream.close()
+            worker.slots.close()
+        self.workers.clear()
+        self._threads.clear()
+
+
+def _spawn(handle: SlotHandle, *, debug: bool) -> subprocess.Popen[bytes]:
+    # -P: a json.py in the user's directory must not take the place of Python's own.
+    command = [sys.executable, "-P", "-c", _PROGRAM]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    errors_to = None if debug else subprocess.DEVNULL
+    if sys.platform == "win32":
+        # A process group of their own: Ctrl-C is for the coordinator, which then ends its workers.
+        group = subprocess.CREATE_NEW_PROCESS_GROUP
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors_to, env=environment,
+            creationflags=group,
+        )  # fmt: skip
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors_to, env=environment,
+        process_group=0, pass_fds=(handle.descriptor,),
+    )  # fmt: skip
+
+
+def _failure(worker: Worker, said: dict[str, str]) -> ExportError:
+    kind = getattr(errors, said["kind"], None)
+    if isinstance(kind, type) and issubclass(kind, ExportError):
+        return kind(said["message"], said["hint"])
+    error = WorkerError(f"worker {worker.number} failed {_during(worker)}: {said['message']}", "please report it")
+    error.add_note(said["traceback"])
+    return error
+
+
+def _during(worker: Worker) -> str:
+    return f"in batch {worker.batches[0]}" if worker.batches else "before its first batch"

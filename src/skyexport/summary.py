@@ -1,0 +1,96 @@
+"""What an export did, for programs and for people."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from skyexport.memory import Metric
+from skyexport.options import format_size
+from skyexport.progress import SCHEMA_VERSION, duration
+from skyexport.writer import WrittenFile
+
+__all__ = ["ExportSummary"]
+
+_WARNINGS = {
+    "unreadable_time": ("time that can not be read", "times that can not be read"),
+    "unreadable_json": ("embed or label that is no JSON", "embeds or labels that are no JSON"),
+    "unreadable_count": ("count that is no number", "counts that are no numbers"),
+    "invalid_utf8": ("text that is not valid UTF-8", "texts that are not valid UTF-8"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ExportSummary:
+    """A finished export."""
+
+    format: str
+    posts: int
+    batches: int
+    workers: int
+    """Worker processes; 0 when this process did the work."""
+    seconds: float
+    bytes: int
+    """Size of the data file."""
+    peak_memory_bytes: int
+    """The largest sample of all processes together."""
+    memory_metric: Metric
+    """What was sampled: `pss`, `uss` or `rss`."""
+    path: Path | None
+    """The data file; None when it went to standard output or into a device."""
+    directory: Path | None
+    """The export directory, when one was made."""
+    files: list[WrittenFile]
+    """All files of the export, the data file first."""
+    warnings: dict[str, int]
+    """Kind → how many stored values could not be exported as they are; see docs/format.md."""
+    first_warnings: dict[str, str]
+    """Kind → column and post of the first of them."""
+
+    @property
+    def posts_per_second(self) -> float:
+        """Rate over the whole time."""
+        return self.posts / self.seconds if self.seconds > 0 else 0.0
+
+    def to_dict(self) -> dict[str, object]:
+        """As the object that `--json` prints."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "status": "ok",
+            "format": self.format,
+            "posts": self.posts,
+            "batches": self.batches,
+            "workers": self.workers,
+            "seconds": round(self.seconds, 3),
+            "posts_per_second": round(self.posts_per_second, 1),
+            "bytes": self.bytes,
+            "peak_memory_bytes": self.peak_memory_bytes,
+            "memory_metric": self.memory_metric,
+            "path": _text(self.path),
+            "directory": _text(self.directory),
+            "files": [asdict(file) for file in self.files],
+            "warnings": self.warnings,
+            "first_warnings": self.first_warnings,
+        }
+
+    def sentences(self) -> list[str]:
+        """For people: a few lines, the path last."""
+        how = {0: "in this process", 1: "with 1 worker"}.get(self.workers, f"with {self.workers} workers")
+        posts = "1 post" if self.posts == 1 else f"{self.posts:,} posts"
+        took = f"{self.seconds:.2f} s" if self.seconds < 10 else duration(self.seconds)
+        lines = [f"{posts} to {self.format.upper()} in {took}: {self.posts_per_second:,.0f} posts/s {how}"]
+        if not self.posts:
+            lines = [f"no post matched: an empty {self.format.upper()} file, in {took}"]
+        peak = format_size(self.peak_memory_bytes)
+        lines.append(f"{format_size(self.bytes)}, peak memory {peak} ({self.memory_metric.upper()})")
+        for kind, count in self.warnings.items():
+            what = _WARNINGS[kind][count > 1]
+            lines.append(f"warning: {count:,} {what}, kept as far as possible; the first: {self.first_warnings[kind]}")
+        if self.path is not None:
+            lines.append(str(self.path))
+        return lines
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else os.fsencode(path).decode(errors="replace")

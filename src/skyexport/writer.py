@@ -1,0 +1,123 @@
+"""The ordered writer: takes chunks in order, puts prologue, separators and epilogue around them, writes and hashes.
+
+There is no buffer in between: a chunk is written straight from its slot, and what was written was hashed.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from dataclasses import dataclass
+
+from skyexport.errors import OutputError, StoppedError
+from skyexport.formats import Format
+
+__all__ = ["OrderedWriter", "OutputFile", "WrittenFile", "output_error"]
+
+_SIGPIPE = 13
+"""The signal that ends a program whose reader went away; Windows has no name for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenFile:
+    """A finished file of an export."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class OutputFile:
+    """A file that is written from beginning to end, without a buffer.
+
+    Args:
+        descriptor: Open for writing; closed by `close`.
+        name: What errors call it.
+    """
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        self._descriptor = descriptor
+        self._name = name
+        self._digest = hashlib.sha256()
+        self.bytes_written = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Write all of *data*.
+
+        Raises:
+            OutputError: It can not be written.
+            StoppedError: The reader of a pipe went away.
+        """
+        self._digest.update(data)
+        rest = memoryview(data)
+        try:
+            while rest:
+                written = os.write(self._descriptor, rest)
+                self.bytes_written += written
+                rest = rest[written:]
+        except OSError as error:
+            raise output_error(error, self._name) from error
+
+    def sync(self) -> None:
+        """Wait until the bytes are on the disk; a failure is final, asking again would not tell.
+
+        Raises:
+            OutputError: They are not.
+        """
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise output_error(error, self._name) from error
+
+    def close(self) -> None:
+        """Close the descriptor, once.
+
+        Raises:
+            OutputError: The system only now says that something was not written.
+        """
+        if self._descriptor < 0:
+            return
+        descriptor, self._descriptor = self._descriptor, -1
+        try:
+            os.close(descriptor)
+        except OSError as error:
+            raise output_error(error, self._name) from error
+
+    def written(self, name: str) -> WrittenFile:
+        """What was written, under the name that it has in the export."""
+        return WrittenFile(name, self.bytes_written, self._digest.hexdigest())
+
+
+class OrderedWriter:
+    """Writes the chunks of an export, which come in export order."""
+
+    def __init__(self, format: Format, file: OutputFile) -> None:
+        self._format = format
+        self._file = file
+        self.posts = 0
+
+    def add(self, data: bytes | memoryview, posts: int) -> None:
+        """Write one chunk, in which *posts* begin; with none it continues the post before."""
+        if posts:
+            self._file.write(self._format.separator if self.posts else self._format.prologue)
+            self.posts += posts
+        self._file.write(data)
+
+    def finish(self) -> None:
+        """Write what stands behind the last post."""
+        self._file.write(self._format.epilogue if self.posts else self._format.empty)
+
+
+def output_error(error: OSError, name: str) -> OutputError | StoppedError:
+    """What the system said about writing *name*, as one of our errors."""
+    if error.errno == errno.EPIPE:
+        return StoppedError(_SIGPIPE)
+    hint = {
+        errno.ENOSPC: "free some space, or choose another place with -o",
+        errno.EDQUOT: "your quota is used up: free some space, or choose another place with -o",
+        errno.EFBIG: "a file may not be so large there: choose another place with -o",
+        errno.EACCES: "check the permissions, or choose another place with -o",
+        errno.EROFS: "choose another place with -o",
+    }.get(error.errno or 0, "")
+    return OutputError(f"can not write {name}: {error.strerror or error}", hint)
