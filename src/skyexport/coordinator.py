@@ -100,7 +100,7 @@ def export(
         format=options.format, posts=counters.posts, batches=coordinator.batches, workers=workers,
         seconds=counters.seconds, bytes=files[0].bytes, peak_memory_bytes=guard.peak_bytes, memory_metric=tree.metric,
         path=path, directory=path.parent if path and options.to is None else None, files=files,
-        warnings=coordinator.notices.counts, first_warnings=coordinator.notices.first,
+        warnings=coordinator.notices.counts, warning_places=coordinator.notices.places,
     )  # fmt: skip
 
 
@@ -246,9 +246,9 @@ class _Coordinator:
     def _note(self, notices: Notices) -> None:
         self.notices.merge(notices)
         if self._options.strict and notices.counts:
-            kind, where = next(iter(notices.first.items()))
+            kind, places = next(iter(notices.places.items()))
             raise StrictError(
-                f"{kind.replace('_', ' ')}: {where} can not be exported as it is stored",
+                f"{kind.replace('_', ' ')}: {places[0]} can not be exported as it is stored",
                 "leave out --strict to count such values as warnings",
             )
 

@@ -119,10 +119,12 @@ class _Directory:
         self._stamp = now.strftime("%Y-%m-%d_%H-%M-%S")
         self._file_name = file_name
         self._partial = parent / f".{self._stamp}-{secrets.token_hex(4)}.partial"
-        with _as_output_error(parent):
-            parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._partial.mkdir(mode=0o700)
+        self._new_parents = [path for path in (parent, *parent.parents) if not path.exists()]
         try:
+            with _as_output_error(parent):
+                for path in reversed(self._new_parents):
+                    path.mkdir(mode=0o700, exist_ok=True)
+                self._partial.mkdir(mode=0o700)
             self.file = _create(self._partial / file_name)
         except BaseException:
             self._remove()
@@ -165,6 +167,10 @@ class _Directory:
 
     def _remove(self) -> None:
         shutil.rmtree(self._partial, ignore_errors=True)
+        for path in self._new_parents:
+            # Not where another export has come into it meanwhile.
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 class _File:

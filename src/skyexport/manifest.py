@@ -65,6 +65,7 @@ def manifest_bytes(
         "batch_size": options.batch_size,
         "checksums": [asdict(data)],
         "warnings": notices.counts,
+        "warning_places": notices.places,
         "source": {
             "path": os.fsencode(archive.path).decode(errors="replace"),
             "bytes": status.st_size,

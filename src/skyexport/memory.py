@@ -124,9 +124,8 @@ class MemoryGuard:
         needed = self._sampler() + (workers * _WORKER_BYTES or _RENDERING_BYTES)
         if needed > self._limit_bytes * _SOFT_SHARE:
             enough = -int(-needed / _SOFT_SHARE // 1_000_000)
-            hint = f"use --memory-limit {enough}MB or more" + (", or fewer workers" if workers else "")
+            who = "1 worker" if workers == 1 else f"{workers} workers" if workers else "rendering in this process"
             raise MemoryLimitError(
-                f"a memory limit of {format_size(self._limit_bytes)} does not leave room for"
-                f" {workers or 'no'} worker{'' if workers == 1 else 's'}",
-                hint,
+                f"a memory limit of {format_size(self._limit_bytes)} does not leave room for {who}",
+                f"use --memory-limit {enough}MB or more" + (", or fewer workers" if workers else ""),
             )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["Notices"]
+__all__ = ["MAX_PLACES", "Notices"]
+
+MAX_PLACES = 100
+"""Enough to see what kind of posts they are; more would let an odd archive fill the memory."""
 
 
 @dataclass(slots=True)
@@ -16,21 +19,25 @@ class Notices:
     """
 
     counts: dict[str, int] = field(default_factory=dict)
-    first: dict[str, str] = field(default_factory=dict)
-    """Kind → "column of post uri" for the first one met."""
+    places: dict[str, list[str]] = field(default_factory=dict)
+    """Kind → "column of post uri", for the first MAX_PLACES of them."""
 
     def add(self, kind: str, column: str, uri: str) -> None:
         """Count one value of *kind*, in *column* of the post *uri*."""
         self.counts[kind] = self.counts.get(kind, 0) + 1
-        self.first.setdefault(kind, f"{column} of {uri}")
+        self._add_places(kind, [f"{column} of {uri}"])
 
     def merge(self, other: Notices) -> None:
         """Add the counts of *other*, which come later in export order."""
         for kind, count in other.counts.items():
             self.counts[kind] = self.counts.get(kind, 0) + count
-            self.first.setdefault(kind, other.first[kind])
+            self._add_places(kind, other.places[kind])
 
     def clear(self) -> None:
         """Forget everything: a batch is rendered again from its beginning."""
         self.counts.clear()
-        self.first.clear()
+        self.places.clear()
+
+    def _add_places(self, kind: str, places: list[str]) -> None:
+        known = self.places.setdefault(kind, [])
+        known += places[: MAX_PLACES - len(known)]

@@ -82,7 +82,7 @@ class Progress:
             return f"reading the archive's index, {self.seconds:.0f} s"
         if self.stage == "finishing":
             return f"waiting for the disk, {self.seconds:.0f} s: {format_size(self.bytes)} written"
-        taken = "" if self.posts == self.posts_read else f", {self.posts:,} taken"
+        taken = f", {self.posts:,} taken" if self.posts < self.posts_read else ""
         left = "" if self.seconds_left is None else f", {duration(self.seconds_left)} left"
         return (
             f"{self.fraction:4.0%}  {self.posts_read:,} of {self.posts_to_read:,} posts{taken}"

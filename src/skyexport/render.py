@@ -1,8 +1,9 @@
 """Turning a batch into bytes: one SQL statement a batch where it can be, smaller steps where it can not.
 
 A batch is rendered fast, by SQLite's own functions. When SQLite refuses a value, or the bytes are not what the format
-promises, the batch is rendered exactly, by Python functions. When the result would be larger than a slot, the batch
-is halved; a single post that is too large is read whole and passed on in pieces.
+promises, the batch is halved until few posts are left beside the odd one; those are rendered exactly, by Python
+functions. When the result would be larger than a slot, the batch is halved as well; a single post that is too large is
+read whole and passed on in pieces.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ MAX_CHUNK_BYTES = 4_000_000
 
 _UNIT_POSTS = 2000
 """Posts in one SQL statement at most: larger batches would mostly be rendered in vain, and halved."""
+
+_EXACT_POSTS = 16
+"""Posts to render exactly together: of more, most need not be, and it takes 18 times as long."""
 
 _LARGEST_VALUE_BYTES = 1_000_000_000
 """SQLite's own bound on a value, which holds while one large post is read."""
@@ -57,6 +61,7 @@ class BatchRenderer:
         index: The index on created_at that key ranges are steps of; None when there are only row ids.
         format: The output format.
         selection: Which posts of a batch to take.
+        always_exact: Do not try the fast binding first; the bytes are the same, it only takes longer.
     """
 
     def __init__(
@@ -66,8 +71,11 @@ class BatchRenderer:
         index: str | None,
         format: Format,
         selection: Selection,
+        *,
+        always_exact: bool = False,
     ) -> None:
         self._connection = connection
+        self._always_exact = always_exact
         self._format = format
         self._selects_all = selection.everything
         self._parameters = selection.parameters()
@@ -108,7 +116,7 @@ class BatchRenderer:
                 raise ArchiveChangedError(f"a range of {batch.posts} posts now holds {posts}", "export again")
             source = self._range_sql if instants == posts else self._range_with_ties_sql
             if batch.posts <= _UNIT_POSTS:
-                chunk = self._rendered(source, bounds)
+                chunk = self._rendered(source, bounds, batch.posts)
                 if chunk is not None:
                     if chunk.posts:
                         yield chunk
@@ -120,7 +128,7 @@ class BatchRenderer:
             yield from self._unit(row_ids[start : start + _UNIT_POSTS])
 
     def _unit(self, row_ids: array[int]) -> Iterator[Chunk]:
-        chunk = self._rendered(self._row_ids_sql, {"row_ids": apsw.carray(row_ids)})
+        chunk = self._rendered(self._row_ids_sql, {"row_ids": apsw.carray(row_ids)}, len(row_ids))
         if chunk is not None:
             if self._selects_all and chunk.posts != len(row_ids):
                 raise ArchiveChangedError("a post went away while it was exported", "export again")
@@ -133,9 +141,11 @@ class BatchRenderer:
             yield from self._unit(row_ids[:half])
             yield from self._unit(row_ids[half:])
 
-    def _rendered(self, source: str, bindings: Mapping[str, object]) -> Chunk | None:
-        """The posts of *source* as one chunk, None when that would be too large."""
-        for exact in (False, True):
+    def _rendered(self, source: str, bindings: Mapping[str, object], posts: int) -> Chunk | None:
+        """The posts of *source* as one chunk; None when they must be halved, too large or too many to be exact with."""
+        for exact in (True,) if self._always_exact else (False, True):
+            if exact and not self._always_exact and posts > _EXACT_POSTS:
+                return None
             self._notices.clear()
             try:
                 rows: list[Any] = self._connection.execute(

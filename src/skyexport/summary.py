@@ -45,8 +45,8 @@ class ExportSummary:
     """All files of the export, the data file first."""
     warnings: dict[str, int]
     """Kind → how many stored values could not be exported as they are; see docs/format.md."""
-    first_warnings: dict[str, str]
-    """Kind → column and post of the first of them."""
+    warning_places: dict[str, list[str]]
+    """Kind → column and post of the first hundred of them."""
 
     @property
     def posts_per_second(self) -> float:
@@ -71,7 +71,7 @@ class ExportSummary:
             "directory": _text(self.directory),
             "files": [asdict(file) for file in self.files],
             "warnings": self.warnings,
-            "first_warnings": self.first_warnings,
+            "warning_places": self.warning_places,
         }
 
     def sentences(self) -> list[str]:
@@ -85,8 +85,8 @@ class ExportSummary:
         peak = format_size(self.peak_memory_bytes)
         lines.append(f"{format_size(self.bytes)}, peak memory {peak} ({self.memory_metric.upper()})")
         for kind, count in self.warnings.items():
-            what = _WARNINGS[kind][count > 1]
-            lines.append(f"warning: {count:,} {what}, kept as far as possible; the first: {self.first_warnings[kind]}")
+            what, first = _WARNINGS[kind][count > 1], self.warning_places[kind][0]
+            lines.append(f"warning: {count:,} {what}, kept as far as possible; the first: {first}")
         if self.path is not None:
             lines.append(str(self.path))
         return lines

@@ -12,6 +12,7 @@ since stored text need not be valid UTF-8.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
@@ -109,9 +110,11 @@ class Format(Protocol):
 
 
 def as_bytes(value: StoredValue) -> bytes:
-    """A stored value as the bytes that SQLite's `cast(… as blob)` gives; NULL as none."""
+    """A stored value as the bytes that SQLite's `cast(… as blob)` gives (infinity is `Inf`); NULL as none."""
     if value is None:
         return b""
+    if isinstance(value, float) and math.isinf(value):
+        return b"Inf" if value > 0 else b"-Inf"
     return value if isinstance(value, bytes) else str(value).encode()
 
 

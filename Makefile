@@ -1,0 +1,54 @@
+# Everything is set up in .venv: only Python (3.11 or newer) and make are needed.
+
+PYTHON ?= python3
+VENV := .venv
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
+BIN := $(VENV)/bin
+endif
+DEMO := build/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check wheel-test bench clean
+
+help: ## Show what can be made.
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+
+$(BIN)/skyexport: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/dev: $(BIN)/skyexport
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+	@touch $@
+
+demo: $(BIN)/skyexport ## Make a demo archive of 20,000 posts, export it to JSON and CSV, show the result.
+	@mkdir -p $(DEMO)
+	@test -f $(DEMO)/archive.db || $(BIN)/python tools/make_archive.py $(DEMO)/archive.db --posts 20000 --seed 1
+	@echo; echo '$$ skyexport inspect archive.db'
+	@$(BIN)/skyexport inspect $(DEMO)/archive.db
+	@echo; echo '$$ skyexport export archive.db'
+	@$(BIN)/skyexport export $(DEMO)/archive.db --output-dir $(DEMO)/exports
+	@echo; echo '$$ skyexport export archive.db --format csv'
+	@$(BIN)/skyexport export $(DEMO)/archive.db --format csv --output-dir $(DEMO)/exports
+	@echo; echo '$$ head -n 8 posts.json'
+	@head -n 8 $$(ls -d $(DEMO)/exports/all/*/posts.json | tail -n 1)
+	@echo; echo '$$ head -n 2 posts.csv'
+	@head -n 2 $$(ls -d $(DEMO)/exports/all/*/posts.csv | tail -n 1)
+
+check: $(VENV)/dev ## Check format, lint and types.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: check ## Set up, check, and run the tests.
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/dev ## Measure the parts; nothing else should run meanwhile.
+	$(BIN)/python -m pytest bench --benchmark-only
+
+clean: ## Remove what make made, the virtual environment included.
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
