@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -18,7 +15,7 @@ from skyexport import __version__
 from skyexport.errors import EXIT_CODES, ExportError, OptionError, StoppedError
 from skyexport.options import DEFAULT_BATCH_SIZE, ExportOptions, parse_size
 
-__all__ = ["main"]
+__all__ = ["app"]
 
 
 def _epilog(*examples: str) -> str:
@@ -26,8 +23,6 @@ def _epilog(*examples: str) -> str:
     codes = [f"  {code:<4} {meaning}" for code, meaning in EXIT_CODES.items()]
     return "\b\n" + "\n".join(["Examples:", *(f"  {line}" for line in examples), "", "\b", "Exit status:", *codes])
 
-
-_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 app = typer.Typer(
     name="skyexport",
@@ -185,8 +180,7 @@ def _workers(text: str) -> int | None:
 def _told(*, as_json: bool, debug: bool) -> Iterator[None]:
     """Turn what is raised into a line for people, an object for programs, and the exit code."""
     try:
-        with _signals_raised():
-            yield
+        yield
     except ExportError as error:
         if debug:
             traceback.print_exc()
@@ -209,26 +203,6 @@ def _leave(error: ExportError, *, as_json: bool) -> NoReturn:
     raise typer.Exit(error.exit_code)
 
 
-@contextlib.contextmanager
-def _signals_raised() -> Iterator[None]:
-    """The first signal raises StoppedError wherever the program is; the second ends the process at once."""
-    received = 0
-
-    def handler(number: int, _: FrameType | None) -> None:
-        nonlocal received
-        received += 1
-        if received > 1:
-            os._exit(128 + number)
-        raise StoppedError(number)
-
-    before = {number: signal.signal(number, handler) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, previous in before.items():
-            signal.signal(number, previous)
-
-
 def _print_json(content: dict[str, Any]) -> None:
     import orjson
 
@@ -247,7 +221,3 @@ def _printable(text: str) -> str:
     """Without control characters: names and posts of strangers must not steer a terminal."""
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
-
-def main() -> None:
-    """The command `skyexport`."""
-    app(prog_name="skyexport")

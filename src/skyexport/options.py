@@ -6,6 +6,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 
 from skyexport import timestamps
@@ -27,7 +28,7 @@ MAX_WORKERS = 256
 
 _DID = re.compile(r"did:[a-z]+:[A-Za-z0-9._:%-]*[A-Za-z0-9._-]")
 _MAX_DID_LENGTH = 2048
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", re.ASCII)
 _UNITS = {
     "": 1,
     "b": 1,
@@ -121,7 +122,7 @@ def parse_size(text: str) -> int:
     unit = _UNITS.get(match[2].lower()) if match else None
     if match is None or unit is None:
         raise OptionError(f"{text!r} is not a size", "write it like 500MB, 1.5GB or 512MiB")
-    return int(float(match[1]) * unit)
+    return int(Decimal(match[1]) * unit)
 
 
 def format_size(size_bytes: float) -> str:

@@ -89,11 +89,13 @@ class Pool:
         self.stop()
 
     def _start(self, number: int, setup: WorkerSetup, *, debug: bool) -> None:
-        slots = Slots.create(MAX_CHUNK_BYTES)
+        slots = None
         try:
+            slots = Slots.create(MAX_CHUNK_BYTES)
             process = _spawn(slots.handle, debug=debug)
         except OSError as error:
-            slots.close()
+            if slots is not None:
+                slots.close()
             raise WorkerError(
                 f"worker {number} could not be started: {error.strerror}", "use fewer workers, or --workers 0"
             ) from error

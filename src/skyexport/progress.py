@@ -283,8 +283,10 @@ MODES = ("auto", "bar", "plain", "json", "none")
 """Ways to show progress; `auto` is a bar on a terminal and plain lines elsewhere."""
 
 
-def reporter_for(mode: str, stream: TextIO) -> Reporter:
-    """The reporter that *mode* (one of `MODES`) means for *stream*."""
+def reporter_for(mode: str, stream: TextIO | None) -> Reporter:
+    """The reporter that *mode* (one of `MODES`) means for *stream*, which is None when it was closed from the start."""
+    if stream is None:
+        return _Nothing()
     if mode == "auto":
         mode = "bar" if stream.isatty() and os.environ.get("TERM", "") != "dumb" else "plain"
     if mode == "bar":

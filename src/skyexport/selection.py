@@ -12,7 +12,8 @@ from skyexport.formats.base import StoredValue, add_function, as_bytes
 __all__ = ["Selection", "Span"]
 
 _DAY_NANOSECONDS = 86_400 * timestamps.NANOSECONDS
-_FIRST_DAY = "0000-01-01"
+_BEFORE_FIRST_DAY = "0000-"
+"""Less than every text that begins with a date. It must not look like a number, or SQLite would compare it as one."""
 _AFTER_LAST_DAY = ":"
 """The character after `9`: greater than every text that begins with a digit."""
 
@@ -50,16 +51,17 @@ class Selection:
         """Spans in export order that hold every selected post, and not much else.
 
         Stored text begins with the local date, which is at most a day away from the one in UTC. Times stored as BLOB
-        come first in SQLite's order and numbers last; `where_sql` looks at each of them.
+        come first in SQLite's order and numbers last, and text with white space before the date is on either side;
+        `where_sql` looks at each of them.
         """
         if not self.by_date:
             return [Span("true", {})]
-        oldest = _FIRST_DAY if self.since is None else _day(self.since - _DAY_NANOSECONDS, _FIRST_DAY)
-        newest = _AFTER_LAST_DAY if self.until is None else _day(self.until + 2 * _DAY_NANOSECONDS, _AFTER_LAST_DAY)
+        oldest = _BEFORE_FIRST_DAY if self.since is None else _utc(self.since - _DAY_NANOSECONDS)[:10]
+        newest = _AFTER_LAST_DAY if self.until is None else _utc(self.until + 2 * _DAY_NANOSECONDS)[:10]
         return [
-            Span("created_at >= x''", {}),
+            Span(f"created_at >= '{_AFTER_LAST_DAY}'", {}),
             Span("created_at >= :oldest and created_at < :newest", {"oldest": oldest, "newest": newest}),
-            Span("created_at < ''", {}),
+            Span(f"created_at < '{_BEFORE_FIRST_DAY}'", {}),
         ]
 
     def where_sql(self) -> str:
@@ -86,13 +88,14 @@ class Selection:
         if self.did is not None:
             parameters["did"] = self.did
         if self.by_date:
-            parameters["since_second"] = "" if self.since is None else _second(self.since)
-            parameters["until_second"] = _AFTER_LAST_DAY if self.until is None else _second(self.until)
+            parameters["since_second"] = _BEFORE_FIRST_DAY if self.since is None else _utc(self.since)
+            parameters["until_second"] = _AFTER_LAST_DAY if self.until is None else _utc(self.until)
         return parameters
 
     def register(self, connection: apsw.Connection) -> None:
-        """Add the function sky_selected that `where_sql` calls."""
-        add_function(connection, "sky_selected", self._selected, 1)
+        """Add the function sky_selected, when `where_sql` calls it: statements that run do not let it be replaced."""
+        if self.by_date:
+            add_function(connection, "sky_selected", self._selected, 1)
 
     def _selected(self, stored: StoredValue) -> bool:
         """Whether a stored time lies within the bounds; what is no time does not."""
@@ -103,11 +106,9 @@ class Selection:
         return (self.since is None or self.since <= instant) and (self.until is None or instant <= self.until)
 
 
-def _day(instant: int, beyond: str) -> str:
+def _utc(instant: int) -> str:
+    """The second of an instant as stored text begins with it, or what is less or greater than all of them."""
     stamp = timestamps.from_instant(instant)
-    return stamp.rfc3339()[:10] if stamp else beyond
-
-
-def _second(instant: int) -> str:
-    stamp = timestamps.from_instant(instant)
-    return stamp.rfc3339()[:19].replace("T", " ") if stamp else _FIRST_DAY
+    if stamp is None:
+        return _BEFORE_FIRST_DAY if instant < 0 else _AFTER_LAST_DAY
+    return stamp.rfc3339()[:19].replace("T", " ")

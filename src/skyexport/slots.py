@@ -9,6 +9,7 @@ Windows a tagged mapping, which goes with its last process.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import secrets
@@ -75,7 +76,9 @@ class Slots:
 
     def close(self) -> None:
         """Unmap them here; the memory goes when the other process has done so too."""
-        self._view.release()
-        self._mapping.close()
+        # An error that is on its way may still hold a view of a slot; then unmapping waits until it is forgotten.
+        with contextlib.suppress(BufferError):
+            self._view.release()
+            self._mapping.close()
         if self.handle.descriptor >= 0:
             os.close(self.handle.descriptor)

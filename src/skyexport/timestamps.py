@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 
 __all__ = [
     "NANOSECONDS",
@@ -123,16 +123,18 @@ def _proxy_day(year: int, month: int, day: int) -> date:
 
 
 def from_instant(nanoseconds: int) -> Timestamp | None:
-    """Nanoseconds since 1970-01-01T00:00:00Z → the time in UTC, None outside the years 1 to 9999."""
+    """Nanoseconds since 1970-01-01T00:00:00Z → the time in UTC, None outside the years 0 to 9999."""
     seconds, nanosecond = divmod(nanoseconds, NANOSECONDS)
     days, second_of_day = divmod(seconds, 86_400)
+    ordinal = days + _EPOCH_ORDINAL
+    years_ahead = 400 if -366 < ordinal < 1 else 0  # the year 0, a leap year that `date` does not know
     try:
-        day = date(1970, 1, 1) + timedelta(days=days)
-    except OverflowError:
+        day = date.fromordinal(ordinal + years_ahead // 400 * 146_097)
+    except (OverflowError, ValueError):
         return None
     hour, rest = divmod(second_of_day, 3600)
     minute, second = divmod(rest, 60)
-    return Timestamp(day.year, day.month, day.day, hour, minute, second, nanosecond, 0)
+    return Timestamp(day.year - years_ahead, day.month, day.day, hour, minute, second, nanosecond, 0)
 
 
 _UTC = " +0000 UTC"

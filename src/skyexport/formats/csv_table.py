@@ -46,6 +46,12 @@ _NEEDS_QUOTES = re.compile(
     + rb"|\\\.\Z)"
 )
 
+_LONE_SURROGATES = re.compile("[\ud800-\udfff]")
+"""JSON can escape them, UTF-8 has no bytes for them."""
+
+_MEDIA_DEPTH = 4
+"""Levels of an embed down to media: the object, `media`, `images`, an image."""
+
 _IDENTIFIERS = ("uri", "cid", "did", "reply_parent", "embed_type")
 
 
@@ -184,11 +190,11 @@ class _ExactValues:
             return b""
         try:
             embed = _parsed(json_text.decode(data))
-        except (ValueError, RecursionError):
+        except ValueError:
             self._notices.add("unreadable_json", column, json_text.decode(uri))
             return b""
         names = ";".join(name for name in map(_file_name, _media_urls(embed)) if name)
-        return _quoted(names.encode("utf-8", "replace"))
+        return _quoted(_LONE_SURROGATES.sub("\ufffd", names).encode())
 
 
 def _quoted(value: StoredValue) -> bytes:
@@ -209,10 +215,26 @@ def _parsed(text: str) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
-        # orjson refuses lone surrogates and deep nesting, which stored JSON may have; json takes NaN, which it may not.
-        if not json_text.is_valid(text):
-            raise
-        return json.loads(text)
+        # orjson refuses lone surrogates, numbers beyond a float and deep nesting, all of which stored JSON may have.
+        return json.loads("".join(_shallow(text)), parse_int=float)
+
+
+def _shallow(text: str) -> Iterator[str]:
+    """Tokens of one JSON value, `null` in place of what is nested deeper than any media.
+
+    Raises:
+        ValueError: The text is not exactly one JSON value.
+    """
+    depth = 0
+    for token in json_text.indent(text, 0):
+        if token in ("{", "["):
+            depth += 1
+            if depth == _MEDIA_DEPTH + 1:
+                yield "null"
+        if depth <= _MEDIA_DEPTH:
+            yield token
+        if token in ("}", "]"):
+            depth -= 1
 
 
 def _media_urls(embed: Any) -> Iterator[Any]:

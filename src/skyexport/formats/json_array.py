@@ -33,7 +33,7 @@ _LEFT_OUT_WHEN_EMPTY = frozenset({"reply_parent", "embed_type", "embed_data", "l
 _INDENT = "  "
 _KEY_LEVEL = 2
 _PIECE_CHARACTERS = 1 << 18
-"""Tokens of a large embed are gathered to pieces of about this size."""
+"""Tokens of a large embed are gathered to pieces of about this size, and larger ones are cut."""
 
 
 class JsonArray:
@@ -99,6 +99,11 @@ class JsonArray:
         yield f"\n{_INDENT}}}".encode()
 
 
+def _cut(text: str) -> Iterator[bytes]:
+    for start in range(0, len(text), _PIECE_CHARACTERS):
+        yield text[start : start + _PIECE_CHARACTERS].encode()
+
+
 def _before_key(name: str) -> str:
     opening = f"{_INDENT}{{" if name == COLUMNS[0] else ","
     return f'{opening}\n{_INDENT * _KEY_LEVEL}"{name}"'
@@ -107,7 +112,7 @@ def _before_key(name: str) -> str:
 def _fast_sql(columns: Mapping[str, str], name: str) -> str:
     column = columns[name]
     if name in _TEXTS:
-        return f"json_quote(ifnull({column}, ''))"
+        return f"json_quote(cast(ifnull({column}, '') as text))"
     exact = _exact_sql(columns, name)
     if name in TIMES:
         usual = timestamps.rfc3339_sql(column, quote='"')
@@ -186,10 +191,10 @@ class _ExactValues:
             gathered.append(token)
             size += len(token)
             if size >= _PIECE_CHARACTERS:
-                yield "".join(gathered).encode()
+                yield from _cut("".join(gathered))
                 gathered.clear()
                 size = 0
-        yield "".join(gathered).encode()
+        yield from _cut("".join(gathered))
 
     def _note(self, kind: str, uri: bytes, column: str) -> None:
         self._notices.add(kind, column, json_text.decode(uri))

@@ -1,0 +1,45 @@
+"""The program: signals first, so that Ctrl-C is answered cleanly even while the rest is being loaded."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+
+from skyexport.errors import StoppedError
+
+__all__ = ["main"]
+
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+def main() -> None:
+    """The command `skyexport`.
+
+    The first signal raises StoppedError wherever the program is, so that what it did is undone on the way out; the
+    second ends the process at once.
+    """
+    received = 0
+
+    def handler(number: int, _: FrameType | None) -> None:
+        nonlocal received
+        received += 1
+        if received > 1:
+            os._exit(128 + number)
+        raise StoppedError(number)
+
+    for number in _SIGNALS:
+        # Who starts it with nohup wants it to go on. Shells let background jobs ignore SIGINT; we do not.
+        if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:
+            signal.signal(number, handler)
+    try:
+        from skyexport.cli import app
+
+        app(prog_name="skyexport")
+    except StoppedError as error:
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Running the command as its users do: as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+PROGRAM = (sys.executable, "-m", "skyexport")
+
+
+def skyexport(
+    *arguments: str | Path, cwd: Path | None = None, timeout: float = 60, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run `skyexport` to its end."""
+    return subprocess.run(
+        [*PROGRAM, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=timeout, check=False,
+        stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})},
+    )  # fmt: skip
+
+
+def skyexport_json(*arguments: str | Path, status: int = 0) -> dict[str, Any]:
+    """Run `skyexport … --json`, expect *status*, give the object."""
+    done = skyexport(*arguments, "--json")
+    assert done.returncode == status, done.stderr
+    found = json.loads(done.stdout)
+    assert isinstance(found, dict)
+    return found
+
+
+def started(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Popen[str]:
+    """Start `skyexport`, to be watched while it runs."""
+    return subprocess.Popen(
+        [*PROGRAM, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd
+    )
+
+
+def wait_for_workers(process: subprocess.Popen[str], count: int) -> list[psutil.Process]:
+    """The workers of a running export, once there are *count*."""
+    coordinator = psutil.Process(process.pid)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        workers = coordinator.children(recursive=True)
+        if len(workers) == count:
+            return workers
+        time.sleep(0.01)
+    raise AssertionError(f"no {count} workers within 20 s")
+
+
+def wait_for_output(directory: Path, pattern: str) -> Path:
+    """The first file below *directory* that matches, once it has something in it."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        for found in directory.glob(pattern):
+            if found.stat().st_size:
+                return found
+        time.sleep(0.005)
+    raise AssertionError(f"no {pattern} in {directory} within 20 s")
+
+
+def assert_gone(processes: list[psutil.Process]) -> None:
+    """No process of these lives two seconds from now."""
+    _, alive = psutil.wait_procs(processes, timeout=2)
+    assert not alive
+
+
+def files_below(directory: Path) -> list[str]:
+    """Everything below *directory*, as relative paths."""
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*"))

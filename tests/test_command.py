@@ -1,0 +1,372 @@
+"""The command as a process: what it prints, its exit codes, signals, pipes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import apsw
+import pytest
+
+import make_archive
+import skyexport as package
+from skyexport.errors import EXIT_CODES
+from tests.archives import RawText, file_archive, post
+from tests.command import (
+    PROGRAM,
+    assert_gone,
+    files_below,
+    skyexport,
+    skyexport_json,
+    started,
+    wait_for_output,
+    wait_for_workers,
+)
+
+posix_only = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and pipes")
+
+
+@pytest.fixture(scope="module")
+def slow_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive whose export takes about a second: time enough to disturb it."""
+    path = tmp_path_factory.mktemp("slow") / "slow.db"
+    return make_archive.make_archive(path, posts=60_000, seed=3, fts=False).path
+
+
+def test_export_prints_the_path_last(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -> None:
+    """Without options an export lands below ./exports, and its path is the last line on standard error."""
+    done = skyexport("export", small_archive.path, cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("2,500 posts to JSON in ")
+    assert "peak memory" in lines[1]
+    assert len(json.loads((tmp_path / lines[-1]).read_bytes())) == 2500
+    path = Path(lines[-1])
+    assert path.parts[:2] == ("exports", "all")
+    assert files_below(tmp_path)[3:] == [str(path.with_name("manifest.json")), str(path)]
+
+
+def test_json_summary(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -> None:
+    """With --json the summary is the only thing on standard output, and has what programs need."""
+    summary = skyexport_json("export", small_archive.path, "-o", tmp_path, "-j", "1", "-f", "csv")
+    assert summary["schema_version"] == 1
+    assert summary["status"] == "ok"
+    assert summary["format"] == "csv"
+    assert summary["posts"] == 2500
+    assert summary["workers"] == 1
+    assert summary["warnings"] == {}
+    assert summary["memory_metric"] in ("pss", "uss", "rss")
+    assert {"batches", "seconds", "posts_per_second", "peak_memory_bytes"} <= set(summary)
+    assert [file["name"] for file in summary["files"]] == ["posts.csv", "manifest.json"]
+    assert summary["files"][0]["bytes"] == summary["bytes"] == (Path(summary["path"])).stat().st_size
+    assert Path(summary["directory"]) == Path(summary["path"]).parent
+
+
+def test_standard_output_has_data_only(small_archive: make_archive.ArchiveInfo) -> None:
+    """With --to - the data file is on standard output, everything else on standard error."""
+    done = skyexport("export", small_archive.path, "--to", "-", "-f", "csv")
+    assert done.returncode == 0
+    assert done.stdout.startswith("\ufeffURI,CID,")
+    assert "2,500 posts" in done.stderr
+    quiet = skyexport("export", small_archive.path, "--to", "-", "-f", "csv", "-q")
+    assert (quiet.stdout, quiet.stderr) == (done.stdout, "")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--since", "2024-02-30"],
+        ["--since", "yesterday"],
+        ["--until", "2024-01-01T00:00:00"],
+        ["--since", "2024-02-02", "--until", "2024-02-01"],
+        ["--batch-size", "0"],
+        ["--batch-size", "many"],
+        ["--memory-limit", "lots"],
+        ["--memory-limit", "0"],
+        ["-j", "-1"],
+        ["-j", "two"],
+        ["-f", "xml"],
+        ["--did", "alice.bsky.social"],
+        ["--did", "did:plc:../../x"],
+        ["--progress", "loud"],
+        ["--json", "--to", "-"],
+        ["--overwrite", "--no-such-flag"],
+    ],
+)
+def test_wrong_usage(tmp_path: Path, options: list[str]) -> None:
+    """A value that no export could have is a usage error before anything is opened, even the missing archive."""
+    done = skyexport("export", "missing.db", *options, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "no archive" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_misspelt_flag_and_command_are_recognised() -> None:
+    """A typing error is answered with what was meant."""
+    assert "--format" in skyexport("export", "a.db", "--fromat", "csv").stderr
+    assert "'export'" in skyexport("exprot", "a.db").stderr
+
+
+def broken_archives(folder: Path) -> list[tuple[Path, str]]:
+    """Files that are no archives, and what is said of them."""
+    folder.mkdir()
+    empty, text, other, directory, cut = (folder / name for name in ("empty", "text", "other", "directory", "cut"))
+    empty.touch()
+    text.write_text("not a database, but long enough to have a header of a hundred bytes " * 3)
+    with apsw.Connection(str(other)) as connection:
+        connection.execute("create table notes(text)")
+    directory.mkdir()
+    whole = file_archive(folder / "whole", [post(number) for number in range(200)])
+    cut.write_bytes(whole.read_bytes()[:20_000])
+    return [
+        (folder / "missing", "no archive at"),
+        (empty, "is empty"),
+        (text, "is not a SQLite database"),
+        (other, "not a bskyarchive archive: no table posts"),
+        (directory, "is not a file"),
+        (cut, "is damaged"),
+    ]
+
+
+@pytest.mark.parametrize("command", ["export", "inspect"])
+def test_no_archive(tmp_path: Path, command: str) -> None:
+    """Whatever is wrong with an archive: one line with its path, exit code 10, nothing written."""
+    for path, message in broken_archives(tmp_path / "in"):
+        done = skyexport(command, path, cwd=tmp_path)
+        assert done.returncode == 10, (path, done.stderr)
+        assert message in done.stderr
+        assert path.name in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "exports").exists()
+
+
+def test_failure_as_json(tmp_path: Path) -> None:
+    """With --json a failure is an object on standard output too."""
+    failed = skyexport_json("export", tmp_path / "missing.db", status=10)
+    assert failed["status"] == "failed"
+    assert failed["exit_code"] == 10
+    assert "no archive" in failed["error"]
+
+
+@pytest.mark.parametrize("target", ["file/below", "directory"])
+def test_unwritable_output(small_archive: make_archive.ArchiveInfo, tmp_path: Path, target: str) -> None:
+    """An output that can not be written ends with exit code 12 and leaves everything as it was."""
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "directory").mkdir()
+    option = "-o" if target == "file/below" else "--to"
+    done = skyexport("export", small_archive.path, option, tmp_path / target)
+    assert done.returncode == 12
+    assert len(done.stderr.splitlines()) == 1
+    assert files_below(tmp_path) == ["directory", "file"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_full_disk(small_archive: make_archive.ArchiveInfo, workers: str) -> None:
+    """A full disk ends with exit code 12 and says so."""
+    done = skyexport("export", small_archive.path, "--to", "/dev/full", "-j", workers)
+    assert done.returncode == 12
+    assert "No space left on device" in done.stderr
+
+
+@posix_only
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_file_size_limit(slow_archive: Path, tmp_path: Path, workers: str) -> None:
+    """Where a file may not grow, the short write is noticed: exit code 12, nothing left."""
+    limited = f'ulimit -f 20000; exec "$@" -o {tmp_path}/o'
+    done = subprocess.run(
+        ["bash", "-c", limited, "-", *PROGRAM, "export", str(slow_archive), "-j", workers],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 12, done.stderr
+    assert not (tmp_path / "o").exists()
+
+
+@posix_only
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals(slow_archive: Path, tmp_path: Path, number: signal.Signals, workers: int) -> None:
+    """A signal ends the export within two seconds: its exit code, no output, no process, earlier exports untouched."""
+    skyexport("export", slow_archive, "-o", tmp_path, "--until", "1990-01-01")
+    before = files_below(tmp_path)
+    process = started("export", slow_archive, "-o", tmp_path, "-j", str(workers))
+    workers_seen = wait_for_workers(process, workers)
+    wait_for_output(tmp_path, "all/.*.partial/posts.json")
+    process.send_signal(number)
+    _, said = process.communicate(timeout=2)
+    assert process.returncode == 128 + number
+    assert said.splitlines()[-1].startswith("skyexport: stopped by a signal")
+    assert "Traceback" not in said
+    assert_gone(workers_seen)
+    assert files_below(tmp_path) == before
+
+
+@posix_only
+def test_interrupt_of_the_whole_group(slow_archive: Path, tmp_path: Path) -> None:
+    """Ctrl-C reaches every process of a terminal's group; only the coordinator answers."""
+    process = subprocess.Popen(
+        [*PROGRAM, "export", str(slow_archive), "-o", str(tmp_path), "-j", "2"],
+        stderr=subprocess.PIPE, text=True, process_group=0,
+    )  # fmt: skip
+    workers = wait_for_workers(process, 2)
+    wait_for_output(tmp_path, "all/.*.partial/posts.json")
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=2)
+    assert process.returncode == 130
+    assert len(said.splitlines()) == 1
+    assert_gone(workers)
+
+
+@posix_only
+def test_killed_worker(slow_archive: Path, tmp_path: Path) -> None:
+    """A worker that is killed ends the export: exit code 14, the batch named, siblings gone, nothing left."""
+    process = started("export", slow_archive, "-o", tmp_path, "-j", "2")
+    workers = wait_for_workers(process, 2)
+    wait_for_output(tmp_path, "all/.*.partial/posts.json")
+    workers[0].kill()
+    _, said = process.communicate(timeout=5)
+    assert process.returncode == 14
+    assert "killed by signal 9 in batch" in said
+    assert_gone(workers)
+    assert files_below(tmp_path) == []
+
+
+@posix_only
+def test_killed_coordinator(slow_archive: Path, tmp_path: Path) -> None:
+    """Workers do not outlive a coordinator that is killed, and nothing has a final name."""
+    process = started("export", slow_archive, "-o", tmp_path, "-j", "2")
+    workers = wait_for_workers(process, 2)
+    wait_for_output(tmp_path, "all/.*.partial/posts.json")
+    process.kill()
+    process.communicate(timeout=5)
+    assert_gone(workers)
+    assert [path.name for path in (tmp_path / "all").iterdir() if not path.name.startswith(".")] == []
+
+
+@posix_only
+def test_pipe_into_head(slow_archive: Path) -> None:
+    """A reader that leaves early ends the export quietly, as it ends other programs of a pipeline."""
+    process = subprocess.Popen(
+        [*PROGRAM, "export", str(slow_archive), "--to", "-", "-j", "2"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.read(2) == b"[\n"
+    process.stdout.close()
+    assert process.wait(timeout=5) == 128 + signal.SIGPIPE
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    process.stderr.close()
+
+
+@posix_only
+def test_closed_standard_error(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -> None:
+    """With nobody listening to the progress the export is done all the same."""
+    command = [*PROGRAM, "export", str(small_archive.path), "--to", str(tmp_path / "out")]
+    done = subprocess.run(["bash", "-c", 'exec "$@" 2>&-', "-", *command], check=False)
+    assert done.returncode == 0
+    assert len(json.loads((tmp_path / "out").read_bytes())) == 2500
+
+
+def test_progress_events(slow_archive: Path, tmp_path: Path) -> None:
+    """With --progress json every line of progress is an object; they move, and the last has everything."""
+    done = skyexport("export", slow_archive, "--to", tmp_path / "out", "--progress", "json", "-q")
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    assert {event["event"] for event in events} == {"progress"}
+    assert events[-1]["stage"] == "done"
+    assert (events[-1]["posts"], events[-1]["fraction"]) == (60_000, 1.0)
+    assert {"posts_read", "posts_to_read", "posts_per_second", "seconds_left", "memory_bytes"} <= set(events[0])
+
+
+def test_no_progress_on_demand(slow_archive: Path, tmp_path: Path) -> None:
+    """With --progress none standard error has the summary only."""
+    done = skyexport("export", slow_archive, "--to", tmp_path / "out", "--progress", "none")
+    assert len(done.stderr.splitlines()) == 3
+
+
+def test_strict_exit_code(tmp_path: Path) -> None:
+    """With --strict a value that can not be exported as stored is exit code 3."""
+    path = file_archive(tmp_path / "a.db", [post(1, text=RawText(b"\xff"))])
+    done = skyexport("export", path, "--strict", "-o", tmp_path / "o")
+    assert done.returncode == 3
+    assert str(post(1)["uri"]) in done.stderr
+    assert not (tmp_path / "o").exists()
+
+
+def test_terminal_escapes_are_shown_not_sent(tmp_path: Path) -> None:
+    """Control characters of a post's uri do not reach the terminal."""
+    path = file_archive(tmp_path / "a.db", [post(1, uri="at://\x1b]0;title\x07", created_at="never")])
+    done = skyexport("export", path, "-o", tmp_path / "o")
+    assert "\x1b" not in done.stderr
+    assert r"at://\x1b]0;title\x07" in done.stderr
+
+
+def test_tokens_of_the_archive_are_nowhere(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -> None:
+    """What the archive keeps in other tables is in no output."""
+    done = skyexport("export", small_archive.path, "-o", tmp_path, "-v")
+    assert done.returncode == 0
+    for path in tmp_path.rglob("*.json"):
+        assert b"canary" not in path.read_bytes()
+    assert "canary" not in done.stderr
+
+
+def test_debug_shows_a_traceback(tmp_path: Path) -> None:
+    """--debug adds the traceback, and keeps the exit code."""
+    done = skyexport("export", tmp_path / "missing.db", "--debug")
+    assert done.returncode == 10
+    assert "Traceback" in done.stderr
+
+
+def test_a_module_in_the_current_directory_is_not_run(slow_archive: Path, tmp_path: Path) -> None:
+    """A json.py where the user happens to be does not get into the workers."""
+    (tmp_path / "json.py").write_text("raise SystemExit('hijacked')")
+    done = skyexport("export", slow_archive, "-j", "2", "--to", "out.json", cwd=tmp_path, env={"PYTHONSAFEPATH": "1"})
+    assert done.returncode == 0, done.stderr
+
+
+def test_inspect(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -> None:
+    """inspect tells what an export would find, in words and as an object."""
+    found = skyexport_json("inspect", small_archive.path)
+    assert (found["posts"], found["authors"]) == (2500, len({found["did"] for found in posts_of(small_archive.path)}))
+    assert found["largest_authors"][0]["did"] == small_archive.owner_did
+    assert found["schema_version"] == 3
+    assert found["journal_mode"] == "rollback"
+    assert found["created_at_index"] is True
+    for format, expected in found["expected_bytes"].items():
+        done = skyexport_json("export", small_archive.path, "-f", format, "-o", tmp_path)
+        assert expected == pytest.approx(done["bytes"], rel=0.1)
+    words = skyexport("inspect", small_archive.path).stdout
+    assert "2,500" in words
+    assert small_archive.owner_did in words
+
+
+def posts_of(path: Path) -> list[dict[str, str]]:
+    with package.Archive(path) as archive:
+        return list(archive.list_posts())
+
+
+def test_version() -> None:
+    """--version names program and version."""
+    assert skyexport("--version").stdout == f"skyexport {package.__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["export", "inspect"])
+def test_help(command: str) -> None:
+    """Each command's help has a summary, examples, defaults and every exit code."""
+    text = skyexport(command, "--help").stdout
+    assert f"Usage: skyexport {command}" in text
+    assert f"    skyexport {command} archive.db" in text
+    for code, meaning in EXIT_CODES.items():
+        assert f"    {code:<4} {meaning}" in text
+
+
+def test_completion_is_offered() -> None:
+    """The shell completion that --help promises is there."""
+    done = skyexport("--show-completion", "bash")
+    assert "_SKYEXPORT_COMPLETE" in done.stdout + skyexport("--show-completion").stdout

@@ -1,0 +1,405 @@
+"""Whole exports through the public API: their bytes, their files, their failures."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+import pytest
+
+import make_archive
+from skyexport import (
+    ArchiveBusyError,
+    ArchiveError,
+    ExportOptions,
+    ExportSummary,
+    MemoryLimitError,
+    OutputError,
+    Progress,
+    StrictError,
+    export,
+)
+from skyexport.formats import FORMATS
+from tests.archives import RawText, file_archive, post
+
+
+def exported(archive: Path, to: Path, **options: object) -> bytes:
+    """The bytes of one export to a file."""
+    export(ExportOptions(archive=archive, to=to, overwrite=True, **options))  # type: ignore[arg-type]
+    return to.read_bytes()
+
+
+def expected(folder: Path, name: str) -> bytes:
+    """What the established exporter wrote."""
+    file = folder / name
+    return file.read_bytes() if file.exists() else gzip.decompress((folder / f"{name}.gz").read_bytes())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("name", ["real", "sample", "edge"])
+def test_contract_archives(contract_dir: Path, tmp_path: Path, name: str, format: str, workers: int) -> None:
+    """Every post of the contract's archives comes out byte for byte as the established exporter writes it."""
+    written = exported(contract_dir / name / "archive.db", tmp_path / "out", format=format, workers=workers)
+    assert written == expected(contract_dir / name, f"all.{format}")
+
+
+SAMPLE_OWNER = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("format", FORMATS)
+def test_contract_author(contract_dir: Path, tmp_path: Path, format: str, workers: int) -> None:
+    """One author's posts are those of the contract."""
+    written = exported(
+        contract_dir / "sample" / "archive.db", tmp_path / "out", format=format, workers=workers, did=SAMPLE_OWNER
+    )
+    assert written == expected(contract_dir / "sample", f"posts.{format}")
+
+
+@pytest.mark.parametrize("since", ["2025-10-28", "2025-10-28T00:00:00Z", "2025-10-28T09:00:00+09:00"])
+@pytest.mark.parametrize("until", ["2025-10-29", "2025-10-29T23:59:59Z"])
+@pytest.mark.parametrize("format", FORMATS)
+def test_contract_range(contract_dir: Path, tmp_path: Path, format: str, since: str, until: str) -> None:
+    """A date range is that of the contract, however its bounds are spelt."""
+    written = exported(
+        contract_dir / "sample" / "archive.db", tmp_path / "out", format=format, did=SAMPLE_OWNER, since=since,
+        until=until,
+    )  # fmt: skip
+    assert written == expected(contract_dir / "sample", f"range.{format}")
+
+
+@pytest.fixture(scope="module")
+def oracle(small_archive: make_archive.ArchiveInfo, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Format → the export of the small archive, in one process, with one batch."""
+    folder = tmp_path_factory.mktemp("oracle")
+    return {
+        format: exported(small_archive.path, folder / format, format=format, workers=0, batch_size=100_000)
+        for format in FORMATS
+    }
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 1000])
+@pytest.mark.parametrize("workers", [0, 1, 2, 4])
+@pytest.mark.parametrize("format", FORMATS)
+def test_determinism(
+    small_archive: make_archive.ArchiveInfo, oracle: dict[str, bytes], tmp_path: Path, format: str, workers: int,
+    batch_size: int,
+) -> None:  # fmt: skip
+    """Neither workers nor batch size change a byte."""
+    written = exported(small_archive.path, tmp_path / "out", format=format, workers=workers, batch_size=batch_size)
+    assert hashlib.sha256(written).hexdigest() == hashlib.sha256(oracle[format]).hexdigest()
+
+
+def test_environment_changes_no_byte(
+    small_archive: make_archive.ArchiveInfo, oracle: dict[str, bytes], tmp_path: Path
+) -> None:
+    """Time zone, locale and hash seed change nothing."""
+    for number, environment in enumerate(({"TZ": "Asia/Tokyo", "LANG": "C", "PYTHONHASHSEED": "1"}, {"LC_ALL": "C"})):
+        to = tmp_path / str(number)
+        program = (
+            "import sys; from skyexport import export, ExportOptions;"
+            "export(ExportOptions(archive=sys.argv[1], to=sys.argv[2], workers=2))"
+        )
+        subprocess.run(
+            [sys.executable, "-c", program, str(small_archive.path), str(to)],
+            env={**os.environ, **environment}, check=True,
+        )  # fmt: skip
+        assert to.read_bytes() == oracle["json"]
+
+
+@pytest.mark.parametrize("posts", [0, 1, 999, 1000, 1001, 2500])
+@pytest.mark.parametrize("index", [True, False])
+def test_archive_sizes(tmp_path: Path, posts: int, index: bool) -> None:
+    """Around the borders of batches, with and without the index, every post is there once and in order."""
+    info = make_archive.make_archive(tmp_path / "a.db", posts=posts, seed=posts, index=index, ties=min(posts, 5))
+    with apsw.Connection(str(info.path)) as connection:
+        uris = [uri for (uri,) in connection.execute("select uri from posts order by created_at desc, uri")]
+    in_one = exported(info.path, tmp_path / "one", workers=0)
+    assert [found["uri"] for found in json.loads(in_one)] == uris
+    assert exported(info.path, tmp_path / "two", workers=2) == in_one
+    assert len(uris) == posts
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_no_posts(tmp_path: Path, format: str) -> None:
+    """An export without posts is a valid empty file, a success, and says so."""
+    path = file_archive(tmp_path / "a.db", [post(1)])
+    summary = export(ExportOptions(archive=path, to=tmp_path / "out", format=format, since="2030-01-01"))
+    assert (tmp_path / "out").read_bytes() == FORMATS[format].empty
+    assert summary.posts == 0
+    assert "no post matched" in summary.sentences()[0]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ties_beyond_a_batch(tmp_path: Path, workers: int) -> None:
+    """Thousands of posts in one instant, saved in any order, come out once each, by uri."""
+    numbers = [number * 7919 % 3001 for number in range(3001)]
+    path = file_archive(tmp_path / "a.db", [post(number) for number in numbers])
+    posts = json.loads(exported(path, tmp_path / "out", workers=workers, batch_size=100))
+    assert [found["uri"] for found in posts] == [str(post(number)["uri"]) for number in range(3001)]
+
+
+def by_three_authors() -> Iterator[dict[str, object]]:
+    for number in range(3000):
+        did = "did:plc:rare" if number % 100 == 0 else f"did:plc:half{number % 2}"
+        yield dict(post(number, did=did, created_at=f"2024-05-{1 + number % 28:02d} 00:00:00 +0000 UTC"))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("index", [True, False])
+def test_authors_are_disjoint_and_complete(tmp_path: Path, index: bool, workers: int) -> None:
+    """Frequent and rare authors alike: each export has that author's posts, all of them, in order."""
+    path = file_archive(tmp_path / "a.db", by_three_authors(), index=index)  # type: ignore[arg-type]
+    everything = json.loads(exported(path, tmp_path / "all", workers=0))
+    for did in ("did:plc:rare", "did:plc:half0", "did:plc:half1"):
+        own = json.loads(exported(path, tmp_path / "own", workers=workers, did=did))
+        assert own == [found for found in everything if found["did"] == did]
+
+
+def test_layout_and_manifest(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -> None:
+    """An export directory holds data and manifest, private, under author and time; the manifest tells what they are."""
+    did = small_archive.owner_did
+    summary = export(
+        ExportOptions(archive=small_archive.path, output_dir=tmp_path, did=did, since="2001-02-03", format="csv")
+    )
+    assert summary.directory is not None
+    assert summary.directory.parent == tmp_path / did
+    assert sorted(path.name for path in summary.directory.iterdir()) == ["manifest.json", "posts.csv"]
+    data = (summary.directory / "posts.csv").read_bytes()
+    manifest = json.loads((summary.directory / "manifest.json").read_bytes())
+    assert list(manifest)[:7] == [
+        "export_format", "export_timestamp", "post_count", "media_count", "date_range", "version", "files",
+    ]  # fmt: skip
+    assert manifest["export_format"] == "csv"
+    assert manifest["post_count"] == summary.posts > 2000
+    assert manifest["date_range"] == {"start_date": "2001-02-03T00:00:00Z", "end_date": None}
+    assert manifest["files"] == ["posts.csv"]
+    assert manifest["author"] == did
+    assert manifest["checksums"] == [
+        {"name": "posts.csv", "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    ]
+    assert manifest["source"]["posts"] == small_archive.posts
+    if sys.platform != "win32":
+        assert stat.S_IMODE(summary.directory.stat().st_mode) == 0o700
+        assert stat.S_IMODE((summary.directory / "posts.csv").stat().st_mode) == 0o600
+
+
+def test_summary(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -> None:
+    """The summary agrees with the file."""
+    summary = export(ExportOptions(archive=small_archive.path, to=tmp_path / "out", workers=2))
+    data = (tmp_path / "out").read_bytes()
+    assert isinstance(summary, ExportSummary)
+    assert (summary.posts, summary.bytes, summary.workers) == (small_archive.posts, len(data), 2)
+    assert summary.files[0].sha256 == hashlib.sha256(data).hexdigest()
+    assert summary.path == tmp_path / "out"
+    assert summary.directory is None
+    assert summary.batches >= 3
+    assert 10_000_000 < summary.peak_memory_bytes < 500_000_000
+
+
+def test_two_exports_in_the_same_second(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -> None:
+    """Exports side by side take different names, and both are complete."""
+    options = ExportOptions(archive=small_archive.path, output_dir=tmp_path, workers=0)
+    summaries: list[ExportSummary] = []
+    threads = [threading.Thread(target=lambda: summaries.append(export(options))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({summary.directory for summary in summaries}) == 4
+    assert len({summary.path.read_bytes() for summary in summaries if summary.path}) == 1
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def hostile_rows() -> list[dict[str, object]]:
+    return [
+        dict(post(1, text=RawText(b"bad \xff"))),
+        dict(post(2, created_at="whenever")),
+        dict(post(3, embed_data=b"{")),
+    ]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_warnings_name_kind_and_post(tmp_path: Path, workers: int) -> None:
+    """What can not be exported as stored is counted, with its place, in summary and manifest."""
+    path = file_archive(tmp_path / "a.db", hostile_rows())  # type: ignore[arg-type]
+    summary = export(ExportOptions(archive=path, output_dir=tmp_path / "o", workers=workers))
+    assert summary.warnings == {"unreadable_time": 1, "invalid_utf8": 1, "unreadable_json": 1}
+    assert summary.warning_places["unreadable_time"] == [f"created_at of {post(2)['uri']!s}"]
+    assert summary.directory is not None
+    manifest = json.loads((summary.directory / "manifest.json").read_bytes())
+    assert manifest["warnings"] == summary.warnings
+    assert manifest["warning_places"] == summary.warning_places
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_strict(tmp_path: Path, workers: int) -> None:
+    """With strict the first of them ends the export, names the post, and leaves nothing."""
+    path = file_archive(tmp_path / "a.db", hostile_rows())  # type: ignore[arg-type]
+    with pytest.raises(StrictError, match="00000002") as caught:
+        export(ExportOptions(archive=path, output_dir=tmp_path / "o", workers=workers, strict=True))
+    assert caught.value.exit_code == 3
+    assert not (tmp_path / "o").exists()
+
+
+def test_existing_file_is_refused_and_overwritten_on_demand(
+    small_archive: make_archive.ArchiveInfo, tmp_path: Path
+) -> None:
+    """A file that is there stays as it is, unless told otherwise."""
+    to = tmp_path / "out"
+    to.write_text("mine")
+    with pytest.raises(OutputError, match="exists"):
+        export(ExportOptions(archive=small_archive.path, to=to))
+    assert to.read_text() == "mine"
+    export(ExportOptions(archive=small_archive.path, to=to, overwrite=True))
+    assert len(json.loads(to.read_bytes())) == small_archive.posts
+    assert list(tmp_path.iterdir()) == [to]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+def test_fifo_is_written_directly(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -> None:
+    """A FIFO gets the bytes, and stays a FIFO."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    received: list[bytes] = []
+    reader = threading.Thread(target=lambda: received.append(fifo.read_bytes()))
+    reader.start()
+    summary = export(ExportOptions(archive=small_archive.path, to=fifo, workers=2))
+    reader.join()
+    assert len(received[0]) == summary.bytes
+    assert stat.S_ISFIFO(fifo.stat().st_mode)
+    assert os.listdir(tmp_path) == ["fifo"]  # noqa: PTH208  (a FIFO is not to be opened by looking)
+
+
+def test_progress_moves(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -> None:
+    """A callback sees the export begin and end, and never go back."""
+    seen: list[Progress] = []
+    export(ExportOptions(archive=small_archive.path, to=tmp_path / "out", workers=2, batch_size=1), seen.append)
+    assert seen[-1].stage == "done"
+    assert (seen[-1].posts, seen[-1].fraction) == (small_archive.posts, 1.0)
+    assert seen[-1].bytes == (tmp_path / "out").stat().st_size
+    assert [progress.posts for progress in seen] == sorted(progress.posts for progress in seen)
+    assert all(progress.memory_bytes > 0 for progress in seen)
+
+
+def test_failing_callback_ends_the_export(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -> None:
+    """What the callback raises is raised, and nothing is left."""
+
+    def fail(_: Progress) -> None:
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        export(ExportOptions(archive=small_archive.path, output_dir=tmp_path / "o", workers=1, batch_size=1), fail)
+
+
+def test_impossible_memory_limit(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -> None:
+    """A limit that can not work is refused with one that does."""
+    options = {"archive": small_archive.path, "to": tmp_path / "out", "workers": 2}
+    with pytest.raises(MemoryLimitError, match=r"--memory-limit (\d+)MB") as caught:
+        export(ExportOptions(**options, memory_limit_bytes=10_000_000))  # type: ignore[arg-type]
+    enough = int(caught.value.hint.split("--memory-limit ")[1].split("MB")[0])
+    assert not (tmp_path / "out").exists()
+    summary = export(ExportOptions(**options, memory_limit_bytes=enough * 1_000_000))  # type: ignore[arg-type]
+    assert summary.peak_memory_bytes < enough * 1_000_000
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("text", [b"x" * 20_000_000, b"\x01" * 20_000_000], ids=["plain", "escaped"])
+def test_large_post(tmp_path: Path, format: str, workers: int, text: bytes) -> None:
+    """A post of 20 MB among others comes out whole, and memory stays far below what a copy or two would take."""
+    path = file_archive(tmp_path / "a.db", [post(1), post(2, text=text.decode()), post(3)])
+    summary = export(ExportOptions(archive=path, to=tmp_path / "out", format=format, workers=workers))
+    written = (tmp_path / "out").read_bytes()
+    body = text.replace(b"\x01", b"\\u0001") if format == "json" else text
+    assert written.count(body) == 1
+    assert summary.posts == 3
+    assert summary.peak_memory_bytes < 300_000_000
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_archive_is_untouched(tmp_path: Path, workers: int) -> None:
+    """The archive has the same bytes afterwards and nothing new beside it, in WAL mode as well."""
+    for wal in (False, True):
+        folder = tmp_path / str(wal)
+        folder.mkdir()
+        path = file_archive(folder / "a.db", [post(number) for number in range(50)], wal=wal)
+        before = path.read_bytes()
+        export(ExportOptions(archive=path, to=tmp_path / "out", workers=workers, overwrite=True))
+        assert path.read_bytes() == before
+        assert list(folder.iterdir()) == [path]
+
+
+WRITE_PAIRS = """
+import sys, time, apsw
+connection = apsw.Connection(sys.argv[1])
+connection.set_busy_timeout(5000)
+number = 0
+while True:
+    with connection:
+        for _ in range(2):
+            number += 1
+            connection.execute(
+                "insert into posts(uri, cid, did, created_at, indexed_at) values (?, 'c', 'did:plc:a', ?, ?)",
+                (f"at://new/{number}", "2024-05-22 18:57:38.254 +0000 UTC", "2024-05-22 18:57:38.254 +0000 UTC"),
+            )
+    print(number, flush=True)
+    time.sleep(0.0005)
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_one_state_of_a_live_archive(tmp_path: Path, workers: int) -> None:
+    """While another program adds posts in pairs, an export has whole pairs: what the archive held at one instant."""
+    path = file_archive(tmp_path / "a.db", [post(number) for number in range(2000)], wal=True)
+    with subprocess.Popen([sys.executable, "-c", WRITE_PAIRS, str(path)], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        counts = []
+        try:
+            for number in range(4):
+                posts = json.loads(exported(path, tmp_path / str(number), workers=workers, batch_size=100))
+                counts.append(len(posts))
+                assert len({found["uri"] for found in posts}) == len(posts)
+        finally:
+            writer.kill()
+    assert counts[0] > 2000
+    assert counts == sorted(set(counts))
+    assert all(count % 2 == 0 for count in counts)
+
+
+def test_locked_archive(tmp_path: Path) -> None:
+    """An archive that another program holds is reported as busy."""
+    path = file_archive(tmp_path / "a.db", [post(1)])
+    holder = apsw.Connection(str(path))
+    holder.execute("begin exclusive")
+    with pytest.raises(ArchiveBusyError) as caught:
+        export(ExportOptions(archive=path, output_dir=tmp_path / "o"))
+    assert caught.value.exit_code == 11
+    holder.close()
+    assert not (tmp_path / "o").exists()
+
+
+def test_damaged_archive(tmp_path: Path) -> None:
+    """A page of garbage ends the export with an error of the archive, or is not noticed; never with anything else."""
+    info = make_archive.make_archive(tmp_path / "a.db", posts=300, seed=5)
+    whole = info.path.read_bytes()
+    outcomes = set()
+    for page in range(1, len(whole) // 4096, 7):
+        info.path.write_bytes(whole[: page * 4096] + b"\xa5" * 4096 + whole[(page + 1) * 4096 :])
+        try:
+            exported(info.path, tmp_path / "out", workers=0)
+            outcomes.add("done")
+        except ArchiveError:
+            outcomes.add("refused")
+    assert outcomes == {"done", "refused"}

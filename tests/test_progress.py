@@ -1,0 +1,104 @@
+"""What progress looks like."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from skyexport.progress import Progress, Stage, duration, reporter_for
+
+
+def moment(seconds: float, posts: int = 0, stage: Stage = "exporting") -> Progress:
+    return Progress(stage, posts, posts, 1_000_000, posts * 1200, seconds, 85_000_000)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_sentence() -> None:
+    """One line has share, posts, rate, time left and memory."""
+    assert moment(2.0, 250_000).sentence() == (" 25%  250,000 of 1,000,000 posts, 125,000/s, 6 s left, memory 85.0 MB")
+
+
+def test_sentence_of_a_selection() -> None:
+    """When not every post that is read is taken, it says how many are."""
+    assert "500 of 1,000 posts, 20 taken" in Progress("exporting", 20, 500, 1000, 1, 1.0, 1).sentence()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    """Durations read as people say them."""
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize("mode", ["auto", "plain"])
+def test_plain_lines_come_often_enough_and_not_too_often(mode: str) -> None:
+    """Never none for more than five seconds, never more than one in two; nothing for what is done at once."""
+    stream = io.StringIO()
+    reporter = reporter_for(mode, stream)
+    written_at = []
+    length = 0
+    for tick in range(300):
+        reporter(moment(tick / 5, tick * 1000))
+        if len(stream.getvalue()) > length:
+            length = len(stream.getvalue())
+            written_at.append(tick / 5)
+    reporter.close()
+    gaps = [later - earlier for earlier, later in zip([0.0, *written_at], written_at, strict=False)]
+    assert 2 < min(gaps) <= max(gaps) < 5
+    assert "\r" not in stream.getvalue()
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_events() -> None:
+    """JSON events: the first at once, one a second, the last always."""
+    stream = io.StringIO()
+    reporter = reporter_for("json", stream)
+    for tick in range(11):
+        reporter(moment(tick / 5, tick * 1000))
+    reporter(moment(2.1, 1_000_000, "done"))
+    events = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [event["seconds"] for event in events] == [0.0, 1.0, 2.0, 2.1]
+    assert events[0]["schema_version"] == 1
+    assert events[-1]["stage"] == "done"
+
+
+def test_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal gets a bar that moves and is gone at the end."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    stream = Terminal()
+    reporter = reporter_for("auto", stream)
+    reporter(moment(0.1, 1))
+    assert stream.getvalue() == ""
+    reporter(moment(1.0, 100_000))
+    reporter(moment(2.0, 300_000))
+    shown = stream.getvalue()
+    assert "100,000 of 1,000,000 posts" in shown
+    assert "300,000 of 1,000,000 posts" in shown
+    reporter.close()
+    assert stream.getvalue().endswith("\x1b[2K")
+
+
+def test_dumb_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal that can do nothing gets plain lines."""
+    monkeypatch.setenv("TERM", "dumb")
+    stream = Terminal()
+    reporter_for("auto", stream)(moment(3.0, 300_000))
+    assert stream.getvalue() == moment(3.0, 300_000).sentence() + "\n"
+
+
+def test_nothing_on_demand_and_nobody_listening() -> None:
+    """`none` prints nothing; a stream that fails does not fail the export."""
+    stream = io.StringIO()
+    reporter_for("none", stream)(moment(9.0))
+    assert stream.getvalue() == ""
+    stream.close()
+    reporter_for("plain", stream)(moment(9.0))
+    reporter_for("json", stream)(moment(9.0))

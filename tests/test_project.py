@@ -1,0 +1,91 @@
+"""Properties of the project itself: layers, exit codes, documents that agree with the program."""
+
+from __future__ import annotations
+
+import ast
+import pickle
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from skyexport import errors
+from skyexport.errors import EXIT_CODES, ExportError
+from tests.conftest import ROOT
+
+SOURCE = ROOT / "src" / "skyexport"
+
+LAYERS = [
+    {"__main__"},
+    {"cli"},
+    {"coordinator", "inspection"},
+    {"destination", "manifest", "pool", "summary"},
+    {"progress", "sequence", "writer", "worker"},
+    {"archive", "memory", "messages", "slots"},
+    {"render", "source"},
+    {"plan", "selection", "options"},
+    {"formats", "formats.csv_table", "formats.json_array"},
+    {"formats.base"},
+    {"json_text", "notices", "timestamps", "errors"},
+]
+"""From the command down; a module imports from layers below its own, or from its own."""
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in SOURCE.rglob("*.py"):
+        name = ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+        if name != "__init__":
+            found[name] = path
+    return found
+
+
+def imports_of(path: Path) -> set[str]:
+    """Modules of this package that a file imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("skyexport."):
+            names.add(node.module.removeprefix("skyexport."))
+    return names
+
+
+def test_layers() -> None:
+    """Imports go down the layers, and every module is in one."""
+    layer_of = {name: number for number, names in enumerate(LAYERS) for name in names}
+    assert set(layer_of) == set(modules())
+    for name, path in modules().items():
+        for imported in imports_of(path):
+            assert layer_of[imported] >= layer_of[name], f"{name} imports {imported}"
+
+
+def error_classes() -> list[type[ExportError]]:
+    return [kind for name, kind in vars(errors).items() if name in errors.__all__ and isinstance(kind, type)]
+
+
+@pytest.mark.parametrize("kind", error_classes())
+def test_errors_pickle_and_have_documented_codes(kind: type[ExportError]) -> None:
+    """Every error survives pickling, and its exit code is in the table."""
+    error = errors.StoppedError(2) if kind is errors.StoppedError else kind("what", "try")
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), copy.exit_code) == (type(error), str(error), error.exit_code)
+    assert error.exit_code in EXIT_CODES
+
+
+def test_exit_codes_in_the_readme() -> None:
+    """The README has the table of exit codes, line by line."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for code, meaning in EXIT_CODES.items():
+        assert f"| {code} | {meaning} |" in readme
+
+
+def test_every_dependency_is_justified() -> None:
+    """Whatever pyproject.toml asks for has its line in docs/dependencies.md."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [
+        *project["dependencies"],
+        *(name for extra in project["optional-dependencies"].values() for name in extra),
+    ]
+    justified = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
+    for requirement in wanted:
+        assert re.split("[<>=]", requirement)[0] in justified
