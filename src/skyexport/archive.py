@@ -254,7 +254,13 @@ class Archive:
         return _CreatedAtIndex(self.connection, self.created_at_index, span)
 
     def sorted_row_ids(
-        self, selection: Selection, *, by_author: bool = False, limit: int = -1, offset: int = 0
+        self,
+        selection: Selection,
+        *,
+        by_author: bool = False,
+        limit: int = -1,
+        offset: int = 0,
+        connection: apsw.Connection | None = None,
     ) -> Iterator[int]:
         """Row ids of the selected posts, in export order, by one sort (in a temporary file when it is large).
 
@@ -263,21 +269,23 @@ class Archive:
             by_author: Find them through the index on did.
             limit: At most so many; all when negative.
             offset: Skip so many first.
+            connection: Another connection to this archive, instead of its own.
         """
+        connection = connection or self.connection
         index = f"indexed by {quote_identifier(self.did_index)}" if by_author and self.did_index else ""
         where = selection.where_sql()
         if by_author:
             where = where.replace("+did = :did", "did = :did")
-        selection.register(self.connection)
+        selection.register(connection)
         with self.reading():
-            self.connection.pragma("cache_size", -_SORT_CACHE_KIB)
-            for (row_id,) in self.connection.execute(
+            connection.pragma("cache_size", -_SORT_CACHE_KIB)
+            for (row_id,) in connection.execute(
                 f"select rowid from posts {index} where {where}"
                 " order by created_at desc, uri limit :limit offset :offset",
                 {**selection.parameters(), "limit": limit, "offset": offset},
             ):
-                yield row_id
-            self.connection.pragma("cache_size", -CACHE_KIB)
+                yield _number(row_id)
+            connection.pragma("cache_size", -CACHE_KIB)
 
     @overload
     def list_posts(
@@ -316,12 +324,11 @@ class Archive:
 
     def _posts(self, selection: Selection, limit: int, offset: int) -> Iterator[Post]:
         # A sort of row ids, then rendering by row id, in a connection of its own that the caller can not disturb.
-        with contextlib.closing(self.source.connect()) as connection:
+        with contextlib.closing(self.source.connect()) as connection, self.reading():
             renderer = BatchRenderer(connection, self.columns, None, FORMATS["json"], Selection())
-            row_ids = self.sorted_row_ids(selection, limit=limit, offset=offset)
+            row_ids = self.sorted_row_ids(selection, limit=limit, offset=offset, connection=connection)
             for batch in row_id_batches(row_ids, DEFAULT_BATCH_SIZE):
-                chunks = renderer.render(batch)
-                yield from json.loads(b"[" + b"".join(_joined(chunks)) + b"]")
+                yield from _parsed(b"[" + b"".join(_joined(renderer.render(batch))) + b"]")
 
     def _checked_columns(self) -> dict[str, str]:
         """Column → SQL for it, once `posts` is known to be a plain table with all that an export needs."""
@@ -436,6 +443,24 @@ def _joined(chunks: Iterable[Chunk]) -> Iterator[bytes]:
             yield separator
             separator = b","
         yield chunk.data
+
+
+def _parsed(posts: bytes) -> list[Post]:
+    try:
+        found: list[Post] = json.loads(posts, parse_int=_integer)
+    except RecursionError:
+        raise ArchiveError(
+            "a post has an embed that is nested too deep for Python", "export to a file: that takes any depth"
+        ) from None
+    return found
+
+
+def _integer(digits: str) -> int | float:
+    """A JSON integer; one with thousands of digits, which Python refuses, as a float."""
+    try:
+        return int(digits)
+    except ValueError:
+        return float(digits)
 
 
 def _number(value: object) -> int:

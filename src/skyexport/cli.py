@@ -220,4 +220,3 @@ def _say(line: str) -> None:
 def _printable(text: str) -> str:
     """Without control characters: names and posts of strangers must not steer a terminal."""
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
-

@@ -90,9 +90,8 @@ class BatchRenderer:
             " where created_at <= (select created_at from posts where rowid = :first)"
             " and created_at >= (select created_at from posts where rowid = :last)"
         )
-        self._count_sql = f"select count(*), count(distinct created_at) from {in_range}"
-        self._range_sql = f"select rowid as r from {in_range} order by created_at desc"
-        self._range_with_ties_sql = f"{self._range_sql}, uri"
+        self._count_sql = f"select count(*) from {in_range}"
+        self._range_sql = f"select rowid as r from {in_range} order by created_at desc, uri"
         self._row_ids_sql = "select value as r from carray(:row_ids)"
         self._select_sql = {
             exact: f"select count(*), cast(string_agg({expression}, '{separator}') as blob)"
@@ -111,17 +110,16 @@ class BatchRenderer:
         """
         if isinstance(batch, KeyRange):
             bounds = {"first": batch.first, "last": batch.last}
-            posts, instants = self._connection.execute(self._count_sql, bounds).fetchall()[0]
+            (posts,) = self._connection.execute(self._count_sql, bounds).fetchall()[0]
             if posts != batch.posts:
                 raise ArchiveChangedError(f"a range of {batch.posts} posts now holds {posts}", "export again")
-            source = self._range_sql if instants == posts else self._range_with_ties_sql
             if batch.posts <= _UNIT_POSTS:
-                chunk = self._rendered(source, bounds, batch.posts)
+                chunk = self._rendered(self._range_sql, bounds, batch.posts)
                 if chunk is not None:
                     if chunk.posts:
                         yield chunk
                     return
-            row_ids = array("q", (row[0] for row in self._connection.execute(source, bounds)))
+            row_ids = array("q", (row[0] for row in self._connection.execute(self._range_sql, bounds)))
         else:
             row_ids = batch.row_ids
         for start in range(0, len(row_ids), _UNIT_POSTS):
@@ -173,6 +171,8 @@ class BatchRenderer:
             ).fetchall()
         finally:
             self._connection.limit(apsw.SQLITE_LIMIT_LENGTH, MAX_CHUNK_BYTES)
+        if self._selects_all and not found:
+            raise ArchiveChangedError("a post went away while it was exported", "export again")
         for values in found:
             gathered: list[bytes] = []
             size = 0

@@ -32,6 +32,8 @@ _ALLOWED_ACTIONS = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_FUNCTION, apsw.SQL
 _MAGIC = b"SQLite format 3\x00"
 _HEADER_BYTES = 100
 _WAL_VERSION = 2
+_UTF_16 = (2, 3)
+"""How the header names the text encodings UTF-16, either end first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,8 @@ class Source:
             raise ArchiveError(f"{path} is empty", "an archive that was never written holds no posts")
         if not header.startswith(_MAGIC) or len(header) < _HEADER_BYTES:
             raise ArchiveError(f"{path} is not a SQLite database", "name the archive's .db file")
+        if int.from_bytes(header[56:60]) in _UTF_16:
+            raise ArchiveError(f"{path} is not a bskyarchive archive: its text is in UTF-16")
         wal = header[18] == _WAL_VERSION
         immutable = False
         if wal:

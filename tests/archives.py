@@ -1,0 +1,250 @@
+"""Small archives made of given posts, with exactly the stored values that a test wants, and how to render them."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import apsw
+
+import make_archive
+from skyexport.archive import Archive
+from skyexport.formats import FORMATS
+from skyexport.formats.base import COLUMNS, StoredValue, stored_value_sql
+from skyexport.notices import Notices
+from skyexport.plan import Batch, key_ranges, row_id_batches
+from skyexport.render import BatchRenderer, Chunk
+from skyexport.selection import Selection
+
+
+@dataclass(frozen=True, slots=True)
+class RawText:
+    """TEXT of these bytes, whether they are UTF-8 or not."""
+
+    data: bytes
+
+
+Cell = StoredValue | str | RawText
+"""A value to store: `str` and `RawText` as TEXT, bytes as BLOB."""
+
+Row = dict[str, Cell]
+"""One post to store, column → value."""
+
+StoredCell = StoredValue | RawText
+"""A value as it was stored: TEXT as `RawText`, BLOB as bytes."""
+
+StoredRow = dict[str, StoredCell]
+"""One post as it was stored."""
+
+TABLE_COLUMNS = {name: f"posts.{name}" for name in COLUMNS}
+"""What a renderer takes for an archive of the newest schema."""
+
+
+def post(number: int = 0, /, **cells: Cell) -> Row:
+    """An ordinary post whose uri ends in *number*, with some of its cells changed."""
+    usual: Row = {
+        "uri": f"at://did:plc:abc/app.bsky.feed.post/{number:08d}",
+        "cid": "bafyreia",
+        "did": "did:plc:abc",
+        "text": "Hello",
+        "created_at": "2024-05-22 18:57:38.254 +0000 UTC",
+        "indexed_at": "2024-05-23 08:00:00.000000001 +0000 UTC m=+12.345678901",
+        "has_media": 0,
+        "like_count": 1,
+        "repost_count": 2,
+        "reply_count": 3,
+        "quote_count": 4,
+        "is_reply": 0,
+        "reply_parent": "",
+        "embed_type": "",
+        "embed_data": b"null",
+        "labels": b"null",
+        "archived_at": "2024-05-23 08:00:00 +0000 UTC m=+12.345678902",
+    }
+    return {**usual, **cells}
+
+
+def fill(connection: apsw.Connection, rows: Iterable[Row], *, schema_version: int = 3, index: bool = True) -> None:
+    """Make the tables of an archive in an empty database, and store the posts."""
+    quote_count = make_archive.QUOTE_COUNT_COLUMN if schema_version > 1 else ""
+    connection.execute("begin")
+    connection.execute(make_archive.TABLES.format(quote_count=quote_count))
+    if schema_version > 2:
+        connection.execute(make_archive.EXPORTS_TABLE)
+    connection.executemany("insert into schema_version values (?, '')", [(v + 1,) for v in range(schema_version)])
+    connection.execute(make_archive.INDEXES + (make_archive.CREATED_AT_INDEX if index else ""))
+    columns = [name for name in COLUMNS if name != "quote_count" or schema_version > 1]
+    for row in rows:
+        insert(connection, {name: row[name] for name in columns})
+    connection.execute("commit")
+
+
+def insert(connection: apsw.Connection, row: Row) -> None:
+    """Store one post."""
+    places = ", ".join("cast(? as text)" if isinstance(row[name], RawText) else "?" for name in row)
+    values = [cell.data if isinstance(cell, RawText) else cell for cell in row.values()]
+    connection.execute(f"insert into posts ({', '.join(row)}) values ({places})", values)
+
+
+def memory_archive(rows: Iterable[Row], *, schema_version: int = 3, index: bool = True) -> apsw.Connection:
+    """An archive in memory; close it."""
+    connection = apsw.Connection(":memory:")
+    fill(connection, rows, schema_version=schema_version, index=index)
+    return connection
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Posts from a JSON file: strings are TEXT, so is `{"text_hex"}`; `{"blob"}` and `{"blob_hex"}` are BLOB."""
+
+    def cell(value: Any) -> Cell:
+        if not isinstance(value, dict):
+            return cast(Cell, value)
+        ((kind, content),) = value.items()
+        data = bytes.fromhex(content) if kind.endswith("_hex") else str(content).encode()
+        return RawText(data) if kind.startswith("text") else data
+
+    return [{name: cell(value) for name, value in row.items()} for row in json.loads(path.read_bytes())]
+
+
+@functools.cache
+def _shared_archive() -> apsw.Connection:
+    return memory_archive([])
+
+
+@contextlib.contextmanager
+def replaced_posts(rows: Iterable[Row]) -> Iterator[apsw.Connection]:
+    """An archive in memory of just these posts, which the next caller replaces: for tests with many examples."""
+    connection = _shared_archive()
+    connection.execute("delete from posts")
+    for row in rows:
+        insert(connection, row)
+    yield connection
+
+
+def file_archive(
+    path: Path, rows: Iterable[Row], *, schema_version: int = 3, index: bool = True, wal: bool = False
+) -> Path:
+    """An archive in a file, cleanly closed."""
+    with contextlib.closing(apsw.Connection(str(path))) as connection:
+        if wal:
+            connection.pragma("journal_mode", "wal")
+        fill(connection, rows, schema_version=schema_version, index=index)
+    return path
+
+
+def stored_rows(connection: apsw.Connection) -> list[StoredRow]:
+    """The posts as they lie in the table, in no promised order."""
+    cells = ", ".join(f"typeof({name}), iif(typeof({name}) = 'text', cast({name} as blob), {name})" for name in COLUMNS)
+    rows = []
+    for found in connection.execute(f"select {cells} from posts"):
+        row: StoredRow = {}
+        for name, kind, value in zip(COLUMNS, found[::2], found[1::2], strict=True):
+            assert value is None or isinstance(value, bytes | int | float)
+            row[name] = RawText(value) if kind == "text" and isinstance(value, bytes) else value
+        rows.append(row)
+    return rows
+
+
+def expression_bytes(connection: apsw.Connection, format_name: str, *, exact: bool) -> tuple[list[bytes], Notices]:
+    """Every post in order of row ids, by the format's SQL for a post, and what was noticed."""
+    format = FORMATS[format_name]
+    notices = Notices()
+    format.register(connection, notices)
+    expression = format.expression(TABLE_COLUMNS, exact=exact)
+    found = connection.execute(f"select cast({expression} as blob) from posts order by rowid").fetchall()
+    return [bytes(row[0]) for row in found if isinstance(row[0], bytes)], notices
+
+
+def pieces_bytes(connection: apsw.Connection, format_name: str) -> tuple[list[bytes], Notices]:
+    """Every post in order of row ids, by the format's generator for a large post, and what was noticed."""
+    notices = Notices()
+    values = ", ".join(stored_value_sql(TABLE_COLUMNS, name) for name in COLUMNS)
+    posts = []
+    for found in connection.execute(f"select {values} from posts order by rowid"):
+        stored: dict[str, StoredValue] = {}
+        for name, value in zip(COLUMNS, found, strict=True):
+            assert value is None or isinstance(value, bytes | int | float)
+            stored[name] = value
+        posts.append(b"".join(FORMATS[format_name].pieces(stored, notices)))
+    return posts, notices
+
+
+def rendered(
+    connection: apsw.Connection,
+    format_name: str,
+    batches: Iterable[Batch],
+    *,
+    index: str | None = "idx_posts_created_at",
+    columns: Mapping[str, str] = TABLE_COLUMNS,
+    selection: Selection | None = None,
+) -> tuple[bytes, Notices]:
+    """A whole file of these batches, and what was noticed."""
+    renderer = BatchRenderer(connection, columns, index, FORMATS[format_name], selection or Selection())
+    return joined(format_name, (chunk for batch in batches for chunk in renderer.render(batch)))
+
+
+def joined(format_name: str, chunks: Iterable[Chunk]) -> tuple[bytes, Notices]:
+    """Chunks as the file that they make, and the sum of their notices."""
+    format = FORMATS[format_name]
+    parts: list[bytes] = []
+    notices = Notices()
+    for chunk in chunks:
+        if chunk.starts_post:
+            parts.append(format.separator if parts else format.prologue)
+        parts.append(chunk.data)
+        notices.merge(chunk.notices)
+    return b"".join([*parts, format.epilogue] if parts else [format.empty]), notices
+
+
+def sorted_row_ids(connection: apsw.Connection) -> list[int]:
+    """The row ids of all posts, in export order."""
+    ids = []
+    for (row_id,) in connection.execute("select rowid from posts order by created_at desc, uri"):
+        assert isinstance(row_id, int)
+        ids.append(row_id)
+    return ids
+
+
+def rendered_by_row_ids(
+    connection: apsw.Connection, format_name: str, *, batch_size: int = 1000, selection: Selection | None = None
+) -> tuple[bytes, Notices]:
+    """A whole file, rendered along a sort of the posts."""
+    batches = row_id_batches(sorted_row_ids(connection), batch_size)
+    return rendered(connection, format_name, batches, index=None, selection=selection)
+
+
+def planned(archive: Archive, selection: Selection, batch_size: int) -> Iterator[Batch]:
+    """The batches of an export, cut along the created_at index where there is one."""
+    if archive.created_at_index is None:
+        yield from row_id_batches(archive.sorted_row_ids(selection), batch_size)
+        return
+    for span in selection.spans():
+        yield from key_ranges(archive.order(span), batch_size)
+
+
+def exported(
+    archive: Archive, format_name: str, *, batch_size: int = 1000, selection: Selection | None = None
+) -> tuple[bytes, Notices]:
+    """A whole file, planned and rendered as an export does, in one process."""
+    selection = selection or Selection()
+    batches = list(planned(archive, selection, batch_size))
+    with contextlib.closing(archive.source.connect()) as connection:
+        return rendered(
+            connection,
+            format_name,
+            batches,
+            index=archive.created_at_index,
+            columns=archive.columns,
+            selection=selection,
+        )
+
+
+def row_ids(*ids: int) -> array[int]:
+    """Row ids as a batch has them."""
+    return array("q", ids)

@@ -1,0 +1,44 @@
+"""What every test may use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import make_archive
+
+settings.register_profile(
+    "skyexport",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    max_examples=100,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("skyexport")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def contract_dir() -> Path:
+    """The folder with archives and what the established exporter writes for them."""
+    folder = ROOT.parent / "shared" / "contract"
+    if not folder.is_dir():
+        pytest.skip("the archives of the byte contract do not lie beside this checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    """The folder with the golden posts and their expected exports."""
+    return ROOT / "tests" / "golden"
+
+
+@pytest.fixture(scope="session")
+def small_archive(tmp_path_factory: pytest.TempPathFactory) -> make_archive.ArchiveInfo:
+    """A synthetic archive of 2,500 posts, 1,201 of them in one instant, a tenth with offsets; only to be read."""
+    path = tmp_path_factory.mktemp("small") / "small.db"
+    return make_archive.make_archive(path, posts=2500, seed=11, authors=20, ties=1201, offset_share=0.1, media=True)

@@ -1,0 +1,270 @@
+"""A second, slow and simple reading of docs/format.md: the expected bytes of posts as they are stored.
+
+It shares no code with the exporter, so that the two agree only where both are right.
+"""
+
+from __future__ import annotations
+
+import calendar
+import json
+import re
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from functools import cmp_to_key
+from typing import Any, NamedTuple
+
+import apsw
+
+from tests.archives import RawText, StoredCell, StoredRow
+
+JSON_KEYS = [
+    *("uri", "cid", "did", "text", "created_at", "indexed_at"),
+    *("has_media", "like_count", "repost_count", "reply_count", "quote_count", "is_reply"),
+    *("reply_parent", "embed_type", "embed_data", "labels", "archived_at"),
+]
+OPTIONAL_KEYS = {"reply_parent", "embed_type", "embed_data", "labels"}
+CSV_HEADER = (
+    "URI,CID,DID,Text,CreatedAt,LikeCount,RepostCount,ReplyCount,QuoteCount,IsReply,ReplyParent,HasMedia,MediaFiles,"
+    "EmbedType,IndexedAt"
+)
+WHITE_SPACE = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+ESCAPES = {
+    '"': '\\"',
+    "\\": "\\\\",
+    "\b": "\\b",
+    "\f": "\\f",
+    "\n": "\\n",
+    "\r": "\\r",
+    "\t": "\\t",
+    "\u2028": "\\u2028",
+    "\u2029": "\\u2029",
+}
+SQLITE = apsw.Connection(":memory:")
+
+
+class Time(NamedTuple):
+    """What can be read from a stored time."""
+
+    local: str
+    fraction: str
+    minutes_east: int
+
+    @property
+    def zone(self) -> str:
+        """As RFC 3339 has it."""
+        if self.minutes_east == 0:
+            return "Z"
+        sign = "-" if self.minutes_east < 0 else "+"
+        return f"{sign}{abs(self.minutes_east) // 60:02d}:{abs(self.minutes_east) % 60:02d}"
+
+
+def bytes_of(cell: StoredCell) -> bytes:
+    """What SQLite shows for a stored value, as bytes."""
+    if cell is None:
+        return b""
+    if isinstance(cell, RawText):
+        return cell.data
+    if isinstance(cell, bytes):
+        return cell
+    shown = SQLITE.execute("select cast(? as text)", (cell,)).get
+    assert isinstance(shown, str)
+    return shown.encode()
+
+
+def text_of(data: bytes) -> str:
+    """UTF-8 with one U+FFFD for each byte that is none."""
+    return "".join("\ufffd" if "\udc80" <= c <= "\udcff" else c for c in data.decode("utf-8", "surrogateescape"))
+
+
+def json_string(text: str) -> str:
+    """A JSON string."""
+    return '"' + "".join(ESCAPES.get(c) or (c if c >= " " else f"\\u{ord(c):04x}") for c in text) + '"'
+
+
+def read_time(cell: StoredCell) -> Time | None:
+    """The time that was stored, None where none can be read."""
+    if isinstance(cell, int):
+        milliseconds = cell if abs(cell) > 10**11 else cell * 1000
+        in_year_0 = -62_167_219_200_000 <= milliseconds < -62_135_596_800_000
+        try:
+            moment = datetime(2370 if in_year_0 else 1970, 1, 1) + timedelta(milliseconds=milliseconds)  # noqa: DTZ001
+        except OverflowError:
+            return None
+        year = 0 if in_year_0 else moment.year
+        return Time(f"{year:04d}{moment.isoformat()[4:19]}", f"{milliseconds % 1000:03d}".rstrip("0"), 0)
+    text = text_of(bytes_of(cell)).split("m=")[0].strip()
+    day, rest = text[:10], text[10:]
+    if not re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", day):
+        return None
+    year, month, day_of_month = map(int, day.split("-"))
+    if not 1 <= month <= 12 or not 1 <= day_of_month <= calendar.monthrange(2000 + year % 400, month)[1]:
+        return None
+    if not rest:
+        return Time(f"{day}T00:00:00", "", 0)
+    clock = re.match(r"[ T]([0-9]{2}):([0-9]{2})(:([0-9]{2})(\.([0-9]+))?)?", rest)
+    if clock is None:
+        return None
+    hour, minute, second = int(clock[1]), int(clock[2]), int(clock[4] or 0)
+    if hour >= 24 or minute >= 60 or second >= 60:
+        return None
+    local = f"{day}T{hour:02d}:{minute:02d}:{second:02d}"
+    fraction = (clock[6] or "")[:9].rstrip("0")
+    zone = rest[clock.end() :]
+    if zone in ("", "Z", "UTC", " UTC"):
+        return Time(local, fraction, 0)
+    offset = re.fullmatch(r" ?([+-])([0-9]{2}):?([0-9]{2})( ([A-Za-z]{1,6}|[+-][0-9]{2}|[+-][0-9]{4}))?", zone)
+    if offset is None or int(offset[2]) >= 24 or int(offset[3]) >= 60:
+        return None
+    minutes = int(offset[2]) * 60 + int(offset[3])
+    return Time(local, fraction, -minutes if offset[1] == "-" else minutes)
+
+
+def parsed_json(text: str) -> Any:
+    """A JSON value; ValueError where there is not exactly one."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    return json.loads(text, parse_int=str, parse_float=str, parse_constant=refuse)
+
+
+def indented(text: str, level: int) -> str:
+    """Valid JSON, indented to *level*, its tokens untouched: white space goes, line breaks come."""
+    tokens = re.findall(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+', text, re.DOTALL)
+    out = ""
+    for before, token in zip(["", *tokens], tokens, strict=False):
+        level -= token in "]}"
+        new_line = (before in ("{", "[") and token not in "]}") or before == ","
+        new_line |= token in "]}" and before not in ("{", "[")
+        out += ("\n" + "  " * level if new_line else "") + token + (" " if token == ":" else "")
+        level += token in "[{"
+    return out.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def json_value(name: str, cell: StoredCell) -> str:
+    """The value of one key."""
+    data = bytes_of(cell)
+    if name.endswith("_at"):
+        time = read_time(cell)
+        if time is None:
+            return json_string(text_of(data))
+        return f'"{time.local}{"." if time.fraction else ""}{time.fraction}{time.zone}"'
+    if name in ("has_media", "is_reply"):
+        return "true" if SQLITE.execute("select iif(?, 1, 0)", (sql_value(cell),)).get else "false"
+    if name.endswith("_count"):
+        if cell is None:
+            return "0"
+        finite = isinstance(cell, int) or (isinstance(cell, float) and abs(cell) != float("inf"))
+        return repr(cell) if finite else json_string(text_of(data))
+    if name in ("embed_data", "labels"):
+        try:
+            parsed_json(text_of(data))
+        except ValueError:
+            return json_string(text_of(data))
+        return indented(text_of(data), 2)
+    return json_string(text_of(data))
+
+
+def sql_value(cell: StoredCell) -> bytes | int | float | str | None:
+    """For SQLite's own opinion on a value that is not text of odd bytes."""
+    return text_of(cell.data) if isinstance(cell, RawText) else cell
+
+
+def json_post(row: StoredRow) -> bytes:
+    """One post of posts.json, without what separates it from the next."""
+    lines = [
+        f'    "{key}": {json_value(key, row[key])}'
+        for key in JSON_KEYS
+        if key not in OPTIONAL_KEYS or bytes_of(row[key])
+    ]
+    return ("  {\n" + ",\n".join(lines) + "\n  }").encode()
+
+
+def csv_field(data: bytes) -> bytes:
+    """A field, in quotes where it needs them."""
+    begins = data.decode("utf-8", "surrogateescape")[:1]
+    quoted = any(c in data for c in b',"\r\n') or data == rb"\." or (begins != "" and begins in WHITE_SPACE)
+    return b'"' + data.replace(b'"', b'""') + b'"' if quoted else data
+
+
+def media_files(cell: StoredCell) -> bytes:
+    """The column MediaFiles of a post that has media."""
+    try:
+        embed = parsed_json(text_of(bytes_of(cell)))
+    except ValueError:
+        return b""
+
+    def member(value: Any, key: str) -> Any:
+        return value.get(key) if isinstance(value, dict) else None
+
+    urls = []
+    for images in (member(embed, "images"), member(member(embed, "media"), "images")):
+        urls += [member(image, "fullsize") for image in images] if isinstance(images, list) else []
+    urls.append(member(member(embed, "external"), "thumb"))
+    names = [url.split("/")[-1].split("@")[0] for url in urls if isinstance(url, str) and "/" in url]
+    joined_names = ";".join(name for name in names if name)
+    return "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in joined_names).encode()
+
+
+def csv_post(row: StoredRow) -> bytes:
+    """One record of posts.csv, without its line end."""
+
+    def time(name: str) -> bytes:
+        read = read_time(row[name])
+        return bytes_of(row[name]) if read is None else f"{read.local}{read.zone}".encode()
+
+    def count(name: str) -> bytes:
+        value = json_value(name, row[name])
+        return bytes_of(row[name]) if value.startswith('"') else value.encode()
+
+    def flag(name: str) -> bytes:
+        return json_value(name, row[name]).encode()
+
+    fields = [
+        *(bytes_of(row[name]) for name in ("uri", "cid", "did", "text")),
+        time("created_at"),
+        *(count(f"{name}_count") for name in ("like", "repost", "reply", "quote")),
+        flag("is_reply"),
+        bytes_of(row["reply_parent"]),
+        flag("has_media"),
+        media_files(row["embed_data"]) if flag("has_media") == b"true" else b"",
+        bytes_of(row["embed_type"]),
+        time("indexed_at"),
+    ]
+    return b",".join(map(csv_field, fields))
+
+
+def in_export_order(rows: Iterable[StoredRow]) -> list[StoredRow]:
+    """Posts by created_at, newest first, then by uri, as SQLite compares values of any type."""
+
+    def rank(cell: StoredCell) -> tuple[int, Any]:
+        if cell is None:
+            return (0, 0)
+        if isinstance(cell, int | float):
+            return (1, cell)
+        return (2, cell.data) if isinstance(cell, RawText) else (3, cell)
+
+    def compare(one: StoredRow, other: StoredRow) -> int:
+        a, b = rank(one["created_at"]), rank(other["created_at"])
+        if a != b:
+            return -1 if a > b else 1
+        c, d = rank(one["uri"]), rank(other["uri"])
+        return (c > d) - (c < d)
+
+    return sorted(rows, key=cmp_to_key(compare))
+
+
+def json_file(rows: Iterable[StoredRow]) -> bytes:
+    """posts.json of these posts."""
+    posts = [json_post(row) for row in in_export_order(rows)]
+    return b"[\n" + b",\n".join(posts) + b"\n]\n" if posts else b"[]\n"
+
+
+def csv_file(rows: Iterable[StoredRow]) -> bytes:
+    """posts.csv of these posts."""
+    records = [CSV_HEADER.encode(), *(csv_post(row) for row in in_export_order(rows))]
+    return b"\xef\xbb\xbf" + b"".join(record + b"\n" for record in records)
+
+
+POST = {"json": json_post, "csv": csv_post}
+FILE = {"json": json_file, "csv": csv_file}

@@ -1,0 +1,210 @@
+"""What an export may be asked for, and how sizes and date bounds are read."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skyexport.errors import OptionError
+from skyexport.options import Bound, ExportOptions, format_size, parse_bound, parse_size
+
+DAY = 86_400 * 10**9
+DID = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
+
+
+@pytest.mark.parametrize(
+    ("text", "size_bytes"),
+    [
+        ("0", 0),
+        ("1", 1),
+        ("500", 500),
+        ("500b", 500),
+        ("500MB", 500 * 10**6),
+        ("500 mb", 500 * 10**6),
+        ("500m", 500 * 10**6),
+        ("500MiB", 500 * 2**20),
+        ("1.5GB", 1_500_000_000),
+        ("1.5GiB", 1_610_612_736),
+        ("2k", 2000),
+        ("2kB", 2000),
+        ("2KiB", 2048),
+        ("  1g ", 10**9),
+        ("0.5", 0),
+        ("0.1kB", 100),
+        ("1.1GB", 1_100_000_000),
+        ("9007199254740993", 9_007_199_254_740_993),
+        ("9007199254740993kB", 9_007_199_254_740_993_000),
+    ],
+)
+def test_sizes(text: str, size_bytes: int) -> None:
+    """MB is 10^6 and MiB 2^20 bytes, in any case, exactly."""
+    assert parse_size(text) == size_bytes
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "MB", "-1", "+1", "1e6", "1,5GB", "1.GB", ".5GB", "1TB", "1 M B", "0x10", "1MBps", "٣MB", "1_000"]
+)
+def test_no_sizes(text: str) -> None:
+    """What is no size is refused with the text and an example."""
+    with pytest.raises(OptionError, match="is not a size; write it like 500MB") as caught:
+        parse_size(text)
+    assert caught.value.exit_code == 2
+
+
+@given(st.integers(0, 10**30))
+def test_a_bare_number_counts_bytes(size_bytes: int) -> None:
+    """A bare number of up to 28 digits is read exactly; longer ones stay enormous."""
+    read = parse_size(str(size_bytes))
+    assert read == size_bytes if size_bytes < 10**28 else read > 10**27
+
+
+def test_an_absurd_size() -> None:
+    """A size of any number of digits is read, without an error from the depths."""
+    assert parse_size("9" * 5000 + "GB") > 10**5000
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (123_456, "123 kB"),
+        (1_500_000, "1.5 MB"),
+        (500_000_000, "500 MB"),
+        (1_104_000_000, "1.10 GB"),
+        (12_345_000_000_000, "12345.00 GB"),
+    ],
+)
+def test_sizes_for_people(size_bytes: int, text: str) -> None:
+    """Sizes are shown in powers of 1000."""
+    assert format_size(size_bytes) == text
+
+
+@pytest.mark.parametrize(
+    ("bound", "first", "last"),
+    [
+        (None, None, None),
+        ("1970-01-01", 0, DAY - 1),
+        (date(1970, 1, 2), DAY, 2 * DAY - 1),
+        ("1970-01-01T00:00:00Z", 0, 0),
+        ("1970-01-01 00:00:00z", 0, 0),
+        ("1970-01-01t00:00:00.000000001Z", 1, 1),
+        ("1970-01-01T09:00:00+09:00", 0, 0),
+        ("1969-12-31T23:30:00-00:30", 0, 0),
+        (datetime(1970, 1, 1, tzinfo=UTC), 0, 0),
+        (datetime(1970, 1, 1, 0, 0, 0, 1, tzinfo=UTC), 1000, 1000),
+        (datetime(1970, 1, 1, 5, 30, tzinfo=timezone(timedelta(hours=5, minutes=30))), 0, 0),
+        ("0000-01-01", -62_167_219_200 * 10**9, -62_167_132_800 * 10**9 - 1),
+        ("9999-12-31", 253_402_214_400 * 10**9, 253_402_300_800 * 10**9 - 1),
+    ],
+)
+def test_bounds(bound: Bound, first: int | None, last: int | None) -> None:
+    """A date is the whole day in UTC, anything else an instant."""
+    assert parse_bound(bound, end_of_day=False) == first
+    assert parse_bound(bound, end_of_day=True) == last
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [
+        "",
+        "today",
+        "2024",
+        "2024-1-1",
+        "2024-02-30",
+        "2023-02-29",
+        "2024-01-01T00:00Z",
+        "2024-01-01T00:00:00",
+        "2024-01-01T24:00:00Z",
+        "2024-01-01T00:00:60Z",
+        "2024-01-01T00:00:00+24:00",
+        "2024-01-01T00:00:00+0900",
+        "2024-01-01T00:00:00.Z",
+        "2024-01-01T00:00:00Z ",
+        "2024-01-01\n",
+        "２０２４-01-01",
+        datetime(2024, 1, 1),  # noqa: DTZ001 - without a zone, that is the point
+    ],
+)
+def test_no_bounds(bound: Bound) -> None:
+    """What is no date, and an instant without a zone, is refused under its name."""
+    with pytest.raises(OptionError, match=r"since .* is not a date; write 2024-12-31") as caught:
+        parse_bound(bound, end_of_day=False, name="since")
+    assert caught.value.exit_code == 2
+
+
+def test_defaults() -> None:
+    """Only the archive must be given; what is left out has the documented default."""
+    options = ExportOptions(archive=Path("a.db"))
+    assert (options.format, options.did, options.batch_size, options.workers) == ("json", None, 1000, None)
+    assert options.memory_limit_bytes == 500_000_000
+    assert (options.since_nanoseconds, options.until_nanoseconds) == (None, None)
+    assert not options.strict
+    assert not options.overwrite
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"batch_size": 1},
+        {"batch_size": 1_000_000},
+        {"workers": 0},
+        {"workers": 256},
+        {"memory_limit_bytes": 1},
+        {"format": "csv"},
+        {"since": "2024-01-01", "until": "2024-01-01"},
+        {"since": "2024-01-01T00:00:00Z", "until": "2024-01-01T00:00:00Z"},
+        {"since": "2024-01-01T09:00:00+09:00", "until": "2024-01-01T00:00:00Z"},
+        {"did": DID},
+        {"did": "did:web:example.com"},
+        {"did": "did:web:localhost%3A8080"},
+    ],
+)
+def test_allowed_values(values: dict[str, Any]) -> None:
+    """Every value at the edge of what is allowed is taken, and kept."""
+    options = ExportOptions(archive=Path("a.db"), **values)
+    assert all(getattr(options, name) == value for name, value in values.items())
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"format": "xml"}, "unknown format 'xml'; formats are json, csv"),
+        ({"format": ""}, "unknown format"),
+        ({"format": "JSON"}, "unknown format"),
+        ({"did": ""}, "is not an author's DID"),
+        ({"did": "alice.bsky.social"}, "is not an author's DID; it looks like did:plc:"),
+        ({"did": "did:plc:"}, "is not an author's DID"),
+        ({"did": "DID:plc:abc"}, "is not an author's DID"),
+        ({"did": "did:PLC:abc"}, "is not an author's DID"),
+        ({"did": f"{DID}\n"}, "is not an author's DID"),
+        ({"did": "did:plc:a/../../b"}, "is not an author's DID"),
+        ({"did": "did:plc:a\\b"}, "is not an author's DID"),
+        ({"did": "did:plc:a' or 1=1"}, "is not an author's DID"),
+        ({"did": "did:plc:é"}, "is not an author's DID"),
+        ({"did": "did:web:a:"}, "is not an author's DID"),
+        ({"did": "did:plc:" + "a" * 2048}, "is not an author's DID"),
+        ({"batch_size": 0}, "a batch of 0 posts; choose 1 to 1,000,000"),
+        ({"batch_size": -1}, "a batch of -1 posts"),
+        ({"batch_size": 1_000_001}, "a batch of 1000001 posts"),
+        ({"workers": -1}, "-1 workers; choose 0"),
+        ({"workers": 257}, "257 workers"),
+        ({"memory_limit_bytes": 0}, "a memory limit of 0 bytes"),
+        ({"since": "yesterday"}, "since 'yesterday' is not a date"),
+        ({"until": "2024-02-30"}, "until '2024-02-30' is not a date"),
+        ({"since": "2024-01-02", "until": "2024-01-01"}, "until 2024-01-01 is before since 2024-01-02"),
+        ({"since": "2024-01-01T00:00:00.000000001Z", "until": "2024-01-01T00:00:00Z"}, "is before since"),
+        ({"since": "2024-01-01T00:00:00Z", "until": "2024-01-01T08:59:59+09:00"}, "is before since"),
+    ],
+)
+def test_wrong_values(values: dict[str, Any], message: str) -> None:
+    """A value that no export could have is refused before anything is opened, with exit code 2."""
+    with pytest.raises(OptionError, match=message) as caught:
+        ExportOptions(archive=Path("a.db"), **values)
+    assert caught.value.exit_code == 2
