@@ -26,7 +26,7 @@ LAYERS = [
     {"render", "source"},
     {"plan", "selection", "options"},
     {"formats", "formats.csv_table", "formats.json_array"},
-    {"formats.base"},
+    {"formats.base", "formats.media_names"},
     {"json_text", "notices", "timestamps", "errors"},
 ]
 """From the command down; a module imports from layers below its own, or from its own."""
