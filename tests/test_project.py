@@ -23,6 +23,7 @@ LAYERS = [
     {"destination", "manifest", "pool", "summary"},
     {"progress", "sequence", "writer", "worker"},
     {"archive", "memory", "messages", "slots"},
+    {"created_at"},
     {"render", "source"},
     {"plan", "selection", "options"},
     {"formats", "formats.csv_table", "formats.json_array"},

@@ -16,6 +16,7 @@ from typing import Any, Literal, Self, overload
 import apsw
 
 from skyexport import json_text, timestamps
+from skyexport.created_at import CreatedAtIndex
 from skyexport.errors import ArchiveChangedError, ArchiveError, OptionError
 from skyexport.formats import FORMATS
 from skyexport.formats.base import COLUMNS, as_bytes, stored_value_sql
@@ -23,7 +24,7 @@ from skyexport.options import DEFAULT_BATCH_SIZE, Bound, parse_bound
 from skyexport.plan import Batch, CreatedAtOrder, Plan, key_ranges, row_id_batches
 from skyexport.render import BatchRenderer, Chunk, quote_identifier
 from skyexport.selection import Selection, Span
-from skyexport.source import CACHE_KIB, Source, files_beside, has_content, pin, reading, unpin
+from skyexport.source import CACHE_KIB, Source, as_number, files_beside, has_content, pin, reading, unpin
 
 __all__ = ["Archive", "Post"]
 
@@ -127,12 +128,12 @@ class Archive:
             ArchiveError: The indexes disagree about it, so that stepping along one would miss posts.
         """
         with self.reading():
-            posts = _number(self.connection.execute("select count(*) from posts").get)
+            posts = as_number(self.connection.execute("select count(*) from posts").get)
             for index in (self.created_at_index, self._index_on("uri")):
                 if index is not None:
                     column = "created_at" if index == self.created_at_index else "uri"
                     sql = f"select count({column}) from posts indexed by {quote_identifier(index)}"
-                    if _number(self.connection.execute(sql).get) != posts:
+                    if as_number(self.connection.execute(sql).get) != posts:
                         raise ArchiveError(
                             f"{self.path} is damaged: its indexes disagree about the number of posts",
                             "run `sqlite3 archive.db reindex` on a copy",
@@ -144,9 +145,9 @@ class Archive:
         with self.reading():
             if selection.did is not None and self.did_index is not None:
                 wrote = "select count(*) from (select 1 from posts where did = ? limit ?)"
-                return _number(self.connection.execute(wrote, (selection.did, posts)).get) >= posts
+                return as_number(self.connection.execute(wrote, (selection.did, posts)).get) >= posts
             if not selection.by_date or self.created_at_index is None:
-                return _number(self.connection.execute("select ifnull(max(rowid), 0) from posts").get) >= posts
+                return as_number(self.connection.execute("select ifnull(max(rowid), 0) from posts").get) >= posts
             return any(
                 self.connection.execute(
                     f"select 1 from posts where {span.where} limit 1 offset :offset",
@@ -167,23 +168,23 @@ class Archive:
     def count_by(self, did: str) -> int:
         """How many posts *did* wrote."""
         with self.reading():
-            return _number(self.connection.execute("select count(*) from posts where did = ?", (did,)).get)
+            return as_number(self.connection.execute("select count(*) from posts where did = ?", (did,)).get)
 
     def count_media(self) -> int:
         """How many media rows there are; 0 when the archive has no such table."""
         if "media" not in self._tables:
             return 0
         with self.reading():
-            return _number(self.connection.execute("select count(*) from media").get)
+            return as_number(self.connection.execute("select count(*) from media").get)
 
     def authors(self, largest: int) -> tuple[int, list[tuple[str, int]]]:
         """How many authors there are, and the *largest* ones: DID and number of posts."""
         with self.reading():
-            authors = _number(self.connection.execute("select count(distinct did) from posts").get)
+            authors = as_number(self.connection.execute("select count(distinct did) from posts").get)
             rows: list[Any] = self.connection.execute(
                 "select cast(did as blob), count(*) from posts group by did order by 2 desc, 1 limit ?", (largest,)
             ).fetchall()
-        return authors, [(json_text.decode(as_bytes(did)), _number(posts)) for did, posts in rows]
+        return authors, [(json_text.decode(as_bytes(did)), as_number(posts)) for did, posts in rows]
 
     def first_and_last(self) -> tuple[str | None, str | None]:
         """When the oldest and the newest post were created, RFC 3339; None when no time near that end is readable."""
@@ -207,18 +208,18 @@ class Archive:
             found: set[int] = set()
             bounds = self.connection.execute("select min(rowid), max(rowid) from posts having count(*) > 0").fetchall()
             for lowest, highest in bounds:
-                length = _number(highest) - _number(lowest) + 1
+                length = as_number(highest) - as_number(lowest) + 1
                 for number in range(stretches):
-                    start = _number(lowest) + length * number // stretches
+                    start = as_number(lowest) + length * number // stretches
                     sql = "select rowid from posts where rowid >= ? order by rowid limit ?"
                     rows = self.connection.execute(sql, (start, posts // stretches)).fetchall()
-                    found.update(_number(row_id) for (row_id,) in rows)
+                    found.update(as_number(row_id) for (row_id,) in rows)
         return sorted(found)
 
     def count_within(self, span: Span) -> int:
         """How many posts lie within *span*, whoever wrote them."""
         with self.reading():
-            return _number(
+            return as_number(
                 self.connection.execute(f"select count(*) from posts where {span.where}", span.parameters).get
             )
 
@@ -251,7 +252,7 @@ class Archive:
     def order(self, span: Span) -> CreatedAtOrder:
         """The posts of *span*, newest first; the archive must have a created_at index."""
         assert self.created_at_index is not None
-        return _CreatedAtIndex(self.connection, self.created_at_index, span)
+        return CreatedAtIndex(self.connection, self.created_at_index, span)
 
     def sorted_row_ids(
         self,
@@ -284,7 +285,7 @@ class Archive:
                 " order by created_at desc, uri limit :limit offset :offset",
                 {**selection.parameters(), "limit": limit, "offset": offset},
             ):
-                yield _number(row_id)
+                yield as_number(row_id)
             connection.pragma("cache_size", -CACHE_KIB)
 
     @overload
@@ -357,7 +358,7 @@ class Archive:
                     f"{self.path} has schema version {version!r}, and this skyexport knows 1 to {_KNOWN_VERSIONS[-1]}",
                     "look for a newer skyexport",
                 )
-            return _number(version)
+            return as_number(version)
         return 1 if self.columns["quote_count"] == "0" else 3 if "exports" in self._tables else 2
 
     def _index_on(self, column: str) -> str | None:
@@ -367,73 +368,6 @@ class Archive:
             if not partial and keys[0][2] == column and keys[0][4] == "BINARY":
                 return str(name)
         return None
-
-
-class _CreatedAtIndex:
-    """`CreatedAtOrder` by stepping over an index; the table itself is not read, but for instants with many posts."""
-
-    def __init__(self, connection: apsw.Connection, index: str, span: Span) -> None:
-        self._connection = connection
-        self._parameters = span.parameters
-        self._posts = f"posts indexed by {quote_identifier(index)} where {span.where}"
-
-    def first(self) -> int | None:
-        return self._one(f"select rowid from {self._posts} order by created_at desc limit 1")
-
-    def step(self, first: int, posts: int) -> tuple[int | None, int | None]:
-        rows = self._connection.execute(
-            f"select rowid from {self._posts} and created_at <= {_CREATED_AT_OF_FIRST}"
-            " order by created_at desc limit 2 offset :offset",
-            {**self._parameters, "first": first, "offset": posts - 1},
-        ).fetchall()
-        found = [_number(row[0]) for row in rows]
-        return (found[0] if found else None, found[1] if len(found) > 1 else None)
-
-    def same_instant(self, one: int, other: int) -> bool:
-        return bool(
-            self._one(
-                f"select {_CREATED_AT_OF_FIRST} is (select created_at from posts where rowid = :other)",
-                first=one,
-                other=other,
-            )
-        )
-
-    def count_from(self, first: int) -> int:
-        return (
-            self._one(f"select count(*) from {self._posts} and created_at <= {_CREATED_AT_OF_FIRST}", first=first) or 0
-        )
-
-    def count_between(self, first: int, older: int) -> int:
-        return (
-            self._one(
-                f"select count(*) from {self._posts} and created_at <= {_CREATED_AT_OF_FIRST}"
-                " and created_at > (select created_at from posts where rowid = :older)",
-                first=first,
-                older=older,
-            )
-            or 0
-        )
-
-    def older(self, row_id: int) -> int | None:
-        return self._one(
-            f"select rowid from {self._posts} and created_at < {_CREATED_AT_OF_FIRST} order by created_at desc limit 1",
-            first=row_id,
-        )
-
-    def instant(self, row_id: int) -> Iterator[int]:
-        rows = self._connection.execute(
-            f"select rowid from {self._posts} and created_at = {_CREATED_AT_OF_FIRST} order by uri",
-            {**self._parameters, "first": row_id},
-        )
-        for (found,) in rows:
-            yield _number(found)
-
-    def _one(self, sql: str, **parameters: int) -> int | None:
-        found = self._connection.execute(sql, {**self._parameters, **parameters}).get
-        return None if found is None else _number(found)
-
-
-_CREATED_AT_OF_FIRST = "(select created_at from posts where rowid = :first)"
 
 
 def _joined(chunks: Iterable[Chunk]) -> Iterator[bytes]:
@@ -461,9 +395,3 @@ def _integer(digits: str) -> int | float:
         return int(digits)
     except ValueError:
         return float(digits)
-
-
-def _number(value: object) -> int:
-    if not isinstance(value, int):
-        raise TypeError(f"SQLite gave {value!r} for a number")
-    return value

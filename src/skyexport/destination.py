@@ -84,7 +84,7 @@ def open_destination(options: ExportOptions, file_name: str, now: datetime) -> D
     if stat.S_ISREG(mode):
         if not options.overwrite:
             raise OutputError(f"{options.to} exists", "choose another name, or replace it with --overwrite")
-        return _File(options.to.resolve(), overwrite=True)
+        return _File(options.to, overwrite=True)
     with _as_output_error(options.to):
         return _Stream(os.open(options.to, os.O_WRONLY), str(options.to))
 
@@ -179,7 +179,10 @@ class _File:
     def __init__(self, path: Path, *, overwrite: bool) -> None:
         self._path = path
         self._overwrite = overwrite
-        self._partial = path.with_name(f".{path.name[:_LONGEST_NAME_BYTES]}-{secrets.token_hex(4)}.partial")
+        # What a link points to is replaced, not the link.
+        self._final = path.resolve() if overwrite else path
+        name = f".{self._final.name[:_LONGEST_NAME_BYTES]}-{secrets.token_hex(4)}.partial"
+        self._partial = self._final.with_name(name)
         self.file = _create(self._partial, called=path)
 
     def commit(self, manifest: ManifestMaker) -> tuple[list[WrittenFile], Path | None]:
@@ -188,10 +191,10 @@ class _File:
         self.file.close()
         with _as_output_error(self._path):
             if self._overwrite:
-                self._partial.replace(self._path)
+                self._partial.replace(self._final)
             else:
                 self._rename_to_free_name()
-            _sync_directory(self._path.parent)
+            _sync_directory(self._final.parent)
         return [self.file.written(self._path.name)], self._path
 
     def _rename_to_free_name(self) -> None:

@@ -17,7 +17,7 @@ import apsw
 
 from skyexport.errors import ArchiveBusyError, ArchiveChangedError, ArchiveError, OutputError
 
-__all__ = ["CACHE_KIB", "Source", "files_beside", "has_content", "pin", "reading", "unpin"]
+__all__ = ["CACHE_KIB", "Source", "as_number", "files_beside", "has_content", "pin", "reading", "unpin"]
 
 _BUSY_MILLISECONDS = 2000
 """How long to wait for a program that is writing: its transactions take milliseconds."""
@@ -201,3 +201,14 @@ def has_content(path: Path) -> bool:
         return path.stat().st_size > 0
     except OSError:
         return False
+
+
+def as_number(value: object) -> int:
+    """A value that SQLite gives for an integer, a count or a row id, as one.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if not isinstance(value, int):
+        raise TypeError(f"SQLite gave {value!r} for a number")
+    return value

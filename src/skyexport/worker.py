@@ -134,6 +134,10 @@ def _parts(chunk: Chunk, slot_bytes: int) -> Iterator[tuple[memoryview, int]]:
 
 def main() -> None:
     """The worker process."""
+    # One thread uses SQLite here, and nobody asks how much memory it has: three percent less time.
+    apsw.shutdown()
+    apsw.config(apsw.SQLITE_CONFIG_SINGLETHREAD)
+    apsw.config(apsw.SQLITE_CONFIG_MEMSTATUS, False)
     # Whatever prints must not end up among the messages.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
