@@ -42,7 +42,7 @@ StoredCell = StoredValue | RawText
 StoredRow = dict[str, StoredCell]
 """One post as it was stored."""
 
-TABLE_COLUMNS = {name: f"posts.{name}" for name in COLUMNS}
+TABLE_COLUMNS = {name: name for name in COLUMNS}
 """What a renderer takes for an archive of the newest schema."""
 
 

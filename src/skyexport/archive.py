@@ -348,7 +348,7 @@ class Archive:
         if odd:
             raise ArchiveError(f"{self.path} is not a bskyarchive archive: odd column {odd[0]!r} in posts")
         self._tables = frozenset(tables)
-        return {name: f"posts.{name}" if name in present else _OPTIONAL_COLUMNS[name] for name in COLUMNS}
+        return {name: name if name in present else _OPTIONAL_COLUMNS[name] for name in COLUMNS}
 
     def _checked_version(self) -> int:
         if "schema_version" in self._tables:

@@ -72,12 +72,10 @@ class Selection:
         if self.by_date:
             # Within the seconds of the bounds themselves, fractions decide: there, and for unusual times, ask Python.
             second = "substr(created_at, 1, 19)"
-            by_second = (
-                f"iif({second} in (:since_second, :until_second), null,"
-                f" {second} between :since_second and :until_second)"
-            )
+            usual = timestamps.usual_sql("created_at", lambda _: "1")
             conditions.append(
-                f"ifnull({timestamps.usual_sql('created_at', lambda _: by_second)},"
+                f"iif({usual} and {second} not in (:since_second, :until_second),"
+                f" {second} between :since_second and :until_second,"
                 " sky_selected(iif(typeof(created_at) = 'integer', created_at, cast(created_at as blob))))"
             )
         return " and ".join(conditions) or "true"

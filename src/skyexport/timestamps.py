@@ -166,7 +166,7 @@ def usual_sql(column: str, usual: Callable[[int], str]) -> str:
                 f"substr({column}, 20, 1) = '.'",
                 f"substr({column}, {zone_at - 1}, 1) between '1' and '9'",
             ]
-        branches.append(f"when {zone_at} then iif({' and '.join(conditions)}, {usual(zone_at)}, null)")
+        branches.append(f"when {zone_at} then iif({' and '.join(conditions)}, {usual(zone_at)})")
     return f"case instr({column}, '{_UTC}') {' '.join(branches)} end"
 
 

@@ -47,7 +47,8 @@ _NEEDS_QUOTES = re.compile(
 _PLAIN = re.compile(rb"[!#-+\--\[\]-~]*")
 """What surely needs no quotes, found out in a tenth of the time: ASCII without space, comma, quote and backslash."""
 
-_IDENTIFIERS = ("uri", "cid", "did", "reply_parent", "embed_type")
+_COMMA = ", ',', "
+"""Between arguments of SQL's concat: a comma in the record."""
 
 
 class CsvTable:
@@ -62,18 +63,20 @@ class CsvTable:
 
     def expression(self, columns: Mapping[str, str], *, exact: bool) -> str:
         """SQL for one record, without its line end."""
-        if exact:
-            return _record_sql(columns, {name: _exact_field_sql(columns[name]) for name in (*_IDENTIFIERS, "text")})
-        fields = {name: _field_sql(columns[name]) for name in (*_IDENTIFIERS, "text")}
-        bare = {name: f"ifnull({columns[name]}, '')" for name in _IDENTIFIERS}
-        # One test over the identifiers together: JSON would quote them as they are, none has a comma, none begins with
-        # white space. GLOB, with the characters as a set, took four times as long.
-        joined = f"concat({', '.join(columns[name] for name in _IDENTIFIERS)})"
-        begins = " and ".join(f"({field} >= '!' and {field} < '~' or {field} = '')" for field in bare.values())
-        usual = (
-            f"not instr({joined}, ',') and octet_length(json_quote({joined})) = octet_length({joined}) + 2 and {begins}"
-        )
-        return f"iif({usual}, {_record_sql(columns, {**fields, **bare})}, {_record_sql(columns, fields)})"
+        has_media = columns["has_media"]
+        values = [
+            _identifiers_sql([columns[name] for name in ("uri", "cid", "did")], exact=exact),
+            _exact_field_sql(columns["text"]) if exact else _text_sql(columns["text"]),
+            _time_sql(columns, "created_at"),
+            *(_count_sql(columns, name) for name in ("like_count", "repost_count", "reply_count", "quote_count")),
+            f"iif({columns['is_reply']}, 'true', 'false')",
+            _identifiers_sql([columns["reply_parent"]], exact=exact),
+            f"iif({has_media}, 'true', 'false')",
+            f"iif({has_media}, {exact_call_sql('sky_csv_media', columns, 'embed_data')}, '')",
+            _identifiers_sql([columns["embed_type"]], exact=exact),
+            _time_sql(columns, "indexed_at"),
+        ]
+        return f"concat({_COMMA.join(values)})"
 
     def register(self, connection: apsw.Connection, notices: Notices) -> None:
         """Add sky_csv_field of (value), and sky_csv_time, sky_csv_count, sky_csv_media of (value, uri, column)."""
@@ -102,26 +105,20 @@ class CsvTable:
         yield b"," + _quoted(post["embed_type"]) + b"," + values.time(post["indexed_at"], uri, "indexed_at")
 
 
-def _record_sql(columns: Mapping[str, str], fields: Mapping[str, str]) -> str:
-    has_media = columns["has_media"]
-    values = [
-        fields["uri"],
-        fields["cid"],
-        fields["did"],
-        fields["text"],
-        _time_sql(columns, "created_at"),
-        *(_count_sql(columns, name) for name in ("like_count", "repost_count", "reply_count", "quote_count")),
-        f"iif({columns['is_reply']}, 'true', 'false')",
-        fields["reply_parent"],
-        f"iif({has_media}, 'true', 'false')",
-        f"iif({has_media}, {exact_call_sql('sky_csv_media', columns, 'embed_data')}, '')",
-        fields["embed_type"],
-        _time_sql(columns, "indexed_at"),
-    ]
-    return "concat(" + ", ',', ".join(values) + ")"
+def _identifiers_sql(columns: list[str], *, exact: bool) -> str:
+    """SQL for fields that are plain in nearly every post: one test for all of them, and Python where it fails."""
+    quoted = f"concat({_COMMA.join(_exact_field_sql(column) for column in columns)})"
+    if exact:
+        return quoted
+    # JSON would quote them as they are, none has a comma, none begins with white space. GLOB, with the characters as a
+    # set, took four times as long.
+    joined = f"concat({', '.join(columns)})"
+    plain = [f"octet_length(json_quote({joined})) = octet_length({joined}) + 2", f"not instr({joined}, ',')"]
+    plain += [f"({column} >= '!' and {column} < '~' or {column} = '')" for column in columns]
+    return f"iif({' and '.join(plain)}, concat({_COMMA.join(columns)}), {quoted})"
 
 
-def _field_sql(column: str) -> str:
+def _text_sql(column: str) -> str:
     """SQL for a field of any text: comparing with the characters themselves tests the first bytes, NUL or not."""
     text = f"cast(ifnull({column}, '') as text)"
 
