@@ -10,7 +10,7 @@ endif
 DEMO := build/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check wheel-test bench clean
+.PHONY: help demo test check wheel bench clean
 
 help: ## Show what can be made.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -44,7 +44,18 @@ check: $(VENV)/dev ## Check format, lint and types.
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: check ## Set up, check, and run the tests.
+wheel: $(VENV)/dev ## Build the wheel, install it by itself, and compare an export of it with ours.
+	rm -rf build/wheel && mkdir -p build/wheel
+	$(BIN)/python tools/make_archive.py build/wheel/archive.db --posts 3000 --seed 1
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
+	$(PYTHON) -m venv build/wheel/venv
+	build/wheel/venv/$(notdir $(BIN))/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint constraints.txt build/wheel/*.whl
+	build/wheel/venv/$(notdir $(BIN))/skyexport export build/wheel/archive.db -j 2 -q --to build/wheel/theirs.json
+	$(BIN)/skyexport export build/wheel/archive.db -j 0 -q --to build/wheel/ours.json
+	cmp build/wheel/theirs.json build/wheel/ours.json
+
+test: check wheel ## Set up, check, and run the tests, here and with the built wheel.
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/dev ## Measure the parts; nothing else should run meanwhile.

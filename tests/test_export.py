@@ -29,7 +29,7 @@ from skyexport import (
     export,
 )
 from skyexport.formats import FORMATS
-from tests.archives import RawText, file_archive, post
+from tests.archives import RawText, file_archive, post, read_rows
 
 
 def exported(archive: Path, to: Path, **options: object) -> bytes:
@@ -51,6 +51,15 @@ def test_contract_archives(contract_dir: Path, tmp_path: Path, name: str, format
     """Every post of the contract's archives comes out byte for byte as the established exporter writes it."""
     written = exported(contract_dir / name / "archive.db", tmp_path / "out", format=format, workers=workers)
     assert written == expected(contract_dir / name, f"all.{format}")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("format", FORMATS)
+def test_golden_posts(golden_dir: Path, tmp_path: Path, format: str, workers: int) -> None:
+    """The hostile and ordinary posts that travel with the project come out as they always did."""
+    path = file_archive(tmp_path / "a.db", read_rows(golden_dir / "rows.json"))
+    written = exported(path, tmp_path / "out", format=format, workers=workers, batch_size=7)
+    assert written == (golden_dir / f"posts.{format}").read_bytes()
 
 
 SAMPLE_OWNER = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"

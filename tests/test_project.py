@@ -5,13 +5,17 @@ from __future__ import annotations
 import ast
 import pickle
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
+import make_archive
 from skyexport import errors
 from skyexport.errors import EXIT_CODES, ExportError
+from tests.command import skyexport
 from tests.conftest import ROOT
 
 SOURCE = ROOT / "src" / "skyexport"
@@ -90,3 +94,22 @@ def test_every_dependency_is_justified() -> None:
     justified = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
     for requirement in wanted:
         assert re.split("[<>=]", requirement)[0] in justified
+
+
+def test_python_of_the_readme_runs(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -> None:
+    """The README's program does what it shows."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    program = readme.split("```python\n")[1].split("```")[0]
+    (tmp_path / "archive.db").write_bytes(small_archive.path.read_bytes())
+    (tmp_path / "program.py").write_text(program)
+    done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "exports" / "all").glob("*/posts.csv"))
+
+
+def test_commands_of_the_readme_are_understood() -> None:
+    """Every option that the README shows is one of the command's."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = set(re.findall(r"(?<=\s)--[a-z-]+", "".join(re.findall("(?m)^skyexport export.*$", readme))))
+    assert len(shown) > 5
+    assert not shown - set(re.findall(r"--[a-z-]+", skyexport("export", "--help").stdout))
