@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -105,3 +107,23 @@ def test_overwriting_through_a_link_keeps_the_link(tmp_path: Path) -> None:
     written(destination, b"new")
     assert (tmp_path / "real").read_text() == "new"
     assert (tmp_path / "link").is_symlink()
+
+
+@pytest.mark.parametrize("to", [None, "out"])
+@pytest.mark.parametrize("sync", [True, False])
+def test_syncing_before_the_final_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str | None, sync: bool
+) -> None:
+    """Everything is on the disk before it has its final name, unless that is not wanted; the result is the same."""
+    synced: list[bool] = []
+    fsync = os.fsync
+
+    def observed(descriptor: int) -> None:
+        synced.append(bool(list(tmp_path.rglob("*.partial"))))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", observed)
+    destination = opened(tmp_path, to=tmp_path / to if to else None, sync=sync)
+    assert written(destination).read_bytes() == b"[]\n"
+    if sys.platform != "win32":
+        assert synced == ([] if not sync else [True, False] if to else [True, True, True, False])

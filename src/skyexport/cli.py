@@ -114,6 +114,9 @@ def _export(
         ),
     ] = "auto",
     as_json: AsJson = False,
+    no_sync: Annotated[
+        bool, typer.Option("--no-sync", help="Do not wait until everything is on the disk: a crash may lose it.")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail when a value can not be exported as stored.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print settings and checksums as well.")] = False,
@@ -133,7 +136,7 @@ def _export(
         options = ExportOptions(
             archive=archive, format=format, did=did, since=since, until=until, output_dir=output_dir, to=to,
             overwrite=overwrite, workers=_workers(workers), batch_size=batch_size,
-            memory_limit_bytes=parse_size(memory_limit), strict=strict,
+            memory_limit_bytes=parse_size(memory_limit), sync=not no_sync, strict=strict,
         )  # fmt: skip
         from skyexport.coordinator import export
 

@@ -70,13 +70,13 @@ def open_destination(options: ExportOptions, file_name: str, now: datetime) -> D
         OutputError: It can not be written, or exists.
     """
     if options.to is None:
-        return _Directory(options.output_dir / directory_name(options.did), file_name, now)
+        return _Directory(options.output_dir / directory_name(options.did), file_name, now, sync=options.sync)
     if str(options.to) in _STANDARD_OUTPUT:
         return _Stream(os.dup(1), "standard output")
     try:
         mode = options.to.stat().st_mode
     except FileNotFoundError:
-        return _File(options.to, overwrite=options.overwrite)
+        return _File(options.to, overwrite=options.overwrite, sync=options.sync)
     except OSError as error:
         raise output_error(error, str(options.to)) from error
     if stat.S_ISDIR(mode):
@@ -84,7 +84,7 @@ def open_destination(options: ExportOptions, file_name: str, now: datetime) -> D
     if stat.S_ISREG(mode):
         if not options.overwrite:
             raise OutputError(f"{options.to} exists", "choose another name, or replace it with --overwrite")
-        return _File(options.to, overwrite=True)
+        return _File(options.to, overwrite=True, sync=options.sync)
     with _as_output_error(options.to):
         return _Stream(os.open(options.to, os.O_WRONLY), str(options.to))
 
@@ -114,8 +114,9 @@ def directory_name(did: str | None, *, portable: bool = sys.platform == "win32")
 class _Directory:
     """`<author or all>/<time>/` with the data file and the manifest."""
 
-    def __init__(self, parent: Path, file_name: str, now: datetime) -> None:
+    def __init__(self, parent: Path, file_name: str, now: datetime, *, sync: bool) -> None:
         self._parent = parent
+        self._sync = sync
         self._stamp = now.strftime("%Y-%m-%d_%H-%M-%S")
         self._file_name = file_name
         self._partial = parent / f".{self._stamp}-{secrets.token_hex(4)}.partial"
@@ -125,7 +126,7 @@ class _Directory:
                 for path in reversed(self._new_parents):
                     path.mkdir(mode=0o700, exist_ok=True)
                 self._partial.mkdir(mode=0o700)
-            self.file = _create(self._partial / file_name)
+            self.file = _create(self._partial / file_name, sync=sync)
         except BaseException:
             self._remove()
             raise
@@ -134,16 +135,16 @@ class _Directory:
         self.file.sync()
         self.file.close()
         data = self.file.written(self._file_name)
-        manifest_file = _create(self._partial / _MANIFEST)
+        manifest_file = _create(self._partial / _MANIFEST, sync=self._sync)
         try:
             manifest_file.write(manifest(data))
             manifest_file.sync()
         finally:
             manifest_file.close()
         with _as_output_error(self._partial):
-            _sync_directory(self._partial)
+            _sync_directory(self._partial, sync=self._sync)
             final = self._rename()
-            _sync_directory(self._parent)
+            _sync_directory(self._parent, sync=self._sync)
         return [data, manifest_file.written(_MANIFEST)], final / self._file_name
 
     def _rename(self) -> Path:
@@ -176,14 +177,15 @@ class _Directory:
 class _File:
     """Just the data file."""
 
-    def __init__(self, path: Path, *, overwrite: bool) -> None:
+    def __init__(self, path: Path, *, overwrite: bool, sync: bool) -> None:
         self._path = path
+        self._sync = sync
         self._overwrite = overwrite
         # What a link points to is replaced, not the link.
         self._final = path.resolve() if overwrite else path
         name = f".{self._final.name[:_LONGEST_NAME_BYTES]}-{secrets.token_hex(4)}.partial"
         self._partial = self._final.with_name(name)
-        self.file = _create(self._partial, called=path)
+        self.file = _create(self._partial, called=path, sync=sync)
 
     def commit(self, manifest: ManifestMaker) -> tuple[list[WrittenFile], Path | None]:
         del manifest
@@ -194,7 +196,7 @@ class _File:
                 self._partial.replace(self._final)
             else:
                 self._rename_to_free_name()
-            _sync_directory(self._final.parent)
+            _sync_directory(self._final.parent, sync=self._sync)
         return [self.file.written(self._path.name)], self._path
 
     def _rename_to_free_name(self) -> None:
@@ -234,10 +236,10 @@ class _Stream:
             self.file.close()
 
 
-def _create(path: Path, *, called: Path | None = None) -> OutputFile:
+def _create(path: Path, *, sync: bool, called: Path | None = None) -> OutputFile:
     with _as_output_error(called or path):
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-        return OutputFile(os.open(path, flags, 0o600), str(called or path))
+        return OutputFile(os.open(path, flags, 0o600), str(called or path), durable=sync)
 
 
 @contextlib.contextmanager
@@ -248,9 +250,9 @@ def _as_output_error(path: Path) -> Iterator[None]:
         raise output_error(error, str(path)) from error
 
 
-def _sync_directory(path: Path) -> None:
-    """Make names in a directory durable; Windows does so by itself and has no way to ask."""
-    if sys.platform == "win32":
+def _sync_directory(path: Path, *, sync: bool) -> None:
+    """Make names in a directory durable, if wanted; Windows does so by itself and has no way to ask."""
+    if sys.platform == "win32" or not sync:
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:

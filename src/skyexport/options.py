@@ -78,6 +78,8 @@ class ExportOptions:
     """Posts a batch, at most."""
     memory_limit_bytes: int = DEFAULT_MEMORY_LIMIT_BYTES
     """Bound on the memory of this process and its workers together."""
+    sync: bool = True
+    """Wait until everything is on the disk before it gets its final name."""
     strict: bool = False
     """Fail when something can not be exported as it is stored, instead of counting it."""
     since_nanoseconds: int | None = field(init=False)

@@ -38,11 +38,13 @@ class OutputFile:
     Args:
         descriptor: Open for writing; closed by `close`.
         name: What errors call it.
+        durable: Whether it is to be on the disk after `sync`; else that does nothing.
     """
 
-    def __init__(self, descriptor: int, name: str) -> None:
+    def __init__(self, descriptor: int, name: str, *, durable: bool = True) -> None:
         self._descriptor = descriptor
         self._name = name
+        self._durable = durable
         self._digest = hashlib.sha256()
         self._flushed_to = 0
         self.bytes_written = 0
@@ -68,7 +70,7 @@ class OutputFile:
     def _start_write_back(self) -> None:
         """Have the disk begin with what was written, now and then, so that `sync` finds little left to wait for."""
         written = self.bytes_written - self._flushed_to
-        if written >= _WRITE_BACK_BYTES and hasattr(os, "posix_fadvise"):
+        if self._durable and written >= _WRITE_BACK_BYTES and hasattr(os, "posix_fadvise"):
             with contextlib.suppress(OSError):
                 # Linux takes "not needed in memory" as a reason to start writing, and does not wait for it.
                 os.posix_fadvise(self._descriptor, self._flushed_to, written, os.POSIX_FADV_DONTNEED)
@@ -80,6 +82,8 @@ class OutputFile:
         Raises:
             OutputError: They are not.
         """
+        if not self._durable:
+            return
         try:
             os.fsync(self._descriptor)
         except OSError as error:
