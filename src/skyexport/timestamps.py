@@ -155,17 +155,14 @@ def usual_sql(column: str, usual: Callable[[int], str]) -> str:
     branches = []
     for zone_at in _ZONE_AT:
         conditions = [
-            # Equal only for a real date and time; datetime() reads the fraction as well, and refuses what is none, ...
+            # Equal only for a real date and time. datetime() reads a fraction as well, and refuses what is none ...
             f"datetime(substr({column}, 1, {zone_at - 1})) is substr({column}, 1, 19)",
             # Behind the zone there is nothing, or the monotonic reading.
             f"(octet_length({column}) = {zone_at + 9} or substr({column}, {zone_at + 10}, 3) = ' m=')",
         ]
         if zone_at > 20:
-            # ... but for a zone or white space in its place: neither begins with a point and ends with 1 to 9.
-            conditions[:0] = [
-                f"substr({column}, 20, 1) = '.'",
-                f"substr({column}, {zone_at - 1}, 1) between '1' and '9'",
-            ]
+            # ... but for white space, Z or +00:00, none of which ends like a trimmed fraction.
+            conditions.insert(0, f"substr({column}, {zone_at - 1}, 1) between '1' and '9'")
         branches.append(f"when {zone_at} then iif({' and '.join(conditions)}, {usual(zone_at)})")
     return f"case instr({column}, '{_UTC}') {' '.join(branches)} end"
 
