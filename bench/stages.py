@@ -1,0 +1,165 @@
+"""Where the time of an export goes: microseconds a post by stage, each measured alone in this process.
+
+    python bench/stages.py archive.db [--format json] [--posts 200000] [--results bench/results]
+
+The stages of a worker: *read* the posts from the file, *render* them (reading included, then taken off), *check* that
+the bytes are UTF-8, *copy* them into a slot. The stages of the coordinator: *walk* the index, *hash* and *write* the
+chunks; *talk* is what is left of its time in a whole export to the null device. From these follows what more workers
+can do: see docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import psutil
+
+from skyexport import ExportOptions, export
+from skyexport.archive import Archive
+from skyexport.formats import FORMATS
+from skyexport.plan import Batch, KeyRange
+from skyexport.render import MAX_CHUNK_BYTES, BatchRenderer
+from skyexport.selection import Selection
+from skyexport.slots import Slots
+
+RUNS = 5
+EVERYTHING = Selection()
+READ_SQL = (
+    "select sum(octet_length(text) + octet_length(embed_data) + octet_length(archived_at)) from posts where"
+    " created_at <= (select created_at from posts where rowid = ?)"
+    " and created_at >= (select created_at from posts where rowid = ?)"
+)
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """The median of RUNS runs after one that does not count."""
+    work()
+    times = []
+    for _ in range(RUNS):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def stages(path: Path, format_name: str, most_posts: int) -> dict[str, float]:
+    """Stage → microseconds a post."""
+    format = FORMATS[format_name]
+    with Archive(path) as archive:
+        count = archive.count_posts()
+        if archive.created_at_index is None:
+            raise SystemExit("an archive without the created_at index is sorted, not walked: choose another")
+
+        def walk() -> list[Batch]:
+            return list(archive.plan(EVERYTHING, 1000, count).batches)
+
+        ranges = [batch for batch in walk() if isinstance(batch, KeyRange)]
+        middle = max(0, (len(ranges) - most_posts // 1000) // 2)
+        sample = list(islice(ranges, middle, middle + max(1, most_posts // 1000)))
+        posts = sum(batch.posts for batch in sample)
+        connection = archive.source.connect()
+        renderer = BatchRenderer(connection, archive.columns, archive.created_at_index, format, EVERYTHING)
+
+        def read() -> None:
+            for batch in sample:
+                connection.execute(READ_SQL, (batch.first, batch.last)).fetchall()
+
+        def render() -> list[bytes]:
+            return [chunk.data for batch in sample for chunk in renderer.render(batch)]
+
+        def check() -> None:
+            for chunk in chunks:
+                format.checked(chunk)
+
+        def copy() -> None:
+            for number, chunk in enumerate(chunks):
+                slots.fill(number % slots.handle.count, memoryview(chunk))
+
+        def hash_chunks() -> None:
+            digest = hashlib.sha256()
+            for chunk in chunks:
+                digest.update(chunk)
+
+        def write() -> None:
+            with tempfile.TemporaryFile(buffering=0, dir=path.parent) as file:
+                for chunk in chunks:
+                    file.write(chunk)
+
+        chunks = render()
+        slots = Slots.create(MAX_CHUNK_BYTES)
+        took = {
+            "walk": seconds_of(walk) * posts / count,
+            "read": seconds_of(read),
+            "render": seconds_of(render),
+            "check": seconds_of(check),
+            "copy": seconds_of(copy),
+            "hash": seconds_of(hash_chunks),
+            "write": seconds_of(write),
+        }
+        took["render"] -= took["read"] + took["check"]
+        slots.close()
+        connection.close()
+    return {stage: round(seconds / posts * 1e6, 3) for stage, seconds in took.items()}
+
+
+def coordinator_microseconds(path: Path, format_name: str) -> dict[str, float]:
+    """Processor time of the coordinator, and wall time, a post, in whole exports to the null device with 2 workers."""
+    cpu, wall = [], []
+    for _ in range(3):
+        before = psutil.Process().cpu_times()
+        summary = export(ExportOptions(archive=path, format=format_name, to=Path(os.devnull), workers=2))
+        after = psutil.Process().cpu_times()
+        cpu.append((after.user + after.system - before.user - before.system) / summary.posts * 1e6)
+        wall.append(summary.seconds / summary.posts * 1e6)
+    return {
+        "coordinator_null": round(statistics.median(cpu), 3),
+        "wall_null_2_workers": round(statistics.median(wall), 3),
+    }
+
+
+def predicted_rates(took: dict[str, float], cores: list[int]) -> dict[str, int]:
+    """Cores → posts a second: as many workers as cores; the coordinator needs its share of them.
+
+    A worker spends w microseconds a post and the coordinator c. On n cores the processes can not do more than
+    n / (w + c), and the coordinator, which is one process, not more than 1 / c.
+    """
+    worker = sum(took[stage] for stage in ("read", "render", "check", "copy"))
+    coordinator = took["coordinator_null"] + took["write"]
+    return {str(n): round(1e6 * min(n / (worker + coordinator), 1 / coordinator)) for n in cores}
+
+
+def main() -> int:
+    """Measure, print a table, keep the results."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("archive", type=Path)
+    parser.add_argument("--format", choices=list(FORMATS), default="json")
+    parser.add_argument("--posts", type=int, default=200_000, help="posts in the sample, from the middle (200000)")
+    parser.add_argument("--results", type=Path, help="directory for stages-FORMAT.json")
+    arguments = parser.parse_args()
+    took = stages(arguments.archive, arguments.format, arguments.posts)
+    took |= coordinator_microseconds(arguments.archive, arguments.format)
+    rates = predicted_rates(took, [1, 2, 4, 8, 16, 64])
+    for stage, microseconds in took.items():
+        print(f"{stage:22} {microseconds:8.3f} µs a post")
+    for cores, rate in rates.items():
+        print(f"{cores:>4} cores: {rate:>9,} posts/s predicted")
+    if arguments.results:
+        arguments.results.mkdir(parents=True, exist_ok=True)
+        content = {"format": arguments.format, "microseconds_a_post": took, "predicted_posts_per_second": rates}
+        target = arguments.results / f"stages-{arguments.format}.json"
+        target.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
