@@ -356,7 +356,7 @@ def test_version() -> None:
     assert skyexport("--version").stdout == f"skyexport {package.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["export", "inspect"])
+@pytest.mark.parametrize("command", ["export", "inspect", "bench"])
 def test_help(command: str) -> None:
     """Each command's help has a summary, examples, defaults and every exit code."""
     text = skyexport(command, "--help").stdout

@@ -23,6 +23,7 @@ SOURCE = ROOT / "src" / "skyexport"
 LAYERS = [
     {"__main__"},
     {"cli"},
+    {"benchmark"},
     {"coordinator", "inspection"},
     {"destination", "manifest", "pool", "summary"},
     {"progress", "sequence", "writer", "worker"},

@@ -170,6 +170,46 @@ def _inspect(archive: ArchivePath, as_json: AsJson = False, debug: Debug = False
                 typer.echo(_printable(line))
 
 
+@app.command(
+    name="bench",
+    epilog=_epilog("skyexport bench archive.db", "skyexport bench archive.db -o /mnt/exports --posts 1000000"),
+)
+def _bench(
+    archive: ArchivePath,
+    output_dir: Annotated[
+        Path,
+        typer.Option(
+            "--output-dir",
+            "-o",
+            metavar="DIR",
+            help="A directory on the disk where exports will go; nothing stays there.",
+        ),
+    ] = Path(),
+    posts: Annotated[int, typer.Option(metavar="N", help="Measure with about so many of the newest posts.")] = 200_000,
+    runs: Annotated[int, typer.Option(metavar="N", help="Runs of each measurement.")] = 3,
+    memory_limit: Annotated[
+        str, typer.Option(metavar="SIZE", help="Bound on the memory of all processes together, like 500MB or 1GiB.")
+    ] = "500MB",
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Measure which settings export an archive fastest on this machine, and recommend some.
+
+    Takes a minute or so: exports the newest posts in both formats, to the null device and to the disk, with several
+    numbers of workers.
+    """
+    with _told(as_json=as_json, debug=debug):
+        options = ExportOptions(archive=archive, output_dir=output_dir, memory_limit_bytes=parse_size(memory_limit))
+        from skyexport.benchmark import benchmark
+
+        measured = benchmark(options, posts=posts, runs=runs, say=_say, debug=debug)
+        if as_json:
+            _print_json(measured.to_dict())
+        else:
+            for line in measured.lines():
+                typer.echo(_printable(line))
+
+
 def _workers(text: str) -> int | None:
     if text == "auto":
         return None

@@ -91,14 +91,14 @@ class BatchRenderer:
             " and created_at >= (select created_at from posts where rowid = :last)"
         )
         self._count_sql = f"select count(*) from {in_range}"
-        self._range_sql = f"select rowid as r from {in_range} order by created_at desc, uri"
-        self._row_ids_sql = "select value as r from carray(:row_ids)"
+        self._range_sql = f"select rowid as sky_row from {in_range} order by created_at desc, uri"
+        self._row_ids_sql = "select value as sky_row from carray(:row_ids)"
         self._select_sql = {
             exact: f"select count(*), cast(string_agg({expression}, '{separator}') as blob)"
             for exact in (False, True)
             for expression in [format.expression(columns, exact=exact)]
         }
-        self._of_source_sql = f"cross join posts on posts.rowid = r where {selection.where_sql()}"
+        self._of_source_sql = f"cross join posts on posts.rowid = sky_row where {selection.where_sql()}"
         values = ", ".join(stored_value_sql(columns, name) for name in COLUMNS)
         self._post_sql = f"select {values} from ({self._row_ids_sql}) {self._of_source_sql}"
 
