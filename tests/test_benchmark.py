@@ -146,7 +146,7 @@ def test_failures(archive: Path, tmp_path: Path, options: list[str], status: int
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_interrupt(archive: Path, tmp_path: Path) -> None:
     """Ctrl-C leaves nothing behind."""
-    process = started("bench", archive, "-o", tmp_path, "--runs", "1000")
+    process = started("bench", archive, "-o", tmp_path, "--runs", "40")
     assert process.stderr is not None
     while "json to the disk" not in process.stderr.readline():
         assert process.poll() is None

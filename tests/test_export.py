@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -412,3 +413,32 @@ def test_damaged_archive(tmp_path: Path) -> None:
         except ArchiveError:
             outcomes.add("refused")
     assert outcomes == {"done", "refused"}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "alter table posts add column row_id",
+        "alter table posts add column batch",
+        "alter table posts add column value",
+        "delete from schema_version",
+        "drop table media",
+        "create table carray(x)",
+        "update posts set rowid = -rowid * 1000",
+        "drop index idx_posts_created_at; create index other on posts(created_at, did)",
+        "drop index idx_posts_created_at; create index other on posts(created_at) where has_media",
+        "drop index idx_posts_created_at; create index other on posts(created_at collate nocase)",
+        """drop index idx_posts_created_at; create index "a""b;--" on posts(created_at desc)""",
+    ],
+)
+def test_archives_that_differ_in_what_does_not_matter(tmp_path: Path, change: str, workers: int) -> None:
+    """Other columns, tables and indexes than usual change nothing."""
+    rows = [post(number, created_at=f"2024-05-{1 + number % 28:02d} 00:00:00 +0000 UTC") for number in range(60)]
+    usual = file_archive(tmp_path / "usual.db", rows)
+    changed = file_archive(tmp_path / "changed.db", rows)
+    with contextlib.closing(apsw.Connection(str(changed))) as connection:
+        connection.execute(change)
+    for selected in ({}, {"did": "did:plc:abc", "since": "2024-05-03"}):
+        expected = exported(usual, tmp_path / "usual.json", workers=0, **selected)
+        assert exported(changed, tmp_path / "out", workers=workers, batch_size=7, **selected) == expected

@@ -91,16 +91,16 @@ class BatchRenderer:
             " and created_at >= (select created_at from posts where rowid = :last)"
         )
         self._count_sql = f"select count(*) from {in_range}"
-        self._range_sql = f"select rowid as sky_row from {in_range} order by created_at desc, uri"
-        self._row_ids_sql = "select value as sky_row from carray(:row_ids)"
+        self._range_sql = f"select rowid as row_id from {in_range} order by created_at desc, uri"
+        self._row_ids_sql = "select value as row_id from carray(:row_ids)"
         self._select_sql = {
             exact: f"select count(*), cast(string_agg({expression}, '{separator}') as blob)"
             for exact in (False, True)
             for expression in [format.expression(columns, exact=exact)]
         }
-        self._of_source_sql = f"cross join posts on posts.rowid = sky_row where {selection.where_sql()}"
+        self._of_source_sql = f"cross join posts on posts.rowid = batch.row_id where {selection.where_sql()}"
         values = ", ".join(stored_value_sql(columns, name) for name in COLUMNS)
-        self._post_sql = f"select {values} from ({self._row_ids_sql}) {self._of_source_sql}"
+        self._post_sql = f"select {values} from ({self._row_ids_sql}) as batch {self._of_source_sql}"
 
     def render(self, batch: Batch) -> Iterator[Chunk]:
         """The selected posts of *batch*, as chunks of at most about MAX_CHUNK_BYTES; none when none is selected.
@@ -147,7 +147,7 @@ class BatchRenderer:
             self._notices.clear()
             try:
                 rows: list[Any] = self._connection.execute(
-                    f"{self._select_sql[exact]} from ({source}) {self._of_source_sql}",
+                    f"{self._select_sql[exact]} from ({source}) as batch {self._of_source_sql}",
                     {**self._parameters, **bindings},
                 ).fetchall()
             except apsw.TooBigError:
