@@ -351,16 +351,16 @@ class Archive:
         return {name: name if name in present else _OPTIONAL_COLUMNS[name] for name in COLUMNS}
 
     def _checked_version(self) -> int:
-        version = None
+        noted: list[Any] = []
         if "schema_version" in self._tables:
-            version = self.connection.execute("select max(version) from schema_version").get
-        if version in _KNOWN_VERSIONS:
+            noted = self.connection.execute("select max(version) from schema_version having count(*) > 0").fetchall()
+        for (version,) in noted:
+            if version not in _KNOWN_VERSIONS:
+                raise ArchiveError(
+                    f"{self.path} has schema version {version!r}, and this skyexport knows 1 to {_KNOWN_VERSIONS[-1]}",
+                    "look for a newer skyexport",
+                )
             return as_number(version)
-        if version is not None:
-            raise ArchiveError(
-                f"{self.path} has schema version {version!r}, and this skyexport knows 1 to {_KNOWN_VERSIONS[-1]}",
-                "look for a newer skyexport",
-            )
         return 1 if self.columns["quote_count"] == "0" else 3 if "exports" in self._tables else 2
 
     def _index_on(self, column: str) -> str | None:
