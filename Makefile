@@ -10,7 +10,7 @@ endif
 DEMO := build/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check wheel bench clean
+.PHONY: help demo test check wheel bench bench-whole clean
 
 help: ## Show what can be made.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -60,6 +60,11 @@ test: check wheel ## Set up, check, and run the tests, here and with the built w
 
 bench: $(VENV)/dev ## Measure the parts; nothing else should run meanwhile.
 	$(BIN)/python -m pytest bench --benchmark-only
+
+bench-whole: $(VENV)/dev ## Measure whole commands, other exporters too; takes long, and nothing else should run.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[peers]'
+	$(BIN)/python bench/scale.py --archives build/bench
+	$(BIN)/python bench/compare.py build/bench/bench-1000000.db
 
 clean: ## Remove what make made, the virtual environment included.
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
