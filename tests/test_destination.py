@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skyexport import export
 from skyexport.destination import Destination, directory_name, open_destination
-from skyexport.errors import OutputError
+from skyexport.errors import OptionError, OutputError
 from skyexport.options import ExportOptions
+from tests.archives import file_archive, post
 
 NOW = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
 DIDS = st.from_regex(r"\Adid:[a-z]{1,8}:[A-Za-z0-9._:%-]{0,500}[A-Za-z0-9._-]\Z")
@@ -127,3 +129,20 @@ def test_syncing_before_the_final_name(
     assert written(destination).read_bytes() == b"[]\n"
     if sys.platform != "win32":
         assert synced == ([] if not sync else [True, False] if to else [True, True, True, False])
+
+
+@pytest.mark.parametrize("way", ["itself", "symlink", "hardlink", "a.db-wal", "a.db-shm", "a.db-journal"])
+def test_the_archive_is_never_the_output(tmp_path: Path, way: str) -> None:
+    """No option makes an export replace its archive, or put a file where SQLite would take it for the archive's."""
+    archive = file_archive(tmp_path / "a.db", [post(1)])
+    before = archive.read_bytes()
+    to = archive if way == "itself" else tmp_path / way
+    if way == "symlink":
+        to.symlink_to(archive)
+    if way == "hardlink":
+        to.hardlink_to(archive)
+    listed = sorted(path.name for path in tmp_path.iterdir())
+    with pytest.raises(OptionError, match="archive"):
+        export(ExportOptions(archive=archive, to=to, overwrite=True))
+    assert archive.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == listed

@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from skyexport.errors import OutputError
+from skyexport.errors import OptionError, OutputError
 from skyexport.options import ExportOptions
 from skyexport.writer import OutputFile, WrittenFile, output_error
 
@@ -68,9 +68,11 @@ def open_destination(options: ExportOptions, file_name: str, now: datetime) -> D
 
     Raises:
         OutputError: It can not be written, or exists.
+        OptionError: It is the archive.
     """
     if options.to is None:
         return _Directory(options.output_dir / directory_name(options.did), file_name, now, sync=options.sync)
+    _check_not_the_archive(options.to, options.archive)
     if str(options.to) in _STANDARD_OUTPUT:
         return _Stream(os.dup(1), "standard output")
     try:
@@ -87,6 +89,21 @@ def open_destination(options: ExportOptions, file_name: str, now: datetime) -> D
         return _File(options.to, overwrite=True, sync=options.sync)
     with _as_output_error(options.to):
         return _Stream(os.open(options.to, os.O_WRONLY), str(options.to))
+
+
+def _check_not_the_archive(to: Path, archive: Path) -> None:
+    """Make sure that *to* is neither the archive, by whatever name, nor what SQLite would take for a part of it.
+
+    Raises:
+        OptionError: It is.
+    """
+    place = archive.resolve()
+    beside = {place.with_name(place.name + suffix) for suffix in ("", "-wal", "-shm", "-journal")}
+    same = False
+    with contextlib.suppress(OSError):
+        same = to.samefile(archive)
+    if same or to.resolve() in beside:
+        raise OptionError(f"{to} is the archive itself, or would be taken for a part of it", "name another file")
 
 
 def directory_name(did: str | None, *, portable: bool = sys.platform == "win32") -> str:
