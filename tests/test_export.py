@@ -368,10 +368,11 @@ while True:
 """
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_one_state_of_a_live_archive(tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize("wal", [True, False])
+@pytest.mark.parametrize("workers", [0, 3])
+def test_one_state_of_a_live_archive(tmp_path: Path, workers: int, wal: bool) -> None:
     """While another program adds posts in pairs, an export has whole pairs: what the archive held at one instant."""
-    path = file_archive(tmp_path / "a.db", [post(number) for number in range(2000)], wal=True)
+    path = file_archive(tmp_path / "a.db", [post(number) for number in range(2000)], wal=wal)
     with subprocess.Popen([sys.executable, "-c", WRITE_PAIRS, str(path)], stdout=subprocess.PIPE) as writer:
         assert writer.stdout is not None
         writer.stdout.readline()

@@ -25,6 +25,8 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
+import apsw
+
 from skyexport import __version__
 from skyexport.archive import Archive
 from skyexport.destination import Destination, open_destination
@@ -40,6 +42,7 @@ from skyexport.pool import BATCHES_A_WORKER, Pool, Worker
 from skyexport.progress import Counters, Monitor, Progress
 from skyexport.selection import Selection
 from skyexport.sequence import Sequencer
+from skyexport.source import PIN_BUSY_MILLISECONDS
 from skyexport.summary import ExportSummary
 from skyexport.worker import WorkerSetup
 from skyexport.writer import OrderedWriter, OutputFile
@@ -187,18 +190,29 @@ class _Coordinator:
         When nothing was committed between two looks of a connection that holds nothing, then every state that was taken
         hold of in between is the same.
         """
+        pool.wait_until_ready()
         with contextlib.closing(self._archive.source.connect()) as observer:
+            observer.set_busy_timeout(PIN_BUSY_MILLISECONDS)
             for _ in range(_PIN_ATTEMPTS):
-                with self._archive.reading():
-                    before = observer.pragma("data_version")
-                    if pool.pin() and self._archive.pin() and observer.pragma("data_version") == before:
-                        return
-                    self._archive.unpin()
+                if self._pinned(pool, observer):
+                    return
+                # Who waits to write can not go on before everybody has let go.
+                pool.unpin()
+                self._archive.unpin()
                 self._monitor.check()
                 time.sleep(random.uniform(0.005, 0.05))
         raise ArchiveBusyError(
             f"{self._archive.path} is being written to all the time", "try again when bskyarchive is idle"
         )
+
+    def _pinned(self, pool: Pool, observer: apsw.Connection) -> bool:
+        """One attempt."""
+        try:
+            with self._archive.reading():
+                before = observer.pragma("data_version")
+                return pool.pin() and self._archive.pin() and bool(observer.pragma("data_version") == before)
+        except ArchiveBusyError:
+            return False
 
     def _in_this_process(self, plan: Plan, setup: WorkerSetup) -> None:
         renderer = setup.renderer(self._archive.connection)

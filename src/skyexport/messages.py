@@ -23,17 +23,21 @@ _CHUNK = struct.Struct("<qqqq?")
 
 
 class Kind(Enum):
-    """What a frame says; the first five go to a worker, the others come from one."""
+    """What a frame says; the first six go to a worker, the others come from one."""
 
     SETUP = b"S"
     """JSON: the archive, the format, the selection, the slots."""
     PIN = b"P"
     """Let go of the state of the archive, if any, and take hold of the present one."""
+    UNPIN = b"U"
+    """Let go of it."""
     KEY_RANGE = b"K"
     ROW_IDS = b"R"
     """A batch to render; the sequence number is its place in the export."""
     SLOT_FREE = b"F"
     """The sequence number names the slot, whose bytes were written."""
+    READY = b"r"
+    """Everything is loaded; what comes next will be answered at once."""
     PINNED = b"p"
     """A state is held; or, with a payload, none could be, since another program was writing."""
     CHUNK = b"c"

@@ -118,6 +118,14 @@ class Pool:
                 return
             frame = None
 
+    def wait_until_ready(self) -> None:
+        """Wait until every worker has loaded what it needs, so that all of them answer at once from now on.
+
+        Raises:
+            WorkerError: One died, or did not start in time.
+        """
+        self._answers()
+
     def pin(self) -> bool:
         """Have every worker take hold of the present state of the archive.
 
@@ -129,10 +137,20 @@ class Pool:
         """
         for worker in self.workers:
             worker.send(Kind.PIN)
+        return not any(frame.payload for frame in self._answers())
+
+    def unpin(self) -> None:
+        """Have every worker let go of the state that it holds, if any."""
+        for worker in self.workers:
+            worker.send(Kind.UNPIN)
+
+    def _answers(self) -> list[Frame]:
+        """One message from each worker."""
         answers = [self.receive(_START_SECONDS) for _ in self.workers]
-        if None in answers:
-            raise WorkerError(f"a worker did not start within {_START_SECONDS} seconds", "try --workers 0")
-        return not any(answer[1].payload for answer in answers if answer)
+        frames = [answer[1] for answer in answers if answer is not None]
+        if len(frames) < len(answers):
+            raise WorkerError(f"a worker said nothing for {_START_SECONDS} seconds", "try --workers 0")
+        return frames
 
     def receive(self, timeout_seconds: float) -> tuple[Worker, Frame] | None:
         """The next message of any worker, None when there is none in time.

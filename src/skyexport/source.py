@@ -17,10 +17,23 @@ import apsw
 
 from skyexport.errors import ArchiveBusyError, ArchiveChangedError, ArchiveError, OutputError
 
-__all__ = ["CACHE_KIB", "Source", "as_number", "files_beside", "has_content", "pin", "reading", "unpin"]
+__all__ = [
+    "CACHE_KIB",
+    "PIN_BUSY_MILLISECONDS",
+    "Source",
+    "as_number",
+    "files_beside",
+    "has_content",
+    "pin",
+    "reading",
+    "unpin",
+]
 
 _BUSY_MILLISECONDS = 2000
 """How long to wait for a program that is writing: its transactions take milliseconds."""
+
+PIN_BUSY_MILLISECONDS = 100
+"""While processes take hold of one state: who writes may be waiting for those that have it, so do not wait long."""
 
 CACHE_KIB = 2000
 """Page cache of a connection. Batches lie close together in the file; more was not faster (docs/architecture.md)."""
@@ -86,8 +99,11 @@ class Source:
                 )
         return cls(str(path.resolve()), immutable, wal, status.st_dev, status.st_ino)
 
-    def connect(self) -> apsw.Connection:
+    def connect(self, busy_milliseconds: int = _BUSY_MILLISECONDS) -> apsw.Connection:
         """Open a connection that can read posts and media, and nothing else.
+
+        Args:
+            busy_milliseconds: How long its statements wait for a program that is writing.
 
         Raises:
             ArchiveError: SQLite can not open the file.
@@ -95,7 +111,7 @@ class Source:
         uri = Path(self.path).as_uri() + ("?immutable=1" if self.immutable else "?mode=ro")
         with reading(self.path):
             connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
-            connection.set_busy_timeout(_BUSY_MILLISECONDS)
+            connection.set_busy_timeout(busy_milliseconds)
             connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
             connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
             connection.pragma("query_only", True)
@@ -127,6 +143,7 @@ def pin(connection: apsw.Connection) -> bool:
         False when another program is writing and does not let go.
     """
     unpin(connection)
+    connection.set_busy_timeout(PIN_BUSY_MILLISECONDS)
     connection.execute("begin")
     try:
         # A transaction holds nothing until the first read.
@@ -134,6 +151,8 @@ def pin(connection: apsw.Connection) -> bool:
     except apsw.BusyError:
         unpin(connection)
         return False
+    finally:
+        connection.set_busy_timeout(_BUSY_MILLISECONDS)
     return True
 
 

@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import apsw
 
-from skyexport.errors import ExportError
+from skyexport.errors import ArchiveBusyError, ExportError
 from skyexport.formats import FORMATS
 from skyexport.messages import ChunkReady, Frame, Kind, decode_batch, read_frame, write_frame
 from skyexport.notices import Notices
@@ -27,7 +27,7 @@ from skyexport.plan import Batch
 from skyexport.render import BatchRenderer, Chunk
 from skyexport.selection import Selection
 from skyexport.slots import SlotHandle, Slots
-from skyexport.source import Source, pin, reading
+from skyexport.source import PIN_BUSY_MILLISECONDS, Source, pin, reading, unpin
 
 __all__ = ["WorkerSetup", "main"]
 
@@ -59,6 +59,38 @@ class WorkerSetup:
         return BatchRenderer(connection, self.columns, self.index, FORMATS[self.format], self.selection)
 
 
+class _WorkerArchive:
+    """A worker's own connection to the archive, opened when it is to be pinned first."""
+
+    def __init__(self, setup: WorkerSetup) -> None:
+        self._setup = setup
+        self._connection: apsw.Connection | None = None
+        self._renderer: BatchRenderer | None = None
+
+    def pin(self) -> bool:
+        """Hold on to the present state; False when another program is writing."""
+        try:
+            if self._connection is None:
+                self._connection = self._setup.source.connect(PIN_BUSY_MILLISECONDS)
+                self._renderer = self._setup.renderer(self._connection)
+            pinned = pin(self._connection)
+        except ArchiveBusyError:
+            return False
+        self._setup.source.check_same_file()
+        return pinned
+
+    def unpin(self) -> None:
+        """Let go of it, so that the other program can go on."""
+        if self._connection is not None:
+            unpin(self._connection)
+
+    def render(self, batch: Batch) -> Iterator[Chunk]:
+        """The chunks of a batch."""
+        if self._renderer is None:
+            raise AssertionError("a batch came before a state was held")
+        return self._renderer.render(batch)
+
+
 class _Worker:
     """A worker's state: its connection, its slots, and the messages that came in."""
 
@@ -75,18 +107,18 @@ class _Worker:
         slots = Slots.attach(handle)
         for slot in range(handle.count):
             self._free_slots.put(slot)
-        connection = setup.source.connect()
-        renderer = setup.renderer(connection)
+        write_frame(self._answers, Kind.READY)
+        archive = _WorkerArchive(setup)
         while True:
             frame = self._frames.get()
             with reading(setup.source.path):
                 if frame.kind is Kind.PIN:
-                    pinned = pin(connection)
-                    setup.source.check_same_file()
-                    write_frame(self._answers, Kind.PINNED, payload=b"" if pinned else b"busy")
+                    write_frame(self._answers, Kind.PINNED, payload=b"" if archive.pin() else b"busy")
+                elif frame.kind is Kind.UNPIN:
+                    archive.unpin()
                 else:
                     batch = decode_batch(frame)
-                    self._send(frame.sequence, batch, renderer.render(batch), slots)
+                    self._send(frame.sequence, batch, archive.render(batch), slots)
 
     def _receive(self) -> None:
         while frame := read_frame(self._requests):
