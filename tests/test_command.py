@@ -335,7 +335,7 @@ def test_inspect(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -> Non
     found = skyexport_json("inspect", small_archive.path)
     assert (found["posts"], found["authors"]) == (2500, len({found["did"] for found in posts_of(small_archive.path)}))
     assert found["largest_authors"][0]["did"] == small_archive.owner_did
-    assert found["schema_version"] == 3
+    assert (found["schema_version"], found["archive_schema_version"]) == (1, 3)
     assert found["journal_mode"] == "rollback"
     assert found["created_at_index"] is True
     for format, expected in found["expected_bytes"].items():
@@ -370,3 +370,35 @@ def test_completion_is_offered() -> None:
     """The shell completion that --help promises is there."""
     done = skyexport("--show-completion", "bash")
     assert "_SKYEXPORT_COMPLETE" in done.stdout + skyexport("--show-completion").stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("arguments", [["inspect"], ["inspect", "--json"], ["export", "--json"]])
+def test_full_standard_output(small_archive: make_archive.ArchiveInfo, tmp_path: Path, arguments: list[str]) -> None:
+    """A result that can not be printed is exit code 12 in one line."""
+    command = [*PROGRAM, arguments[0], str(small_archive.path), *arguments[1:]]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 12
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("skyexport: can not write standard output: No space left")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_help_on_a_full_standard_output() -> None:
+    """Nor does --help end in a traceback there."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*PROGRAM, "--help"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 12
+    assert "Traceback" not in done.stderr
+
+
+@posix_only
+def test_path_that_is_not_utf8(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -> None:
+    """An archive under a name that SQLite can not take is exit code 10, in one line."""
+    path = os.fsencode(tmp_path) + b"/\xff.db"
+    Path(os.fsdecode(path)).write_bytes(small_archive.path.read_bytes())
+    done = subprocess.run([*map(os.fsencode, PROGRAM), b"inspect", path], capture_output=True, check=False)
+    assert done.returncode == 10
+    assert len(done.stderr.splitlines()) == 1
+    assert b"not valid UTF-8" in done.stderr

@@ -443,3 +443,19 @@ def test_archives_that_differ_in_what_does_not_matter(tmp_path: Path, change: st
     for selected in ({}, {"did": "did:plc:abc", "since": "2024-05-03"}):
         expected = exported(usual, tmp_path / "usual.json", workers=0, **selected)
         assert exported(changed, tmp_path / "out", workers=workers, batch_size=7, **selected) == expected
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("column", ["uri", "created_at"])
+def test_values_that_are_missing(tmp_path: Path, column: str, workers: int) -> None:
+    """NULL where the archiver puts none is a value like another: every post is exported, index or not."""
+    rows = [post(number, created_at=f"2024-05-{1 + number % 28:02d} 00:00:00 +0000 UTC") for number in range(60)]
+    path = file_archive(tmp_path / "a.db", rows)
+    with contextlib.closing(apsw.Connection(str(path))) as connection:
+        connection.execute("create table loose as select * from posts; drop table posts;")
+        connection.execute("alter table loose rename to posts; create unique index by_uri on posts(uri)")
+        connection.execute("create index idx_posts_created_at on posts(created_at desc)")
+        connection.execute(f"update posts set {column} = null where rowid in (3, 40)")
+    posts = json.loads(exported(path, tmp_path / "out", workers=workers, batch_size=7))
+    assert len(posts) == 60
+    assert sum(found[column] == "" for found in posts) == 2

@@ -45,14 +45,14 @@ def test_limit_is_an_error_with_both_figures() -> None:
 
 
 def test_unworkable_limit_names_one_that_works() -> None:
-    """The limit that is suggested passes the same check."""
+    """The limit that is suggested passes the same check, with room for samples to differ, and not with much more."""
     small = MemoryGuard(50_000_000, lambda: 40_000_000)
     with pytest.raises(MemoryLimitError) as caught:
         small.check_workable(2)
     suggested = int(caught.value.hint.split("--memory-limit ")[1].split("MB")[0]) * 1_000_000
-    MemoryGuard(suggested, lambda: 40_000_000).check_workable(2)
+    MemoryGuard(suggested, lambda: 43_000_000).check_workable(2)
     with pytest.raises(MemoryLimitError):
-        MemoryGuard(suggested - 2_000_000, lambda: 40_000_000).check_workable(2)
+        MemoryGuard(suggested - 11_000_000, lambda: 40_000_000).check_workable(2)
 
 
 @pytest.mark.parametrize(("used", "affordable"), [(30_000_000, 8), (390_000_000, 0), (500_000_000, 0)])

@@ -7,7 +7,7 @@ import signal
 import sys
 from types import FrameType
 
-from skyexport.errors import StoppedError
+from skyexport.errors import OutputError, StoppedError
 
 __all__ = ["main"]
 
@@ -39,6 +39,11 @@ def main() -> None:
         app(prog_name="skyexport")
     except StoppedError as error:
         sys.exit(error.exit_code)
+    except OSError as error:
+        # What is left are texts like --help on a standard output that can not be written. Python would try again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.stderr.write(f"skyexport: can not write standard output: {error.strerror}\n")
+        sys.exit(OutputError.exit_code)
 
 
 if __name__ == "__main__":

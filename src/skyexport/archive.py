@@ -68,7 +68,7 @@ class Archive:
             with self.reading():
                 self.columns = self._checked_columns()
                 self.schema_version = self._checked_version()
-                self.created_at_index = self._index_on("created_at")
+                self.created_at_index = self._index_on("created_at") if self._has_all_times() else None
                 self.did_index = self._index_on("did")
         except BaseException:
             self.close()
@@ -131,8 +131,7 @@ class Archive:
             posts = as_number(self.connection.execute("select count(*) from posts").get)
             for index in (self.created_at_index, self._index_on("uri")):
                 if index is not None:
-                    column = "created_at" if index == self.created_at_index else "uri"
-                    sql = f"select count({column}) from posts indexed by {quote_identifier(index)}"
+                    sql = f"select count(*) from posts indexed by {quote_identifier(index)}"
                     if as_number(self.connection.execute(sql).get) != posts:
                         raise ArchiveError(
                             f"{self.path} is damaged: its indexes disagree about the number of posts",
@@ -362,6 +361,10 @@ class Archive:
                 )
             return as_number(version)
         return 1 if self.columns["quote_count"] == "0" else 3 if "exports" in self._tables else 2
+
+    def _has_all_times(self) -> bool:
+        """Whether no post lacks a time: steps along the index compare times, and NULL compares with nothing."""
+        return not self.connection.execute("select 1 from posts where created_at is null limit 1").fetchall()
 
     def _index_on(self, column: str) -> str | None:
         """Name of a full index whose first column is *column*, compared bytewise."""

@@ -167,7 +167,7 @@ def _inspect(archive: ArchivePath, as_json: AsJson = False, debug: Debug = False
             _print_json(found.to_dict())
         else:
             for line in found.lines():
-                typer.echo(_printable(line))
+                _print(_printable(line))
 
 
 @app.command(
@@ -207,7 +207,7 @@ def _bench(
             _print_json(measured.to_dict())
         else:
             for line in measured.lines():
-                typer.echo(_printable(line))
+                _print(_printable(line))
 
 
 def _workers(text: str) -> int | None:
@@ -228,8 +228,6 @@ def _told(*, as_json: bool, debug: bool) -> Iterator[None]:
         if debug:
             traceback.print_exc()
         _leave(error, as_json=as_json)
-    except BrokenPipeError:
-        _leave(StoppedError(13), as_json=False)
     except (typer.Exit, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
@@ -242,7 +240,10 @@ def _leave(error: ExportError, *, as_json: bool) -> NoReturn:
     if not reader_left:
         _say(f"skyexport: {error}")
         if as_json:
-            _print_json({"status": "failed", "exit_code": error.exit_code, "error": error.message, "hint": error.hint})
+            with contextlib.suppress(ExportError):
+                _print_json(
+                    {"status": "failed", "exit_code": error.exit_code, "error": error.message, "hint": error.hint}
+                )
     raise typer.Exit(error.exit_code)
 
 
@@ -251,7 +252,21 @@ def _print_json(content: dict[str, Any]) -> None:
 
     from skyexport.progress import SCHEMA_VERSION
 
-    typer.echo(orjson.dumps({"schema_version": SCHEMA_VERSION, **content}, option=orjson.OPT_INDENT_2).decode())
+    _print(orjson.dumps({"schema_version": SCHEMA_VERSION} | content, option=orjson.OPT_INDENT_2).decode())
+
+
+def _print(text: str) -> None:
+    """To standard output.
+
+    Raises:
+        OutputError, StoppedError: It can not be written, or nobody reads it any more.
+    """
+    try:
+        typer.echo(text)
+    except OSError as error:
+        from skyexport.writer import output_error
+
+        raise output_error(error, "standard output") from error
 
 
 def _say(line: str) -> None:

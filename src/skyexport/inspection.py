@@ -47,7 +47,7 @@ class Inspection:
     """When the oldest post was created, RFC 3339; None when no post has a readable time."""
     last_post: str | None
     media_rows: int
-    schema_version: int
+    archive_schema_version: int
     journal_mode: str
     """`wal`, or `rollback` for all others."""
     created_at_index: bool
@@ -69,7 +69,7 @@ class Inspection:
             ("first", self.first_post or "-"),
             ("last", self.last_post or "-"),
             ("media rows", f"{self.media_rows:,}"),
-            ("schema version", str(self.schema_version)),
+            ("schema version", str(self.archive_schema_version)),
             ("journal mode", self.journal_mode),
             ("created_at index", index),
             *((f"{name} export", f"about {format_size(size)}") for name, size in self.expected_bytes.items()),
@@ -101,7 +101,7 @@ def inspect(path: Path) -> Inspection:
             first_post=first,
             last_post=last,
             media_rows=archive.count_media(),
-            schema_version=archive.schema_version,
+            archive_schema_version=archive.schema_version,
             journal_mode="wal" if archive.source.wal else "rollback",
             created_at_index=archive.created_at_index is not None,
             expected_bytes={name: _expected_bytes(archive, name, posts) for name in FORMATS},

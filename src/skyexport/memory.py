@@ -123,7 +123,8 @@ class MemoryGuard:
         """
         needed = self._sampler() + (workers * _WORKER_BYTES or _RENDERING_BYTES)
         if needed > self._limit_bytes * _SOFT_SHARE:
-            enough = -int(-needed / _SOFT_SHARE // 1_000_000)
+            # Samples differ from run to run: what is named here must do the next time as well.
+            enough = -int(-needed / _SOFT_SHARE // 5_000_000) * 5 + 10
             who = "1 worker" if workers == 1 else f"{workers} workers" if workers else "rendering in this process"
             raise MemoryLimitError(
                 f"a memory limit of {format_size(self._limit_bytes)} does not leave room for {who}",

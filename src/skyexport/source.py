@@ -71,10 +71,15 @@ class Source:
             ArchiveError: There is no such file, it can not be read, or it is no SQLite file.
         """
         try:
+            str(path).encode()
             status = path.stat()
             if not stat.S_ISREG(status.st_mode):
                 raise ArchiveError(f"{path} is not a file", "name the archive's .db file")
             header = _header(path)
+        except ValueError:
+            raise ArchiveError(
+                f"SQLite can not open {str(path)!r}: the path is not valid UTF-8", "rename it, or give it a link"
+            ) from None
         except FileNotFoundError:
             raise ArchiveError(f"no archive at {path}", "check the path") from None
         except (OSError, apsw.Error) as error:
