@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from skyexport import export
 from skyexport.destination import Destination, directory_name, open_destination
-from skyexport.errors import OptionError, OutputError
+from skyexport.errors import ExportError, OptionError, OutputError, StoppedError
 from skyexport.options import ExportOptions
 from tests.archives import file_archive, post
 
@@ -146,3 +147,37 @@ def test_the_archive_is_never_the_output(tmp_path: Path, way: str) -> None:
         export(ExportOptions(archive=archive, to=to, overwrite=True))
     assert archive.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == listed
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), StoppedError(15)], ids=["eio", "signal"])
+@pytest.mark.parametrize("to", [None, "out"])
+def test_what_happens_after_the_final_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str | None, error: Exception
+) -> None:
+    """Once an export has its final name it stays, is whole, and the error says so instead of the contrary."""
+    archive = file_archive(tmp_path / "a.db", [post(1)])
+    out = tmp_path / "o"
+    out.mkdir()
+    fsync = os.fsync
+
+    def failing(descriptor: int) -> None:
+        if not list(out.rglob("*.partial")):
+            raise error
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", failing)
+    options = ExportOptions(archive=archive, output_dir=out, to=out / to if to else None)
+    with pytest.raises(ExportError, match="complete") as caught:
+        export(options)
+    assert caught.value.exit_code == (12 if isinstance(error, OSError) else 143)
+    (data,) = (path for path in out.rglob("*") if path.name in ("posts.json", "out"))
+    assert str(data if to else data.parent) in str(caught.value)
+    assert data.read_bytes().endswith(b"\n]\n")
+    assert not list(out.rglob("*.partial"))
+
+
+def test_dangling_link_is_refused_at_once(tmp_path: Path) -> None:
+    """A link to nowhere is no place for a file, and that is said before the work."""
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(OutputError, match="link to a file that is not there"):
+        opened(tmp_path, to=tmp_path / "link")

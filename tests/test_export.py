@@ -459,3 +459,17 @@ def test_values_that_are_missing(tmp_path: Path, column: str, workers: int) -> N
     posts = json.loads(exported(path, tmp_path / "out", workers=workers, batch_size=7))
     assert len(posts) == 60
     assert sum(found[column] == "" for found in posts) == 2
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_many_large_posts(tmp_path: Path, format: str) -> None:
+    """Large posts in many batches take turns, so that the memory of one is needed however many workers there are."""
+    embed = b'{"a":"' + b"x" * 25_000_000 + b'"}'
+    rows = [post(number, embed_data=embed if number % 3 else b"null", has_media=1) for number in range(9)]
+    path = file_archive(tmp_path / "a.db", rows)
+    options = {"archive": path, "format": format, "batch_size": 1, "overwrite": True}
+    alone = export(ExportOptions(**options, to=tmp_path / "alone", workers=0))  # type: ignore[arg-type]
+    together = export(ExportOptions(**options, to=tmp_path / "together", workers=3))  # type: ignore[arg-type]
+    assert (tmp_path / "together").read_bytes() == (tmp_path / "alone").read_bytes()
+    # Three of them at once would need three times what one needs, beside three idle workers.
+    assert together.peak_memory_bytes < alone.peak_memory_bytes + 100_000_000

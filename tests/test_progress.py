@@ -21,7 +21,9 @@ class Terminal(io.StringIO):
 
 def test_sentence() -> None:
     """One line has share, posts, rate, time left and memory."""
-    assert moment(2.0, 250_000).sentence() == (" 25%  250,000 of 1,000,000 posts, 125,000/s, 6 s left, memory 85.0 MB")
+    assert moment(2.0, 250_000).sentence() == (
+        " 25%  250,000 of 1,000,000 posts, 300 MB, 125,000/s, 6 s left, memory 85.0 MB"
+    )
 
 
 def test_sentence_of_a_selection() -> None:

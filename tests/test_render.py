@@ -300,3 +300,16 @@ def test_statements_are_small_enough_to_be_prepared_once(format_name: str) -> No
         for batch in batches:
             list(renderer.render(batch))
         assert connection.cache_stats()["too_big"] == before
+
+
+@pytest.mark.parametrize("did", [None, "did:plc:abc", "did:plc:nobody"])
+def test_progress_within_a_batch(did: str | None) -> None:
+    """Chunks tell how many posts of a large batch were gone through, never more than it has."""
+    rows = [post(number, created_at=f"2024-05-22 18:{number // 60 % 60:02d}:{number % 60:02d} +0000 UTC")
+            for number in range(4500)]  # fmt: skip
+    with replaced_posts(rows) as connection:
+        batch = RowIds(row_ids(*sorted_row_ids(connection)))
+        renderer = BatchRenderer(connection, TABLE_COLUMNS, None, FORMATS["json"], Selection(did))
+        read = [chunk.posts_read for chunk in renderer.render(batch)]
+    assert sum(read) == (0 if did == "did:plc:nobody" else 4500)
+    assert len(read) == (0 if did == "did:plc:nobody" else 3)

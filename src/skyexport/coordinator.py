@@ -30,7 +30,7 @@ import apsw
 from skyexport import __version__
 from skyexport.archive import Archive
 from skyexport.destination import Destination, open_destination
-from skyexport.errors import ArchiveBusyError, ArchiveChangedError, StrictError
+from skyexport.errors import ArchiveBusyError, ArchiveChangedError, OutputError, StoppedError, StrictError
 from skyexport.formats import FORMATS
 from skyexport.manifest import manifest_bytes
 from skyexport.memory import MemoryGuard, ProcessTree
@@ -78,7 +78,8 @@ def export(
 
     Raises:
         ExportError: Nothing was exported; the class and its exit code say why. Whatever else is raised, as
-            KeyboardInterrupt may be, leaves no output behind either.
+            KeyboardInterrupt may be, leaves no output behind either. After the last step, the renaming, there is no
+            way back: an error that comes then says that the export is complete, and where.
     """
     counters = Counters()
     tree = ProcessTree()
@@ -112,8 +113,15 @@ def _opened(options: ExportOptions, now: datetime) -> Iterator[Destination]:
     destination = open_destination(options, FORMATS[options.format].file_name, now)
     try:
         yield destination
-    except BaseException:
-        destination.abort()
+    except BaseException as error:
+        kept = destination.abort()
+        if kept is None:
+            raise
+        # It has its final name and is whole: whatever came after must not say otherwise.
+        if isinstance(error, StoppedError):
+            raise StoppedError(error.signal_number, str(kept)) from None
+        if isinstance(error, OutputError):
+            raise OutputError(f"{kept} is complete, but may not be on the disk yet: {error.message}") from error
         raise
 
 
@@ -217,17 +225,22 @@ class _Coordinator:
     def _in_this_process(self, plan: Plan, setup: WorkerSetup) -> None:
         renderer = setup.renderer(self._archive.connection)
         for batch in plan.batches:
+            unread = batch.posts
             with self._archive.reading():
                 for chunk in renderer.render(batch):
                     self._monitor.check()
                     self._write(chunk.data, chunk.posts)
                     self._note(chunk.notices)
-            self._finished(batch.posts)
+                    self._counters.posts_read += chunk.posts_read
+                    unread -= chunk.posts_read
+            self._counters.posts_read += unread
+            self.batches += 1
 
     def _in_workers(self, plan: Plan, pool: Pool) -> None:
         batches = enumerate(plan.batches)
         sequencer: Sequencer[tuple[Worker, ChunkReady]] = Sequencer()
         upcoming = next(batches, None)
+        waiting_for_turn: dict[int, Worker] = {}
         handed_out = 0
         while upcoming is not None or sequencer.next_sequence < handed_out:
             self._monitor.check()
@@ -241,6 +254,10 @@ class _Coordinator:
             if received is None:
                 continue
             worker, frame = received
+            if frame.kind is Kind.LARGE:
+                waiting_for_turn[frame.sequence] = worker
+                self._give_turn(waiting_for_turn, sequencer.next_sequence)
+                continue
             ready = ChunkReady.decode(frame.payload)
             if ready.is_last:
                 worker.batches.remove(frame.sequence)
@@ -248,8 +265,15 @@ class _Coordinator:
                 self._write(sender.slots.view(chunk.slot, chunk.length), chunk.posts)
                 sender.send(Kind.SLOT_FREE, chunk.slot)
                 self._note(chunk.notices)
-                if chunk.is_last:
-                    self._finished(chunk.posts_read)
+                self._counters.posts_read += chunk.posts_read
+                self.batches += chunk.is_last
+            self._give_turn(waiting_for_turn, sequencer.next_sequence)
+
+    def _give_turn(self, waiting: dict[int, Worker], sequence: int) -> None:
+        """Let the worker go on whose batch is being written, if it waits with a large post."""
+        worker = waiting.pop(sequence, None)
+        if worker is not None:
+            worker.send(Kind.TURN, sequence)
 
     def _write(self, data: bytes | memoryview, posts: int) -> None:
         if data:
@@ -265,7 +289,3 @@ class _Coordinator:
                 f"{kind.replace('_', ' ')}: {places[0]} can not be exported as it is stored",
                 "leave out --strict to count such values as warnings",
             )
-
-    def _finished(self, posts_read: int) -> None:
-        self.batches += 1
-        self._counters.posts_read += posts_read

@@ -49,12 +49,16 @@ class Destination(Protocol):
             The files, the data file first, and the path of the data file; None for a stream.
 
         Raises:
-            OutputError: That did not work; nothing is left under the final name.
+            OutputError: That did not work; `abort` tells whether it has its final name all the same.
         """
         ...
 
-    def abort(self) -> None:
-        """Remove everything that was written; nothing where `commit` was through."""
+    def abort(self) -> Path | None:
+        """Remove everything that was written; but what has its final name already is whole, and stays.
+
+        Returns:
+            That, None when there is no such thing.
+        """
         ...
 
 
@@ -78,6 +82,8 @@ def open_destination(options: ExportOptions, file_name: str, now: datetime) -> D
     try:
         mode = options.to.stat().st_mode
     except FileNotFoundError:
+        if options.to.is_symlink() and not options.overwrite:
+            raise OutputError(f"{options.to} is a link to a file that is not there", "name that file") from None
         return _File(options.to, overwrite=options.overwrite, sync=options.sync)
     except OSError as error:
         raise output_error(error, str(options.to)) from error
@@ -136,6 +142,7 @@ class _Directory:
         self._sync = sync
         self._stamp = now.strftime("%Y-%m-%d_%H-%M-%S")
         self._file_name = file_name
+        self._final: Path | None = None
         self._partial = parent / f".{self._stamp}-{secrets.token_hex(4)}.partial"
         self._new_parents = [path for path in (parent, *parent.parents) if not path.exists()]
         try:
@@ -161,6 +168,7 @@ class _Directory:
         with _as_output_error(self._partial):
             _sync_directory(self._partial, sync=self._sync)
             final = self._rename()
+        with _as_output_error(final):
             _sync_directory(self._parent, sync=self._sync)
         return [data, manifest_file.written(_MANIFEST)], final / self._file_name
 
@@ -172,16 +180,20 @@ class _Directory:
             attempt += 1
             if os.path.lexists(final):
                 continue
+            self._final = final
             try:
                 return self._partial.rename(final)
             except OSError:
                 if not os.path.lexists(final):
                     raise
 
-    def abort(self) -> None:
+    def abort(self) -> Path | None:
         with contextlib.suppress(OutputError):
             self.file.close()
+        # Nobody else knows the partial name: where it is gone after an attempt, the attempt was successful.
+        kept = self._final if not self._partial.exists() else None
         self._remove()
+        return kept
 
     def _remove(self) -> None:
         shutil.rmtree(self._partial, ignore_errors=True)
@@ -198,6 +210,7 @@ class _File:
         self._path = path
         self._sync = sync
         self._overwrite = overwrite
+        self._naming = False
         # What a link points to is replaced, not the link.
         self._final = path.resolve() if overwrite else path
         name = f".{self._final.name[:_LONGEST_NAME_BYTES]}-{secrets.token_hex(4)}.partial"
@@ -208,6 +221,7 @@ class _File:
         del manifest
         self.file.sync()
         self.file.close()
+        self._naming = True
         with _as_output_error(self._path):
             if self._overwrite:
                 self._partial.replace(self._final)
@@ -229,11 +243,16 @@ class _File:
         else:
             self._partial.unlink()
 
-    def abort(self) -> None:
+    def abort(self) -> Path | None:
         with contextlib.suppress(OutputError):
             self.file.close()
+        kept = None
+        with contextlib.suppress(OSError):
+            if self._naming and (not self._partial.exists() or self._final.samefile(self._partial)):
+                kept = self._path
         with contextlib.suppress(OSError):
             self._partial.unlink()
+        return kept
 
 
 class _Stream:
@@ -248,9 +267,10 @@ class _Stream:
         self.file.close()
         return [self.file.written(self._name)], None
 
-    def abort(self) -> None:
+    def abort(self) -> Path | None:
         with contextlib.suppress(OutputError):
             self.file.close()
+        return None
 
 
 def _create(path: Path, *, sync: bool, called: Path | None = None) -> OutputFile:

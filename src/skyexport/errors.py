@@ -95,11 +95,13 @@ class StoppedError(ExportError):
 
     Args:
         signal_number: The signal; the exit code is 128 plus this number, as shells have it.
+        kept: What has its final name already and is complete; "" for nothing.
     """
 
-    def __init__(self, signal_number: int) -> None:
-        super().__init__("stopped by a signal; nothing of this export was kept")
-        self.args = (signal_number,)
+    def __init__(self, signal_number: int, kept: str = "") -> None:
+        what = f"the export was complete: {kept}" if kept else "nothing of this export was kept"
+        super().__init__(f"stopped by a signal; {what}")
+        self.args = (signal_number, kept)
         self.signal_number = signal_number
 
     @property

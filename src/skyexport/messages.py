@@ -23,12 +23,14 @@ _CHUNK = struct.Struct("<qqqq?")
 
 
 class Kind(Enum):
-    """What a frame says; the first six go to a worker, the others come from one."""
+    """What a frame says; the first seven go to a worker, the others come from one."""
 
     SETUP = b"S"
     """JSON: the archive, the format, the selection, the slots."""
     PIN = b"P"
     """Let go of the state of the archive, if any, and take hold of the present one."""
+    TURN = b"T"
+    """The batch that waits for it is the one being written now: one large post at a time."""
     UNPIN = b"U"
     """Let go of it."""
     KEY_RANGE = b"K"
@@ -38,6 +40,8 @@ class Kind(Enum):
     """The sequence number names the slot, whose bytes were written."""
     READY = b"r"
     """Everything is loaded; what comes next will be answered at once."""
+    LARGE = b"l"
+    """The batch has a post that takes much memory; its worker waits for TURN."""
     PINNED = b"p"
     """A state is held; or, with a payload, none could be, since another program was writing."""
     CHUNK = b"c"
@@ -64,7 +68,7 @@ class ChunkReady:
     posts: int
     """Posts that begin in these bytes."""
     posts_read: int
-    """Posts of the archive that this batch has gone through, selected or not: 0 but in its last chunk."""
+    """Posts of the archive that the batch has gone through since its chunk before, selected or not."""
     is_last: bool
     """Whether the batch ends here."""
     notices: Notices = field(default_factory=Notices)

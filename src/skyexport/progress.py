@@ -84,9 +84,10 @@ class Progress:
             return f"waiting for the disk, {self.seconds:.0f} s: {format_size(self.bytes)} written"
         taken = f", {self.posts:,} taken" if self.posts < self.posts_read else ""
         left = "" if self.seconds_left is None else f", {duration(self.seconds_left)} left"
+        memory = format_size(self.memory_bytes)
         return (
             f"{self.fraction:4.0%}  {self.posts_read:,} of {self.posts_to_read:,} posts{taken}"
-            f", {self.posts_per_second:,.0f}/s{left}, memory {format_size(self.memory_bytes)}"
+            f", {format_size(self.bytes)}, {self.posts_per_second:,.0f}/s{left}, memory {memory}"
         )
 
 
@@ -152,8 +153,10 @@ class Monitor:
         if kind is None:
             self._guard.sample()
             self._counters.stage = "done"
-            if self._on_progress is not None:
-                self._on_progress(self._counters.progress(self._guard.latest_bytes))
+            # The export is complete: a listener that fails now can not end it any more.
+            with contextlib.suppress(Exception):
+                if self._on_progress is not None:
+                    self._on_progress(self._counters.progress(self._guard.latest_bytes))
 
     def check(self) -> None:
         """Fail when the memory limit was reached, or the reporting failed.

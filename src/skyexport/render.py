@@ -9,7 +9,7 @@ read whole and passed on in pieces.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +43,8 @@ class Chunk:
     data: bytes
     posts: int
     """How many posts begin in it."""
+    posts_read: int = 0
+    """How many posts of the batch were gone through for it, selected or not."""
     notices: Notices = field(default_factory=Notices)
     """What could not be exported as stored."""
 
@@ -62,6 +64,7 @@ class BatchRenderer:
         format: The output format.
         selection: Which posts of a batch to take.
         always_exact: Do not try the fast binding first; the bytes are the same, it only takes longer.
+        before_large_post: Called before a post is read that takes many times its size in memory.
     """
 
     def __init__(
@@ -73,9 +76,11 @@ class BatchRenderer:
         selection: Selection,
         *,
         always_exact: bool = False,
+        before_large_post: Callable[[], None] = lambda: None,
     ) -> None:
         self._connection = connection
         self._always_exact = always_exact
+        self._before_large_post = before_large_post
         self._format = format
         self._selects_all = selection.everything
         self._parameters = selection.parameters()
@@ -156,13 +161,14 @@ class BatchRenderer:
                 if exact:
                     raise
                 continue
-            posts, data = rows[0]
-            checked = data if exact or not posts else self._format.checked(data)
-            if checked is not None or not posts:
-                return Chunk(checked or b"", posts, self._take_notices())
+            selected, data = rows[0]
+            checked = data if exact or not selected else self._format.checked(data)
+            if checked is not None or not selected:
+                return Chunk(checked or b"", selected, posts, self._take_notices())
         raise AssertionError("the exact rendering refused a batch")
 
     def _large_post(self, row_ids: array[int]) -> Iterator[Chunk]:
+        self._before_large_post()
         self._notices.clear()
         self._connection.limit(apsw.SQLITE_LIMIT_LENGTH, _LARGEST_VALUE_BYTES)
         try:
@@ -181,10 +187,10 @@ class BatchRenderer:
                 gathered.append(piece)
                 size += len(piece)
                 if size > MAX_CHUNK_BYTES // 4:
-                    yield Chunk(b"".join(gathered), posts)
+                    yield Chunk(b"".join(gathered), posts, posts)
                     gathered.clear()
                     size = posts = 0
-            yield Chunk(b"".join(gathered), posts, self._take_notices())
+            yield Chunk(b"".join(gathered), posts, posts, self._take_notices())
 
     def _take_notices(self) -> Notices:
         taken = Notices()

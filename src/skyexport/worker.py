@@ -13,8 +13,8 @@ import queue
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from typing import IO, Any
 
 import apsw
@@ -54,16 +54,26 @@ class WorkerSetup:
         source, selection = Source(**values.pop("source")), Selection(**values.pop("selection"))
         return cls(source=source, selection=selection, **values), slots
 
-    def renderer(self, connection: apsw.Connection) -> BatchRenderer:
+    def renderer(
+        self, connection: apsw.Connection, before_large_post: Callable[[], None] = lambda: None
+    ) -> BatchRenderer:
         """The renderer of this export, on *connection*."""
-        return BatchRenderer(connection, self.columns, self.index, FORMATS[self.format], self.selection)
+        return BatchRenderer(
+            connection,
+            self.columns,
+            self.index,
+            FORMATS[self.format],
+            self.selection,
+            before_large_post=before_large_post,
+        )
 
 
 class _WorkerArchive:
     """A worker's own connection to the archive, opened when it is to be pinned first."""
 
-    def __init__(self, setup: WorkerSetup) -> None:
+    def __init__(self, setup: WorkerSetup, before_large_post: Callable[[], None]) -> None:
         self._setup = setup
+        self._before_large_post = before_large_post
         self._connection: apsw.Connection | None = None
         self._renderer: BatchRenderer | None = None
 
@@ -72,7 +82,7 @@ class _WorkerArchive:
         try:
             if self._connection is None:
                 self._connection = self._setup.source.connect(PIN_BUSY_MILLISECONDS)
-                self._renderer = self._setup.renderer(self._connection)
+                self._renderer = self._setup.renderer(self._connection, self._before_large_post)
             pinned = pin(self._connection)
         except ArchiveBusyError:
             return False
@@ -99,6 +109,9 @@ class _Worker:
         self._answers = answers
         self._frames: queue.SimpleQueue[Frame] = queue.SimpleQueue()
         self._free_slots: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._turns: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._sequence = 0
+        """Of the batch being rendered."""
 
     def run(self) -> None:
         """Work until the coordinator ends this process, or something fails."""
@@ -108,7 +121,7 @@ class _Worker:
         for slot in range(handle.count):
             self._free_slots.put(slot)
         write_frame(self._answers, Kind.READY)
-        archive = _WorkerArchive(setup)
+        archive = _WorkerArchive(setup, self._wait_for_turn)
         while True:
             frame = self._frames.get()
             with reading(setup.source.path):
@@ -118,50 +131,60 @@ class _Worker:
                     archive.unpin()
                 else:
                     batch = decode_batch(frame)
-                    self._send(frame.sequence, batch, archive.render(batch), slots)
+                    self._sequence = frame.sequence
+                    self._send(batch, archive.render(batch), slots)
 
     def _receive(self) -> None:
         while frame := read_frame(self._requests):
             if frame.kind is Kind.SLOT_FREE:
                 self._free_slots.put(frame.sequence)
+            elif frame.kind is Kind.TURN:
+                self._turns.put(frame.sequence)
             else:
                 self._frames.put(frame)
         os._exit(0)
 
-    def _send(self, sequence: int, batch: Batch, chunks: Iterator[Chunk], slots: Slots) -> None:
+    def _wait_for_turn(self) -> None:
+        """Wait until the batch is the one being written, so that one worker at a time holds a large post."""
+        write_frame(self._answers, Kind.LARGE, self._sequence)
+        self._turns.get()
+
+    def _send(self, batch: Batch, chunks: Iterator[Chunk], slots: Slots) -> None:
         """Put the chunks of a batch into slots, one after the other, each as soon as there is a free one."""
         notices = Notices()
-        held: tuple[memoryview, int] = (memoryview(b""), 0)
+        unread = batch.posts
+        held = _Part(memoryview(b""), 0, 0)
         for chunk in chunks:
             notices.merge(chunk.notices)
-            for part, posts in _parts(chunk, slots.handle.slot_bytes):
-                if held[0]:
-                    self._send_part(sequence, held, slots)
-                held = (part, posts)
-        self._send_part(sequence, held, slots, posts_read=batch.posts, is_last=True, notices=notices)
+            for part in _parts(chunk, slots.handle.slot_bytes):
+                if held.data:
+                    self._send_part(held, slots, is_last=False, notices=Notices())
+                    unread -= held.posts_read
+                held = part
+        self._send_part(replace(held, posts_read=unread), slots, is_last=True, notices=notices)
 
-    def _send_part(
-        self,
-        sequence: int,
-        held: tuple[memoryview, int],
-        slots: Slots,
-        *,
-        posts_read: int = 0,
-        is_last: bool = False,
-        notices: Notices | None = None,
-    ) -> None:
-        part, posts = held
+    def _send_part(self, part: _Part, slots: Slots, *, is_last: bool, notices: Notices) -> None:
         slot = self._free_slots.get()
-        slots.fill(slot, part)
-        ready = ChunkReady(slot, len(part), posts, posts_read, is_last, notices or Notices())
-        write_frame(self._answers, Kind.CHUNK, sequence, ready.encode())
+        slots.fill(slot, part.data)
+        ready = ChunkReady(slot, len(part.data), part.posts, part.posts_read, is_last, notices)
+        write_frame(self._answers, Kind.CHUNK, self._sequence, ready.encode())
 
 
-def _parts(chunk: Chunk, slot_bytes: int) -> Iterator[tuple[memoryview, int]]:
-    """A chunk in parts that fit into a slot; its posts begin in the first."""
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """As much of a chunk as fits into a slot, and the posts that begin in it and that were gone through for it."""
+
+    data: memoryview
+    posts: int
+    posts_read: int
+
+
+def _parts(chunk: Chunk, slot_bytes: int) -> Iterator[_Part]:
+    """A chunk in parts that fit into a slot; its posts count with the first."""
     data = memoryview(chunk.data)
     for start in range(0, len(data), slot_bytes):
-        yield data[start : start + slot_bytes], chunk.posts if start == 0 else 0
+        first = start == 0
+        yield _Part(data[start : start + slot_bytes], chunk.posts * first, chunk.posts_read * first)
 
 
 def main() -> None:
