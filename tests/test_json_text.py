@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import apsw
 import pytest
@@ -207,3 +208,15 @@ def test_json_quote_of_sqlite_is_ours() -> None:
     text = "".join(map(chr, range(0x80))) + "é\U0001f600"
     assert connection.execute("select json_quote(?)", (text,)).get == json_text.quote(text)
     connection.close()
+
+
+def test_escapes_take_no_memory_each() -> None:
+    """A string of a million escapes is recognised without remembering each of them."""
+    text = '"' + "x\\n" * 1_000_000 + '"'
+    tracemalloc.start()
+    try:
+        assert json_text.is_valid(text)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 4 * len(text)

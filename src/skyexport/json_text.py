@@ -93,10 +93,11 @@ def quote_pieces(data: bytes) -> Iterator[bytes]:
     yield b'"'
 
 
+# Possessive: there is one way to read a string, and remembering others took a hundred bytes for each escape.
 _TOKEN = re.compile(
     r"[ \t\n\r]*(?:"
     r"(?P<mark>[{}\[\],:])"
-    r'|(?P<string>"[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*")'
+    r'|(?P<string>"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+")'
     r"|(?P<scalar>-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null)"
     r"|(?P<end>\Z))"
 )
