@@ -66,9 +66,9 @@ def bench_sorting_without_index(benchmark: BenchmarkFixture, archive: Archive) -
     assert sum(batch.posts for batch in batches) == POSTS
 
 
-@pytest.mark.parametrize("binding", ["fast", "exact"])
+@pytest.mark.parametrize("way", ["fast", "exact"])
 @pytest.mark.parametrize("format", FORMATS.values(), ids=FORMATS)
-def bench_rendering(benchmark: BenchmarkFixture, archive: Archive, format: Format, binding: str) -> None:
+def bench_rendering(benchmark: BenchmarkFixture, archive: Archive, format: Format, way: str) -> None:
     """Rendering every post, batch by batch."""
     batches = batches_of(archive)
 
@@ -82,7 +82,7 @@ def bench_rendering(benchmark: BenchmarkFixture, archive: Archive, format: Forma
                 digest.update(chunk.data)
         return digest.hexdigest()
 
-    assert measured(benchmark, lambda: render(binding == "exact")) == render(binding != "exact")
+    assert measured(benchmark, lambda: render(way == "exact")) == render(way != "exact")
 
 
 def bench_slots(benchmark: BenchmarkFixture) -> None:
@@ -118,6 +118,6 @@ def bench_writing(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spelling", ["2024-05-22 18:57:38.254 +0000 UTC", "2024-05-22T18:57:38+09:00"])
 def bench_reading_times(benchmark: BenchmarkFixture, spelling: str) -> None:
-    """A thousand stored times in Python, as the exact binding reads them."""
+    """A thousand stored times in Python, as the exact way reads them."""
     stamps = measured(benchmark, lambda: [timestamps.parse(spelling) for _ in range(1000)])
     assert all(stamp is not None and stamp.year == 2024 for stamp in stamps)

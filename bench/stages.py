@@ -2,8 +2,8 @@
 
     python bench/stages.py archive.db [--format json] [--posts 200000] [--results bench/results]
 
-The stages of a worker: *read* the posts from the file, *render* them (reading included, then taken off), *check* that
-the bytes are UTF-8, *copy* them into a slot. The stages of the coordinator: *walk* the index, *hash* and *write* the
+The stages of a worker: *read* the posts from the file, *render* them in SQL (reading included, then taken off),
+*finish* their bytes, *copy* them into a slot. The stages of the coordinator: *walk* the index, *hash* and *write* the
 chunks; *talk* is what is left of its time in a whole export to the null device. From these follows what more workers
 can do: see docs/performance.md.
 """
@@ -18,15 +18,17 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any, cast
 
 import psutil
 
 from skyexport import ExportOptions, export
 from skyexport.archive import Archive
 from skyexport.formats import FORMATS
+from skyexport.formats.base import Format
 from skyexport.plan import Batch, KeyRange
 from skyexport.render import MAX_CHUNK_BYTES, BatchRenderer
 from skyexport.selection import Selection
@@ -52,6 +54,22 @@ def seconds_of(work: Callable[[], object]) -> float:
     return statistics.median(times)
 
 
+class _Watched:
+    """A format that keeps what it is given to finish, for the stage to be measured alone."""
+
+    def __init__(self, format: Format, seen: list[tuple[int, Sequence[bytes | None]]]) -> None:
+        self._format = format
+        self.seen: list[tuple[int, Sequence[bytes | None]]] | None = seen
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._format, name)
+
+    def finished(self, posts: int, values: Sequence[bytes | None], /) -> bytes | None:
+        if self.seen is not None:
+            self.seen.append((posts, values))
+        return self._format.finished(posts, values)
+
+
 def stages(path: Path, format_name: str, most_posts: int) -> dict[str, float]:
     """Stage → microseconds a post."""
     format = FORMATS[format_name]
@@ -68,7 +86,11 @@ def stages(path: Path, format_name: str, most_posts: int) -> dict[str, float]:
         sample = list(islice(ranges, middle, middle + max(1, most_posts // 1000)))
         posts = sum(batch.posts for batch in sample)
         connection = archive.source.connect()
-        renderer = BatchRenderer(connection, archive.columns, archive.created_at_index, format, EVERYTHING)
+        aggregated: list[tuple[int, Sequence[bytes | None]]] = []
+        watched = _Watched(format, aggregated)
+        renderer = BatchRenderer(
+            connection, archive.columns, archive.created_at_index, cast(Format, watched), EVERYTHING
+        )
 
         def read() -> None:
             for batch in sample:
@@ -77,9 +99,9 @@ def stages(path: Path, format_name: str, most_posts: int) -> dict[str, float]:
         def render() -> list[bytes]:
             return [chunk.data for batch in sample for chunk in renderer.render(batch)]
 
-        def check() -> None:
-            for chunk in chunks:
-                format.checked(chunk)
+        def finish() -> None:
+            for posts, values in aggregated:
+                format.finished(posts, values)
 
         def copy() -> None:
             for number, chunk in enumerate(chunks):
@@ -96,17 +118,18 @@ def stages(path: Path, format_name: str, most_posts: int) -> dict[str, float]:
                     file.write(chunk)
 
         chunks = render()
+        watched.seen = None
         slots = Slots.create(MAX_CHUNK_BYTES)
         took = {
             "walk": seconds_of(walk) * posts / count,
             "read": seconds_of(read),
             "render": seconds_of(render),
-            "check": seconds_of(check),
+            "finish": seconds_of(finish),
             "copy": seconds_of(copy),
             "hash": seconds_of(hash_chunks),
             "write": seconds_of(write),
         }
-        took["render"] -= took["read"] + took["check"]
+        took["render"] -= took["read"] + took["finish"]
         slots.close()
         connection.close()
     return {stage: round(seconds / posts * 1e6, 3) for stage, seconds in took.items()}
@@ -133,7 +156,7 @@ def predicted_rates(took: dict[str, float], cores: list[int]) -> dict[str, int]:
     A worker spends w microseconds a post and the coordinator c. On n cores the processes can not do more than
     n / (w + c), and the coordinator, which is one process, not more than 1 / c.
     """
-    worker = sum(took[stage] for stage in ("read", "render", "check", "copy"))
+    worker = sum(took[stage] for stage in ("read", "render", "finish", "copy"))
     coordinator = took["coordinator_null"] + took["write"]
     return {str(n): round(1e6 * min(n / (worker + coordinator), 1 / coordinator)) for n in cores}
 

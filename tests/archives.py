@@ -16,7 +16,7 @@ import apsw
 import make_archive
 from skyexport.archive import Archive
 from skyexport.formats import FORMATS
-from skyexport.formats.base import COLUMNS, StoredValue, stored_value_sql
+from skyexport.formats.base import COLUMNS, NotUsualError, StoredValue, stored_value_sql
 from skyexport.notices import Notices
 from skyexport.plan import Batch, key_ranges, row_id_batches
 from skyexport.render import BatchRenderer, Chunk
@@ -151,18 +151,23 @@ def stored_rows(connection: apsw.Connection) -> list[StoredRow]:
     return rows
 
 
-def expression_bytes(connection: apsw.Connection, format_name: str, *, exact: bool) -> tuple[list[bytes], Notices]:
-    """Every post in order of row ids, by the format's SQL for a post, and what was noticed."""
+def fast_bytes(connection: apsw.Connection, format_name: str) -> list[bytes] | None:
+    """Every post in order of row ids, by the format's SQL; None when there is one that it does not take."""
     format = FORMATS[format_name]
-    notices = Notices()
-    format.register(connection, notices)
-    expression = format.expression(TABLE_COLUMNS, exact=exact)
-    found = connection.execute(f"select cast({expression} as blob) from posts order by rowid").fetchall()
-    return [bytes(row[0]) for row in found if isinstance(row[0], bytes)], notices
+    format.register(connection)
+    aggregates = ", ".join(f"cast({aggregate} as blob)" for aggregate in format.aggregates(TABLE_COLUMNS))
+    try:
+        found: list[Any] = connection.execute(
+            f"select {aggregates} from posts group by rowid order by rowid"
+        ).fetchall()
+    except (apsw.SQLError, NotUsualError):
+        return None
+    posts = [format.finished(1, values) for values in found]
+    return None if None in posts else [post for post in posts if post is not None]
 
 
-def pieces_bytes(connection: apsw.Connection, format_name: str) -> tuple[list[bytes], Notices]:
-    """Every post in order of row ids, by the format's generator for a large post, and what was noticed."""
+def exact_bytes(connection: apsw.Connection, format_name: str) -> tuple[list[bytes], Notices]:
+    """Every post in order of row ids, by the format's generator, and what was noticed."""
     notices = Notices()
     values = ", ".join(stored_value_sql(TABLE_COLUMNS, name) for name in COLUMNS)
     posts = []

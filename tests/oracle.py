@@ -171,13 +171,13 @@ def sql_value(cell: StoredCell) -> bytes | int | float | str | None:
 
 
 def json_post(row: StoredRow) -> bytes:
-    """One post of posts.json, without what separates it from the next."""
+    """One post of posts.json, without its braces."""
     lines = [
-        f'    "{key}": {json_value(key, row[key])}'
+        f'\n    "{key}": {json_value(key, row[key])}'
         for key in JSON_KEYS
         if key not in OPTIONAL_KEYS or bytes_of(row[key])
     ]
-    return ("  {\n" + ",\n".join(lines) + "\n  }").encode()
+    return ",".join(lines).encode()
 
 
 def csv_field(data: bytes) -> bytes:
@@ -256,7 +256,7 @@ def in_export_order(rows: Iterable[StoredRow]) -> list[StoredRow]:
 
 def json_file(rows: Iterable[StoredRow]) -> bytes:
     """posts.json of these posts."""
-    posts = [json_post(row) for row in in_export_order(rows)]
+    posts = [b"  {" + json_post(row) + b"\n  }" for row in in_export_order(rows)]
     return b"[\n" + b",\n".join(posts) + b"\n]\n" if posts else b"[]\n"
 
 

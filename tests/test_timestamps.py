@@ -82,9 +82,12 @@ def sqlite() -> Iterator[apsw.Connection]:
 
 def by_sql(connection: apsw.Connection, stored: bytes | int, *, seconds: bool) -> object:
     """What SQLite alone makes of a stored time, None where it leaves it to Python."""
-    sql = timestamps.rfc3339_seconds_sql("t") if seconds else timestamps.rfc3339_sql("t")
+    to_sql = timestamps.rfc3339_seconds_sql if seconds else timestamps.rfc3339_sql
+    columns = ", ".join(to_sql("t", by_server=by_server) for by_server in (False, True))
     source = "cast(? as text)" if isinstance(stored, bytes) else "?"
-    return connection.execute(f"select {sql} from (select {source} as t)", (stored,)).get
+    (found,) = connection.execute(f"select {columns} from (select {source} as t)", (stored,)).fetchall()
+    assert found[0] == found[1]
+    return found[0]
 
 
 @pytest.mark.parametrize(("stored", "expected", "expected_seconds"), SPELLINGS)
@@ -188,6 +191,6 @@ def test_parse_is_what_the_contract_says(stored: bytes) -> None:
 
 def test_sql_quotes_on_request(sqlite: apsw.Connection) -> None:
     """The quote goes around the result, inside the same expression."""
-    sql = timestamps.rfc3339_sql("t", quote='"')
+    sql = timestamps.rfc3339_sql("t", by_server=True, quote='"')
     stored = "2024-05-22 18:57:38.25 +0000 UTC"
     assert sqlite.execute(f"select {sql} from (select ? as t)", (stored,)).get == '"2024-05-22T18:57:38.25Z"'

@@ -19,7 +19,7 @@ from skyexport import json_text, timestamps
 from skyexport.created_at import CreatedAtIndex
 from skyexport.errors import ArchiveChangedError, ArchiveError, OptionError
 from skyexport.formats import FORMATS
-from skyexport.formats.base import COLUMNS, as_bytes, stored_value_sql
+from skyexport.formats.base import COLUMNS, Format, as_bytes, stored_value_sql
 from skyexport.options import DEFAULT_BATCH_SIZE, Bound, parse_bound
 from skyexport.plan import Batch, CreatedAtOrder, Plan, key_ranges, row_id_batches
 from skyexport.render import BatchRenderer, Chunk, quote_identifier
@@ -328,7 +328,7 @@ class Archive:
             renderer = BatchRenderer(connection, self.columns, None, FORMATS["json"], Selection())
             row_ids = self.sorted_row_ids(selection, limit=limit, offset=offset, connection=connection)
             for batch in row_id_batches(row_ids, DEFAULT_BATCH_SIZE):
-                yield from _parsed(b"[" + b"".join(_joined(renderer.render(batch))) + b"]")
+                yield from _parsed(b"".join(_file(FORMATS["json"], renderer.render(batch))))
 
     def _checked_columns(self) -> dict[str, str]:
         """Column → SQL for it, once `posts` is known to be a plain table with all that an export needs."""
@@ -375,13 +375,15 @@ class Archive:
         return None
 
 
-def _joined(chunks: Iterable[Chunk]) -> Iterator[bytes]:
-    separator = b""
+def _file(format: Format, chunks: Iterable[Chunk]) -> Iterator[bytes]:
+    """Chunks as the file that they make."""
+    before = format.prologue
     for chunk in chunks:
         if chunk.starts_post:
-            yield separator
-            separator = b","
+            yield before
+            before = format.separator
         yield chunk.data
+    yield format.epilogue if before is format.separator else format.empty
 
 
 def _parsed(posts: bytes) -> list[Post]:

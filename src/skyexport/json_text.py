@@ -29,7 +29,7 @@ _MAX_DEPTH = 10_000
 _PIECE_BYTES = 1 << 18
 """Long strings are quoted in pieces of this many bytes: at six bytes out for one in, 1.5 MB at a time."""
 
-_UTF8_WINDOW = 1 << 16
+_UTF8_WINDOW = 1 << 17
 """UTF-8 is checked in windows of this size, so that the decoded text stays in the processor's cache."""
 
 _ONE_EACH = "skyexport-one-each"
@@ -60,13 +60,15 @@ def find_in_utf8(data: bytes, characters: str) -> bool | None:
 
     Looking for a character in decoded text takes a tenth of the time that looking for its bytes does.
     """
-    decoder = codecs.getincrementaldecoder("utf-8")()
+    view = memoryview(data)
     found = False
+    start = 0
     try:
-        for start in range(0, len(data), _UTF8_WINDOW):
-            window = decoder.decode(data[start : start + _UTF8_WINDOW])
+        while start < len(data):
+            end = start + _UTF8_WINDOW
+            window, read = codecs.utf_8_decode(view[start:end], "strict", end >= len(data))
+            start += read
             found = found or any(character in window for character in characters)
-        decoder.decode(b"", final=True)
     except UnicodeDecodeError:
         return None
     return found

@@ -1,8 +1,8 @@
 """Turning a batch into bytes: one SQL statement a batch where it can be, smaller steps where it can not.
 
 A batch is rendered fast, by SQLite's own functions. When SQLite refuses a value, or the bytes are not what the format
-promises, the batch is halved until few posts are left beside the odd one; those are rendered exactly, by Python
-functions. When the result would be larger than a slot, the batch is halved as well; a single post that is too large is
+promises, the batch is halved until few posts are left beside the odd one; those are rendered exactly, by Python, post
+by post. When the result would be larger than a slot, the batch is halved as well; a single post that is too large is
 read whole and passed on in pieces.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 import apsw
 
 from skyexport.errors import ArchiveChangedError
-from skyexport.formats.base import COLUMNS, Format, stored_value_sql
+from skyexport.formats.base import COLUMNS, Format, NotUsualError, StoredPost, stored_value_sql
 from skyexport.notices import Notices
 from skyexport.plan import Batch, KeyRange
 from skyexport.selection import Selection
@@ -30,7 +30,7 @@ _UNIT_POSTS = 2000
 """Posts in one SQL statement at most: larger batches would mostly be rendered in vain, and halved."""
 
 _EXACT_POSTS = 16
-"""Posts to render exactly together: of more, most need not be, and it takes 18 times as long."""
+"""Posts to render exactly together: of more, most need not be, and it takes many times as long."""
 
 _LARGEST_VALUE_BYTES = 1_000_000_000
 """SQLite's own bound on a value, which holds while one large post is read."""
@@ -63,7 +63,7 @@ class BatchRenderer:
         index: The index on created_at that key ranges are steps of; None when there are only row ids.
         format: The output format.
         selection: Which posts of a batch to take.
-        always_exact: Do not try the fast binding first; the bytes are the same, it only takes longer.
+        always_exact: Do not try the fast way first; the bytes are the same, it only takes longer.
         before_large_post: Called before a post is read that takes many times its size in memory.
     """
 
@@ -84,28 +84,27 @@ class BatchRenderer:
         self._format = format
         self._selects_all = selection.everything
         self._parameters = selection.parameters()
-        self._notices = Notices()
-        format.register(connection, self._notices)
+        format.register(connection)
         selection.register(connection)
         connection.limit(apsw.SQLITE_LIMIT_LENGTH, MAX_CHUNK_BYTES)
 
-        separator = format.separator.decode()
         in_range = (
             f"posts indexed by {quote_identifier(index or '')}"
             " where created_at <= (select created_at from posts where rowid = :first)"
             " and created_at >= (select created_at from posts where rowid = :last)"
         )
-        self._count_sql = f"select count(*) from {in_range}"
-        self._range_sql = f"select rowid as row_id from {in_range} order by created_at desc, uri"
+        self._count_sql = (
+            "select ifnull(sum(posts), 0), ifnull(max(posts), 0)"
+            f" from (select count(*) as posts from {in_range} group by created_at)"
+        )
+        # Without a limit SQLite might merge the two selects, and then forget about the order.
+        self._apart_sql = f"select rowid as row_id from {in_range} order by created_at desc limit -1"
+        self._tied_sql = f"select rowid as row_id from {in_range} order by created_at desc, uri limit -1"
         self._row_ids_sql = "select value as row_id from carray(:row_ids)"
-        self._select_sql = {
-            exact: f"select count(*), cast(string_agg({expression}, '{separator}') as blob)"
-            for exact in (False, True)
-            for expression in [format.expression(columns, exact=exact)]
-        }
+        aggregates = ", ".join(f"cast({aggregate} as blob)" for aggregate in format.aggregates(columns))
+        self._fast_sql = f"select count(*), {aggregates}"
+        self._exact_sql = "select " + ", ".join(stored_value_sql(columns, name) for name in COLUMNS)
         self._of_source_sql = f"cross join posts on posts.rowid = batch.row_id where {selection.where_sql()}"
-        values = ", ".join(stored_value_sql(columns, name) for name in COLUMNS)
-        self._post_sql = f"select {values} from ({self._row_ids_sql}) as batch {self._of_source_sql}"
 
     def render(self, batch: Batch) -> Iterator[Chunk]:
         """The selected posts of *batch*, as chunks of at most about MAX_CHUNK_BYTES; none when none is selected.
@@ -115,16 +114,19 @@ class BatchRenderer:
         """
         if isinstance(batch, KeyRange):
             bounds = {"first": batch.first, "last": batch.last}
-            (posts,) = self._connection.execute(self._count_sql, bounds).fetchall()[0]
+            found: list[Any] = self._connection.execute(self._count_sql, bounds).fetchall()
+            posts, most_of_an_instant = found[0]
             if posts != batch.posts:
                 raise ArchiveChangedError(f"a range of {batch.posts} posts now holds {posts}", "export again")
+            # The order of the index is that of the export but for posts of one instant; those take a sort.
+            range_sql = self._apart_sql if most_of_an_instant <= 1 else self._tied_sql
             if batch.posts <= _UNIT_POSTS:
-                chunk = self._rendered(self._range_sql, bounds, batch.posts)
+                chunk = self._rendered(range_sql, bounds, batch.posts)
                 if chunk is not None:
                     if chunk.posts:
                         yield chunk
                     return
-            row_ids = array("q", (row[0] for row in self._connection.execute(self._range_sql, bounds)))
+            row_ids = array("q", (row[0] for row in self._connection.execute(range_sql, bounds)))
         else:
             row_ids = batch.row_ids
         for start in range(0, len(row_ids), _UNIT_POSTS):
@@ -146,56 +148,72 @@ class BatchRenderer:
 
     def _rendered(self, source: str, bindings: Mapping[str, object], posts: int) -> Chunk | None:
         """The posts of *source* as one chunk; None when they must be halved, too large or too many to be exact with."""
-        for exact in (True,) if self._always_exact else (False, True):
-            if exact and not self._always_exact and posts > _EXACT_POSTS:
+        parameters = {**self._parameters, **bindings}
+        try:
+            chunk = None if self._always_exact else self._fast(source, parameters, posts)
+            if chunk is None and posts <= _EXACT_POSTS:
+                chunk = self._exact(source, parameters, posts)
+        except apsw.TooBigError:
+            return None
+        return chunk
+
+    def _fast(self, source: str, parameters: Mapping[str, object], posts: int) -> Chunk | None:
+        try:
+            rows: list[Any] = self._connection.execute(
+                f"{self._fast_sql} from ({source}) as batch {self._of_source_sql}", parameters
+            ).fetchall()
+        except apsw.TooBigError:
+            raise
+        except (apsw.SQLError, NotUsualError):
+            return None
+        selected, *values = rows[0]
+        data = self._format.finished(selected, values) if selected else b""
+        if data is None or (len(data) > MAX_CHUNK_BYTES and posts > 1):
+            return None
+        return Chunk(data, selected, posts)
+
+    def _exact(self, source: str, parameters: Mapping[str, object], posts: int) -> Chunk | None:
+        rendered: list[bytes] = []
+        size = 0
+        notices = Notices()
+        for values in self._connection.execute(
+            f"{self._exact_sql} from ({source}) as batch {self._of_source_sql}", parameters
+        ):
+            rendered.append(b"".join(self._format.pieces(_stored_post(values), notices)))
+            size += len(rendered[-1])
+            if size > MAX_CHUNK_BYTES:
                 return None
-            self._notices.clear()
-            try:
-                rows: list[Any] = self._connection.execute(
-                    f"{self._select_sql[exact]} from ({source}) as batch {self._of_source_sql}",
-                    {**self._parameters, **bindings},
-                ).fetchall()
-            except apsw.TooBigError:
-                return None
-            except apsw.SQLError:
-                if exact:
-                    raise
-                continue
-            selected, data = rows[0]
-            checked = data if exact or not selected else self._format.checked(data)
-            if checked is not None or not selected:
-                return Chunk(checked or b"", selected, posts, self._take_notices())
-        raise AssertionError("the exact rendering refused a batch")
+        return Chunk(self._format.separator.join(rendered), len(rendered), posts, notices)
 
     def _large_post(self, row_ids: array[int]) -> Iterator[Chunk]:
         self._before_large_post()
-        self._notices.clear()
         self._connection.limit(apsw.SQLITE_LIMIT_LENGTH, _LARGEST_VALUE_BYTES)
         try:
-            found: list[Any] = self._connection.execute(
-                self._post_sql, {**self._parameters, "row_ids": apsw.carray(row_ids)}
+            found = self._connection.execute(
+                f"{self._exact_sql} from ({self._row_ids_sql}) as batch {self._of_source_sql}",
+                {**self._parameters, "row_ids": apsw.carray(row_ids)},
             ).fetchall()
         finally:
             self._connection.limit(apsw.SQLITE_LIMIT_LENGTH, MAX_CHUNK_BYTES)
         if self._selects_all and not found:
             raise ArchiveChangedError("a post went away while it was exported", "export again")
         for values in found:
+            notices = Notices()
             gathered: list[bytes] = []
             size = 0
             posts = 1
-            for piece in self._format.pieces(dict(zip(COLUMNS, values, strict=True)), self._notices):
+            for piece in self._format.pieces(_stored_post(values), notices):
                 gathered.append(piece)
                 size += len(piece)
                 if size > MAX_CHUNK_BYTES // 4:
                     yield Chunk(b"".join(gathered), posts, posts)
                     gathered.clear()
                     size = posts = 0
-            yield Chunk(b"".join(gathered), posts, posts, self._take_notices())
+            yield Chunk(b"".join(gathered), posts, posts, notices)
 
-    def _take_notices(self) -> Notices:
-        taken = Notices()
-        taken.merge(self._notices)
-        return taken
+
+def _stored_post(values: tuple[Any, ...]) -> StoredPost:
+    return dict(zip(COLUMNS, values, strict=True))
 
 
 def quote_identifier(name: str) -> str:

@@ -72,7 +72,7 @@ class Selection:
         if self.by_date:
             # Within the seconds of the bounds themselves, fractions decide: there, and for unusual times, ask Python.
             second = "substr(created_at, 1, 19)"
-            usual = timestamps.usual_sql("created_at", lambda _: "1")
+            usual = timestamps.usual_sql("created_at", lambda _: "1", by_server=True)
             conditions.append(
                 f"iif({usual} and {second} not in (:since_second, :until_second),"
                 f" {second} between :since_second and :until_second,"
@@ -93,7 +93,7 @@ class Selection:
     def register(self, connection: apsw.Connection) -> None:
         """Add the function sky_selected, when `where_sql` calls it: statements that run do not let it be replaced."""
         if self.by_date:
-            add_function(connection, "sky_selected", self._selected, 1)
+            add_function(connection, "sky_selected", self._selected)
 
     def _selected(self, stored: StoredValue) -> bool:
         """Whether a stored time lies within the bounds; what is no time does not."""

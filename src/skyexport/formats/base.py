@@ -1,23 +1,25 @@
-"""What a format is: how a file begins, goes on and ends, and the SQL expression of one post.
+"""What a format is: how a file begins, goes on and ends, and how posts become its bytes.
 
-A format renders posts in three ways, which give the same bytes:
+A format renders posts in two ways, which give the same bytes:
 
-- *fast*: one SQL expression of SQLite's own functions; nearly every batch goes this way;
-- *exact*: the same expression with Python functions in the places where stored text goes in; they take anything;
-- *pieces*: a generator over one post that is too large to hold in memory several times.
+- *fast*: SQL aggregates over the posts of a batch, whose values Python finishes with operations on the whole batch;
+  nearly every batch goes this way. It takes nothing that can not be exported as it is stored.
+- *exact*: a generator over the stored values of one post, which takes anything, of any size, and counts what it had to
+  change.
 
-Columns of `posts` appear in the SQL under their own names. Values that are not text go to Python functions as BLOB,
-since stored text need not be valid UTF-8.
+Columns of `posts` appear in the SQL under their own names. Values go to Python functions as BLOB where they are no
+numbers, since stored text need not be valid UTF-8.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import apsw
 
+from skyexport import json_text, timestamps
 from skyexport.notices import Notices
 
 __all__ = [
@@ -26,12 +28,17 @@ __all__ = [
     "FLAGS",
     "TIMES",
     "Format",
+    "NotUsualError",
     "StoredPost",
     "StoredValue",
+    "add_count",
     "add_function",
     "as_bytes",
-    "exact_call_sql",
+    "count_sql",
+    "count_text",
+    "stored_time",
     "stored_value_sql",
+    "time_sql",
 ]
 
 COLUMNS = (
@@ -71,6 +78,12 @@ StoredPost = Mapping[str, StoredValue]
 """One post, column → value; a flag is 0 or 1."""
 
 
+class TimeSql(Protocol):
+    """SQL for a time as nearly every one is stored, as functions of `timestamps` give it; NULL for any other."""
+
+    def __call__(self, column: str, *, by_server: bool) -> str: ...
+
+
 class Format(Protocol):
     """One output format. Adding one is a module with this shape and a line in `formats.FORMATS`."""
 
@@ -87,26 +100,37 @@ class Format(Protocol):
     empty: bytes
     """The whole file when there is no post."""
 
-    def expression(self, columns: Mapping[str, str], *, exact: bool) -> str:
-        """SQL for the text of one post.
+    def aggregates(self, columns: Mapping[str, str]) -> tuple[str, ...]:
+        """SQL aggregates over the posts of a batch, in export order, from whose values `finished` makes the bytes.
+
+        SQLite raises an error, or a function of `register` raises NotUsualError, for a batch that must be rendered
+        exactly.
 
         Args:
             columns: Column → SQL for it; an old schema may lack one, and has a constant in its place.
-            exact: With the Python functions that `register` adds, instead of SQLite's own.
         """
         ...
 
-    def register(self, connection: apsw.Connection, notices: Notices) -> None:
-        """Add the Python functions that the expressions call; they report to *notices*."""
+    def register(self, connection: apsw.Connection) -> None:
+        """Add the Python functions that the aggregates call."""
         ...
 
-    def checked(self, chunk: bytes) -> bytes | None:
-        """The bytes of a batch that was rendered fast, ready to write, or None when it must be rendered exactly."""
+    def finished(self, posts: int, values: Sequence[bytes | None], /) -> bytes | None:
+        """The bytes of a batch: its posts with separators between them; None when it must be rendered exactly.
+
+        Args:
+            posts: How many there are.
+            values: Of the aggregates, as bytes; None for one of no value at all.
+        """
         ...
 
     def pieces(self, post: StoredPost, notices: Notices) -> Iterator[bytes]:
-        """One post of any size, in pieces that are small beside it."""
+        """One post of any size, exactly, in pieces that are small beside it; *notices* get what had to be changed."""
         ...
+
+
+class NotUsualError(Exception):
+    """A stored value that only the exact rendering can take."""
 
 
 def as_bytes(value: StoredValue) -> bytes:
@@ -130,13 +154,51 @@ def stored_value_sql(columns: Mapping[str, str], name: str) -> str:
     return f"cast({column} as blob)"
 
 
-def exact_call_sql(function: str, columns: Mapping[str, str], name: str) -> str:
-    """SQL that calls a registered Python function with (value, uri as bytes, column name)."""
-    return f"{function}({stored_value_sql(columns, name)}, cast(ifnull({columns['uri']}, '') as blob), '{name}')"
+def count_sql(columns: Mapping[str, str], name: str) -> str:
+    """SQL for a number; `add_count` adds the function that it calls."""
+    column = columns[name]
+    return f"iif(typeof({column}) = 'integer', {column}, sky_count({stored_value_sql(columns, name)}))"
 
 
-def add_function(
-    connection: apsw.Connection, name: str, function: Callable[..., str | bytes | bool], arguments: int
-) -> None:
-    """Make a Python function callable from SQL; the same arguments give the same result."""
-    connection.create_scalar_function(name, function, arguments, deterministic=True)
+def add_count(connection: apsw.Connection) -> None:
+    """Add sky_count of (a stored value): a number that is no integer as text."""
+
+    def number(value: StoredValue) -> str:
+        found = count_text(value)
+        if found is None:
+            raise NotUsualError
+        return found
+
+    add_function(connection, "sky_count", number)
+
+
+def count_text(value: StoredValue) -> str | None:
+    """A stored number as text, 0 for NULL; None for what is no finite number."""
+    if value is None:
+        return "0"
+    if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+        return repr(value)
+    return None
+
+
+def time_sql(columns: Mapping[str, str], name: str, usual: TimeSql, function: str) -> str:
+    """SQL for a time.
+
+    Args:
+        columns: Column → SQL for it.
+        name: The column.
+        usual: Gives SQL for a time as nearly every one is stored, and NULL for any other.
+        function: Name of the Python function, of (a stored value), that reads any.
+    """
+    found = usual(columns[name], by_server=name == "created_at")
+    return f"ifnull({found}, {function}({stored_value_sql(columns, name)}))"
+
+
+def stored_time(value: StoredValue) -> timestamps.Timestamp | None:
+    """The time that a stored value is, None when it can not be read as one."""
+    return timestamps.parse(value if isinstance(value, int) else json_text.decode(as_bytes(value)))
+
+
+def add_function(connection: apsw.Connection, name: str, function: Callable[..., str | bool]) -> None:
+    """Make a Python function of one value callable from SQL; the same value gives the same result."""
+    connection.create_scalar_function(name, function, 1, deterministic=True)

@@ -5,14 +5,24 @@ Source: docs/format.md, "posts.csv"; RFC 4180, with `\\n` as the end of a record
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import apsw
 
 from skyexport import json_text, timestamps
-from skyexport.formats.base import StoredPost, StoredValue, add_function, as_bytes, exact_call_sql
+from skyexport.formats.base import (
+    NotUsualError,
+    StoredPost,
+    StoredValue,
+    add_count,
+    add_function,
+    as_bytes,
+    count_sql,
+    count_text,
+    stored_time,
+    time_sql,
+)
 from skyexport.formats.media_names import media_names
 from skyexport.notices import Notices
 
@@ -22,6 +32,8 @@ _HEADER = (
     "URI,CID,DID,Text,CreatedAt,LikeCount,RepostCount,ReplyCount,QuoteCount,IsReply,ReplyParent,HasMedia,MediaFiles,"
     "EmbedType,IndexedAt"
 )
+_COUNTS = ("like_count", "repost_count", "reply_count", "quote_count")
+
 _PIECE_BYTES = 1 << 18
 """Large fields are quoted in pieces of this many bytes."""
 
@@ -38,17 +50,31 @@ _WHITE_SPACE = (
     (0x205F, 0x2060),
     (0x3000, 0x3001),
 )
-_NEEDS_QUOTES = re.compile(
-    rb'[,"\r\n]|\A(?:'
-    + b"|".join(re.escape(chr(code).encode()) for start, end in _WHITE_SPACE for code in range(start, end))
-    + rb"|\\\.\Z)"
+_SPECIAL = re.compile(rb'[,"\r\n]')
+_BEGINS_WITH_SPACE = re.compile(
+    b"|".join(re.escape(chr(code).encode()) for start, end in _WHITE_SPACE for code in range(start, end))
 )
+_FIRST_OF_SPACE = frozenset(chr(code).encode()[:1] for start, end in _WHITE_SPACE for code in range(start, end))
 
-_PLAIN = re.compile(rb"[!#-+\--\[\]-~]*")
-"""What surely needs no quotes, found out in a tenth of the time: ASCII without space, comma, quote and backslash."""
+_IN_RECORDS = bytes(code for code in range(0x21, 0x7F) if code not in b'"\\') + b"\n"
+"""What records consist of where identifiers need no quotes: ASCII without space, quote and backslash; and line ends."""
 
 _COMMA = ", ',', "
 """Between arguments of SQL's concat: a comma in the record."""
+
+
+_TEXT_PLACE = b"\x1e"
+_MEDIA_PLACE = b"\x1f"
+"""Stand for the fields that Python fills in: control characters, which plain identifiers, times and numbers lack."""
+
+_WITH_MEDIA = b"true,\x1f,"
+"""Where a place for media is: nowhere else, unless in an identifier, which then has too many commas."""
+
+_COMMAS = _HEADER.count(",")
+"""In a record."""
+
+_BETWEEN = b"\x1e"
+"""Stands between texts, and between embeds. A text that has it itself is noticed by their number; no JSON has it."""
 
 
 class CsvTable:
@@ -61,95 +87,94 @@ class CsvTable:
     epilogue = b"\n"
     empty = prologue
 
-    def expression(self, columns: Mapping[str, str], *, exact: bool) -> str:
-        """SQL for one record, without its line end."""
+    def aggregates(self, columns: Mapping[str, str]) -> tuple[str, ...]:
+        """Records with places for the text and the media; the texts; the embeds of posts with media."""
         has_media = columns["has_media"]
-        values = [
-            _identifiers_sql([columns[name] for name in ("uri", "cid", "did")], exact=exact),
-            _exact_field_sql(columns["text"]) if exact else _text_sql(columns["text"]),
+        record = [
+            columns["uri"],
+            columns["cid"],
+            columns["did"],
+            f"'{_TEXT_PLACE.decode()}'",
             _time_sql(columns, "created_at"),
-            *(_count_sql(columns, name) for name in ("like_count", "repost_count", "reply_count", "quote_count")),
+            *(count_sql(columns, name) for name in _COUNTS),
             f"iif({columns['is_reply']}, 'true', 'false')",
-            _identifiers_sql([columns["reply_parent"]], exact=exact),
-            f"iif({has_media}, 'true', 'false')",
-            f"iif({has_media}, {exact_call_sql('sky_csv_media', columns, 'embed_data')}, '')",
-            _identifiers_sql([columns["embed_type"]], exact=exact),
+            columns["reply_parent"],
+            f"iif({has_media}, 'true,{_MEDIA_PLACE.decode()}', 'false,')",
+            columns["embed_type"],
             _time_sql(columns, "indexed_at"),
         ]
-        return f"concat({_COMMA.join(values)})"
+        embed = f"iif({has_media}, cast(ifnull({columns['embed_data']}, '') as text), null)"
+        return (
+            f"string_agg(concat({_COMMA.join(record)}), '\n')",
+            f"string_agg(cast(ifnull({columns['text']}, '') as text), '{_BETWEEN.decode()}')",
+            f"string_agg({embed}, '{_BETWEEN.decode()}')",
+        )
 
-    def register(self, connection: apsw.Connection, notices: Notices) -> None:
-        """Add sky_csv_field of (value), and sky_csv_time, sky_csv_count, sky_csv_media of (value, uri, column)."""
-        values = _ExactValues(notices)
-        add_function(connection, "sky_csv_field", _quoted, 1)
-        add_function(connection, "sky_csv_time", values.time, 3)
-        add_function(connection, "sky_csv_count", values.count, 3)
-        add_function(connection, "sky_csv_media", values.media, 3)
+    def register(self, connection: apsw.Connection) -> None:
+        """Add sky_csv_time of (a stored value)."""
+        add_count(connection)
+        add_function(connection, "sky_csv_time", _time)
 
-    def checked(self, chunk: bytes) -> bytes | None:
-        """The chunk: CSV carries the bytes of the text as they are stored."""
-        return chunk
+    def finished(self, posts: int, values: Sequence[bytes | None], /) -> bytes | None:
+        """The records with all of their fields; None when an identifier needs quotes or an embed is no JSON."""
+        records, joined_texts, joined_embeds = values
+        if records is None or joined_texts is None or not _is_plain(records, posts):
+            return None
+        texts = joined_texts.split(_BETWEEN)
+        embeds = joined_embeds.split(_BETWEEN) if joined_embeds is not None else []
+        if len(texts) != posts or len(embeds) != records.count(_MEDIA_PLACE):
+            return None
+        try:
+            media = [_media(embed) for embed in embeds]
+        except ValueError:
+            return None
+        return _filled(_filled(records, _MEDIA_PLACE, media), _TEXT_PLACE, [_quoted(text) for text in texts])
 
     def pieces(self, post: StoredPost, notices: Notices) -> Iterator[bytes]:
         """One record, a field at a time."""
         values = _ExactValues(notices)
         uri = as_bytes(post["uri"])
-        yield b",".join(_quoted(post[name]) for name in ("uri", "cid", "did")) + b","
+        yield b",".join(_quoted(as_bytes(post[name])) for name in ("uri", "cid", "did")) + b","
         yield from _quoted_pieces(as_bytes(post["text"]))
         yield b"," + values.time(post["created_at"], uri, "created_at")
-        for name in ("like_count", "repost_count", "reply_count", "quote_count"):
+        for name in _COUNTS:
             yield b"," + values.count(post[name], uri, name)
         yield b",true," if post["is_reply"] else b",false,"
-        yield _quoted(post["reply_parent"])
+        yield _quoted(as_bytes(post["reply_parent"]))
         yield b",true," + values.media(post["embed_data"], uri, "embed_data") if post["has_media"] else b",false,"
-        yield b"," + _quoted(post["embed_type"]) + b"," + values.time(post["indexed_at"], uri, "indexed_at")
-
-
-def _identifiers_sql(columns: list[str], *, exact: bool) -> str:
-    """SQL for fields that are plain in nearly every post: one test for all of them, and Python where it fails."""
-    quoted = f"concat({_COMMA.join(_exact_field_sql(column) for column in columns)})"
-    if exact:
-        return quoted
-    # JSON would quote them as they are, none has a comma, none begins with white space. GLOB, with the characters as a
-    # set, took four times as long.
-    joined = f"concat({', '.join(columns)})"
-    plain = [f"octet_length(json_quote({joined})) = octet_length({joined}) + 2", f"not instr({joined}, ',')"]
-    plain += [f"({column} >= '!' and {column} < '~' or {column} = '')" for column in columns]
-    return f"iif({' and '.join(plain)}, concat({_COMMA.join(columns)}), {quoted})"
-
-
-def _text_sql(column: str) -> str:
-    """SQL for a field of any text: comparing with the characters themselves tests the first bytes, NUL or not."""
-    text = f"cast(ifnull({column}, '') as text)"
-
-    def begins_with(ranges: list[tuple[int, int]]) -> str:
-        return " or ".join(f"{text} >= char({start}) and {text} < char({end})" for start, end in ranges)
-
-    ascii_spaces = [(start, end) for start, end in _WHITE_SPACE if end <= 0x80]
-    other_spaces = [(start, end) for start, end in _WHITE_SPACE if end > 0x80]
-    needs_quotes = (
-        f"instr({text}, ',') or instr({text}, '\"') or instr({text}, '\n') or instr({text}, '\r')"
-        f" or {text} < '!' and ({begins_with(ascii_spaces)})"
-        f" or {text} >= char({other_spaces[0][0]}) and {text} < char({other_spaces[-1][1]})"
-        f" and ({begins_with(other_spaces)})"
-        f" or {text} = '\\.'"
-    )
-    return f"iif({needs_quotes}, concat('\"', replace({text}, '\"', '\"\"'), '\"'), {text})"
-
-
-def _exact_field_sql(column: str) -> str:
-    return f"sky_csv_field(cast({column} as blob))"
+        yield b"," + _quoted(as_bytes(post["embed_type"])) + b"," + values.time(post["indexed_at"], uri, "indexed_at")
 
 
 def _time_sql(columns: Mapping[str, str], name: str) -> str:
-    usual = timestamps.rfc3339_seconds_sql(columns[name])
-    return f"ifnull({usual}, {exact_call_sql('sky_csv_time', columns, name)})"
+    return time_sql(columns, name, timestamps.rfc3339_seconds_sql, "sky_csv_time")
 
 
-def _count_sql(columns: Mapping[str, str], name: str) -> str:
-    column = columns[name]
-    exact = exact_call_sql("sky_csv_count", columns, name)
-    return f"iif(typeof({column}) = 'integer', {column}, {exact})"
+def _time(value: StoredValue) -> str:
+    """A time in any spelling."""
+    timestamp = stored_time(value)
+    if timestamp is None:
+        raise NotUsualError
+    return timestamp.rfc3339_seconds()
+
+
+def _is_plain(records: bytes, posts: int) -> bool:
+    """Whether no identifier needs quotes, or has in it what stands between fields and records, or for a field."""
+    places = posts + records.count(_MEDIA_PLACE)
+    return (
+        len(records.translate(None, _IN_RECORDS)) == places
+        and records.count(_TEXT_PLACE) == posts
+        and records.count(_WITH_MEDIA) + posts == places
+        and records.count(b",") == _COMMAS * posts
+        and records.count(b"\n") == posts - 1
+    )
+
+
+def _filled(records: bytes, place: bytes, fields: list[bytes]) -> bytes:
+    """*records* with a field in each place."""
+    filled = [b""] * (2 * len(fields) + 1)
+    filled[::2] = records.split(place)
+    filled[1::2] = fields
+    return b"".join(filled)
 
 
 class _ExactValues:
@@ -160,43 +185,50 @@ class _ExactValues:
 
     def time(self, value: StoredValue, uri: bytes, column: str) -> bytes:
         """RFC 3339 to the second, or what is stored when that is no time."""
-        timestamp = timestamps.parse(value if isinstance(value, int) else json_text.decode(as_bytes(value)))
+        timestamp = stored_time(value)
         if timestamp is None:
             self._notices.add("unreadable_time", column, json_text.decode(uri))
-            return _quoted(value)
+            return _quoted(as_bytes(value))
         return timestamp.rfc3339_seconds().encode()
 
     def count(self, value: StoredValue, uri: bytes, column: str) -> bytes:
         """A number, 0 for NULL, or what is stored when that is no finite number."""
-        if value is None:
-            return b"0"
-        if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
-            return repr(value).encode()
-        self._notices.add("unreadable_count", column, json_text.decode(uri))
-        return _quoted(value)
+        number = count_text(value)
+        if number is None:
+            self._notices.add("unreadable_count", column, json_text.decode(uri))
+            return _quoted(as_bytes(value))
+        return number.encode()
 
     def media(self, value: StoredValue, uri: bytes, column: str) -> bytes:
         """The names of the media files that an embed shows, joined with `;`."""
-        data = as_bytes(value)
-        if not data:
-            return b""
         try:
-            return _quoted(media_names(data).encode())
+            return _media(as_bytes(value))
         except ValueError:
             self._notices.add("unreadable_json", column, json_text.decode(uri))
             return b""
 
 
-def _quoted(value: StoredValue) -> bytes:
-    data = as_bytes(value)
-    return data if _PLAIN.fullmatch(data) else b"".join(_quoted_pieces(data))
+def _media(embed: bytes) -> bytes:
+    return _quoted(media_names(embed).encode()) if embed else b""
+
+
+def _quoted(data: bytes) -> bytes:
+    return b'"' + data.replace(b'"', b'""') + b'"' if _needs_quotes(data) else data
 
 
 def _quoted_pieces(data: bytes) -> Iterator[bytes]:
-    if _NEEDS_QUOTES.search(data) is None:
+    if not _needs_quotes(data):
         yield data
         return
     yield b'"'
     for start in range(0, len(data), _PIECE_BYTES):
         yield data[start : start + _PIECE_BYTES].replace(b'"', b'""')
     yield b'"'
+
+
+def _needs_quotes(data: bytes) -> bool:
+    return (
+        _SPECIAL.search(data) is not None
+        or (data[:1] in _FIRST_OF_SPACE and _BEGINS_WITH_SPACE.match(data) is not None)
+        or data == rb"\."
+    )

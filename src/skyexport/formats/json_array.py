@@ -5,8 +5,8 @@ Source: docs/format.md, "posts.json".
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 
 import apsw
 
@@ -16,11 +16,17 @@ from skyexport.formats.base import (
     COUNTS,
     FLAGS,
     TIMES,
+    NotUsualError,
     StoredPost,
     StoredValue,
+    add_count,
     add_function,
     as_bytes,
-    exact_call_sql,
+    count_sql,
+    count_text,
+    stored_time,
+    stored_value_sql,
+    time_sql,
 )
 from skyexport.notices import Notices
 
@@ -32,50 +38,58 @@ _LEFT_OUT_WHEN_EMPTY = frozenset({"reply_parent", "embed_type", "embed_data", "l
 
 _INDENT = "  "
 _KEY_LEVEL = 2
+_MEMBER_LINE = f"\n{_INDENT * _KEY_LEVEL}"
+
+_POST_ENDS = "\x1e"
+"""Stands between posts in what SQL gives: no JSON has a control character but between tokens, and there SQL makes none
+but line breaks."""
+
 _PIECE_CHARACTERS = 1 << 18
 """Tokens of a large embed are gathered to pieces of about this size, and larger ones are cut."""
 
 
 class JsonArray:
-    """Posts as one indented JSON array."""
+    """Posts as one indented JSON array. The braces around posts are in the prologue, the separator and the epilogue."""
 
     name = "json"
     file_name = "posts.json"
-    prologue = b"[\n"
-    separator = b",\n"
-    epilogue = b"\n]\n"
+    prologue = b"[\n  {"
+    separator = b"\n  },\n  {"
+    epilogue = b"\n  }\n]\n"
     empty = b"[]\n"
 
-    def expression(self, columns: Mapping[str, str], *, exact: bool) -> str:
-        """SQL for one post as an indented object."""
-        value_sql = _exact_sql if exact else _fast_sql
+    def aggregates(self, columns: Mapping[str, str]) -> tuple[str, ...]:
+        """One text: members on lines of their own without indentation, which `finished` adds everywhere at once."""
         parts: list[str] = []
         for name in COLUMNS:
-            column = columns[name]
-            key = f"{_before_key(name)}: "
-            value = value_sql(columns, name)
-            if name in _LEFT_OUT_WHEN_EMPTY:
-                parts.append(f"iif(octet_length({column}) > 0, concat('{key}', {value}), '')")
+            key = f'{_comma(name)}\n"{name}": '
+            value = _value_sql(columns, name)
+            if name in _JSON:
+                # Most embeds and labels are a stored null.
+                given = f"iif(octet_length({columns[name]}) > 0, concat('{key}', {value}), '')"
+                parts.append(f"iif({columns[name]} = x'6e756c6c', '{key}null', {given})")
+            elif name in _LEFT_OUT_WHEN_EMPTY:
+                parts.append(f"iif(octet_length({columns[name]}) > 0, concat('{key}', {value}), '')")
             else:
                 parts += [f"'{key}'", value]
-        return f"concat({', '.join(parts)}, '\n{_INDENT}}}')"
+        return (f"string_agg(concat({', '.join(parts)}), '{_POST_ENDS}')",)
 
-    def register(self, connection: apsw.Connection, notices: Notices) -> None:
-        """Add sky_text, sky_json, sky_time and sky_count, each of (value, uri, column name)."""
-        values = _ExactValues(notices)
-        add_function(connection, "sky_text", values.text, 3)
-        add_function(connection, "sky_json", values.json, 3)
-        add_function(connection, "sky_time", values.time, 3)
-        add_function(connection, "sky_count", values.count, 3)
+    def register(self, connection: apsw.Connection) -> None:
+        """Add sky_json and sky_json_time, each of (a stored value)."""
+        add_count(connection)
+        add_function(connection, "sky_json", _json)
+        add_function(connection, "sky_json_time", _time)
 
-    def checked(self, chunk: bytes) -> bytes | None:
-        """Escape what `json_quote` leaves (U+2028, U+2029); None when the bytes are not UTF-8."""
-        if chunk.isascii():
-            return chunk
-        found = json_text.find_in_utf8(chunk, "\u2028\u2029")
-        if found is None:
-            return None
-        return json_text.escape_line_separators(chunk) if found else chunk
+    def finished(self, _: int, values: Sequence[bytes | None], /) -> bytes | None:
+        """Indented, and with the escapes that `json_quote` leaves out (U+2028, U+2029); None when this is not UTF-8."""
+        text = values[0] or b""
+        if not text.isascii():
+            found = json_text.find_in_utf8(text, "\u2028\u2029")
+            if found is None:
+                return None
+            if found:
+                text = json_text.escape_line_separators(text)
+        return text.replace(b"\n", _MEMBER_LINE.encode()).replace(_POST_ENDS.encode(), self.separator)
 
     def pieces(self, post: StoredPost, notices: Notices) -> Iterator[bytes]:
         """One post, a value at a time."""
@@ -85,7 +99,7 @@ class JsonArray:
             value = post[name]
             if name in _LEFT_OUT_WHEN_EMPTY and not as_bytes(value):
                 continue
-            yield f"{_before_key(name)}: ".encode()
+            yield f'{_comma(name)}{_MEMBER_LINE}"{name}": '.encode()
             if name in _TEXTS:
                 yield from values.text_pieces(value, uri, name)
             elif name in _JSON:
@@ -96,7 +110,6 @@ class JsonArray:
                 yield b"true" if value else b"false"
             else:
                 yield values.count(value, uri, name).encode()
-        yield f"\n{_INDENT}}}".encode()
 
 
 def _cut(text: str) -> Iterator[bytes]:
@@ -104,39 +117,42 @@ def _cut(text: str) -> Iterator[bytes]:
         yield text[start : start + _PIECE_CHARACTERS].encode()
 
 
-def _before_key(name: str) -> str:
-    opening = f"{_INDENT}{{" if name == COLUMNS[0] else ","
-    return f'{opening}\n{_INDENT * _KEY_LEVEL}"{name}"'
+def _comma(name: str) -> str:
+    return "" if name == COLUMNS[0] else ","
 
 
-def _fast_sql(columns: Mapping[str, str], name: str) -> str:
+def _value_sql(columns: Mapping[str, str], name: str) -> str:
     column = columns[name]
     if name in _TEXTS:
         return f"json_quote(cast(ifnull({column}, '') as text))"
-    exact = _exact_sql(columns, name)
     if name in TIMES:
-        usual = timestamps.rfc3339_sql(column, quote='"')
-        return f"ifnull({usual}, {exact})"
+        return time_sql(columns, name, functools.partial(timestamps.rfc3339_sql, quote='"'), "sky_json_time")
     if name in _JSON:
         # A BLOB would be taken for SQLite's binary JSON: always cast. JSON5 and a NUL with something after it pass
         # the parser, so json_valid(…, 1) and format, which stops at a NUL and is faster than looking for one, keep
         # them out. A line break in the result is never inside a string.
         stored = f"cast({column} as text)"
-        indented = f"replace(json_pretty({stored}, '{_INDENT}'), '\n', '\n{_INDENT * _KEY_LEVEL}')"
         valid = f"json_valid({stored}, 1) and octet_length(format('%s', {stored})) = octet_length({column})"
-        return f"iif({column} = x'6e756c6c', 'null', iif({valid}, {indented}, {exact}))"
+        return f"iif({valid}, json_pretty({stored}, '{_INDENT}'), sky_json({stored_value_sql(columns, name)}))"
     if name in COUNTS:
-        return f"iif(typeof({column}) = 'integer', {column}, {exact})"
-    return exact
+        return count_sql(columns, name)
+    return f"iif({column}, 'true', 'false')"
 
 
-def _exact_sql(columns: Mapping[str, str], name: str) -> str:
-    if name in FLAGS:
-        return f"iif({columns[name]}, 'true', 'false')"
-    function = (
-        "sky_text" if name in _TEXTS else "sky_json" if name in _JSON else "sky_time" if name in TIMES else "sky_count"
-    )
-    return exact_call_sql(function, columns, name)
+def _json(value: StoredValue) -> str:
+    """JSON that SQLite did not take, for it is nested too deep, from the first level on."""
+    try:
+        return "".join(json_text.indent(as_bytes(value).decode(), 0))
+    except ValueError:  # also of bytes that are not UTF-8
+        raise NotUsualError from None
+
+
+def _time(value: StoredValue) -> str:
+    """A time in any spelling."""
+    timestamp = stored_time(value)
+    if timestamp is None:
+        raise NotUsualError
+    return f'"{timestamp.rfc3339()}"'
 
 
 class _ExactValues:
@@ -145,31 +161,21 @@ class _ExactValues:
     def __init__(self, notices: Notices) -> None:
         self._notices = notices
 
-    def text(self, value: StoredValue, uri: bytes, column: str) -> str:
-        """A JSON string."""
-        return b"".join(self.text_pieces(value, uri, column)).decode()
-
-    def json(self, value: StoredValue, uri: bytes, column: str) -> str:
-        """JSON, indented to its place, or the JSON string of what is no JSON."""
-        return b"".join(self.json_pieces(value, uri, column)).decode()
-
     def time(self, value: StoredValue, uri: bytes, column: str) -> str:
         """RFC 3339 in quotes, or the JSON string of what is no time."""
-        stored = value if isinstance(value, int) else json_text.decode(as_bytes(value))
-        timestamp = timestamps.parse(stored)
+        timestamp = stored_time(value)
         if timestamp is None:
             self._note("unreadable_time", uri, column)
-            return json_text.quote(str(stored))
+            return json_text.quote(str(value) if isinstance(value, int) else json_text.decode(as_bytes(value)))
         return f'"{timestamp.rfc3339()}"'
 
     def count(self, value: StoredValue, uri: bytes, column: str) -> str:
         """A JSON number, 0 for NULL, or the JSON string of what is no finite number."""
-        if value is None:
-            return "0"
-        if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
-            return repr(value)
-        self._note("unreadable_count", uri, column)
-        return json_text.quote(json_text.decode(as_bytes(value)))
+        number = count_text(value)
+        if number is None:
+            self._note("unreadable_count", uri, column)
+            return json_text.quote(json_text.decode(as_bytes(value)))
+        return number
 
     def text_pieces(self, value: StoredValue, uri: bytes, column: str) -> Iterator[bytes]:
         data = as_bytes(value)

@@ -46,29 +46,18 @@ def media_names(data: bytes) -> str:
             # orjson refuses lone surrogates, numbers beyond a float, deep nesting and bytes that are not UTF-8, all of
             # which stored JSON may have.
             embed = _parsed_in_part(data)
-    names = []
-    for url in _media_urls(embed):
-        if isinstance(url, str) and "/" in url:
-            name = url.rpartition("/")[2].partition("@")[0]
-            if name:
-                names.append(name)
-    joined = ";".join(names)
-    return joined if joined.isascii() else _LONE_SURROGATES.sub("\ufffd", joined)
-
-
-def _media_urls(embed: Any) -> Iterator[Any]:
-    """In the order of the column: images[].fullsize, media.images[].fullsize, external.thumb."""
     if not isinstance(embed, dict):
-        return
+        return ""
     media = embed.get("media")
-    for images in (embed.get("images"), media.get("images") if isinstance(media, dict) else None):
-        if isinstance(images, list):
-            for image in images:
-                if isinstance(image, dict):
-                    yield image.get("fullsize")
+    lists = (embed.get("images"), media.get("images") if isinstance(media, dict) else None)
+    shown = [image.get("fullsize") for images in lists if isinstance(images, list) for image in images
+             if isinstance(image, dict)]  # fmt: skip
     external = embed.get("external")
     if isinstance(external, dict):
-        yield external.get("thumb")
+        shown.append(external.get("thumb"))
+    names = [url.rpartition("/")[2].partition("@")[0] for url in shown if isinstance(url, str) and "/" in url]
+    joined = ";".join([name for name in names if name])
+    return joined if joined.isascii() else _LONE_SURROGATES.sub("\ufffd", joined)
 
 
 def _parsed_in_part(data: bytes) -> Any:
