@@ -364,7 +364,7 @@ while True:
                 (f"at://new/{number}", "2024-05-22 18:57:38.254 +0000 UTC", "2024-05-22 18:57:38.254 +0000 UTC"),
             )
     print(number, flush=True)
-    time.sleep(0.0005)
+    time.sleep(float(sys.argv[2]))
 """
 
 
@@ -373,7 +373,9 @@ while True:
 def test_one_state_of_a_live_archive(tmp_path: Path, workers: int, wal: bool) -> None:
     """While another program adds posts in pairs, an export has whole pairs: what the archive held at one instant."""
     path = file_archive(tmp_path / "a.db", [post(number) for number in range(2000)], wal=wal)
-    with subprocess.Popen([sys.executable, "-c", WRITE_PAIRS, str(path)], stdout=subprocess.PIPE) as writer:
+    # With a rollback journal each export in the making keeps the writer waiting, and the other way round.
+    pause = "0.0005" if wal else "0.005"
+    with subprocess.Popen([sys.executable, "-c", WRITE_PAIRS, str(path), pause], stdout=subprocess.PIPE) as writer:
         assert writer.stdout is not None
         writer.stdout.readline()
         counts = []

@@ -36,6 +36,10 @@ _START_SECONDS = 60
 _PROGRAM = "from skyexport.worker import main; main()"
 
 
+_KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "33554432"}
+"""For glibc: giving the megabytes of each batch back to the system, and getting them again, took an eighth of the time."""
+
+
 @dataclass(eq=False)
 class Worker:
     """One worker process."""
@@ -198,7 +202,7 @@ class Pool:
 def _spawn(handle: SlotHandle, *, debug: bool) -> subprocess.Popen[bytes]:
     # -P: a json.py in the user's directory must not take the place of Python's own.
     command = [sys.executable, "-P", "-c", _PROGRAM]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment = {**_KEEP_FREED_MEMORY, **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     errors_to = None if debug else subprocess.DEVNULL
     if sys.platform == "win32":
         # A process group of their own: Ctrl-C is for the coordinator, which then ends its workers.
