@@ -37,7 +37,7 @@ _PROGRAM = "from skyexport.worker import main; main()"
 
 
 _KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "33554432"}
-"""For glibc: giving the megabytes of each batch back to the system, and getting them again, took an eighth of the time."""
+"""For glibc: giving the megabytes of each batch back to the system, to get them again, took an eighth of the time."""
 
 
 @dataclass(eq=False)

@@ -56,8 +56,8 @@ _BEGINS_WITH_SPACE = re.compile(
 )
 _FIRST_OF_SPACE = frozenset(chr(code).encode()[:1] for start, end in _WHITE_SPACE for code in range(start, end))
 
-_IN_RECORDS = bytes(code for code in range(0x21, 0x7F) if code not in b'"\\') + b"\n"
-"""What records consist of where identifiers need no quotes: ASCII without space, quote and backslash; and line ends."""
+_PLAIN = bytes(code for code in range(0x21, 0x7F) if code not in b',"\\')
+"""What surely needs no quotes: ASCII without space, comma, quote and backslash."""
 
 _COMMA = ", ',', "
 """Between arguments of SQL's concat: a comma in the record."""
@@ -67,11 +67,9 @@ _TEXT_PLACE = b"\x1e"
 _MEDIA_PLACE = b"\x1f"
 """Stand for the fields that Python fills in: control characters, which plain identifiers, times and numbers lack."""
 
-_WITH_MEDIA = b"true,\x1f,"
-"""Where a place for media is: nowhere else, unless in an identifier, which then has too many commas."""
-
-_COMMAS = _HEADER.count(",")
-"""In a record."""
+_REST = b",,," + _TEXT_PLACE + b",,,,,,,,,,,\n"
+_REST_WITH_MEDIA = b",,," + _TEXT_PLACE + b",,,,,,,,," + _MEDIA_PLACE + b",,\n"
+"""What is left of a record without all that is plain: any that has something else left needs quotes."""
 
 _BETWEEN = b"\x1e"
 """Stands between texts, and between embeds. A text that has it itself is noticed by their number; no JSON has it."""
@@ -125,7 +123,7 @@ class CsvTable:
         if len(texts) != posts or len(embeds) != records.count(_MEDIA_PLACE):
             return None
         try:
-            media = [_media(embed) for embed in embeds]
+            media = _media_fields(embeds)
         except ValueError:
             return None
         return _filled(_filled(records, _MEDIA_PLACE, media), _TEXT_PLACE, [_quoted(text) for text in texts])
@@ -159,14 +157,21 @@ def _time(value: StoredValue) -> str:
 
 def _is_plain(records: bytes, posts: int) -> bool:
     """Whether no identifier needs quotes, or has in it what stands between fields and records, or for a field."""
-    places = posts + records.count(_MEDIA_PLACE)
-    return (
-        len(records.translate(None, _IN_RECORDS)) == places
-        and records.count(_TEXT_PLACE) == posts
-        and records.count(_WITH_MEDIA) + posts == places
-        and records.count(b",") == _COMMAS * posts
-        and records.count(b"\n") == posts - 1
-    )
+    rest = records.translate(None, _PLAIN)
+    return (rest + b"\n").replace(_REST_WITH_MEDIA, _REST) == _REST * posts
+
+
+def _media_fields(embeds: list[bytes]) -> list[bytes]:
+    """The fields of these embeds.
+
+    Raises:
+        ValueError: One of them is no JSON.
+    """
+    names = [media_names(embed) if embed else "" for embed in embeds]
+    joined = "\n".join(names).encode()
+    if len(joined.translate(None, _PLAIN)) == len(names) - 1:
+        return joined.split(b"\n")
+    return [_quoted(name.encode()) for name in names]
 
 
 def _filled(records: bytes, place: bytes, fields: list[bytes]) -> bytes:
