@@ -55,18 +55,17 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 
 class _Watched:
-    """A format that keeps what it is given to finish, for the stage to be measured alone."""
+    """A format that keeps what it is given to finish, so that this stage can be measured alone."""
 
-    def __init__(self, format: Format, seen: list[tuple[int, Sequence[bytes | None]]]) -> None:
+    def __init__(self, format: Format) -> None:
         self._format = format
-        self.seen: list[tuple[int, Sequence[bytes | None]]] | None = seen
+        self.aggregated: list[tuple[int, Sequence[bytes | None]]] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._format, name)
 
     def finished(self, posts: int, values: Sequence[bytes | None], /) -> bytes | None:
-        if self.seen is not None:
-            self.seen.append((posts, values))
+        self.aggregated.append((posts, values))
         return self._format.finished(posts, values)
 
 
@@ -86,21 +85,21 @@ def stages(path: Path, format_name: str, most_posts: int) -> dict[str, float]:
         sample = list(islice(ranges, middle, middle + max(1, most_posts // 1000)))
         posts = sum(batch.posts for batch in sample)
         connection = archive.source.connect()
-        aggregated: list[tuple[int, Sequence[bytes | None]]] = []
-        watched = _Watched(format, aggregated)
-        renderer = BatchRenderer(
-            connection, archive.columns, archive.created_at_index, cast(Format, watched), EVERYTHING
-        )
+        watched = _Watched(format)
+        renderers = [
+            BatchRenderer(connection, archive.columns, archive.created_at_index, shape, EVERYTHING)
+            for shape in (cast(Format, watched), format)
+        ]
 
         def read() -> None:
             for batch in sample:
                 connection.execute(READ_SQL, (batch.first, batch.last)).fetchall()
 
-        def render() -> list[bytes]:
+        def render(renderer: BatchRenderer) -> list[bytes]:
             return [chunk.data for batch in sample for chunk in renderer.render(batch)]
 
         def finish() -> None:
-            for posts, values in aggregated:
+            for posts, values in watched.aggregated:
                 format.finished(posts, values)
 
         def copy() -> None:
@@ -117,13 +116,12 @@ def stages(path: Path, format_name: str, most_posts: int) -> dict[str, float]:
                 for chunk in chunks:
                     file.write(chunk)
 
-        chunks = render()
-        watched.seen = None
+        chunks = render(renderers[0])
         slots = Slots.create(MAX_CHUNK_BYTES)
         took = {
             "walk": seconds_of(walk) * posts / count,
             "read": seconds_of(read),
-            "render": seconds_of(render),
+            "render": seconds_of(lambda: render(renderers[1])),
             "finish": seconds_of(finish),
             "copy": seconds_of(copy),
             "hash": seconds_of(hash_chunks),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
 import apsw
 import pytest
@@ -107,6 +108,21 @@ def test_every_batch_size_gives_the_same(
         data, notices = exported(archive, format_name, batch_size=batch_size)
         assert data == oracle.FILE[format_name](stored_rows(archive.connection))
     assert notices == Notices()
+
+
+@each_format
+def test_usual_posts_are_rendered_fast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format_name: str) -> None:
+    """Of an archive as bskyarchive makes it, no batch needs the exact way, whichever post is its last."""
+
+    def refuse(*_: object) -> Iterator[bytes]:
+        raise AssertionError("rendered exactly")
+
+    info = make_archive.make_archive(tmp_path / "a.db", posts=300, seed=11)
+    with Archive(info.path) as archive:
+        expected = oracle.FILE[format_name](stored_rows(archive.connection))
+        monkeypatch.setattr(type(FORMATS[format_name]), "pieces", refuse)
+        for batch_size in (1, 2, 7, 100):
+            assert exported(archive, format_name, batch_size=batch_size)[0] == expected
 
 
 @each_format

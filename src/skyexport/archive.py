@@ -15,11 +15,11 @@ from typing import Any, Literal, Self, overload
 
 import apsw
 
-from skyexport import json_text, timestamps
+from skyexport import json_text
 from skyexport.created_at import CreatedAtIndex
 from skyexport.errors import ArchiveChangedError, ArchiveError, OptionError
 from skyexport.formats import FORMATS
-from skyexport.formats.base import COLUMNS, Format, as_bytes, stored_value_sql
+from skyexport.formats.base import COLUMNS, Format, as_bytes, stored_time, stored_value_sql
 from skyexport.options import DEFAULT_BATCH_SIZE, Bound, parse_bound
 from skyexport.plan import Batch, CreatedAtOrder, Plan, key_ranges, row_id_batches
 from skyexport.render import BatchRenderer, Chunk, quote_identifier
@@ -196,7 +196,7 @@ class Archive:
                 f" order by created_at {direction} limit {_TIMES_LOOKED_AT}"
             ).fetchall()
             for (stored,) in rows:
-                stamp = timestamps.parse(stored if isinstance(stored, int) else json_text.decode(as_bytes(stored)))
+                stamp = stored_time(stored)
                 if stamp is not None:
                     return stamp.rfc3339()
         return None

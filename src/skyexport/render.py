@@ -162,8 +162,6 @@ class BatchRenderer:
             rows: list[Any] = self._connection.execute(
                 f"{self._fast_sql} from ({source}) as batch {self._of_source_sql}", parameters
             ).fetchall()
-        except apsw.TooBigError:
-            raise
         except (apsw.SQLError, NotUsualError):
             return None
         selected, *values = rows[0]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import apsw
 
-from skyexport import json_text, timestamps
-from skyexport.formats.base import StoredValue, add_function, as_bytes
+from skyexport import timestamps
+from skyexport.formats.base import StoredValue, add_function, stored_time, stored_value_sql
 
 __all__ = ["Selection", "Span"]
 
@@ -76,7 +76,7 @@ class Selection:
             conditions.append(
                 f"iif({usual} and {second} not in (:since_second, :until_second),"
                 f" {second} between :since_second and :until_second,"
-                " sky_selected(iif(typeof(created_at) = 'integer', created_at, cast(created_at as blob))))"
+                f" sky_selected({stored_value_sql({'created_at': 'created_at'}, 'created_at')}))"
             )
         return " and ".join(conditions) or "true"
 
@@ -97,7 +97,7 @@ class Selection:
 
     def _selected(self, stored: StoredValue) -> bool:
         """Whether a stored time lies within the bounds; what is no time does not."""
-        timestamp = timestamps.parse(stored if isinstance(stored, int) else json_text.decode(as_bytes(stored)))
+        timestamp = stored_time(stored)
         if timestamp is None:
             return False
         instant = timestamp.instant_nanoseconds()

@@ -62,7 +62,6 @@ _PLAIN = bytes(code for code in range(0x21, 0x7F) if code not in b',"\\')
 _COMMA = ", ',', "
 """Between arguments of SQL's concat: a comma in the record."""
 
-
 _TEXT_PLACE = b"\x1e"
 _MEDIA_PLACE = b"\x1f"
 """Stand for the fields that Python fills in: control characters, which plain identifiers, times and numbers lack."""
@@ -162,7 +161,7 @@ def _is_plain(records: bytes, posts: int) -> bool:
 
 
 def _media_fields(embeds: list[bytes]) -> list[bytes]:
-    """The fields of these embeds.
+    """The fields of these embeds, each of which may be empty.
 
     Raises:
         ValueError: One of them is no JSON.
@@ -207,14 +206,10 @@ class _ExactValues:
     def media(self, value: StoredValue, uri: bytes, column: str) -> bytes:
         """The names of the media files that an embed shows, joined with `;`."""
         try:
-            return _media(as_bytes(value))
+            return _media_fields([as_bytes(value)])[0]
         except ValueError:
             self._notices.add("unreadable_json", column, json_text.decode(uri))
             return b""
-
-
-def _media(embed: bytes) -> bytes:
-    return _quoted(media_names(embed).encode()) if embed else b""
 
 
 def _quoted(data: bytes) -> bytes:

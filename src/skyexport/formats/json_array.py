@@ -64,14 +64,13 @@ class JsonArray:
         for name in COLUMNS:
             key = f'{_comma(name)}\n"{name}": '
             value = _value_sql(columns, name)
-            if name in _JSON:
-                # Most embeds and labels are a stored null.
-                given = f"iif(octet_length({columns[name]}) > 0, concat('{key}', {value}), '')"
-                parts.append(f"iif({columns[name]} = x'6e756c6c', '{key}null', {given})")
-            elif name in _LEFT_OUT_WHEN_EMPTY:
-                parts.append(f"iif(octet_length({columns[name]}) > 0, concat('{key}', {value}), '')")
-            else:
+            if name not in _LEFT_OUT_WHEN_EMPTY:
                 parts += [f"'{key}'", value]
+                continue
+            member = f"iif(octet_length({columns[name]}) > 0, concat('{key}', {value}), '')"
+            if name in _JSON:  # Most embeds and labels are a stored null.
+                member = f"iif({columns[name]} = x'6e756c6c', '{key}null', {member})"
+            parts.append(member)
         return (f"string_agg(concat({', '.join(parts)}), '{_POST_ENDS}')",)
 
     def register(self, connection: apsw.Connection) -> None:
