@@ -33,6 +33,7 @@ LAYERS = [
     {"plan", "selection", "options"},
     {"formats", "formats.csv_table", "formats.json_array"},
     {"formats.base", "formats.media_names"},
+    {"readers", "readers.csv_table", "readers.json_array"},
     {"json_text", "notices", "timestamps", "errors"},
 ]
 """From the command down; a module imports from layers below its own, or from its own."""

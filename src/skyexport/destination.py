@@ -161,7 +161,7 @@ class _Directory:
         self.file.close()
         files = [self.file.written(self._file_name)]
         files.append(self._written(_MANIFEST, manifest(files[0])))
-        files.append(self._written(_SUMS, b"".join(file.sum_line() for file in files)))
+        files.append(self._written(_SUMS, "".join(file.sum_line() for file in files).encode()))
         with _as_output_error(self._partial):
             _sync_directory(self._partial, sync=self._sync)
             final = self._rename()

@@ -31,9 +31,9 @@ class WrittenFile:
     bytes: int
     sha256: str
 
-    def sum_line(self) -> bytes:
+    def sum_line(self) -> str:
         """Its line of SHA256SUMS; our names have no character that `sha256sum` would escape."""
-        return f"{self.sha256}  {self.name}\n".encode()
+        return f"{self.sha256}  {self.name}\n"
 
 
 class OutputFile:
