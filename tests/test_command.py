@@ -358,12 +358,12 @@ def test_version() -> None:
     assert skyexport("--version").stdout == f"skyexport {package.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["export", "inspect", "bench"])
+@pytest.mark.parametrize("command", ["export", "inspect", "verify", "bench"])
 def test_help(command: str) -> None:
     """Each command's help has a summary, examples, defaults and every exit code."""
     text = skyexport(command, "--help").stdout
     assert f"Usage: skyexport {command}" in text
-    assert f"    skyexport {command} archive.db" in text
+    assert f"    skyexport {command} {'exports/all/20' if command == 'verify' else 'archive.db'}" in text
     for code, meaning in EXIT_CODES.items():
         assert f"    {code:<4} {meaning}" in text
 
