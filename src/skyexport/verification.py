@@ -124,7 +124,8 @@ class _Verifier:
     def __init__(self, directory: ExportDirectory, counters: Counters) -> None:
         self._directory = directory
         self._counters = counters
-        self._names = directory.names()
+        self._names = dict.fromkeys(directory.names())
+        """What is there, in order; looked up quickly, however many a stranger made."""
         self._expected: dict[str, _Expected] = {}
         self._small_files: dict[str, bytes] = {}
         """Manifest and checksums, name → content."""
