@@ -34,6 +34,8 @@ demo: $(BIN)/skyexport ## Make a demo archive of 20,000 posts, export it to JSON
 	@$(BIN)/skyexport export $(DEMO)/archive.db --output-dir $(DEMO)/exports
 	@echo; echo '$$ skyexport export archive.db --format csv'
 	@$(BIN)/skyexport export $(DEMO)/archive.db --format csv --output-dir $(DEMO)/exports
+	@for directory in $(DEMO)/exports/all/*; do \
+	  echo; echo "$$ skyexport verify $$directory"; $(BIN)/skyexport verify $$directory || exit; done
 	@echo; echo '$$ head -n 8 posts.json'
 	@head -n 8 $$(ls -d $(DEMO)/exports/all/*/posts.json | tail -n 1)
 	@echo; echo '$$ head -n 2 posts.csv'

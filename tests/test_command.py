@@ -48,7 +48,9 @@ def test_export_prints_the_path_last(small_archive: make_archive.ArchiveInfo, tm
     assert len(json.loads((tmp_path / lines[-1]).read_bytes())) == 2500
     path = Path(lines[-1])
     assert path.parts[:2] == ("exports", "all")
-    assert files_below(tmp_path)[3:] == [str(path.with_name("manifest.json")), str(path)]
+    assert files_below(tmp_path)[3:] == [
+        str(path.with_name(name)) for name in ("SHA256SUMS", "manifest.json", path.name)
+    ]
 
 
 def test_json_summary(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -> None:
@@ -62,7 +64,7 @@ def test_json_summary(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -
     assert summary["warnings"] == {}
     assert summary["memory_metric"] in ("pss", "uss", "rss")
     assert {"batches", "seconds", "posts_per_second", "peak_memory_bytes"} <= set(summary)
-    assert [file["name"] for file in summary["files"]] == ["posts.csv", "manifest.json"]
+    assert [file["name"] for file in summary["files"]] == ["posts.csv", "manifest.json", "SHA256SUMS"]
     assert summary["files"][0]["bytes"] == summary["bytes"] == (Path(summary["path"])).stat().st_size
     assert Path(summary["directory"]) == Path(summary["path"]).parent
 
@@ -356,12 +358,12 @@ def test_version() -> None:
     assert skyexport("--version").stdout == f"skyexport {package.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["export", "inspect", "bench"])
+@pytest.mark.parametrize("command", ["export", "inspect", "verify", "bench"])
 def test_help(command: str) -> None:
     """Each command's help has a summary, examples, defaults and every exit code."""
     text = skyexport(command, "--help").stdout
     assert f"Usage: skyexport {command}" in text
-    assert f"    skyexport {command} archive.db" in text
+    assert f"    skyexport {command} {'exports/all/20' if command == 'verify' else 'archive.db'}" in text
     for code, meaning in EXIT_CODES.items():
         assert f"    {code:<4} {meaning}" in text
 

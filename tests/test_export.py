@@ -184,7 +184,7 @@ def test_layout_and_manifest(small_archive: make_archive.ArchiveInfo, tmp_path: 
     )
     assert summary.directory is not None
     assert summary.directory.parent == tmp_path / did
-    assert sorted(path.name for path in summary.directory.iterdir()) == ["manifest.json", "posts.csv"]
+    assert sorted(path.name for path in summary.directory.iterdir()) == ["SHA256SUMS", "manifest.json", "posts.csv"]
     data = (summary.directory / "posts.csv").read_bytes()
     manifest = json.loads((summary.directory / "manifest.json").read_bytes())
     assert list(manifest)[:7] == [
@@ -199,6 +199,11 @@ def test_layout_and_manifest(small_archive: make_archive.ArchiveInfo, tmp_path: 
         {"name": "posts.csv", "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     ]
     assert manifest["source"]["posts"] == small_archive.posts
+    sums = [
+        (hashlib.sha256((summary.directory / name).read_bytes()).hexdigest(), name)
+        for name in ("posts.csv", "manifest.json")
+    ]
+    assert (summary.directory / "SHA256SUMS").read_text() == "".join(f"{sha256}  {name}\n" for sha256, name in sums)
     if sys.platform != "win32":
         assert stat.S_IMODE(summary.directory.stat().st_mode) == 0o700
         assert stat.S_IMODE((summary.directory / "posts.csv").stat().st_mode) == 0o600

@@ -22,36 +22,45 @@ if TYPE_CHECKING:
         ArchiveBusyError,
         ArchiveChangedError,
         ArchiveError,
+        Difference,
         ExportError,
         MemoryLimitError,
+        NoExportError,
         OptionError,
         OutputError,
         StoppedError,
         StrictError,
+        VerifyError,
         WorkerError,
     )
     from skyexport.options import ExportOptions
     from skyexport.progress import Progress
     from skyexport.summary import ExportSummary
+    from skyexport.verification import Verification, verify
 
 __all__ = [
     "Archive",
     "ArchiveBusyError",
     "ArchiveChangedError",
     "ArchiveError",
+    "Difference",
     "ExportError",
     "ExportOptions",
     "ExportSummary",
     "MemoryLimitError",
+    "NoExportError",
     "OptionError",
     "OutputError",
     "Post",
     "Progress",
     "StoppedError",
     "StrictError",
+    "Verification",
+    "VerifyError",
     "WorkerError",
     "__version__",
     "export",
+    "verify",
 ]
 
 _MODULES = {
@@ -60,7 +69,9 @@ _MODULES = {
     "ExportSummary": "summary",
     "Post": "archive",
     "Progress": "progress",
+    "Verification": "verification",
     "export": "coordinator",
+    "verify": "verification",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from skyexport import __version__
-from skyexport.errors import EXIT_CODES, ExportError, OptionError, StoppedError
+from skyexport.errors import EXIT_CODES, ExportError, OptionError, StoppedError, VerifyError
 from skyexport.options import DEFAULT_BATCH_SIZE, ExportOptions, parse_size
 
 __all__ = ["app"]
@@ -171,6 +172,44 @@ def _inspect(archive: ArchivePath, as_json: AsJson = False, debug: Debug = False
 
 
 @app.command(
+    name="verify",
+    epilog=_epilog(
+        "skyexport verify exports/all/2026-11-24_11-23-22", "skyexport verify exports/all/2026-11-24_11-23-22 --json"
+    ),
+)
+def _verify(
+    directory: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIRECTORY", help="An export directory: the one that manifest.json is in.", show_default=False
+        ),
+    ],
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Verify an export: that every file is as it was written, and the data file can be read and has all posts."""
+    with _told(as_json=as_json, debug=debug):
+        from skyexport.progress import reporter_for
+        from skyexport.verification import verify
+
+        try:
+            with contextlib.closing(reporter_for("auto", sys.stderr)) as reporter:
+                found = verify(directory, reporter)
+        except VerifyError as error:
+            if not as_json:
+                for difference in error.differences:
+                    _print(_printable(str(difference)))
+            raise
+        except StoppedError as error:
+            error.message = "stopped by a signal; not everything was verified"
+            raise
+        if as_json:
+            _print_json(found.to_dict())
+        else:
+            _print(_printable(found.sentence()))
+
+
+@app.command(
     name="bench",
     epilog=_epilog("skyexport bench archive.db", "skyexport bench archive.db -o /mnt/exports --posts 1000000"),
 )
@@ -241,9 +280,8 @@ def _leave(error: ExportError, *, as_json: bool) -> NoReturn:
         _say(f"skyexport: {error}")
         if as_json:
             with contextlib.suppress(ExportError):
-                _print_json(
-                    {"status": "failed", "exit_code": error.exit_code, "error": error.message, "hint": error.hint}
-                )
+                failure = {"status": "failed", "exit_code": error.exit_code, "error": error.message, "hint": error.hint}
+                _print_json(failure | error.details())
     raise typer.Exit(error.exit_code)
 
 
@@ -252,7 +290,9 @@ def _print_json(content: dict[str, Any]) -> None:
 
     from skyexport.progress import SCHEMA_VERSION
 
-    _print(orjson.dumps({"schema_version": SCHEMA_VERSION} | content, option=orjson.OPT_INDENT_2).decode())
+    text = orjson.dumps({"schema_version": SCHEMA_VERSION} | content, option=orjson.OPT_INDENT_2).decode()
+    # JSON escapes the other control characters itself.
+    _print(re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def _print(text: str) -> None:

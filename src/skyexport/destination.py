@@ -25,6 +25,7 @@ from skyexport.writer import OutputFile, WrittenFile, output_error
 __all__ = ["Destination", "directory_name", "open_destination"]
 
 _MANIFEST = "manifest.json"
+_SUMS = "SHA256SUMS"
 _LONGEST_NAME_BYTES = 200
 """Names of files may have 255 bytes; this leaves room for what is added to ours."""
 
@@ -135,7 +136,7 @@ def directory_name(did: str | None, *, portable: bool = sys.platform == "win32")
 
 
 class _Directory:
-    """`<author or all>/<time>/` with the data file and the manifest."""
+    """`<author or all>/<time>/` with the data file, the manifest and the checksums of both."""
 
     def __init__(self, parent: Path, file_name: str, now: datetime, *, sync: bool) -> None:
         self._parent = parent
@@ -158,19 +159,25 @@ class _Directory:
     def commit(self, manifest: ManifestMaker) -> tuple[list[WrittenFile], Path | None]:
         self.file.sync()
         self.file.close()
-        data = self.file.written(self._file_name)
-        manifest_file = _create(self._partial / _MANIFEST, sync=self._sync)
-        try:
-            manifest_file.write(manifest(data))
-            manifest_file.sync()
-        finally:
-            manifest_file.close()
+        files = [self.file.written(self._file_name)]
+        files.append(self._written(_MANIFEST, manifest(files[0])))
+        files.append(self._written(_SUMS, "".join(file.sum_line() for file in files).encode()))
         with _as_output_error(self._partial):
             _sync_directory(self._partial, sync=self._sync)
             final = self._rename()
         with _as_output_error(final):
             _sync_directory(self._parent, sync=self._sync)
-        return [data, manifest_file.written(_MANIFEST)], final / self._file_name
+        return files, final / self._file_name
+
+    def _written(self, name: str, content: bytes) -> WrittenFile:
+        """A small file beside the data file, on the disk."""
+        file = _create(self._partial / name, sync=self._sync)
+        try:
+            file.write(content)
+            file.sync()
+        finally:
+            file.close()
+        return file.written(name)
 
     def _rename(self) -> Path:
         """Take the first free name; a directory that has something in it is never replaced."""

@@ -6,17 +6,23 @@ program need not parse the line; errors pickle.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
 __all__ = [
     "EXIT_CODES",
     "ArchiveBusyError",
     "ArchiveChangedError",
     "ArchiveError",
+    "Difference",
     "ExportError",
     "MemoryLimitError",
+    "NoExportError",
     "OptionError",
     "OutputError",
     "StoppedError",
     "StrictError",
+    "VerifyError",
     "WorkerError",
 ]
 
@@ -38,6 +44,10 @@ class ExportError(Exception):
         self.message = message
         self.hint = hint
 
+    def details(self) -> dict[str, object]:
+        """What a program may want to know besides, as `--json` prints it."""
+        return {}
+
     def __str__(self) -> str:
         return f"{self.message}; {self.hint}" if self.hint else self.message
 
@@ -52,6 +62,45 @@ class StrictError(ExportError):
     """With `strict`: a post holds something that can not be exported as it is stored."""
 
     exit_code = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What is not as it should be in an export directory."""
+
+    file: str
+    """Its name; bytes that are not UTF-8 are replaced."""
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.what}"
+
+
+class VerifyError(ExportError):
+    """An export is not as it says itself.
+
+    Args:
+        directory: The export directory.
+        differences: All that were found, at least one.
+    """
+
+    exit_code = 4
+
+    def __init__(self, directory: str, differences: Sequence[Difference]) -> None:
+        more = f", and {len(differences) - 1:,} more" if len(differences) > 1 else ""
+        super().__init__(f"{directory} is not as it was exported: {differences[0]}{more}", "export again")
+        self.args = (directory, differences)
+        self.differences = tuple(differences)
+
+    def details(self) -> dict[str, object]:
+        """All differences."""
+        return {"differences": [asdict(difference) for difference in self.differences]}
+
+
+class NoExportError(ExportError):
+    """What should be verified is not there, can not be read, or is no export directory."""
+
+    exit_code = 10
 
 
 class ArchiveError(ExportError):
@@ -114,7 +163,8 @@ EXIT_CODES: dict[int, str] = {
     1: "an unexpected error: please report it",
     2: "wrong usage: an option or its value",
     3: "--strict: something can not be exported as it is stored",
-    10: "the archive is missing, unreadable or not an archive",
+    4: "verify: the export is not what its manifest says, or a file of it can not be read",
+    10: "the archive, or the export to verify, is missing, unreadable or not one",
     11: "the archive is busy, or changed while it was read",
     12: "the output can not be written",
     13: "the memory limit was reached",

@@ -9,6 +9,9 @@ __all__ = ["MAX_PLACES", "Notices"]
 MAX_PLACES = 100
 """Enough to see what kind of posts they are; more would let an odd archive fill the memory."""
 
+_MAX_PLACE_CHARACTERS = 1000
+"""Enough for any uri of Bluesky; what an archive has in the place of one may be megabytes."""
+
 
 @dataclass(slots=True)
 class Notices:
@@ -20,12 +23,12 @@ class Notices:
 
     counts: dict[str, int] = field(default_factory=dict)
     places: dict[str, list[str]] = field(default_factory=dict)
-    """Kind → "column of post uri", for the first MAX_PLACES of them."""
+    """Kind → "column of post uri", cut short where it is long, for the first MAX_PLACES of them."""
 
     def add(self, kind: str, column: str, uri: str) -> None:
         """Count one value of *kind*, in *column* of the post *uri*."""
         self.counts[kind] = self.counts.get(kind, 0) + 1
-        self._add_places(kind, [f"{column} of {uri}"])
+        self._add_places(kind, [f"{column} of {uri}"[:_MAX_PLACE_CHARACTERS]])
 
     def merge(self, other: Notices) -> None:
         """Add the counts of *other*, which come later in export order."""

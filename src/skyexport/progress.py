@@ -28,7 +28,7 @@ __all__ = ["MODES", "Counters", "Monitor", "Progress", "Reporter", "Stage", "rep
 SCHEMA_VERSION = 1
 """Of events and summaries: it grows when a field changes its meaning; fields may be added any time."""
 
-Stage = Literal["preparing", "exporting", "finishing", "done"]
+Stage = Literal["preparing", "exporting", "finishing", "verifying", "done"]
 
 _TICK_SECONDS = 0.2
 """A bar that moves five times a second looks alive; a memory sample costs less than a millisecond."""
@@ -45,7 +45,7 @@ _BAR_AFTER_SECONDS = 0.4
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A moment of an export."""
+    """A moment of an export, or of verifying one; then posts and bytes are those that were read back."""
 
     stage: Stage
     posts: int

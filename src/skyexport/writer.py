@@ -31,6 +31,10 @@ class WrittenFile:
     bytes: int
     sha256: str
 
+    def sum_line(self) -> str:
+        """Its line of SHA256SUMS; our names have no character that `sha256sum` would escape."""
+        return f"{self.sha256}  {self.name}\n"
+
 
 class OutputFile:
     """A file that is written from beginning to end, without a buffer.

@@ -1,0 +1,141 @@
+"""Looking into an export directory that anybody may have made: nothing outside of it is read, and nothing waits.
+
+Where the system has it, everything is reached through a descriptor of the directory, so that a name can not be turned
+into a link to elsewhere meanwhile. Links are never followed, and of files only plain ones are read: a pipe in the place
+of one would wait for a writer for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from skyexport.errors import NoExportError
+
+__all__ = ["ExportDirectory", "NotAFileError", "is_plain_name"]
+
+_BY_DESCRIPTOR = {os.open, os.stat} <= os.supports_dir_fd and os.scandir in os.supports_fd
+"""Windows has no way to name a file by its directory's descriptor."""
+
+_SAFELY = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_BINARY"))
+"""Flags to open what a stranger has put there."""
+
+_PLAIN_NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
+
+_KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFBLK: "a device",
+    stat.S_IFCHR: "a device",
+}
+
+
+class NotAFileError(OSError):
+    """There is something under this name, but no plain file; the text says what."""
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether this is a name of a file in a directory, everywhere: no path, no drive, no stream."""
+    return _PLAIN_NAME.fullmatch(name) is not None
+
+
+class ExportDirectory:
+    """An export directory, open for reading. Use it in a `with` statement.
+
+    Raises:
+        NoExportError: There is no such directory, or it can not be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+        try:
+            if not stat.S_ISDIR(path.stat().st_mode):
+                raise NoExportError(f"{path} is not a directory", "name the directory that manifest.json is in")
+            if _BY_DESCRIPTOR:
+                self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            raise NoExportError(
+                f"there is no directory {path}", "`skyexport export` prints where exports are"
+            ) from None
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise NoExportError(f"can not read the directory {path}: {reason}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+
+    def names(self) -> list[str]:
+        """Everything in it, sorted.
+
+        Raises:
+            NoExportError: It can not be read.
+        """
+        try:
+            with os.scandir(self._path if self._descriptor is None else self._descriptor) as entries:
+                return sorted(entry.name for entry in entries)
+        except OSError as error:
+            raise NoExportError(f"can not read the directory {self._path}: {error.strerror}") from error
+
+    def open(self, name: str) -> int:
+        """A descriptor to read the plain file *name*, which `is_plain_name`.
+
+        Raises:
+            NotAFileError: It is something else.
+            OSError: It is missing, or can not be opened.
+        """
+        path = self._place_of(name)
+        _check_kind(os.stat(path, dir_fd=self._descriptor, follow_symlinks=False).st_mode, stat.S_IFREG)
+        descriptor = os.open(path, os.O_RDONLY | _SAFELY, dir_fd=self._descriptor)
+        try:
+            _check_kind(os.fstat(descriptor).st_mode, stat.S_IFREG)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def files_in(self, name: str) -> tuple[int, list[str]]:
+        """Of the subdirectory *name*: how many plain files there are, and the names of what else there is, sorted.
+
+        Raises:
+            NotAFileError: It is no directory.
+            OSError: It can not be read.
+        """
+        path = self._place_of(name)
+        _check_kind(os.stat(path, dir_fd=self._descriptor, follow_symlinks=False).st_mode, stat.S_IFDIR)
+        with contextlib.ExitStack() as opened:
+            place: str | int = path
+            if _BY_DESCRIPTOR:
+                place = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _SAFELY, dir_fd=self._descriptor)
+                opened.callback(os.close, place)
+            entries = opened.enter_context(os.scandir(place))
+            files = 0
+            others = []
+            for entry in entries:
+                if entry.is_file(follow_symlinks=False):
+                    files += 1
+                else:
+                    others.append(entry.name)
+        return files, sorted(others)
+
+    def _place_of(self, name: str) -> str:
+        if not is_plain_name(name):
+            raise ValueError(f"{name!r} is no name of a file")
+        return name if self._descriptor is not None else str(self._path / name)
+
+
+def _check_kind(mode: int, wanted: int) -> None:
+    kind = stat.S_IFMT(mode)
+    if kind != wanted:
+        raise NotAFileError(f"{_KINDS.get(kind, 'a file')}, not {_KINDS.get(wanted, 'a file')}")

@@ -1,0 +1,186 @@
+"""Reading posts.csv: a byte order mark, the header, records of fifteen fields.
+
+The file is cut behind line feeds that have an even number of quotes before them, which is where records end in a
+file that is in order. Bytes are read as Latin-1: what marks fields and records is ASCII, and the rest need not be text.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from enum import Enum
+
+__all__ = ["CsvTableReader"]
+
+_HEADER = (
+    *("URI", "CID", "DID", "Text", "CreatedAt", "LikeCount", "RepostCount", "ReplyCount", "QuoteCount"),
+    *("IsReply", "ReplyParent", "HasMedia", "MediaFiles", "EmbedType", "IndexedAt"),
+)
+_BEGINNING = b"\xef\xbb\xbf" + ",".join(_HEADER).encode() + b"\n"
+
+_LARGE_BYTES = 4_000_000
+"""What has no end after so many bytes goes through the slow parser, which need not hold it."""
+
+
+class CsvTableReader:
+    """Reads posts.csv; see `Reader`."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        """What was fed and not read yet; it begins where the header or a record begins, or is empty."""
+        self._header_read = False
+        self._parser = _SlowParser()
+
+    @property
+    def posts(self) -> int:
+        """Whole records seen so far."""
+        return self._parser.posts
+
+    def feed(self, data: bytes) -> None:
+        """Read on; see `Reader`."""
+        data = self._rest + data
+        self._rest = b""
+        position = 0
+        if not self._header_read:
+            if len(data) < len(_BEGINNING):
+                self._rest = data
+                return
+            self._read_header(data)
+            position = len(_BEGINNING)
+        while position < len(data):
+            if self._parser.before_record:
+                end = _records_end(data, position)
+                if end > position:
+                    self._read(data[position:end])
+                    position = end
+                    continue
+                if len(data) - position <= _LARGE_BYTES:
+                    self._rest = data[position:]
+                    return
+            position = self._parser.read(data, position)
+
+    def finish(self) -> None:
+        """The file ends here; see `Reader`."""
+        if not self._header_read:
+            self._read_header(self._rest)
+        if self._rest or not self._parser.before_record:
+            raise ValueError(f"not CSV: cut off in post {self.posts + 1:,}")
+
+    def _read_header(self, data: bytes) -> None:
+        if not data.startswith(_BEGINNING):
+            raise ValueError("not a table of posts: it does not begin with their header")
+        self._header_read = True
+
+    def _read(self, group: bytes) -> None:
+        """Read what should be whole records."""
+        posts = self.posts
+        try:
+            # Fields beyond csv's limit, which is the program's to set, are refused as well.
+            for fields in csv.reader(io.StringIO(group.decode("latin-1"), newline="\n"), strict=True):
+                posts += 1
+                if len(fields) != len(_HEADER):
+                    raise _wrong_fields(posts, len(fields))
+        except csv.Error:
+            position = 0
+            while position < len(group):
+                position = self._parser.read(group, position)
+        else:
+            self._parser.posts = posts
+
+
+# Possessive, here and below: there is one way to match, and remembering others would take memory.
+_RECORDS = re.compile(rb'(?:[^"\n]*+(?:"[^"]*+"[^"\n]*+)*+\n)*+')
+
+
+def _records_end(data: bytes, start: int) -> int:
+    """Behind the last line feed from *start* on that is not in quotes; *start* when there is none."""
+    end = data.rfind(b"\n", start) + 1
+    if end <= start or data.count(b'"', start, end) % 2 == 0:
+        return max(start, end)
+    return _end(_RECORDS, data, start)
+
+
+def _wrong_fields(post: int, fields: int) -> ValueError:
+    return ValueError(f"not a table of posts: post {post:,} has {fields:,} fields instead of {len(_HEADER)}")
+
+
+class _At(Enum):
+    """Where in a record."""
+
+    RECORD = 0
+    """Before its first field."""
+    FIELD = 1
+    """Before another field."""
+    PLAIN = 2
+    """In a field without quotes."""
+    QUOTED = 3
+    """In a field with quotes."""
+    QUOTE = 4
+    """Behind a quote in such a field: its end, or the first of two."""
+
+
+_PLAIN = re.compile(rb'[^",\r\n]*+')
+_QUOTED = re.compile(rb'[^"]*+(?:""[^"]*+)*+')
+
+
+class _SlowParser:
+    """Reads records a field at a time, wherever blocks end (RFC 4180, records ended by a line feed)."""
+
+    def __init__(self) -> None:
+        self.posts = 0
+        self._at = _At.RECORD
+        self._fields = 0
+        """Whole fields of the record that is being read."""
+
+    @property
+    def before_record(self) -> bool:
+        """Whether a record comes next, or the end of the file."""
+        return self._at is _At.RECORD
+
+    def read(self, data: bytes, position: int) -> int:
+        """Read from *position* to the end of the record, or of *data*; how far that is.
+
+        Raises:
+            ValueError: This is not CSV, or not a record of a post.
+        """
+        while position < len(data):
+            if self._at in (_At.RECORD, _At.FIELD):
+                quoted = data.startswith(b'"', position)
+                self._at = _At.QUOTED if quoted else _At.PLAIN
+                position += quoted
+            elif self._at is _At.QUOTED:
+                position = _end(_QUOTED, data, position)
+                if position < len(data):
+                    self._at = _At.QUOTE
+                    position += 1
+            elif self._at is _At.QUOTE and data.startswith(b'"', position):
+                self._at = _At.QUOTED
+                position += 1
+            else:
+                if self._at is _At.PLAIN:
+                    position = _end(_PLAIN, data, position)
+                if position < len(data):
+                    self._end_field(data[position : position + 1])
+                    position += 1
+                    if self.before_record:
+                        break
+        return position
+
+    def _end_field(self, mark: bytes) -> None:
+        if mark not in (b",", b"\n"):
+            raise ValueError(f"not CSV: {mark.decode('latin-1')!r} is out of place in post {self.posts + 1:,}")
+        self._fields += 1
+        self._at = _At.FIELD
+        if mark == b"\n":
+            self.posts += 1
+            if self._fields != len(_HEADER):
+                raise _wrong_fields(self.posts, self._fields)
+            self._fields = 0
+            self._at = _At.RECORD
+
+
+def _end(pattern: re.Pattern[bytes], data: bytes, position: int) -> int:
+    """Behind what *pattern*, which matches nothing as well, matches at *position*."""
+    match = pattern.match(data, position)
+    return position if match is None else match.end()

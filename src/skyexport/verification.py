@@ -1,0 +1,331 @@
+"""Verifying an export: whether the files of a directory are those that its manifest and checksums tell of.
+
+Everything in the directory is taken for the work of a stranger. Small files are read whole up to a bound; the data file
+is read once, from beginning to end, for its checksum and by a reader that shares nothing with what wrote it. Whatever
+differs is noted, and the rest is verified all the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from skyexport.claims import MAX_CLAIMS_BYTES, Checksum, Manifest, read_manifest, read_sums
+from skyexport.errors import Difference, NoExportError, VerifyError
+from skyexport.export_directory import ExportDirectory, NotAFileError
+from skyexport.memory import MemoryGuard, ProcessTree
+from skyexport.options import format_size
+from skyexport.progress import Counters, Monitor, Progress
+from skyexport.readers import READERS, Reader
+
+__all__ = ["Verification", "verify"]
+
+_MANIFEST = "manifest.json"
+_SUMS = "SHA256SUMS"
+_MEDIA = "media"
+
+_BLOCK_BYTES = 1 << 20
+"""Read at once: as much as a chunk of an export has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """An export that is what it says."""
+
+    directory: Path
+    format: str
+    posts: int
+    """Posts in the data file, counted."""
+    bytes: int
+    """Size of the data file."""
+    media_files: int
+    """Media files, counted."""
+    checksums: list[Checksum]
+    """The files whose checksums were compared with what manifest or SHA256SUMS say."""
+    unverified: list[str]
+    """The files whose bytes nothing tells of, as in exports of the established exporter; none in those of this one."""
+    seconds: float
+
+    def to_dict(self) -> dict[str, object]:
+        """As the object that `--json` prints."""
+        return {
+            "status": "ok",
+            **asdict(self),
+            "directory": _text(self.directory),
+            "seconds": round(self.seconds, 3),
+        }
+
+    def sentence(self) -> str:
+        """For people, in one line."""
+        posts = "1 post" if self.posts == 1 else f"{self.posts:,} posts"
+        found = [f"{posts} in {READERS[self.format][0]} ({format_size(self.bytes)})"]
+        if self.media_files:
+            found.append(f"{self.media_files:,} media files")
+        if self.checksums:
+            found.append(f"the SHA-256 of {' and '.join(checksum.name for checksum in self.checksums)}")
+        unverified = f"; no checksums to verify the bytes of {', '.join(self.unverified)}" if self.unverified else ""
+        return f"{self.directory} is as its manifest says: {', '.join(found)}{unverified}"
+
+
+def verify(directory: Path | str, on_progress: Callable[[Progress], None] | None = None) -> Verification:
+    """Verify the export in *directory*: that it has the files, bytes and posts that its manifest tells of.
+
+    The order of posts goes by times as the archive stores them, which an export does not have; it is not looked at
+    beyond the checksum. Manifests of the established exporter have no checksums: then it is verified that the data file
+    can be read and has so many posts, and `unverified` says what was not.
+
+    Args:
+        directory: An export directory, `<output-dir>/<author or all>/<time>`.
+        on_progress: Called as in `export`, with the stage `verifying`.
+
+    Raises:
+        VerifyError: Something differs; `differences` has all that was found.
+        NoExportError: There is no such directory, or no export in it.
+    """
+    path = Path(directory)
+    started = time.monotonic()
+    counters = Counters()
+    counters.stage = "verifying"
+    with ExportDirectory(path) as opened:
+        verifier = _Verifier(opened, counters)
+        verifier.read_claims(path)
+        guard = MemoryGuard(sys.maxsize, ProcessTree().sample)
+        with Monitor(counters, guard, on_progress) as monitor:
+            verifier.compare(monitor.check)
+    manifest = verifier.manifest
+    if verifier.differences or manifest.format is None:
+        raise VerifyError(_text(path), verifier.differences)
+    return Verification(
+        directory=path, format=manifest.format, posts=counters.posts, bytes=counters.bytes,
+        media_files=manifest.media_files, checksums=verifier.checksums, unverified=verifier.unverified(),
+        seconds=time.monotonic() - started,
+    )  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Expected:
+    """What a file should be."""
+
+    bytes: int | None = None
+    sha256: dict[str, str] = field(default_factory=dict)
+    """Who says so → the checksum."""
+
+
+class _Verifier:
+    """Verifies one directory, and notes what differs."""
+
+    def __init__(self, directory: ExportDirectory, counters: Counters) -> None:
+        self._directory = directory
+        self._counters = counters
+        self._names = dict.fromkeys(directory.names())
+        """What is there, in order; looked up quickly, however many a stranger made."""
+        self._expected: dict[str, _Expected] = {}
+        self._small_files: dict[str, bytes] = {}
+        """Manifest and checksums, name → content."""
+        self.manifest = Manifest()
+        self.differences: list[Difference] = []
+        self.checksums: list[Checksum] = []
+
+    def read_claims(self, path: Path) -> None:
+        """Read what the export says of itself.
+
+        Raises:
+            NoExportError: There is nothing of the kind in *path*.
+        """
+        if _MANIFEST not in self._names and _SUMS not in self._names:
+            raise NoExportError(
+                f"there is no export in {path}: no {_MANIFEST}",
+                "name the directory that an export made, <output-dir>/<author or all>/<time>",
+            )
+        content = self._small_file(_MANIFEST)
+        if content is not None:
+            self.manifest = read_manifest(content)
+            self._note(_MANIFEST, *self.manifest.problems)
+        self._counters.posts_to_read = self.manifest.posts or 0
+        for name in (_MANIFEST, *self.manifest.files):
+            self._expect(name)
+        for checksum in self.manifest.checksums or ():
+            expected = self._expect(checksum.name)
+            expected.bytes = checksum.bytes
+            expected.sha256[_MANIFEST] = checksum.sha256
+        if self.manifest.checksums is not None or _SUMS in self._names:
+            self._read_sums()
+
+    def _read_sums(self) -> None:
+        content = self._small_file(_SUMS)
+        if content is not None:
+            sums, problems = read_sums(content)
+            self._note(_SUMS, *problems)
+            if self.manifest.checksums is not None:
+                self._note(_SUMS, *(f"has no line for {name}" for name in self._expected if name not in sums))
+            for name, sha256 in sums.items():
+                self._expect(name).sha256[_SUMS] = sha256
+        self._expect(_SUMS)
+
+    def _expect(self, name: str) -> _Expected:
+        return self._expected.setdefault(name, _Expected())
+
+    def compare(self, check: Callable[[], None]) -> None:
+        """Compare what is there with what should be.
+
+        Args:
+            check: Called now and then; what it raises ends this.
+        """
+        for name, content in self._small_files.items():
+            self._compare_bytes(name, len(content), hashlib.sha256(content).hexdigest())
+        for name in self._expected:
+            if name not in self._names:
+                self._note(name, "missing")
+            elif name not in (_MANIFEST, _SUMS):
+                self._compare_file(name, check)
+        if self._expected.keys() - {_MANIFEST, _SUMS}:
+            for name in self._names:
+                if name not in self._expected and name != _MEDIA:
+                    self._note(name, "not part of the export")
+            self._compare_media()
+
+    def _compare_file(self, name: str, check: Callable[[], None]) -> None:
+        """Read a file once, from beginning to end, and compare it with what it should be."""
+        posts = None
+        if name == self.manifest.data_file and self.manifest.format is not None:
+            posts = _Posts(READERS[self.manifest.format][1](), self._counters)
+        digest = hashlib.sha256()
+        size = 0
+        with self._noting(name):
+            for block in self._blocks(name):
+                check()
+                size += len(block)
+                digest.update(block)
+                if posts is not None:
+                    posts.read(block)
+            self._compare_bytes(name, size, digest.hexdigest())
+            if posts is not None:
+                self._note(name, *posts.problems(self.manifest.posts))
+
+    def _compare_bytes(self, name: str, size: int, sha256: str) -> None:
+        expected = self._expect(name)
+        if expected.bytes not in (None, size):
+            self._note(name, f"has {size:,} bytes; {_MANIFEST} says {expected.bytes:,}")
+        if not expected.sha256:
+            return
+        self.checksums.append(Checksum(name, size, sha256))
+        wrong = [who for who, said in expected.sha256.items() if said != sha256]
+        if len(wrong) < len(expected.sha256):
+            # The other one agrees with the file.
+            for who in wrong:
+                self._note(who, f"says that the SHA-256 of {name} is {expected.sha256[who]}; it is {sha256}")
+        else:
+            for said in dict.fromkeys(expected.sha256.values()):
+                say = " and ".join(who for who in wrong if expected.sha256[who] == said)
+                self._note(name, f"has the SHA-256 {sha256}; according to {say} it is {said}")
+
+    def _compare_media(self) -> None:
+        said = self.manifest.media_files
+        if _MEDIA not in self._names:
+            if said:
+                self._note(_MEDIA, "missing")
+            return
+        with self._noting(_MEDIA):
+            files, others = self._directory.files_in(_MEDIA)
+            for name in others:
+                self._note(f"{_MEDIA}/{name}", "not a file")
+            if files != said:
+                self._note(_MEDIA, f"the number of files is {files:,}; {_MANIFEST} says {said:,}")
+
+    def unverified(self) -> list[str]:
+        """The files whose bytes could not be compared with anything."""
+        if self.manifest.checksums is not None:
+            return []
+        files = [name for name, expected in self._expected.items() if not expected.sha256 and name != _SUMS]
+        return [*files, _MEDIA] if self.manifest.media_files else files
+
+    def _small_file(self, name: str) -> bytes | None:
+        """All of a file, None where it can not be read, which is noted; or is missing, which is noted elsewhere."""
+        if name not in self._names:
+            return None
+        content = bytearray()
+        with self._noting(name):
+            for block in self._blocks(name):
+                content += block
+                if len(content) > MAX_CLAIMS_BYTES:
+                    self._note(name, f"is larger than {format_size(MAX_CLAIMS_BYTES)}, which no such file is")
+                    return None
+            self._small_files[name] = bytes(content)
+        return self._small_files.get(name)
+
+    def _blocks(self, name: str) -> Iterator[bytes]:
+        """A file from beginning to end.
+
+        Raises:
+            OSError: It can not be read, or is no file.
+        """
+        descriptor = self._directory.open(name)
+        try:
+            left = os.fstat(descriptor).st_size
+            while block := os.read(descriptor, _BLOCK_BYTES):
+                left -= len(block)
+                if left < 0:
+                    break
+                yield block
+            if left:
+                raise OSError(errno.EAGAIN, "it changes at the moment")
+        finally:
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _noting(self, name: str) -> Iterator[None]:
+        """Note what keeps a file from being read."""
+        try:
+            yield
+        except FileNotFoundError:
+            self._note(name, "missing")
+        except NotAFileError as error:
+            self._note(name, str(error))
+        except OSError as error:
+            self._note(name, f"can not be read: {error.strerror}")
+
+    def _note(self, name: str, *whats: str) -> None:
+        self.differences += [Difference(_text(name), what) for what in whats]
+
+
+class _Posts:
+    """The posts of a data file, counted as it is read."""
+
+    def __init__(self, reader: Reader, counters: Counters) -> None:
+        self._reader = reader
+        self._counters = counters
+        self._problem: str | None = None
+
+    def read(self, block: bytes) -> None:
+        """Read on."""
+        self._counters.bytes += len(block)
+        self._read(lambda: self._reader.feed(block))
+
+    def problems(self, said: int | None) -> Iterator[str]:
+        """What is wrong with the file, now that it was read to its end, and should have so many posts."""
+        self._read(self._reader.finish)
+        if self._problem is not None:
+            yield self._problem
+        elif said not in (None, self._reader.posts):
+            yield f"the number of posts is {self._reader.posts:,}; {_MANIFEST} says {said:,}"
+
+    def _read(self, read: Callable[[], None]) -> None:
+        """Go on reading, up to the first problem."""
+        if self._problem is None:
+            try:
+                read()
+            except ValueError as error:
+                self._problem = str(error)
+            self._counters.posts = self._counters.posts_read = self._reader.posts
+
+
+def _text(path: Path | str) -> str:
+    """A name as text, whatever bytes it has."""
+    return os.fsencode(path).decode(errors="replace")

@@ -1,0 +1,280 @@
+"""Reading data files back: what is accepted, what is not, in blocks of any size, in bounded memory."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skyexport.formats import FORMATS
+from skyexport.readers import READERS
+from tests.archives import Row, memory_archive, post, read_rows, rendered_by_row_ids
+from tests.conftest import ROOT
+from tests.oracle import CSV_HEADER, JSON_KEYS, OPTIONAL_KEYS
+
+GOLDEN = ROOT / "tests" / "golden"
+
+
+def posts_read(format: str, data: bytes, block_bytes: int = 1 << 20) -> int:
+    """How many posts the reader finds, in blocks of this size."""
+    reader = READERS[format][1]()
+    for start in range(0, len(data), block_bytes):
+        reader.feed(data[start : start + block_bytes])
+    reader.finish()
+    return reader.posts
+
+
+def refused_json(_: bytes) -> None:
+    raise orjson.JSONDecodeError("refused", "", 0)
+
+
+def refused_csv(*_: object, **__: object) -> None:
+    raise csv.Error
+
+
+@pytest.fixture(params=["fast", "slow"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to read: with the parsers in C, and as if they refused everything."""
+    if request.param == "slow":
+        monkeypatch.setattr(orjson, "loads", refused_json)
+        monkeypatch.setattr(csv, "reader", refused_csv)
+    return str(request.param)
+
+
+@pytest.mark.parametrize("block_bytes", [1, 2, 3, 7, 64, 1000, 1 << 20])
+@pytest.mark.parametrize("format", FORMATS)
+def test_golden_files(way: str, format: str, block_bytes: int) -> None:
+    """Every hostile and ordinary post is counted, wherever blocks end, whichever parser reads it."""
+    del way
+    posts = len(read_rows(GOLDEN / "rows.json"))
+    assert posts_read(format, (GOLDEN / f"posts.{format}").read_bytes(), block_bytes) == posts
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_no_posts(way: str, format: str) -> None:
+    """A file without posts is one."""
+    del way
+    assert posts_read(format, FORMATS[format].empty) == posts_read(format, FORMATS[format].empty, 1) == 0
+
+
+def test_names_are_those_of_the_formats() -> None:
+    """There is a reader for each format, of the file that it writes."""
+    assert {name: file_name for name, (file_name, _) in READERS.items()} == {
+        name: format.file_name for name, format in FORMATS.items()
+    }
+
+
+def small_file(format: str) -> bytes:
+    """A file of few posts that has all kinds of tokens in it."""
+    rows: list[Row] = [
+        post(
+            1,
+            text='a "quoted" \\ text, A line\n\t\x01\U0001f600',
+            embed_data=b'{"a": [1.5e3, -0, {}, [], "\\ud800"]}',
+        ),
+        post(2, text="", embed_data=b"", labels=b"", reply_parent="at://x"),
+        post(3, labels=b'[{"val": "x", "neg": false, "n": null}]', embed_type="images"),
+    ]
+    connection = memory_archive(rows)
+    data, _ = rendered_by_row_ids(connection, format)
+    connection.close()
+    return data
+
+
+SMALL = {format: small_file(format) for format in FORMATS}
+
+
+EMBEDS = {
+    "deep": (b"[" * 3000, b"]", 3000, b""),
+    "numbers": (b"[", b"7", 3_000_000, b", 1e999, -0.0e-0]"),
+    "surrogates": (b'{"\\ud800": ["\\udfff\\ud800", "', b"\\u0000", 1_000_000, b'"]}'),
+    "many": (b"[", b"0,", 400_000, b"{}]"),
+    "name": (b'{"images": [{"fullsize": "/', b"n", 5_000_000, b'@"}]}'),
+}
+"""What embeds may be, and the fast parsers refuse: beginning, what is repeated, how often, end."""
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("kind", EMBEDS)
+def test_embeds_beyond_the_usual(format: str, kind: str) -> None:
+    """They are read all the same, between usual posts."""
+    before, unit, count, after = EMBEDS[kind]
+    embed = before + unit * count + after
+    connection = memory_archive([post(1), post(2, embed_data=embed, has_media=1), post(3), post(4)])
+    data, notices = rendered_by_row_ids(connection, format)
+    connection.close()
+    assert not notices.counts
+    for block_bytes in (100_000, 1 << 20):
+        assert posts_read(format, data, block_bytes) == 4
+
+
+def is_json_of_posts(data: bytes) -> bool:
+    """What a reader should say, found out with Python's own json."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    def is_post(pairs: Any) -> bool:
+        keys = [key for key, _ in pairs] if isinstance(pairs, tuple) else None
+        return keys is not None and keys == [key for key in JSON_KEYS if key in keys or key not in OPTIONAL_KEYS]
+
+    try:
+        found = json.loads(data.decode(), object_pairs_hook=tuple, parse_constant=refuse, parse_int=float)
+    except ValueError:
+        return False
+    return isinstance(found, list) and all(map(is_post, found))
+
+
+@given(st.integers(0, len(SMALL["json"]) - 1), st.binary(max_size=2), st.integers(0, 2), st.sampled_from([7, 5000]))
+def test_damaged_json(position: int, put: bytes, removed: int, block_bytes: int) -> None:
+    """A reader accepts a damaged file exactly when Python's json does, and finds posts in it."""
+    data = SMALL["json"][:position] + put + SMALL["json"][position + removed :]
+    expected = is_json_of_posts(data)
+    try:
+        posts_read("json", data, block_bytes)
+        accepted = True
+    except ValueError:
+        accepted = False
+    assert accepted == expected, data
+
+
+@given(st.integers(0, len(SMALL["csv"]) - 1), st.binary(max_size=2), st.integers(0, 2), st.sampled_from([7, 5000]))
+def test_damaged_csv(position: int, put: bytes, removed: int, block_bytes: int) -> None:
+    """What the reader accepts of a damaged file, Python's csv reads as so many records of fifteen fields."""
+    data = SMALL["csv"][:position] + put + SMALL["csv"][position + removed :]
+    try:
+        posts = posts_read("csv", data, block_bytes)
+    except ValueError:
+        return
+    header, *records = csv.reader(io.StringIO(data.decode("utf-8-sig", "replace"), newline="\n"))
+    assert header == CSV_HEADER.split(",")
+    assert len(records) == posts
+    assert {len(record) for record in records} <= {15}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_cut_is_noticed(way: str, format: str) -> None:
+    """A file that ends early is refused, unless only JSON's last line feed is gone, or whole records of CSV."""
+    del way
+    data = SMALL[format]
+    accepted = []
+    for length in range(len(data)):
+        with contextlib.suppress(ValueError):
+            accepted.append(posts_read(format, data[:length]))
+    assert accepted == ([3] if format == "json" else [0, 1, 2])
+
+
+ODD_JSON = [
+    (b"", "cut off at byte 0"),
+    (b"{}", "not an array"),
+    (b"[1]", "post 1 is not an object"),
+    (b'["a"]', "post 1 is not an object"),
+    (b"[{}]", "post 1 has not the keys"),
+    (b'[{"uri": 1, "cid": 2}]', "post 1 has not the keys .*uri, cid"),
+    (b"[" + b'{"a":1' + b',"a":1' * 100 + b"}]", "post 1 has not the keys"),
+    (b"[]]", "not JSON at byte 3"),
+    (b"[],", "not JSON at byte 3"),
+    (b"[,]", "not JSON at byte 2"),
+    (b"\xef\xbb\xbf[]", "not JSON at byte 1"),
+    (b"[" * 20_000, "post 1 is not an object"),
+    (b'[{"uri":' + b"[" * 20_000, "no more than 10,002 levels"),
+    (b'[{"uri":01}]', "no such number"),
+    (b'[{"uri":NaN}]', "no such number or word"),
+    (b'[{"uri":"\n"}]', "no such character in a string"),
+    (b'[{"uri":"\\x"}]', "no such character in a string"),
+    (b'[{"uri":"\xff"', "not UTF-8 at byte 10, in post 1"),
+    (b"[\x00]", "not JSON at byte 2"),
+]
+
+
+@pytest.mark.parametrize("block_bytes", [3, 1 << 20])
+@pytest.mark.parametrize(("data", "message"), ODD_JSON, ids=[message for _, message in ODD_JSON])
+def test_what_is_no_json_of_posts(way: str, data: bytes, message: str, block_bytes: int) -> None:
+    """Each is refused with its place."""
+    del way
+    with pytest.raises(ValueError, match=message):
+        posts_read("json", data, block_bytes)
+
+
+HEADER = SMALL["csv"][: SMALL["csv"].index(b"\n") + 1]
+RECORD = b",".join([b"x"] * 15) + b"\n"
+ODD_CSV = [
+    (b"", "does not begin with their header"),
+    (HEADER[3:], "does not begin with their header"),
+    (HEADER[:-1] + b"\r\n", "does not begin with their header"),
+    (HEADER + b"\n", "post 1 has . fields"),
+    (HEADER + RECORD + b"x" + RECORD[1:-3] + b"\n", "post 2 has 14 fields"),
+    (HEADER + RECORD[:-1] + b",\n", "post 1 has 16 fields"),
+    (HEADER + RECORD + RECORD[:-1], "cut off in post 2"),
+    (HEADER + b'"x"x' + RECORD[1:], "not CSV"),
+]
+
+
+@pytest.mark.parametrize(("data", "message"), ODD_CSV, ids=[message for _, message in ODD_CSV])
+def test_what_is_no_table_of_posts(way: str, data: bytes, message: str) -> None:
+    """Each is refused with its post."""
+    del way
+    with pytest.raises(ValueError, match=message):
+        posts_read("csv", data)
+
+
+LARGE = [
+    ("json", b'[{"', b"k", 5_000_000, b'": 1}]', "post 1 has not the keys"),
+    ("json", b'[{"uri":', b"9", 5_000_000, b"." * 30, "no such number"),
+    ("json", b"[", b" ", 5_000_000, b"!", "not JSON at byte 5,000,002"),
+    ("csv", HEADER + b'"', b"x", 5_000_000, b"", "cut off in post 1"),
+    ("csv", HEADER, b"x", 5_000_000, b"\n", "post 1 has 1 fields"),
+    ("csv", HEADER, b"x", 5_000_000, b'"\n', "not CSV: '\"' is out of place in post 1"),
+]
+
+
+@pytest.mark.parametrize("block_bytes", [50_000, 1 << 20])
+@pytest.mark.parametrize(("format", "before", "unit", "count", "after", "message"), LARGE)
+def test_what_is_wrong_and_large(
+    format: str, before: bytes, unit: bytes, count: int, after: bytes, message: str, block_bytes: int
+) -> None:
+    """What is too large for the fast parsers is refused as well, with its place."""
+    with pytest.raises(ValueError, match=message):
+        posts_read(format, before + unit * count + after, block_bytes)
+
+
+@pytest.mark.parametrize(
+    ("format", "unit"),
+    [
+        ("json", b"x"),
+        ("json", rb"\u0001\n\""),
+        ("json", "\U0001f600\u3042\u00e9".encode()),
+        ("csv", b"x"),
+        ("csv", b'\n"",""'),
+        ("csv", "\U0001f600\n,".encode()),
+    ],
+)
+def test_memory_for_a_large_post(tmp_path: Path, format: str, unit: bytes) -> None:
+    """A post of 60 MB, between others, is read in a fraction of its size."""
+    before, after = SMALL[format].split(b"A line\n" if format == "csv" else rb"A line\n", 1)
+    with (tmp_path / "out").open("wb") as file:
+        file.write(before)
+        for _ in range(600):
+            file.write(unit * (100_000 // len(unit)))
+        file.write(after)
+    reader = READERS[format][1]()
+    tracemalloc.start()
+    try:
+        with (tmp_path / "out").open("rb", buffering=0) as file:
+            while block := file.read(1 << 20):
+                reader.feed(block)
+        reader.finish()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert reader.posts == 3
+    assert peak < 40_000_000
