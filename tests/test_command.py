@@ -247,6 +247,31 @@ def test_killed_coordinator(slow_archive: Path, tmp_path: Path) -> None:
     process.communicate(timeout=5)
     assert_gone(workers)
     assert [path.name for path in (tmp_path / "all").iterdir() if not path.name.startswith(".")] == []
+    (left,) = (tmp_path / "all").glob(".*.partial")
+    done = skyexport("export", slow_archive, "-o", tmp_path, "--since", "2100-01-01")
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[0] == f"removed what killed exports had left: {left}"
+    assert [path.name for path in (tmp_path / "all").iterdir() if path.name.startswith(".")] == []
+
+
+@posix_only
+@pytest.mark.parametrize("to", [[], ["--to", "out.json"]])
+def test_second_export_into_the_same_place(slow_archive: Path, tmp_path: Path, to: list[str]) -> None:
+    """It ends at once and leaves the first one alone, which may even be stopped; another author's goes on beside it."""
+    process = started("export", slow_archive, "-o", tmp_path, "-j", "0", *to, cwd=tmp_path)
+    wait_for_output(tmp_path, ".out.json-*.partial" if to else "all/.*.partial/posts.json")
+    process.send_signal(signal.SIGSTOP)
+    before = files_below(tmp_path)
+    second = skyexport("export", slow_archive, "-o", tmp_path, "-j", "0", *to, cwd=tmp_path)
+    assert second.returncode == 15
+    assert f"is running: process {process.pid} on " in second.stderr
+    assert len(second.stderr.splitlines()) == 1
+    assert files_below(tmp_path) == before
+    assert skyexport("export", slow_archive, "-o", tmp_path, "--did", "did:plc:nobody", cwd=tmp_path).returncode == 0
+    process.send_signal(signal.SIGCONT)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 0, said
+    assert len(json.loads((tmp_path / said.splitlines()[-1]).read_bytes())) == 60_000
 
 
 @posix_only

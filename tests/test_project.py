@@ -27,7 +27,7 @@ LAYERS = [
     {"coordinator", "inspection"},
     {"destination", "manifest", "pool", "summary"},
     {"progress", "sequence", "writer", "worker"},
-    {"archive", "memory", "messages", "slots"},
+    {"archive", "lock", "memory", "messages", "slots"},
     {"created_at"},
     {"render", "source"},
     {"plan", "selection", "options"},

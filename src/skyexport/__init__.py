@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from skyexport.archive import Archive, Post
     from skyexport.coordinator import export
     from skyexport.errors import (
+        AlreadyRunningError,
         ArchiveBusyError,
         ArchiveChangedError,
         ArchiveError,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from skyexport.summary import ExportSummary
 
 __all__ = [
+    "AlreadyRunningError",
     "Archive",
     "ArchiveBusyError",
     "ArchiveChangedError",

@@ -142,7 +142,7 @@ def _export(
 
         reporter = reporter_for("none" if quiet and progress == "auto" else progress, sys.stderr)
         try:
-            summary = export(options, reporter, debug=debug)
+            summary = export(options, reporter, say=(lambda _: None) if quiet else _say, debug=debug)
         finally:
             reporter.close()
         if as_json:

@@ -63,7 +63,11 @@ _SQLITE_STEPS = 100_000
 
 
 def export(
-    options: ExportOptions, on_progress: Callable[[Progress], None] | None = None, *, debug: bool = False
+    options: ExportOptions,
+    on_progress: Callable[[Progress], None] | None = None,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+    debug: bool = False,
 ) -> ExportSummary:
     """Export an archive as *options* say.
 
@@ -71,6 +75,7 @@ def export(
         options: What to export, and where to.
         on_progress: Called several times a second, from another thread, one call at a time, and once more at the end;
             what it raises ends the export.
+        say: Told, in a line, what people should know besides the summary, and also when the export fails.
         debug: Let workers write to this process's standard error.
 
     Returns:
@@ -89,6 +94,8 @@ def export(
     with Archive(options.archive) as archive, Monitor(counters, guard, on_progress) as monitor:
         archive.watch(monitor.check, _SQLITE_STEPS)
         with _opened(options, now) as destination:
+            if destination.swept:
+                say(f"removed what killed exports had left: {', '.join(map(str, destination.swept))}")
             coordinator = _Coordinator(options, archive, destination.file, counters, guard, monitor)
             archive_posts, workers = coordinator.run(tree, debug=debug)
             archive.unpin()

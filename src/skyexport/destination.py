@@ -1,7 +1,8 @@
 """Where an export goes: a new directory, one file, or a stream; complete under its final name, or not there at all.
 
 A directory or a file grows under a hidden name beside the final one. It gets its name by one rename, after everything
-in it is on the disk; until then, whatever goes wrong removes it.
+in it is on the disk; until then, whatever goes wrong removes it. One run at a time writes into a place; what it finds
+there under hidden names was left by runs that were killed, and is removed.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 from skyexport.errors import OptionError, OutputError
+from skyexport.lock import Lock, remove_leftovers
 from skyexport.options import ExportOptions
 from skyexport.writer import OutputFile, WrittenFile, output_error
 
@@ -27,6 +30,15 @@ __all__ = ["Destination", "directory_name", "open_destination"]
 _MANIFEST = "manifest.json"
 _LONGEST_NAME_BYTES = 200
 """Names of files may have 255 bytes; this leaves room for what is added to ours."""
+
+_LOCK = ".skyexport.lock"
+"""In an author's directory: held while an export into it runs."""
+
+_LEFTOVER = re.compile(r"\.\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-[0-9a-f]{8}\.partial")
+"""What export directories are called while they grow."""
+
+_ATTEMPTS = 100
+"""To make an author's directory, which a run that fails at the same moment may take away."""
 
 _STANDARD_OUTPUT = frozenset({"-", "/dev/stdout"})
 
@@ -38,6 +50,9 @@ class Destination(Protocol):
 
     file: OutputFile
     """The data file, open."""
+
+    swept: list[Path]
+    """What killed runs had left in its place, and what was removed."""
 
     def commit(self, manifest: ManifestMaker) -> tuple[list[WrittenFile], Path | None]:
         """Make the export durable and give it its final name.
@@ -73,6 +88,7 @@ def open_destination(options: ExportOptions, file_name: str, now: datetime) -> D
     Raises:
         OutputError: It can not be written, or exists.
         OptionError: It is the archive.
+        AlreadyRunningError: Another export is writing there.
     """
     if options.to is None:
         return _Directory(options.output_dir / directory_name(options.did), file_name, now, sync=options.sync)
@@ -144,16 +160,29 @@ class _Directory:
         self._file_name = file_name
         self._final: Path | None = None
         self._partial = parent / f".{self._stamp}-{secrets.token_hex(4)}.partial"
-        self._new_parents = [path for path in (parent, *parent.parents) if not path.exists()]
+        self._new_parents: list[Path] = []
+        self._lock: Lock | None = None
         try:
             with _as_output_error(parent):
-                for path in reversed(self._new_parents):
-                    path.mkdir(mode=0o700, exist_ok=True)
+                self._lock = self._locked_parent()
+                self.swept = remove_leftovers(self._lock, parent, _LEFTOVER)
                 self._partial.mkdir(mode=0o700)
             self.file = _create(self._partial / file_name, sync=sync)
         except BaseException:
             self._remove()
             raise
+
+    def _locked_parent(self) -> Lock:
+        """Make the author's directory, and hold it."""
+        for _ in range(_ATTEMPTS):
+            missing = [path for path in (self._parent, *self._parent.parents) if not path.exists()]
+            self._new_parents += [path for path in missing if path not in self._new_parents]
+            # Another run may have made some of them too, and take away what is empty when it fails.
+            with contextlib.suppress(FileNotFoundError):
+                for path in reversed(missing):
+                    path.mkdir(mode=0o700, exist_ok=True)
+                return Lock(self._parent / _LOCK, f"into {self._parent}")
+        raise OutputError(f"{self._parent} goes away all the time", "choose another place with -o")
 
     def commit(self, manifest: ManifestMaker) -> tuple[list[WrittenFile], Path | None]:
         self.file.sync()
@@ -170,6 +199,7 @@ class _Directory:
             final = self._rename()
         with _as_output_error(final):
             _sync_directory(self._parent, sync=self._sync)
+        self._let_go()
         return [data, manifest_file.written(_MANIFEST)], final / self._file_name
 
     def _rename(self) -> Path:
@@ -195,8 +225,13 @@ class _Directory:
         self._remove()
         return kept
 
+    def _let_go(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+
     def _remove(self) -> None:
         shutil.rmtree(self._partial, ignore_errors=True)
+        self._let_go()
         for path in self._new_parents:
             # Not where another export has come into it meanwhile.
             with contextlib.suppress(OSError):
@@ -213,9 +248,17 @@ class _File:
         self._naming = False
         # What a link points to is replaced, not the link.
         self._final = path.resolve() if overwrite else path
-        name = f".{self._final.name[:_LONGEST_NAME_BYTES]}-{secrets.token_hex(4)}.partial"
-        self._partial = self._final.with_name(name)
-        self.file = _create(self._partial, called=path, sync=sync)
+        stem = _hidden_stem(self._final.name)
+        self._partial = self._final.with_name(f"{stem}-{secrets.token_hex(4)}.partial")
+        with _as_output_error(path):
+            self._lock = Lock(self._final.with_name(f"{stem}.lock"), f"to {path}")
+        try:
+            leftover = re.compile(re.escape(stem) + r"-[0-9a-f]{8}\.partial")
+            self.swept = remove_leftovers(self._lock, self._final.parent, leftover)
+            self.file = _create(self._partial, called=path, sync=sync)
+        except BaseException:
+            self._lock.release()
+            raise
 
     def commit(self, manifest: ManifestMaker) -> tuple[list[WrittenFile], Path | None]:
         del manifest
@@ -228,6 +271,7 @@ class _File:
             else:
                 self._rename_to_free_name()
             _sync_directory(self._final.parent, sync=self._sync)
+        self._lock.release()
         return [self.file.written(self._path.name)], self._path
 
     def _rename_to_free_name(self) -> None:
@@ -252,6 +296,7 @@ class _File:
                 kept = self._path
         with contextlib.suppress(OSError):
             self._partial.unlink()
+        self._lock.release()
         return kept
 
 
@@ -260,6 +305,7 @@ class _Stream:
 
     def __init__(self, descriptor: int, name: str) -> None:
         self._name = name
+        self.swept: list[Path] = []
         self.file = OutputFile(descriptor, name)
 
     def commit(self, manifest: ManifestMaker) -> tuple[list[WrittenFile], Path | None]:
@@ -271,6 +317,13 @@ class _Stream:
         with contextlib.suppress(OutputError):
             self.file.close()
         return None
+
+
+def _hidden_stem(name: str) -> str:
+    """How the names of hidden files beside the file *name* begin: different for different files, and never too long."""
+    if len(os.fsencode(name)) <= _LONGEST_NAME_BYTES:
+        return f".{name}"
+    return f".{name[:20]}-{hashlib.sha256(os.fsencode(name)).hexdigest()}"
 
 
 def _create(path: Path, *, sync: bool, called: Path | None = None) -> OutputFile:

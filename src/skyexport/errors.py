@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = [
     "EXIT_CODES",
+    "AlreadyRunningError",
     "ArchiveBusyError",
     "ArchiveChangedError",
     "ArchiveError",
@@ -90,6 +91,12 @@ class WorkerError(ExportError):
     exit_code = 14
 
 
+class AlreadyRunningError(ExportError):
+    """Another export is writing into the same place."""
+
+    exit_code = 15
+
+
 class StoppedError(ExportError):
     """A signal asked the export to stop.
 
@@ -119,6 +126,7 @@ EXIT_CODES: dict[int, str] = {
     12: "the output can not be written",
     13: "the memory limit was reached",
     14: "a worker process died",
+    15: "another export into the same place is running",
     130: "stopped by Ctrl-C",
     143: "stopped by SIGTERM; likewise 128 + the number of any other signal",
 }
