@@ -175,6 +175,40 @@ def test_full_disk(small_archive: make_archive.ArchiveInfo, workers: str) -> Non
     assert "No space left on device" in done.stderr
 
 
+def on_small_disk(folder: Path, size: int, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command with *folder* a file system of its own, of that size; what it leaves is listed on stdout."""
+    script = f'mount -t tmpfs -o size={size} tmpfs {folder} && {{ "$@"; status=$?; ls -AR {folder}; exit $status; }}'
+    command = ["unshare", "--mount", "--map-root-user", "bash", "-c", script, "-", *PROGRAM, *map(str, arguments)]
+    try:
+        tried = subprocess.run([*command[:3], "true"], capture_output=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no unshare here")
+    if tried.returncode:
+        pytest.skip("mounting is not allowed here")
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@posix_only
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_disk_that_is_too_small(tmp_path: Path, workers: str) -> None:
+    """A small disk refuses an export at once, or ends it when full: exit code 12, the free space, nothing left."""
+    rows = [post(number, text="x" * (3000 if number > 500 else 300)) for number in range(1000)]
+    path = file_archive(tmp_path / "a.db", rows)
+    whole = skyexport_json("export", path, "--to", tmp_path / "whole")["bytes"]
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    refused = on_small_disk(disk, 200_000, "export", path, "-o", disk / "o", "-j", workers)
+    assert refused.returncode == 12, refused.stderr
+    assert "the export needs " in refused.stderr
+    assert f"the disk of {disk / 'o'} has 197 kB free" in refused.stderr
+    filled = on_small_disk(disk, whole // 2, "export", path, "-o", disk / "o", "-j", workers)
+    assert filled.returncode == 12, filled.stderr
+    assert "No space left on device, 0 B free; free some space" in filled.stderr
+    for done in (refused, filled):
+        assert len(done.stderr.splitlines()) == 1
+        assert done.stdout == f"{disk}:\n"
+
+
 @posix_only
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_file_size_limit(slow_archive: Path, tmp_path: Path, workers: str) -> None:

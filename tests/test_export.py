@@ -11,10 +11,12 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import apsw
+import psutil
 import pytest
 
 import make_archive
@@ -284,6 +286,51 @@ def test_existing_file_is_refused_and_overwritten_on_demand(
     export(ExportOptions(archive=small_archive.path, to=to, overwrite=True))
     assert len(json.loads(to.read_bytes())) == small_archive.posts
     assert list(tmp_path.iterdir()) == [to]
+
+
+@pytest.fixture
+def small_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, str], None]:
+    """Makes every disk have so many bytes free, and a file system of that kind."""
+
+    def shrink(free: int, kind: str) -> None:
+        status = SimpleNamespace(f_blocks=10**6, f_frsize=1, f_bfree=free, f_bavail=free)
+        monkeypatch.setattr(os, "statvfs", lambda _: status)
+        monkeypatch.setattr(psutil, "disk_partitions", lambda **_: [SimpleNamespace(mountpoint="/", fstype=kind)])
+
+    return shrink
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows is asked in another way")
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("to", [None, "out"])
+def test_no_room_for_the_export(
+    small_archive: make_archive.ArchiveInfo, tmp_path: Path, small_disk: Callable[[int, str], None], workers: int,
+    to: str | None,
+) -> None:  # fmt: skip
+    """An export that can not fit is refused with what it needs and what there is; nothing is written."""
+    options = ExportOptions(
+        archive=small_archive.path, output_dir=tmp_path / "o", to=tmp_path / to if to else None, workers=workers
+    )
+    small_disk(1_000_000, "ext4")
+    with pytest.raises(OutputError, match=r"needs (\S+) MB or more, and the disk of .* has 1\.0 MB free") as caught:
+        export(options)
+    assert caught.value.exit_code == 12
+    assert list(tmp_path.iterdir()) == []
+    needed = float(str(caught.value).split("needs ")[1].split(" MB")[0]) * 1e6
+    small_disk(int(needed + 100_000), "ext4")
+    assert needed * 0.8 < export(options).bytes < needed * 1.5
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows is asked in another way")
+def test_room_that_is_not_known(
+    small_archive: make_archive.ArchiveInfo, tmp_path: Path, small_disk: Callable[[int, str], None]
+) -> None:
+    """Where files may take less than their size, and for streams, nothing is refused."""
+    small_disk(1000, "zfs")
+    assert export(ExportOptions(archive=small_archive.path, to=tmp_path / "out")).posts == 2500
+    small_disk(1000, "ext4")
+    assert export(ExportOptions(archive=small_archive.path, to=Path(os.devnull))).posts == 2500
+    assert export(ExportOptions(archive=small_archive.path, output_dir=tmp_path, since="2100-01-01")).posts == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")

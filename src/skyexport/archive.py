@@ -201,19 +201,22 @@ class Archive:
                     return stamp.rfc3339()
         return None
 
-    def sample_row_ids(self, stretches: int, posts: int) -> list[int]:
-        """Row ids of *posts* posts at most, neighbours in *stretches* spread over the archive."""
+    def sample_row_ids(self, stretches: int, posts: int) -> list[list[int]]:
+        """Row ids of *posts* posts at most, neighbours in at most *stretches* places spread over the archive."""
+        found: list[list[int]] = []
         with self.reading():
-            found: set[int] = set()
             bounds = self.connection.execute("select min(rowid), max(rowid) from posts having count(*) > 0").fetchall()
             for lowest, highest in bounds:
                 length = as_number(highest) - as_number(lowest) + 1
                 for number in range(stretches):
                     start = as_number(lowest) + length * number // stretches
+                    if found:
+                        start = max(start, found[-1][-1] + 1)
                     sql = "select rowid from posts where rowid >= ? order by rowid limit ?"
                     rows = self.connection.execute(sql, (start, posts // stretches)).fetchall()
-                    found.update(as_number(row_id) for (row_id,) in rows)
-        return sorted(found)
+                    if rows:
+                        found.append([as_number(row_id) for (row_id,) in rows])
+        return found
 
     def count_within(self, span: Span) -> int:
         """How many posts lie within *span*, whoever wrote them."""

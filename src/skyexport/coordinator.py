@@ -30,13 +30,15 @@ import apsw
 from skyexport import __version__
 from skyexport.archive import Archive
 from skyexport.destination import Destination, open_destination
+from skyexport.disk import free_bytes, takes_bytes_as_they_are
 from skyexport.errors import ArchiveBusyError, ArchiveChangedError, OutputError, StoppedError, StrictError
+from skyexport.estimate import Sample
 from skyexport.formats import FORMATS
 from skyexport.manifest import manifest_bytes
 from skyexport.memory import MemoryGuard, ProcessTree
 from skyexport.messages import ChunkReady, Kind
 from skyexport.notices import Notices
-from skyexport.options import ExportOptions, available_cpus
+from skyexport.options import ExportOptions, available_cpus, format_size
 from skyexport.plan import Plan
 from skyexport.pool import BATCHES_A_WORKER, Pool, Worker
 from skyexport.progress import Counters, Monitor, Progress
@@ -54,6 +56,9 @@ _WORKERS_FROM_POSTS = 40_000
 
 _PIN_ATTEMPTS = 50
 """With a program that commits 1,500 times a second, a fifth of the attempts fails; so many never do."""
+
+_ROOM_ENOUGH = 4
+"""Times the size of the archive: hardly any export is as large, so that nothing needs to be estimated."""
 
 _POLL_SECONDS = 0.1
 """How often to look at the memory and for signals while no worker says anything."""
@@ -164,6 +169,7 @@ class _Coordinator:
         # The size of an export is known only once the archive is pinned, and workers take part in pinning: start them
         # by an estimate that needs no reading.
         workers = self._workers()
+        sample = self._sample()
         setup = WorkerSetup(
             self._archive.source,
             self._archive.columns,
@@ -176,6 +182,8 @@ class _Coordinator:
                 tree.add(worker.process.pid)
             self._pin(pool)
             posts = self._archive.count_posts()
+            if sample is not None:
+                self._check_room(sample.least_bytes(posts))
             plan = self._archive.plan(self._selection, self._options.batch_size, posts)
             self._counters.posts_to_read = plan.posts
             self._counters.stage = "exporting"
@@ -198,6 +206,33 @@ class _Coordinator:
             return 0
         affordable = self._guard.affordable_workers(available_cpus())
         return affordable if affordable > 1 else 0
+
+    def _sample(self) -> Sample | None:
+        """Some posts, to tell how large the export will be; None where there is room enough, or nobody knows."""
+        free = None if self._file.directory is None else free_bytes(self._file.directory)
+        if free is None or free > _ROOM_ENOUGH * self._archive.path.stat().st_size:
+            return None
+        try:
+            return Sample.of(self._archive, self._options.format, self._selection)
+        except ArchiveBusyError:
+            return None
+
+    def _check_room(self, least_bytes: int) -> None:
+        """Fail when an export of so many bytes can not fit on its disk.
+
+        Raises:
+            OutputError: It can not.
+        """
+        directory = self._file.directory
+        free = None if directory is None else free_bytes(directory)
+        if directory is None or free is None or free >= least_bytes or not takes_bytes_as_they_are(directory):
+            return
+        place = self._options.to or self._options.output_dir
+        raise OutputError(
+            f"the export needs {format_size(least_bytes)} or more,"
+            f" and the disk of {place} has {format_size(free)} free",
+            "free some space, or choose another place with -o",
+        )
 
     def _pin(self, pool: Pool) -> None:
         """Hold one state of the archive, the same in this process and in all workers.

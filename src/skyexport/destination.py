@@ -329,7 +329,7 @@ def _hidden_stem(name: str) -> str:
 def _create(path: Path, *, sync: bool, called: Path | None = None) -> OutputFile:
     with _as_output_error(called or path):
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-        return OutputFile(os.open(path, flags, 0o600), str(called or path), durable=sync)
+        return OutputFile(os.open(path, flags, 0o600), str(called or path), path.parent, durable=sync)
 
 
 @contextlib.contextmanager
@@ -337,7 +337,7 @@ def _as_output_error(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise output_error(error, str(path)) from error
+        raise output_error(error, str(path), path.parent) from error
 
 
 def _sync_directory(path: Path, *, sync: bool) -> None:

@@ -10,9 +10,12 @@ import errno
 import hashlib
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
+from skyexport.disk import free_bytes
 from skyexport.errors import OutputError, StoppedError
 from skyexport.formats import Format
+from skyexport.options import format_size
 
 __all__ = ["OrderedWriter", "OutputFile", "WrittenFile", "output_error"]
 
@@ -38,12 +41,14 @@ class OutputFile:
     Args:
         descriptor: Open for writing; closed by `close`.
         name: What errors call it.
+        directory: Where it lies; None for a stream or a device.
         durable: Whether it is to be on the disk after `sync`; else that does nothing.
     """
 
-    def __init__(self, descriptor: int, name: str, *, durable: bool = True) -> None:
+    def __init__(self, descriptor: int, name: str, directory: Path | None = None, *, durable: bool = True) -> None:
         self._descriptor = descriptor
-        self._name = name
+        self.name = name
+        self.directory = directory
         self._durable = durable
         self._digest = hashlib.sha256()
         self._flushed_to = 0
@@ -65,7 +70,7 @@ class OutputFile:
                 rest = rest[written:]
             self._start_write_back()
         except OSError as error:
-            raise output_error(error, self._name) from error
+            raise output_error(error, self.name, self.directory) from error
 
     def _start_write_back(self) -> None:
         """Have the disk begin with what was written, now and then, so that `sync` finds little left to wait for."""
@@ -87,7 +92,7 @@ class OutputFile:
         try:
             os.fsync(self._descriptor)
         except OSError as error:
-            raise output_error(error, self._name) from error
+            raise output_error(error, self.name, self.directory) from error
 
     def close(self) -> None:
         """Close the descriptor, once.
@@ -101,7 +106,7 @@ class OutputFile:
         try:
             os.close(descriptor)
         except OSError as error:
-            raise output_error(error, self._name) from error
+            raise output_error(error, self.name, self.directory) from error
 
     def written(self, name: str) -> WrittenFile:
         """What was written, under the name that it has in the export."""
@@ -128,8 +133,8 @@ class OrderedWriter:
         self._file.write(self._format.epilogue if self.posts else self._format.empty)
 
 
-def output_error(error: OSError, name: str) -> OutputError | StoppedError:
-    """What the system said about writing *name*, as one of our errors."""
+def output_error(error: OSError, name: str, directory: Path | None = None) -> OutputError | StoppedError:
+    """What the system said about writing *name*, which lies in *directory* if in any, as one of our errors."""
     if error.errno == errno.EPIPE:
         return StoppedError(_SIGPIPE)
     hint = {
@@ -139,4 +144,6 @@ def output_error(error: OSError, name: str) -> OutputError | StoppedError:
         errno.EACCES: "check the permissions, or choose another place with -o",
         errno.EROFS: "choose another place with -o",
     }.get(error.errno or 0, "")
-    return OutputError(f"can not write {name}: {error.strerror or error}", hint)
+    what = f"can not write {name}: {error.strerror or error}"
+    free = free_bytes(directory) if error.errno == errno.ENOSPC and directory is not None else None
+    return OutputError(what if free is None else f"{what}, {format_size(free)} free", hint)
