@@ -31,7 +31,14 @@ from skyexport import __version__
 from skyexport.archive import Archive
 from skyexport.destination import Destination, open_destination
 from skyexport.disk import free_bytes, takes_bytes_as_they_are
-from skyexport.errors import ArchiveBusyError, ArchiveChangedError, OutputError, StoppedError, StrictError
+from skyexport.errors import (
+    ArchiveBusyError,
+    ArchiveChangedError,
+    MemoryLimitError,
+    OutputError,
+    StoppedError,
+    StrictError,
+)
 from skyexport.estimate import Sample
 from skyexport.formats import FORMATS
 from skyexport.manifest import manifest_bytes
@@ -127,6 +134,8 @@ def _opened(options: ExportOptions, now: datetime) -> Iterator[Destination]:
         yield destination
     except BaseException as error:
         kept = destination.abort()
+        if isinstance(error, MemoryError) and kept is None:
+            raise MemoryLimitError("the system gives no more memory", "use fewer workers or smaller batches") from error
         if kept is None:
             raise
         # It has its final name and is whole: whatever came after must not say otherwise.
@@ -297,12 +306,13 @@ class _Coordinator:
                 continue
             worker, frame = received
             if frame.kind is Kind.LARGE:
+                worker.large = True
                 waiting_for_turn[frame.sequence] = worker
                 self._give_turn(waiting_for_turn, sequencer.next_sequence)
                 continue
             ready = ChunkReady.decode(frame.payload)
             if ready.is_last:
-                worker.batches.remove(frame.sequence)
+                worker.finished(frame.sequence)
             for sender, chunk in sequencer.add(frame.sequence, (worker, ready), is_last=ready.is_last):
                 self._write(sender.slots.view(chunk.slot, chunk.length), chunk.posts)
                 sender.send(Kind.SLOT_FREE, chunk.slot)

@@ -86,7 +86,7 @@ class MemoryLimitError(ExportError):
 
 
 class WorkerError(ExportError):
-    """A worker process died, or failed in a way that nobody foresaw."""
+    """A worker process died, did not go on, or failed in a way that nobody foresaw."""
 
     exit_code = 14
 
@@ -125,7 +125,7 @@ EXIT_CODES: dict[int, str] = {
     11: "the archive is busy, or changed while it was read",
     12: "the output can not be written",
     13: "the memory limit was reached",
-    14: "a worker process died",
+    14: "a worker process died, or did not go on",
     15: "another export into the same place is running",
     130: "stopped by Ctrl-C",
     143: "stopped by SIGTERM; likewise 128 + the number of any other signal",

@@ -179,6 +179,8 @@ def reading(path: str) -> Iterator[None]:
             f"{path} can not be opened for reading as it is",
             "a program may have been stopped while writing to it: start and stop bskyarchive once, then export again",
         ) from None
+    except apsw.NoMemError:
+        raise MemoryError("SQLite got no memory from the system") from None
     except apsw.AuthError as error:
         raise ArchiveError(f"{path} is not a bskyarchive archive: {error}") from None
     except apsw.FullError:
