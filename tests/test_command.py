@@ -346,7 +346,20 @@ def test_progress_events(slow_archive: Path, tmp_path: Path) -> None:
 def test_no_progress_on_demand(slow_archive: Path, tmp_path: Path) -> None:
     """With --progress none standard error has the summary only."""
     done = skyexport("export", slow_archive, "--to", tmp_path / "out", "--progress", "none")
-    assert len(done.stderr.splitlines()) == 3
+    assert len(done.stderr.splitlines()) == 4
+
+
+@pytest.mark.parametrize("wal", [False, True])
+def test_how_long_the_archive_was_held(tmp_path: Path, wal: bool) -> None:
+    """In rollback mode, in which others could not write meanwhile, that is always said; else with -v; --json has it."""
+    path = file_archive(tmp_path / "a.db", [post(number) for number in range(300)], wal=wal)
+    for options, expected in (([], not wal), (["-v"], True), (["-q"], False)):
+        done = skyexport("export", path, "-o", tmp_path, *options)
+        assert ("the archive was held for 0." in done.stderr) == expected
+        assert ("others had to wait to write" in done.stderr) == (expected and not wal)
+    summary = skyexport_json("export", path, "-o", tmp_path, "-j", "1")
+    assert 0 < summary["archive_held_seconds"] < summary["seconds"]
+    assert summary["journal_mode"] == ("wal" if wal else "rollback")
 
 
 def test_strict_exit_code(tmp_path: Path) -> None:

@@ -288,6 +288,30 @@ def test_existing_file_is_refused_and_overwritten_on_demand(
     assert list(tmp_path.iterdir()) == [to]
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("wal", [True, False])
+def test_archive_is_let_go_before_the_disk_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, wal: bool
+) -> None:
+    """While an export waits for the disk, others can write to the archive already."""
+    path = file_archive(tmp_path / "a.db", [post(number) for number in range(50)], wal=wal)
+    fsync, written = os.fsync, []
+
+    def observed(descriptor: int) -> None:
+        with contextlib.closing(apsw.Connection(str(path))) as other:
+            other.execute("update posts set like_count = like_count + 1; select 1")
+            if wal:
+                # Nobody reads an old state any more: the log can be emptied.
+                assert other.execute("pragma wal_checkpoint(truncate)").fetchall() == [(0, 0, 0)]
+        written.append(True)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", observed)
+    summary = export(ExportOptions(archive=path, output_dir=tmp_path / "o", workers=workers, batch_size=10))
+    assert len(written) >= 3
+    assert 0 < summary.archive_held_seconds < summary.seconds
+
+
 @pytest.fixture
 def small_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, str], None]:
     """Makes every disk have so many bytes free, and a file system of that kind."""

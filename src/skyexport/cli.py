@@ -150,6 +150,8 @@ def _export(
         elif not quiet:
             if verbose:
                 _say(f"archive {options.archive}, batches of {options.batch_size:,} posts: {summary.batches:,}")
+                if summary.journal_mode == "wal":
+                    _say(summary.held_sentence())
                 for file in summary.files:
                     _say(f"sha256 {file.sha256}  {file.name}  {file.bytes:,} bytes")
             for sentence in summary.sentences():

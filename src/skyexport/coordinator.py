@@ -110,7 +110,6 @@ def export(
                 say(f"removed what killed exports had left: {', '.join(map(str, destination.swept))}")
             coordinator = _Coordinator(options, archive, destination.file, counters, guard, monitor)
             archive_posts, workers = coordinator.run(tree, debug=debug)
-            archive.unpin()
             archive.check_unchanged()
             counters.stage = "finishing"
             files, path = destination.commit(
@@ -122,6 +121,8 @@ def export(
     return ExportSummary(
         format=options.format, posts=counters.posts, batches=coordinator.batches, workers=workers,
         seconds=counters.seconds, bytes=files[0].bytes, peak_memory_bytes=guard.peak_bytes, memory_metric=tree.metric,
+        archive_held_seconds=0.0 if archive.source.immutable else coordinator.held_seconds,
+        journal_mode=archive.source.journal_mode,
         path=path, directory=path.parent if path and options.to is None else None, files=files,
         warnings=coordinator.notices.counts, warning_places=coordinator.notices.places,
     )  # fmt: skip
@@ -168,6 +169,9 @@ class _Coordinator:
         self._writer = OrderedWriter(FORMATS[options.format], file)
         self.notices = Notices()
         self.batches = 0
+        self.held_seconds = 0.0
+        """How long the archive was kept from changing, in all attempts to take hold of it."""
+        self._held_since: float | None = None
 
     def run(self, tree: ProcessTree, *, debug: bool) -> tuple[int, int]:
         """Write the whole data file.
@@ -200,6 +204,8 @@ class _Coordinator:
                 self._in_workers(plan, pool)
             else:
                 self._in_this_process(plan, setup)
+        # The workers are gone, and what they held with them: whoever wants to write can do so from now on.
+        self._let_go()
         if plan.exact and self._counters.posts_read != plan.posts:
             raise ArchiveChangedError(
                 f"{self._counters.posts_read} of {plan.posts} posts were found in {self._archive.path}", "export again"
@@ -257,7 +263,7 @@ class _Coordinator:
                     return
                 # Who waits to write can not go on before everybody has let go.
                 pool.unpin()
-                self._archive.unpin()
+                self._let_go()
                 self._monitor.check()
                 time.sleep(random.uniform(0.005, 0.05))
         raise ArchiveBusyError(
@@ -269,9 +275,17 @@ class _Coordinator:
         try:
             with self._archive.reading():
                 before = observer.pragma("data_version")
+                self._held_since = time.monotonic()
                 return pool.pin() and self._archive.pin() and bool(observer.pragma("data_version") == before)
         except ArchiveBusyError:
             return False
+
+    def _let_go(self) -> None:
+        """Let go of the state of the archive that this process holds, and count how long that was."""
+        self._archive.unpin()
+        if self._held_since is not None:
+            self.held_seconds += time.monotonic() - self._held_since
+            self._held_since = None
 
     def _in_this_process(self, plan: Plan, setup: WorkerSetup) -> None:
         renderer = setup.renderer(self._archive.connection)

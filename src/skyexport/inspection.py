@@ -12,6 +12,7 @@ from skyexport.estimate import Sample
 from skyexport.formats import FORMATS
 from skyexport.options import format_size
 from skyexport.selection import Selection
+from skyexport.source import JournalMode
 
 __all__ = ["Author", "Inspection", "inspect"]
 
@@ -41,8 +42,7 @@ class Inspection:
     last_post: str | None
     media_rows: int
     archive_schema_version: int
-    journal_mode: str
-    """`wal`, or `rollback` for all others."""
+    journal_mode: JournalMode
     created_at_index: bool
     """Whether the archive has the index that exports step along; without it they sort first."""
     expected_bytes: dict[str, int]
@@ -95,7 +95,7 @@ def inspect(path: Path) -> Inspection:
             last_post=last,
             media_rows=archive.count_media(),
             archive_schema_version=archive.schema_version,
-            journal_mode="wal" if archive.source.wal else "rollback",
+            journal_mode=archive.source.journal_mode,
             created_at_index=archive.created_at_index is not None,
             expected_bytes={name: Sample.of(archive, name, Selection()).expected_bytes(posts) for name in FORMATS},
         )

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import apsw
 
@@ -20,6 +21,7 @@ from skyexport.errors import ArchiveBusyError, ArchiveChangedError, ArchiveError
 __all__ = [
     "CACHE_KIB",
     "PIN_BUSY_MILLISECONDS",
+    "JournalMode",
     "Source",
     "as_number",
     "files_beside",
@@ -49,6 +51,10 @@ _UTF_16 = (2, 3)
 """How the header names the text encodings UTF-16, either end first."""
 
 
+JournalMode = Literal["wal", "rollback"]
+"""`wal`, or `rollback` for all others."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """How to open an archive: made once, sent to the workers."""
@@ -62,6 +68,11 @@ class Source:
     device: int
     inode: int
     """Which file it is, whatever the path names later."""
+
+    @property
+    def journal_mode(self) -> JournalMode:
+        """What people call that."""
+        return "wal" if self.wal else "rollback"
 
     @classmethod
     def of(cls, path: Path) -> Source:
