@@ -450,8 +450,8 @@ while True:
 
 
 @pytest.mark.parametrize("wal", [True, False])
-@pytest.mark.parametrize("workers", [0, 3])
-def test_one_state_of_a_live_archive(tmp_path: Path, workers: int, wal: bool) -> None:
+@pytest.mark.parametrize(("workers", "snapshot"), [(0, "pin"), (3, "pin"), (0, "copy")])
+def test_one_state_of_a_live_archive(tmp_path: Path, workers: int, snapshot: str, wal: bool) -> None:
     """While another program adds posts in pairs, an export has whole pairs: what the archive held at one instant."""
     path = file_archive(tmp_path / "a.db", [post(number) for number in range(2000)], wal=wal)
     with subprocess.Popen([sys.executable, "-c", WRITE_PAIRS, str(path)], stdout=subprocess.PIPE) as writer:
@@ -460,7 +460,9 @@ def test_one_state_of_a_live_archive(tmp_path: Path, workers: int, wal: bool) ->
         counts = []
         try:
             for number in range(4):
-                posts = json.loads(exported(path, tmp_path / str(number), workers=workers, batch_size=100))
+                posts = json.loads(
+                    exported(path, tmp_path / str(number), workers=workers, snapshot=snapshot, batch_size=100)
+                )
                 counts.append(len(posts))
                 assert len({found["uri"] for found in posts}) == len(posts)
         finally:

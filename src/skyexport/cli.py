@@ -117,6 +117,13 @@ def _export(
     no_sync: Annotated[
         bool, typer.Option("--no-sync", help="Do not wait until everything is on the disk: a crash may lose it.")
     ] = False,
+    snapshot: Annotated[
+        str,
+        typer.Option(
+            metavar="pin|copy",
+            help="pin holds the archive until all is read; copy just until posts are copied to a temporary file.",
+        ),
+    ] = "pin",
     strict: Annotated[bool, typer.Option("--strict", help="Fail when a value can not be exported as stored.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print settings and checksums as well.")] = False,
@@ -137,6 +144,7 @@ def _export(
             archive=archive, format=format, did=did, since=since, until=until, output_dir=output_dir, to=to,
             overwrite=overwrite, workers=_workers(workers), batch_size=batch_size,
             memory_limit_bytes=parse_size(memory_limit), sync=not no_sync, strict=strict,
+            snapshot=snapshot,
         )  # fmt: skip
         from skyexport.coordinator import export
 

@@ -49,6 +49,7 @@ from skyexport.options import ExportOptions, available_cpus, format_size
 from skyexport.plan import Plan
 from skyexport.pool import BATCHES_A_WORKER, Pool, Worker
 from skyexport.progress import Counters, Monitor, Progress
+from skyexport.scratch import remove_left_scratches
 from skyexport.selection import Selection
 from skyexport.sequence import Sequencer
 from skyexport.source import PIN_BUSY_MILLISECONDS
@@ -106,11 +107,12 @@ def export(
     with Archive(options.archive) as archive, Monitor(counters, guard, on_progress) as monitor:
         archive.watch(monitor.check, _SQLITE_STEPS)
         with _opened(options, now) as destination:
-            if destination.swept:
-                say(f"removed what killed exports had left: {', '.join(map(str, destination.swept))}")
-            coordinator = _Coordinator(options, archive, destination.file, counters, guard, monitor)
-            archive_posts, workers = coordinator.run(tree, debug=debug)
-            archive.check_unchanged()
+            if swept := [*destination.swept, *remove_left_scratches()]:
+                say(f"removed what killed exports had left: {', '.join(map(str, swept))}")
+            with _exported(options, archive) as exported:
+                coordinator = _Coordinator(options, exported, destination.file, counters, guard, monitor)
+                archive_posts, workers = coordinator.run(tree, debug=debug)
+                exported.check_unchanged()
             counters.stage = "finishing"
             files, path = destination.commit(
                 lambda data: manifest_bytes(
@@ -121,11 +123,18 @@ def export(
     return ExportSummary(
         format=options.format, posts=counters.posts, batches=coordinator.batches, workers=workers,
         seconds=counters.seconds, bytes=files[0].bytes, peak_memory_bytes=guard.peak_bytes, memory_metric=tree.metric,
-        archive_held_seconds=0.0 if archive.source.immutable else coordinator.held_seconds,
+        archive_held_seconds=coordinator.held_seconds,
         journal_mode=archive.source.journal_mode,
         path=path, directory=path.parent if path and options.to is None else None, files=files,
         warnings=coordinator.notices.counts, warning_places=coordinator.notices.places,
     )  # fmt: skip
+
+
+def _exported(options: ExportOptions, archive: Archive) -> contextlib.AbstractContextManager[Archive]:
+    """The archive itself, or a copy of it that goes when the block ends."""
+    if options.snapshot == "pin" or archive.source.private:
+        return contextlib.nullcontext(archive)
+    return archive.copy(Selection(options.did, options.since_nanoseconds, options.until_nanoseconds))
 
 
 @contextlib.contextmanager
@@ -169,7 +178,7 @@ class _Coordinator:
         self._writer = OrderedWriter(FORMATS[options.format], file)
         self.notices = Notices()
         self.batches = 0
-        self.held_seconds = 0.0
+        self.held_seconds = archive.copied.held_seconds if archive.copied else 0.0
         """How long the archive was kept from changing, in all attempts to take hold of it."""
         self._held_since: float | None = None
 
@@ -212,7 +221,7 @@ class _Coordinator:
             )
         self._writer.finish()
         self._counters.bytes = self._file.bytes_written
-        return posts, workers
+        return self._archive.copied.archive_posts if self._archive.copied else posts, workers
 
     def _workers(self) -> int:
         if self._options.workers is not None:
@@ -283,9 +292,9 @@ class _Coordinator:
     def _let_go(self) -> None:
         """Let go of the state of the archive that this process holds, and count how long that was."""
         self._archive.unpin()
-        if self._held_since is not None:
+        if self._held_since is not None and not self._archive.source.immutable:
             self.held_seconds += time.monotonic() - self._held_since
-            self._held_since = None
+        self._held_since = None
 
     def _in_this_process(self, plan: Plan, setup: WorkerSetup) -> None:
         renderer = setup.renderer(self._archive.connection)

@@ -18,6 +18,7 @@ __all__ = [
     "OutputError",
     "StoppedError",
     "StrictError",
+    "UnrecoveredError",
     "WorkerError",
 ]
 
@@ -59,6 +60,10 @@ class ArchiveError(ExportError):
     """The archive is missing, unreadable, damaged, or not a bskyarchive archive."""
 
     exit_code = 10
+
+
+class UnrecoveredError(ArchiveError):
+    """A program was stopped while writing to the archive: what it wrote must be taken back, or in, before reading."""
 
 
 class ArchiveBusyError(ExportError):

@@ -29,7 +29,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-__all__ = ["Lock", "remove_leftovers"]
+__all__ = ["Lock", "is_own", "remove_leftovers"]
 
 _ATTEMPTS = 100
 """A lock file that was removed between opening and locking it is opened anew; so often no other run ends meanwhile."""
@@ -128,11 +128,16 @@ def remove_leftovers(lock: Lock, directory: Path, name: re.Pattern[str]) -> list
     return [path for path in found if _removed(path)]
 
 
+def is_own(path: Path) -> bool:
+    """Whether *path* belongs to this user; a link by itself."""
+    return sys.platform == "win32" or path.lstat().st_uid == os.geteuid()
+
+
 def _removed(path: Path) -> bool:
     try:
-        status = path.lstat()
-        if sys.platform != "win32" and status.st_uid != os.geteuid():
+        if not is_own(path):
             return False
+        status = path.lstat()
         if stat.S_ISDIR(status.st_mode):
             shutil.rmtree(path, ignore_errors=True)
         elif stat.S_ISREG(status.st_mode):

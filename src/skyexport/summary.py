@@ -93,7 +93,7 @@ class ExportSummary:
         for kind, count in self.warnings.items():
             what, first = _WARNINGS[kind][count > 1], self.warning_places[kind][0]
             lines.append(f"warning: {count:,} {what}, kept as far as possible; the first: {first}")
-        if self.journal_mode == "rollback":
+        if self.journal_mode == "rollback" and self.archive_held_seconds:
             lines.append(self.held_sentence())
         if self.path is not None:
             lines.append(str(self.path))

@@ -143,7 +143,7 @@ class _Worker:
         archive = _WorkerArchive(setup, self._wait_for_turn, self._slots.beat)
         while True:
             frame = self._next(self._frames)
-            with reading(setup.source.path):
+            with reading(setup.source.called):
                 if frame.kind is Kind.PIN:
                     write_frame(self._answers, Kind.PINNED, payload=b"" if archive.pin() else b"busy")
                 elif frame.kind is Kind.UNPIN:
