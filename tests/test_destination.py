@@ -134,6 +134,37 @@ def test_syncing_before_the_final_name(
         assert synced == ([] if not sync else [True, False] if to else [True, True, True, False])
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has another way")
+@pytest.mark.parametrize(
+    ("answer", "fsyncs"), [(None, False), (errno.ENOTSUP, True), (errno.EINVAL, True), (errno.EIO, False)]
+)
+def test_syncing_where_fsync_does_not_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: int | None, fsyncs: bool
+) -> None:
+    """Where a system has a call that waits for the disk itself (macOS), that is used; fsync where it is not known."""
+    full, plain = [], []
+
+    def full_sync(_: int, operation: int) -> int:
+        full.append(operation)
+        if answer is not None:
+            raise OSError(answer, os.strerror(answer))
+        return 0
+
+    monkeypatch.setattr("fcntl.F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr("fcntl.fcntl", full_sync)
+    monkeypatch.setattr(os, "fsync", plain.append)
+    destination = opened(tmp_path)
+    if answer == errno.EIO:
+        with pytest.raises(OutputError, match="Input/output error"):
+            written(destination)
+        destination.abort()
+        assert files_below(tmp_path) == []
+    else:
+        written(destination)
+    assert set(full) == {51}
+    assert bool(plain) == fsyncs
+
+
 @pytest.mark.parametrize("way", ["itself", "symlink", "hardlink", "a.db-wal", "a.db-shm", "a.db-journal"])
 def test_the_archive_is_never_the_output(tmp_path: Path, way: str) -> None:
     """No option makes an export replace its archive, or put a file where SQLite would take it for the archive's."""

@@ -34,7 +34,8 @@ LAYERS = [
     {"plan", "selection", "options"},
     {"formats", "formats.csv_table", "formats.json_array"},
     {"formats.base", "formats.media_names"},
-    {"json_text", "notices", "timestamps", "errors"},
+    {"cleanup", "json_text", "notices", "signals", "timestamps"},
+    {"errors"},
 ]
 """From the command down; a module imports from layers below its own, or from its own."""
 

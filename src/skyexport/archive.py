@@ -18,6 +18,7 @@ from typing import Any, Literal, Self, overload
 import apsw
 
 from skyexport import json_text, timestamps
+from skyexport.cleanup import uninterrupted
 from skyexport.copying import Copied, copy_posts, counted_posts
 from skyexport.created_at import CreatedAtIndex
 from skyexport.errors import ArchiveChangedError, ArchiveError, OptionError, UnrecoveredError
@@ -161,6 +162,9 @@ class Archive:
 
     def close(self) -> None:
         """Close the connection, and leave nothing beside the archive that was not there before."""
+        uninterrupted(self._close)
+
+    def _close(self) -> None:
         self.connection.close()
         if self._scratch is not None:
             self._scratch.close()
@@ -359,13 +363,17 @@ class Archive:
         selection.register(connection)
         with self.reading():
             connection.pragma("cache_size", -_SORT_CACHE_KIB)
-            for (row_id,) in connection.execute(
-                f"select rowid from posts {index} where {where}"
-                " order by created_at desc, uri limit :limit offset :offset",
-                {**selection.parameters(), "limit": limit, "offset": offset},
-            ):
-                yield as_number(row_id)
-            connection.pragma("cache_size", -CACHE_KIB)
+            try:
+                for (row_id,) in connection.execute(
+                    f"select rowid from posts {index} where {where}"
+                    " order by created_at desc, uri limit :limit offset :offset",
+                    {**selection.parameters(), "limit": limit, "offset": offset},
+                ):
+                    yield as_number(row_id)
+            finally:
+                # Whoever leaves before the end may have closed the connection, too.
+                with contextlib.suppress(apsw.ConnectionClosedError):
+                    connection.pragma("cache_size", -CACHE_KIB)
 
     @overload
     def list_posts(

@@ -7,13 +7,17 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from skyexport import __version__
 from skyexport.errors import EXIT_CODES, ExportError, OptionError, StoppedError
 from skyexport.options import DEFAULT_BATCH_SIZE, ExportOptions, parse_size
+from skyexport.signals import Signals
+
+if TYPE_CHECKING:
+    from skyexport.summary import ExportSummary
 
 __all__ = ["app"]
 
@@ -67,6 +71,7 @@ def _skyexport(
     ),
 )
 def _export(
+    context: typer.Context,
     archive: ArchivePath,
     format: Annotated[str, typer.Option("--format", "-f", metavar="json|csv", help="The output format.")] = "json",
     did: Annotated[
@@ -134,7 +139,7 @@ def _export(
     The bytes of the file depend on the posts and the format only. Nothing has its final name before it is complete.
     """  # fmt: skip
     with _told(as_json=as_json, debug=debug):
-        from skyexport.progress import MODES, reporter_for
+        from skyexport.progress import MODES, Progress, reporter_for
 
         if progress not in MODES:
             raise OptionError(f"unknown progress {progress!r}", f"choose from {', '.join(MODES)}")
@@ -149,21 +154,34 @@ def _export(
         from skyexport.coordinator import export
 
         reporter = reporter_for("none" if quiet and progress == "auto" else progress, sys.stderr)
+        signals = context.find_object(Signals) or Signals()
+
+        def watch(moment: Progress) -> None:
+            signals.check()
+            reporter(moment)
+
         try:
-            summary = export(options, reporter, say=(lambda _: None) if quiet else _say, debug=debug)
+            summary = export(options, watch, say=(lambda _: None) if quiet else _say, debug=debug)
         finally:
             reporter.close()
-        if as_json:
-            _print_json(summary.to_dict())
-        elif not quiet:
-            if verbose:
-                _say(f"archive {options.archive}, batches of {options.batch_size:,} posts: {summary.batches:,}")
-                if summary.journal_mode == "wal":
-                    _say(summary.held_sentence())
-                for file in summary.files:
-                    _say(f"sha256 {file.sha256}  {file.name}  {file.bytes:,} bytes")
-            for sentence in summary.sentences():
-                _say(sentence)
+        try:
+            if as_json:
+                _print_json(summary.to_dict())
+            elif not quiet:
+                _say_summary(summary, options, verbose=verbose)
+        except StoppedError as error:
+            raise StoppedError(error.signal_number, str(summary.path or "")) from None
+
+
+def _say_summary(summary: ExportSummary, options: ExportOptions, *, verbose: bool) -> None:
+    if verbose:
+        _say(f"archive {options.archive}, batches of {options.batch_size:,} posts: {summary.batches:,}")
+        if summary.journal_mode == "wal":
+            _say(summary.held_sentence())
+        for file in summary.files:
+            _say(f"sha256 {file.sha256}  {file.name}  {file.bytes:,} bytes")
+    for sentence in summary.sentences():
+        _say(sentence)
 
 
 @app.command(name="inspect", epilog=_epilog("skyexport inspect archive.db", "skyexport inspect archive.db --json"))

@@ -24,11 +24,13 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import apsw
 
 from skyexport import __version__
 from skyexport.archive import Archive
+from skyexport.cleanup import uninterrupted
 from skyexport.destination import Destination, open_destination
 from skyexport.disk import free_bytes, takes_bytes_as_they_are
 from skyexport.errors import (
@@ -104,22 +106,27 @@ def export(
     guard = MemoryGuard(options.memory_limit_bytes, tree.sample)
     guard.check_workable(options.workers or 0)
     now = datetime.now(UTC)
-    with Archive(options.archive) as archive, Monitor(counters, guard, on_progress) as monitor:
-        archive.watch(monitor.check, _SQLITE_STEPS)
-        with _opened(options, now) as destination:
-            if swept := [*destination.swept, *remove_left_scratches()]:
-                say(f"removed what killed exports had left: {', '.join(map(str, swept))}")
-            with _exported(options, archive) as exported:
-                coordinator = _Coordinator(options, exported, destination.file, counters, guard, monitor)
-                archive_posts, workers = coordinator.run(tree, debug=debug)
-                exported.check_unchanged()
-            counters.stage = "finishing"
-            files, path = destination.commit(
-                lambda data: manifest_bytes(
-                    options, archive, archive_posts, counters.posts, coordinator.notices, data, now,
-                    exporter=f"skyexport {__version__}",
-                )
-            )  # fmt: skip
+    path: Path | None = None
+    try:
+        with Archive(options.archive) as archive, Monitor(counters, guard, on_progress) as monitor:
+            archive.watch(monitor.check, _SQLITE_STEPS)
+            with _opened(options, now) as destination:
+                if swept := [*destination.swept, *remove_left_scratches()]:
+                    say(f"removed what killed exports had left: {', '.join(map(str, swept))}")
+                with _exported(options, archive) as exported:
+                    coordinator = _Coordinator(options, exported, destination.file, counters, guard, monitor)
+                    archive_posts, workers = coordinator.run(tree, debug=debug)
+                    exported.check_unchanged()
+                counters.stage = "finishing"
+                files, path = destination.commit(
+                    lambda data: manifest_bytes(
+                        options, archive, archive_posts, counters.posts, coordinator.notices, data, now,
+                        exporter=f"skyexport {__version__}",
+                    )
+                )  # fmt: skip
+    except StoppedError as error:
+        # After the last step as well, while everything is closed.
+        raise error if error.kept or path is None else StoppedError(error.signal_number, str(path)) from None
     return ExportSummary(
         format=options.format, posts=counters.posts, batches=coordinator.batches, workers=workers,
         seconds=counters.seconds, bytes=files[0].bytes, peak_memory_bytes=guard.peak_bytes, memory_metric=tree.metric,
@@ -143,7 +150,7 @@ def _opened(options: ExportOptions, now: datetime) -> Iterator[Destination]:
     try:
         yield destination
     except BaseException as error:
-        kept = destination.abort()
+        kept = uninterrupted(destination.abort)
         if isinstance(error, MemoryError) and kept is None:
             raise MemoryLimitError("the system gives no more memory", "use fewer workers or smaller batches") from error
         if kept is None:

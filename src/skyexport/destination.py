@@ -20,10 +20,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from skyexport.cleanup import uninterrupted
 from skyexport.errors import OptionError, OutputError
 from skyexport.lock import Lock, remove_leftovers
 from skyexport.options import ExportOptions
-from skyexport.writer import OutputFile, WrittenFile, output_error
+from skyexport.writer import OutputFile, WrittenFile, output_error, sync_to_disk
 
 __all__ = ["Destination", "directory_name", "open_destination"]
 
@@ -153,6 +154,9 @@ def directory_name(did: str | None, *, portable: bool = sys.platform == "win32")
 class _Directory:
     """`<author or all>/<time>/` with the data file and the manifest."""
 
+    _settled = True
+    """Whether there is nothing left to be undone."""
+
     def __init__(self, parent: Path, file_name: str, now: datetime, *, sync: bool) -> None:
         self._parent = parent
         self._sync = sync
@@ -169,8 +173,14 @@ class _Directory:
                 self._partial.mkdir(mode=0o700)
             self.file = _create(self._partial / file_name, sync=sync)
         except BaseException:
-            self._remove()
+            uninterrupted(self._remove)
             raise
+        self._settled = False
+
+    def __del__(self) -> None:
+        # A signal may come before whoever made it knows it.
+        if not self._settled:
+            self.abort()
 
     def _locked_parent(self) -> Lock:
         """Make the author's directory, and hold it."""
@@ -200,6 +210,7 @@ class _Directory:
         with _as_output_error(final):
             _sync_directory(self._parent, sync=self._sync)
         self._let_go()
+        self._settled = True
         return [data, manifest_file.written(_MANIFEST)], final / self._file_name
 
     def _rename(self) -> Path:
@@ -223,6 +234,7 @@ class _Directory:
         # Nobody else knows the partial name: where it is gone after an attempt, the attempt was successful.
         kept = self._final if not self._partial.exists() else None
         self._remove()
+        self._settled = True
         return kept
 
     def _let_go(self) -> None:
@@ -241,6 +253,9 @@ class _Directory:
 class _File:
     """Just the data file."""
 
+    _settled = True
+    """Whether there is nothing left to be undone."""
+
     def __init__(self, path: Path, *, overwrite: bool, sync: bool) -> None:
         self._path = path
         self._sync = sync
@@ -257,8 +272,14 @@ class _File:
             self.swept = remove_leftovers(self._lock, self._final.parent, leftover)
             self.file = _create(self._partial, called=path, sync=sync)
         except BaseException:
-            self._lock.release()
+            uninterrupted(self._remove)
             raise
+        self._settled = False
+
+    def __del__(self) -> None:
+        # A signal may come before whoever made it knows it.
+        if not self._settled:
+            self.abort()
 
     def commit(self, manifest: ManifestMaker) -> tuple[list[WrittenFile], Path | None]:
         del manifest
@@ -272,6 +293,7 @@ class _File:
                 self._rename_to_free_name()
             _sync_directory(self._final.parent, sync=self._sync)
         self._lock.release()
+        self._settled = True
         return [self.file.written(self._path.name)], self._path
 
     def _rename_to_free_name(self) -> None:
@@ -294,10 +316,14 @@ class _File:
         with contextlib.suppress(OSError):
             if self._naming and (not self._partial.exists() or self._final.samefile(self._partial)):
                 kept = self._path
+        self._remove()
+        self._settled = True
+        return kept
+
+    def _remove(self) -> None:
         with contextlib.suppress(OSError):
             self._partial.unlink()
         self._lock.release()
-        return kept
 
 
 class _Stream:
@@ -346,6 +372,6 @@ def _sync_directory(path: Path, *, sync: bool) -> None:
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        sync_to_disk(descriptor)
     finally:
         os.close(descriptor)

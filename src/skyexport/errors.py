@@ -115,6 +115,7 @@ class StoppedError(ExportError):
         super().__init__(f"stopped by a signal; {what}")
         self.args = (signal_number, kept)
         self.signal_number = signal_number
+        self.kept = kept
 
     @property
     def exit_code(self) -> int:  # type: ignore[override]

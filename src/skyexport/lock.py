@@ -56,10 +56,11 @@ class Lock:
         OSError: The file can not be made or opened.
     """
 
+    _descriptor = -1
+
     def __init__(self, path: Path, what: str) -> None:
         self._path = path
         self._what = what
-        self._descriptor = -1
         self.alone = False
         """Whether this run is surely the only one; False where the file system has no locks."""
         for _ in range(_ATTEMPTS):
@@ -90,6 +91,10 @@ class Lock:
                 ) from None
             return False
         return True
+
+    def __del__(self) -> None:
+        # A signal may come before whoever made it knows it.
+        self.release()
 
     def release(self) -> None:
         """Let the next one in; the lock file goes as well. More than once does no harm."""

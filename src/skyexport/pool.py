@@ -25,6 +25,7 @@ from typing import Self
 import psutil
 
 from skyexport import errors
+from skyexport.cleanup import uninterrupted
 from skyexport.errors import ExportError, WorkerError
 from skyexport.messages import Frame, Kind, encode_batch, read_frame, write_frame
 from skyexport.plan import Batch, KeyRange
@@ -257,7 +258,10 @@ class Pool:
         return WorkerError(f"worker {worker.number} {how} {_during(worker)}", hint)
 
     def stop(self) -> None:
-        """End all workers, whatever they are doing, and give their slots back."""
+        """End all workers, whatever they are doing, and give their slots back. More than once does no harm."""
+        uninterrupted(self._stop)
+
+    def _stop(self) -> None:
         self._stopping.set()
         for worker in self.workers:
             worker.process.kill()

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from skyexport.cleanup import uninterrupted
 from skyexport.errors import AlreadyRunningError, OutputError
 from skyexport.lock import Lock, is_own, remove_leftovers
 
@@ -59,6 +60,9 @@ class Scratch:
 
     def close(self) -> None:
         """Remove it. More than once does no harm."""
+        uninterrupted(self._remove)
+
+    def _remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
         self._lock.release()
 

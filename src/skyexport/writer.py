@@ -9,6 +9,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +18,16 @@ from skyexport.errors import OutputError, StoppedError
 from skyexport.formats import Format
 from skyexport.options import format_size
 
-__all__ = ["OrderedWriter", "OutputFile", "WrittenFile", "output_error"]
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = ["OrderedWriter", "OutputFile", "WrittenFile", "output_error", "sync_to_disk"]
 
 _WRITE_BACK_BYTES = 8_000_000
 """Large enough to be written in one go, small enough to keep the disk busy from the start."""
+
+_NO_FULL_SYNC = frozenset({errno.ENOTSUP, errno.EINVAL, errno.ENOTTY, errno.ENODEV})
+"""How file systems say that they know fsync only."""
 
 _SIGPIPE = 13
 """The signal that ends a program whose reader went away; Windows has no name for it."""
@@ -90,7 +97,7 @@ class OutputFile:
         if not self._durable:
             return
         try:
-            os.fsync(self._descriptor)
+            sync_to_disk(self._descriptor)
         except OSError as error:
             raise output_error(error, self.name, self.directory) from error
 
@@ -131,6 +138,22 @@ class OrderedWriter:
     def finish(self) -> None:
         """Write what stands behind the last post."""
         self._file.write(self._format.epilogue if self.posts else self._format.empty)
+
+
+def sync_to_disk(descriptor: int) -> None:
+    """Wait until what was written is on the disk itself; on macOS fsync alone only sends it there.
+
+    Raises:
+        OSError: It is not. Asking again would not tell.
+    """
+    if sys.platform != "win32" and hasattr(fcntl, "F_FULLFSYNC"):
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            return
+        except OSError as error:
+            if error.errno not in _NO_FULL_SYNC:
+                raise
+    os.fsync(descriptor)
 
 
 def output_error(error: OSError, name: str, directory: Path | None = None) -> OutputError | StoppedError:
