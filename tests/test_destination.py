@@ -142,7 +142,8 @@ def test_syncing_where_fsync_does_not_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: int | None, fsyncs: bool
 ) -> None:
     """Where a system has a call that waits for the disk itself (macOS), that is used; fsync where it is not known."""
-    full, plain = [], []
+    full: list[int] = []
+    plain: list[int] = []
 
     def full_sync(_: int, operation: int) -> int:
         full.append(operation)
