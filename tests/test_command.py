@@ -177,6 +177,40 @@ def test_full_disk(small_archive: make_archive.ArchiveInfo, workers: str) -> Non
     assert "No space left on device" in done.stderr
 
 
+def on_small_disk(folder: Path, size: int, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command with *folder* a file system of its own, of that size; what it leaves is listed on stdout."""
+    script = f'mount -t tmpfs -o size={size} tmpfs {folder} && {{ "$@"; status=$?; ls -AR {folder}; exit $status; }}'
+    command = ["unshare", "--mount", "--map-root-user", "bash", "-c", script, "-", *PROGRAM, *map(str, arguments)]
+    try:
+        tried = subprocess.run([*command[:3], "true"], capture_output=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no unshare here")
+    if tried.returncode:
+        pytest.skip("mounting is not allowed here")
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@posix_only
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_disk_that_is_too_small(tmp_path: Path, workers: str) -> None:
+    """A small disk refuses an export at once, or ends it when full: exit code 12, the free space, nothing left."""
+    rows = [post(number, text="x" * (3000 if number > 500 else 300)) for number in range(1000)]
+    path = file_archive(tmp_path / "a.db", rows)
+    whole = skyexport_json("export", path, "--to", tmp_path / "whole")["bytes"]
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    refused = on_small_disk(disk, 200_000, "export", path, "-o", disk / "o", "-j", workers)
+    assert refused.returncode == 12, refused.stderr
+    assert "the export needs " in refused.stderr
+    assert f"the disk of {disk / 'o'} has 197 kB free" in refused.stderr
+    filled = on_small_disk(disk, whole // 2, "export", path, "-o", disk / "o", "-j", workers)
+    assert filled.returncode == 12, filled.stderr
+    assert "No space left on device, 0 B free; free some space" in filled.stderr
+    for done in (refused, filled):
+        assert len(done.stderr.splitlines()) == 1
+        assert done.stdout == f"{disk}:\n"
+
+
 @posix_only
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_file_size_limit(slow_archive: Path, tmp_path: Path, workers: str) -> None:
@@ -249,6 +283,31 @@ def test_killed_coordinator(slow_archive: Path, tmp_path: Path) -> None:
     process.communicate(timeout=5)
     assert_gone(workers)
     assert [path.name for path in (tmp_path / "all").iterdir() if not path.name.startswith(".")] == []
+    (left,) = (tmp_path / "all").glob(".*.partial")
+    done = skyexport("export", slow_archive, "-o", tmp_path, "--since", "2100-01-01")
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[0] == f"removed what killed exports had left: {left}"
+    assert [path.name for path in (tmp_path / "all").iterdir() if path.name.startswith(".")] == []
+
+
+@posix_only
+@pytest.mark.parametrize("to", [[], ["--to", "out.json"]])
+def test_second_export_into_the_same_place(slow_archive: Path, tmp_path: Path, to: list[str]) -> None:
+    """It ends at once and leaves the first one alone, which may even be stopped; another author's goes on beside it."""
+    process = started("export", slow_archive, "-o", tmp_path, "-j", "0", *to, cwd=tmp_path)
+    wait_for_output(tmp_path, ".out.json-*.partial" if to else "all/.*.partial/posts.json")
+    process.send_signal(signal.SIGSTOP)
+    before = files_below(tmp_path)
+    second = skyexport("export", slow_archive, "-o", tmp_path, "-j", "0", *to, cwd=tmp_path)
+    assert second.returncode == 15
+    assert f"is running: process {process.pid} on " in second.stderr
+    assert len(second.stderr.splitlines()) == 1
+    assert files_below(tmp_path) == before
+    assert skyexport("export", slow_archive, "-o", tmp_path, "--did", "did:plc:nobody", cwd=tmp_path).returncode == 0
+    process.send_signal(signal.SIGCONT)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 0, said
+    assert len(json.loads((tmp_path / said.splitlines()[-1]).read_bytes())) == 60_000
 
 
 @posix_only
@@ -289,7 +348,20 @@ def test_progress_events(slow_archive: Path, tmp_path: Path) -> None:
 def test_no_progress_on_demand(slow_archive: Path, tmp_path: Path) -> None:
     """With --progress none standard error has the summary only."""
     done = skyexport("export", slow_archive, "--to", tmp_path / "out", "--progress", "none")
-    assert len(done.stderr.splitlines()) == 3
+    assert len(done.stderr.splitlines()) == 4
+
+
+@pytest.mark.parametrize("wal", [False, True])
+def test_how_long_the_archive_was_held(tmp_path: Path, wal: bool) -> None:
+    """In rollback mode, in which others could not write meanwhile, that is always said; else with -v; --json has it."""
+    path = file_archive(tmp_path / "a.db", [post(number) for number in range(300)], wal=wal)
+    for options, expected in (([], not wal), (["-v"], True), (["-q"], False)):
+        done = skyexport("export", path, "-o", tmp_path, *options)
+        assert ("the archive was held for 0." in done.stderr) == expected
+        assert ("others had to wait to write" in done.stderr) == (expected and not wal)
+    summary = skyexport_json("export", path, "-o", tmp_path, "-j", "1")
+    assert 0 < summary["archive_held_seconds"] < summary["seconds"]
+    assert summary["journal_mode"] == ("wal" if wal else "rollback")
 
 
 def test_strict_exit_code(tmp_path: Path) -> None:

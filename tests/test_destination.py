@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from hypothesis import strategies as st
 
 from skyexport import export
 from skyexport.destination import Destination, directory_name, open_destination
-from skyexport.errors import ExportError, OptionError, OutputError, StoppedError
+from skyexport.errors import AlreadyRunningError, ExportError, OptionError, OutputError, StoppedError, StrictError
 from skyexport.options import ExportOptions
 from tests.archives import file_archive, post
+from tests.command import files_below
 
 NOW = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
 DIDS = st.from_regex(r"\Adid:[a-z]{1,8}:[A-Za-z0-9._:%-]{0,500}[A-Za-z0-9._-]\Z")
@@ -132,6 +134,38 @@ def test_syncing_before_the_final_name(
         assert synced == ([] if not sync else [True, False] if to else [True, True, True, True, False])
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has another way")
+@pytest.mark.parametrize(
+    ("answer", "fsyncs"), [(None, False), (errno.ENOTSUP, True), (errno.EINVAL, True), (errno.EIO, False)]
+)
+def test_syncing_where_fsync_does_not_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: int | None, fsyncs: bool
+) -> None:
+    """Where a system has a call that waits for the disk itself (macOS), that is used; fsync where it is not known."""
+    full: list[int] = []
+    plain: list[int] = []
+
+    def full_sync(_: int, operation: int) -> int:
+        full.append(operation)
+        if answer is not None:
+            raise OSError(answer, os.strerror(answer))
+        return 0
+
+    monkeypatch.setattr("fcntl.F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr("fcntl.fcntl", full_sync)
+    monkeypatch.setattr(os, "fsync", plain.append)
+    destination = opened(tmp_path)
+    if answer == errno.EIO:
+        with pytest.raises(OutputError, match="Input/output error"):
+            written(destination)
+        destination.abort()
+        assert files_below(tmp_path) == []
+    else:
+        written(destination)
+    assert set(full) == {51}
+    assert bool(plain) == fsyncs
+
+
 @pytest.mark.parametrize("way", ["itself", "symlink", "hardlink", "a.db-wal", "a.db-shm", "a.db-journal"])
 def test_the_archive_is_never_the_output(tmp_path: Path, way: str) -> None:
     """No option makes an export replace its archive, or put a file where SQLite would take it for the archive's."""
@@ -181,3 +215,115 @@ def test_dangling_link_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("nowhere")
     with pytest.raises(OutputError, match="link to a file that is not there"):
         opened(tmp_path, to=tmp_path / "link")
+
+
+# --- One at a time, and what killed runs left ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("to", [None, "out"])
+def test_one_export_at_a_time(tmp_path: Path, to: str | None) -> None:
+    """Into the same place or to the same file the second export ends at once, and says who is there."""
+    archive = file_archive(tmp_path / "a.db", [post(1)])
+    options = ExportOptions(archive=archive, output_dir=tmp_path / "o", to=tmp_path / to if to else None)
+    running = open_destination(options, "posts.json", NOW)
+    grown = files_below(tmp_path)
+    with pytest.raises(AlreadyRunningError, match=f"is running: process {os.getpid()} on ") as caught:
+        export(options)
+    assert caught.value.exit_code == 15
+    assert files_below(tmp_path) == grown
+    path = written(running)
+    assert path.read_bytes() == b"[]\n"
+    assert export(replace(options, overwrite=True)).posts == 1
+
+
+def test_others_run_side_by_side(tmp_path: Path) -> None:
+    """Other authors, all of them together, other directories and other files do not wait for each other."""
+    archive = file_archive(tmp_path / "a.db", [post(1)])
+    options = ExportOptions(archive=archive, output_dir=tmp_path / "o", did="did:plc:abc")
+    running = [open_destination(one, "posts.json", NOW) for one in (options, replace(options, to=tmp_path / "out"))]
+    for other in (
+        replace(options, did=None),
+        replace(options, did="did:plc:abd"),
+        replace(options, output_dir=tmp_path / "p"),
+        replace(options, to=tmp_path / "out2"),
+        replace(options, to=tmp_path / "o" / "out"),
+    ):
+        assert export(other).path
+    for destination in running:
+        destination.abort()
+    assert not [name for name in files_below(tmp_path) if name.endswith(("lock", "partial"))]
+
+
+def test_the_same_file_by_another_name(tmp_path: Path) -> None:
+    """A link to a target is the same target."""
+    (tmp_path / "out").write_text("old")
+    (tmp_path / "link").symlink_to("out")
+    running = opened(tmp_path, to=tmp_path / "out", overwrite=True)
+    with pytest.raises(AlreadyRunningError, match=r"to .*link is running"):
+        opened(tmp_path, to=tmp_path / "link", overwrite=True)
+    running.abort()
+    assert files_below(tmp_path) == ["link", "out"]
+
+
+@pytest.mark.parametrize("name", ["o" * 255, "é" * 127, "名" * 85])
+def test_long_names(tmp_path: Path, name: str) -> None:
+    """A file may have the longest name that there is, and another with nearly the same is another file."""
+    running = opened(tmp_path, to=tmp_path / name)
+    assert written(opened(tmp_path, to=tmp_path / name[:-1])).read_bytes() == b"[]\n"
+    assert written(running).read_bytes() == b"[]\n"
+    assert files_below(tmp_path) == sorted([name, name[:-1]])
+
+
+def leftovers(tmp_path: Path, to: Path | None) -> tuple[list[Path], list[Path]]:
+    """What a killed run leaves, and what only looks like it."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_text("mine")
+    if to is not None:
+        left = [to.with_name(f".{to.name}-0123abcd.partial")]
+        left[0].write_text("half")
+        to.with_name(f".{to.name}.lock").write_text("process 1 on nowhere since then\n")
+        similar = [to.with_name(f".{to.name}-{rest}") for rest in ("0123abcdef.partial", "0123abc.partial", "0123abcd")]
+        similar.append(to.with_name(".other-0123abcd.partial"))
+    else:
+        (tmp_path / "all").mkdir()
+        left = [tmp_path / "all" / f".2024-05-06_07-08-{number}-0123abcd.partial" for number in ("09", "10")]
+        for path in left:
+            path.mkdir()
+            (path / "posts.json").write_text("half")
+        (tmp_path / "all" / ".skyexport.lock").write_text("half a li")
+        similar = [tmp_path / "all" / name for name in (".2024-05-06-0123abcd.partial", ".partial", "x.partial")]
+        similar.append(tmp_path / "other" / left[0].name)
+        similar[-1].parent.mkdir()
+    for path in similar:
+        path.write_text("mine")
+    return left, similar
+
+
+@pytest.mark.parametrize("to", [None, "out"])
+def test_leftovers_of_killed_runs_are_swept(tmp_path: Path, to: str | None) -> None:
+    """The next export removes them, says so in a line, and removes nothing else."""
+    archive = file_archive(tmp_path / "a.db", [post(1)])
+    left, similar = leftovers(tmp_path, tmp_path / to if to else None)
+    link = left[0].with_name(left[0].name.replace("0123abcd", "00000000"))
+    link.symlink_to(tmp_path / "mine")
+    said: list[str] = []
+    options = ExportOptions(archive=archive, output_dir=tmp_path, to=tmp_path / to if to else None)
+    path = export(options, say=said.append).path
+    assert said == [f"removed what killed exports had left: {', '.join(map(str, left))}"]
+    assert not any(os.path.lexists(one) for one in left)
+    assert all(one.read_text() == "mine" for one in [*similar, tmp_path / "mine" / "file"])
+    assert link.is_symlink()
+    assert path is not None
+    assert path.is_file()
+    assert not [name for name in files_below(tmp_path) if name.endswith("lock")]
+
+
+def test_a_failing_export_sweeps_and_says_so(tmp_path: Path) -> None:
+    """What was removed is said also when the export then fails."""
+    archive = file_archive(tmp_path / "a.db", [post(1, created_at="never")])
+    left, _ = leftovers(tmp_path, None)
+    said: list[str] = []
+    with pytest.raises(StrictError):
+        export(ExportOptions(archive=archive, output_dir=tmp_path, strict=True), say=said.append)
+    assert len(said) == 1
+    assert not any(one.exists() for one in left)

@@ -11,14 +11,17 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import apsw
+import psutil
 import pytest
 
 import make_archive
 from skyexport import (
+    AlreadyRunningError,
     ArchiveBusyError,
     ArchiveError,
     ExportOptions,
@@ -222,18 +225,27 @@ def test_summary(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -> Non
     assert 10_000_000 < summary.peak_memory_bytes < 500_000_000
 
 
-def test_two_exports_in_the_same_second(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -> None:
-    """Exports side by side take different names, and both are complete."""
+def test_exports_at_the_same_time(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -> None:
+    """Of exports into the same place some are refused; those that are not take different names and are complete."""
     options = ExportOptions(archive=small_archive.path, output_dir=tmp_path, workers=0)
     summaries: list[ExportSummary] = []
-    threads = [threading.Thread(target=lambda: summaries.append(export(options))) for _ in range(4)]
+    refused: list[AlreadyRunningError] = []
+
+    def run() -> None:
+        try:
+            summaries.append(export(options))
+        except AlreadyRunningError as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len({summary.directory for summary in summaries}) == 4
+    assert len(summaries) + len(refused) == 6
+    assert len({summary.directory for summary in summaries}) == len(summaries) > 0
     assert len({summary.path.read_bytes() for summary in summaries if summary.path}) == 1
-    assert not list(tmp_path.rglob("*.partial"))
+    assert set((tmp_path / "all").iterdir()) == {summary.directory for summary in summaries}
 
 
 def hostile_rows() -> list[dict[str, object]]:
@@ -279,6 +291,75 @@ def test_existing_file_is_refused_and_overwritten_on_demand(
     export(ExportOptions(archive=small_archive.path, to=to, overwrite=True))
     assert len(json.loads(to.read_bytes())) == small_archive.posts
     assert list(tmp_path.iterdir()) == [to]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("wal", [True, False])
+def test_archive_is_let_go_before_the_disk_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, wal: bool
+) -> None:
+    """While an export waits for the disk, others can write to the archive already."""
+    path = file_archive(tmp_path / "a.db", [post(number) for number in range(50)], wal=wal)
+    fsync, written = os.fsync, []
+
+    def observed(descriptor: int) -> None:
+        with contextlib.closing(apsw.Connection(str(path))) as other:
+            other.execute("update posts set like_count = like_count + 1; select 1")
+            if wal:
+                # Nobody reads an old state any more: the log can be emptied.
+                assert other.execute("pragma wal_checkpoint(truncate)").fetchall() == [(0, 0, 0)]
+        written.append(True)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", observed)
+    summary = export(ExportOptions(archive=path, output_dir=tmp_path / "o", workers=workers, batch_size=10))
+    assert len(written) >= 3
+    assert 0 < summary.archive_held_seconds < summary.seconds
+
+
+@pytest.fixture
+def small_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, str], None]:
+    """Makes every disk have so many bytes free, and a file system of that kind."""
+
+    def shrink(free: int, kind: str) -> None:
+        status = SimpleNamespace(f_blocks=10**6, f_frsize=1, f_bfree=free, f_bavail=free)
+        monkeypatch.setattr(os, "statvfs", lambda _: status)
+        monkeypatch.setattr(psutil, "disk_partitions", lambda **_: [SimpleNamespace(mountpoint="/", fstype=kind)])
+
+    return shrink
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows is asked in another way")
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("to", [None, "out"])
+def test_no_room_for_the_export(
+    small_archive: make_archive.ArchiveInfo, tmp_path: Path, small_disk: Callable[[int, str], None], workers: int,
+    to: str | None,
+) -> None:  # fmt: skip
+    """An export that can not fit is refused with what it needs and what there is; nothing is written."""
+    options = ExportOptions(
+        archive=small_archive.path, output_dir=tmp_path / "o", to=tmp_path / to if to else None, workers=workers
+    )
+    small_disk(1_000_000, "ext4")
+    with pytest.raises(OutputError, match=r"needs (\S+) MB or more, and the disk of .* has 1\.0 MB free") as caught:
+        export(options)
+    assert caught.value.exit_code == 12
+    assert list(tmp_path.iterdir()) == []
+    needed = float(str(caught.value).split("needs ")[1].split(" MB")[0]) * 1e6
+    small_disk(int(needed + 100_000), "ext4")
+    assert needed * 0.8 < export(options).bytes < needed * 1.5
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows is asked in another way")
+def test_room_that_is_not_known(
+    small_archive: make_archive.ArchiveInfo, tmp_path: Path, small_disk: Callable[[int, str], None]
+) -> None:
+    """Where files may take less than their size, and for streams, nothing is refused."""
+    small_disk(1000, "zfs")
+    assert export(ExportOptions(archive=small_archive.path, to=tmp_path / "out")).posts == 2500
+    small_disk(1000, "ext4")
+    assert export(ExportOptions(archive=small_archive.path, to=Path(os.devnull))).posts == 2500
+    assert export(ExportOptions(archive=small_archive.path, output_dir=tmp_path, since="2100-01-01")).posts == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
@@ -374,8 +455,8 @@ while True:
 
 
 @pytest.mark.parametrize("wal", [True, False])
-@pytest.mark.parametrize("workers", [0, 3])
-def test_one_state_of_a_live_archive(tmp_path: Path, workers: int, wal: bool) -> None:
+@pytest.mark.parametrize(("workers", "snapshot"), [(0, "pin"), (3, "pin"), (0, "copy")])
+def test_one_state_of_a_live_archive(tmp_path: Path, workers: int, snapshot: str, wal: bool) -> None:
     """While another program adds posts in pairs, an export has whole pairs: what the archive held at one instant."""
     path = file_archive(tmp_path / "a.db", [post(number) for number in range(2000)], wal=wal)
     # With a rollback journal each export in the making keeps the writer waiting, and the other way round.
@@ -386,7 +467,9 @@ def test_one_state_of_a_live_archive(tmp_path: Path, workers: int, wal: bool) ->
         counts = []
         try:
             for number in range(4):
-                posts = json.loads(exported(path, tmp_path / str(number), workers=workers, batch_size=100))
+                posts = json.loads(
+                    exported(path, tmp_path / str(number), workers=workers, snapshot=snapshot, batch_size=100)
+                )
                 counts.append(len(posts))
                 assert len({found["uri"] for found in posts}) == len(posts)
         finally:

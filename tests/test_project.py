@@ -25,18 +25,20 @@ LAYERS = [
     {"cli"},
     {"benchmark"},
     {"coordinator", "inspection", "verification"},
+    {"estimate"},
     {"destination", "manifest", "pool", "summary"},
     {"progress", "sequence", "writer", "worker"},
-    {"archive", "memory", "messages", "slots"},
-    {"created_at"},
-    {"render", "source"},
+    {"archive", "disk", "memory", "messages", "slots"},
+    {"copying", "created_at", "recovery", "scratch"},
+    {"lock", "render", "source"},
     {"plan", "selection", "options"},
     {"formats", "formats.csv_table", "formats.json_array"},
     {"formats.base", "formats.media_names"},
     {"claims"},
     {"export_directory"},
     {"readers", "readers.csv_table", "readers.json_array"},
-    {"json_text", "notices", "timestamps", "errors"},
+    {"cleanup", "json_text", "notices", "signals", "timestamps"},
+    {"errors"},
 ]
 """From the command down; a module imports from layers below its own, or from its own."""
 
@@ -128,3 +130,17 @@ def test_commands_of_the_readme_are_understood() -> None:
     shown = set(re.findall(r"(?<=\s)--[a-z-]+", "".join(re.findall("(?m)^skyexport export.*$", readme))))
     assert len(shown) > 5
     assert not shown - set(re.findall(r"--[a-z-]+", skyexport("export", "--help").stdout))
+
+
+def test_promises_are_tested() -> None:
+    """Every test that the page about reliability names is there, and every row of its tables names one."""
+    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    named = re.findall(r"\[`(test_\w+)`\]\(\.\./(tests/[\w/]+\.py)\)", page)
+    assert len(named) > 40
+    for test, path in named:
+        assert f"\ndef {test}(" in (ROOT / path).read_text(encoding="utf-8"), test
+    rows = [
+        line for line in page.splitlines() if line.startswith("| ") and "---" not in line and "shown by" not in line
+    ]
+    assert all("`](../tests/" in row for row in rows)
+    assert "docs/reliability.md" in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from skyexport.archive import Archive, Post
     from skyexport.coordinator import export
     from skyexport.errors import (
+        AlreadyRunningError,
         ArchiveBusyError,
         ArchiveChangedError,
         ArchiveError,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from skyexport.verification import Verification, verify
 
 __all__ = [
+    "AlreadyRunningError",
     "Archive",
     "ArchiveBusyError",
     "ArchiveChangedError",

@@ -3,40 +3,22 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from types import FrameType
 
 from skyexport.errors import OutputError, StoppedError
+from skyexport.signals import Signals
 
 __all__ = ["main"]
 
-_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-
 
 def main() -> None:
-    """The command `skyexport`.
-
-    The first signal raises StoppedError wherever the program is, so that what it did is undone on the way out; the
-    second ends the process at once.
-    """
-    received = 0
-
-    def handler(number: int, _: FrameType | None) -> None:
-        nonlocal received
-        received += 1
-        if received > 1:
-            os._exit(128 + number)
-        raise StoppedError(number)
-
-    for number in _SIGNALS:
-        # Who starts it with nohup wants it to go on. Shells let background jobs ignore SIGINT; we do not.
-        if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:
-            signal.signal(number, handler)
+    """The command `skyexport`."""
+    signals = Signals()
+    signals.install()
     try:
         from skyexport.cli import app
 
-        app(prog_name="skyexport")
+        app(prog_name="skyexport", obj=signals)
     except StoppedError as error:
         sys.exit(error.exit_code)
     except OSError as error:
@@ -44,6 +26,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.stderr.write(f"skyexport: can not write standard output: {error.strerror}\n")
         sys.exit(OutputError.exit_code)
+    finally:
+        signals.ignore()
 
 
 if __name__ == "__main__":

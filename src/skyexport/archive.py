@@ -9,20 +9,26 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self, overload
 
 import apsw
 
 from skyexport import json_text
+from skyexport.cleanup import uninterrupted
+from skyexport.copying import Copied, copy_posts, counted_posts
 from skyexport.created_at import CreatedAtIndex
-from skyexport.errors import ArchiveChangedError, ArchiveError, OptionError
+from skyexport.errors import ArchiveChangedError, ArchiveError, OptionError, UnrecoveredError
 from skyexport.formats import FORMATS
 from skyexport.formats.base import COLUMNS, Format, as_bytes, stored_time, stored_value_sql
 from skyexport.options import DEFAULT_BATCH_SIZE, Bound, parse_bound
 from skyexport.plan import Batch, CreatedAtOrder, Plan, key_ranges, row_id_batches
+from skyexport.recovery import recovered
 from skyexport.render import BatchRenderer, Chunk, quote_identifier
+from skyexport.scratch import Scratch
 from skyexport.selection import Selection, Span
 from skyexport.source import CACHE_KIB, Source, as_number, files_beside, has_content, pin, reading, unpin
 
@@ -39,6 +45,9 @@ _FEW_SHARE = 0.2
 
 _TIMES_LOOKED_AT = 100
 """Posts to look at for the first readable time, before giving up."""
+
+_COPY = "posts.db"
+"""Name of a private copy."""
 
 _KNOWN_VERSIONS = (1, 2, 3)
 _OPTIONAL_COLUMNS = {"quote_count": "0"}
@@ -57,14 +66,32 @@ class Archive:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.source = Source.of(Path(path))
-        self.path = Path(self.source.path)
-        self._log_existed = files_beside(self.path)[0].exists()
-        self._stat = self.path.stat()
-        self.connection = self.source.connect()
-        # Python runs signal handlers between its own steps only: give it some during a long sort.
-        self.watch(lambda: None, 100_000)
+        self._scratch: Scratch | None = None
         try:
+            self._open(Source.of(Path(path)))
+        except UnrecoveredError:
+            self._recover(Path(path))
+
+    @classmethod
+    def _of(cls, source: Source, scratch: Scratch | None = None) -> Self:
+        archive = cls.__new__(cls)
+        archive._scratch = scratch
+        archive._open(source)
+        return archive
+
+    def _open(self, source: Source) -> None:
+        self.source = source
+        self.path = Path(source.called)
+        """Where the archive lies; its copy, when this is one, lies elsewhere."""
+        self.copied: Copied | None = None
+        """How it was copied, when this is a copy that `copy` made."""
+        self._in_use = all(path.exists() for path in files_beside(Path(source.path)))
+        self.status = self.path.stat()
+        """Of its file, when it was opened."""
+        self.connection = source.connect()
+        try:
+            # Python runs signal handlers between its own steps only: give it some during a long sort.
+            self.watch(lambda: None, 100_000)
             with self.reading():
                 self.columns = self._checked_columns()
                 self.schema_version = self._checked_version()
@@ -74,6 +101,59 @@ class Archive:
             self.close()
             raise
 
+    def _recover(self, path: Path) -> None:
+        """Open a copy that SQLite has recovered, reduced to posts: before that, it has all that the archive has."""
+        scratch = Scratch()
+        try:
+            folder = scratch.path / "whole"
+            folder.mkdir(mode=0o700)
+            whole = replace(Source.of(recovered(path, folder)), called=str(path.resolve()))
+            with contextlib.closing(Archive._of(whole)) as archive:
+                archive._copy_to(scratch.path / _COPY, Selection(), ("created_at", "did"), media=True)
+            shutil.rmtree(folder)
+            self._open(Source.of_copy(scratch.path / _COPY, whole))
+        except BaseException:
+            scratch.close()
+            raise
+        self._scratch = scratch
+
+    def copy(self, selection: Selection) -> Archive:
+        """A private copy of all that an export of *selection* needs; it is gone when it is closed.
+
+        What `watch` was told is called meanwhile, and for the copy as well.
+
+        Raises:
+            ArchiveError, ArchiveBusyError: The archive can not be read.
+            OutputError: There is no room for a copy.
+        """
+        scratch = Scratch()
+        try:
+            columns = ("created_at", "did") if selection.did is not None else ("created_at",)
+            copied = self._copy_to(scratch.path / _COPY, selection, columns, media=False)
+            self.check_unchanged()
+            copy = Archive._of(Source.of_copy(scratch.path / _COPY, self.source), scratch)
+        except BaseException:
+            scratch.close()
+            raise
+        copy.copied = copied
+        copy.watch(*self._watched)
+        return copy
+
+    def _copy_to(self, target: Path, selection: Selection, indexed: Iterable[str], *, media: bool) -> Copied:
+        with self.reading():
+            indexes = {"created_at": self.created_at_index, "did": self.did_index, "uri": self._index_on("uri")}
+        return copy_posts(
+            self.source,
+            target,
+            self.columns,
+            self.schema_version,
+            {column: index for column, index in indexes.items() if index is not None},
+            indexed=indexed,
+            selection=selection,
+            media=media and "media" in self._tables,
+            check=self._watched[0],
+        )
+
     def __enter__(self) -> Self:
         return self
 
@@ -82,22 +162,28 @@ class Archive:
 
     def close(self) -> None:
         """Close the connection, and leave nothing beside the archive that was not there before."""
+        uninterrupted(self._close)
+
+    def _close(self) -> None:
         self.connection.close()
-        if not self.source.wal or self.source.immutable or self._log_existed:
+        if self._scratch is not None:
+            self._scratch.close()
+        if not self.source.wal or self.source.immutable or self._in_use:
             return
-        log, _ = files_beside(self.path)
+        log, _ = files_beside(Path(self.source.path))
         if log.exists() and not has_content(log):
-            # Reading a closed WAL archive makes an empty log and its index. Only SQLite can remove them without a
-            # race against a program that opens the archive now: it does when the last connection that may write ends.
+            # Reading a closed WAL archive makes an empty log and its index, where they are not there. Only SQLite can
+            # remove them without a race against a program that opens the archive now: it does when the last connection
+            # that may write ends.
             with contextlib.suppress(apsw.Error):
-                tidier = apsw.Connection(str(self.path), flags=apsw.SQLITE_OPEN_READWRITE)
+                tidier = apsw.Connection(self.source.path, flags=apsw.SQLITE_OPEN_READWRITE)
                 with contextlib.closing(tidier):
                     tidier.execute("select count(*) from sqlite_schema").fetchall()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
         """Turn what SQLite says while this archive is read into our errors."""
-        with reading(self.source.path):
+        with reading(self.source.called):
             yield
 
     def pin(self) -> bool:
@@ -116,9 +202,11 @@ class Archive:
         Raises:
             ArchiveChangedError: It was replaced, or written to without locks being possible.
         """
+        if self.source.private:
+            return
         self.source.check_same_file()
-        now = self.path.stat()
-        if self.source.immutable and (now.st_size, now.st_mtime_ns) != (self._stat.st_size, self._stat.st_mtime_ns):
+        now, then = self.path.stat(), self.status
+        if self.source.immutable and (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns):
             raise ArchiveChangedError(f"{self.path} was written to while it was read", "export again")
 
     def count_posts(self) -> int:
@@ -128,16 +216,8 @@ class Archive:
             ArchiveError: The indexes disagree about it, so that stepping along one would miss posts.
         """
         with self.reading():
-            posts = as_number(self.connection.execute("select count(*) from posts").get)
-            for index in (self.created_at_index, self._index_on("uri")):
-                if index is not None:
-                    sql = f"select count(*) from posts indexed by {quote_identifier(index)}"
-                    if as_number(self.connection.execute(sql).get) != posts:
-                        raise ArchiveError(
-                            f"{self.path} is damaged: its indexes disagree about the number of posts",
-                            "run `sqlite3 archive.db reindex` on a copy",
-                        )
-        return posts
+            indexes = (self.created_at_index, self._index_on("uri"))
+            return counted_posts(self.connection, "main", filter(None, indexes), str(self.path))
 
     def has_posts(self, selection: Selection, posts: int) -> bool:
         """Whether so many posts may be selected, quickly: there are not many fewer when the answer is no."""
@@ -162,6 +242,7 @@ class Archive:
             check()
             return False
 
+        self._watched = (check, steps)
         self.connection.set_progress_handler(handler, steps)
 
     def count_by(self, did: str) -> int:
@@ -201,19 +282,22 @@ class Archive:
                     return stamp.rfc3339()
         return None
 
-    def sample_row_ids(self, stretches: int, posts: int) -> list[int]:
-        """Row ids of *posts* posts at most, neighbours in *stretches* spread over the archive."""
+    def sample_row_ids(self, stretches: int, posts: int) -> list[list[int]]:
+        """Row ids of *posts* posts at most, neighbours in at most *stretches* places spread over the archive."""
+        found: list[list[int]] = []
         with self.reading():
-            found: set[int] = set()
             bounds = self.connection.execute("select min(rowid), max(rowid) from posts having count(*) > 0").fetchall()
             for lowest, highest in bounds:
                 length = as_number(highest) - as_number(lowest) + 1
                 for number in range(stretches):
                     start = as_number(lowest) + length * number // stretches
+                    if found:
+                        start = max(start, found[-1][-1] + 1)
                     sql = "select rowid from posts where rowid >= ? order by rowid limit ?"
                     rows = self.connection.execute(sql, (start, posts // stretches)).fetchall()
-                    found.update(as_number(row_id) for (row_id,) in rows)
-        return sorted(found)
+                    if rows:
+                        found.append([as_number(row_id) for (row_id,) in rows])
+        return found
 
     def count_within(self, span: Span) -> int:
         """How many posts lie within *span*, whoever wrote them."""
@@ -279,13 +363,17 @@ class Archive:
         selection.register(connection)
         with self.reading():
             connection.pragma("cache_size", -_SORT_CACHE_KIB)
-            for (row_id,) in connection.execute(
-                f"select rowid from posts {index} where {where}"
-                " order by created_at desc, uri limit :limit offset :offset",
-                {**selection.parameters(), "limit": limit, "offset": offset},
-            ):
-                yield as_number(row_id)
-            connection.pragma("cache_size", -CACHE_KIB)
+            try:
+                for (row_id,) in connection.execute(
+                    f"select rowid from posts {index} where {where}"
+                    " order by created_at desc, uri limit :limit offset :offset",
+                    {**selection.parameters(), "limit": limit, "offset": offset},
+                ):
+                    yield as_number(row_id)
+            finally:
+                # Whoever leaves before the end may have closed the connection, too.
+                with contextlib.suppress(apsw.ConnectionClosedError):
+                    connection.pragma("cache_size", -CACHE_KIB)
 
     @overload
     def list_posts(

@@ -8,13 +8,17 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from skyexport import __version__
 from skyexport.errors import EXIT_CODES, ExportError, OptionError, StoppedError, VerifyError
 from skyexport.options import DEFAULT_BATCH_SIZE, ExportOptions, parse_size
+from skyexport.signals import Signals
+
+if TYPE_CHECKING:
+    from skyexport.summary import ExportSummary
 
 __all__ = ["app"]
 
@@ -68,6 +72,7 @@ def _skyexport(
     ),
 )
 def _export(
+    context: typer.Context,
     archive: ArchivePath,
     format: Annotated[str, typer.Option("--format", "-f", metavar="json|csv", help="The output format.")] = "json",
     did: Annotated[
@@ -118,6 +123,13 @@ def _export(
     no_sync: Annotated[
         bool, typer.Option("--no-sync", help="Do not wait until everything is on the disk: a crash may lose it.")
     ] = False,
+    snapshot: Annotated[
+        str,
+        typer.Option(
+            metavar="pin|copy",
+            help="pin holds the archive until all is read; copy just until posts are copied to a temporary file.",
+        ),
+    ] = "pin",
     strict: Annotated[bool, typer.Option("--strict", help="Fail when a value can not be exported as stored.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print settings and checksums as well.")] = False,
@@ -128,7 +140,7 @@ def _export(
     The bytes of the file depend on the posts and the format only. Nothing has its final name before it is complete.
     """  # fmt: skip
     with _told(as_json=as_json, debug=debug):
-        from skyexport.progress import MODES, reporter_for
+        from skyexport.progress import MODES, Progress, reporter_for
 
         if progress not in MODES:
             raise OptionError(f"unknown progress {progress!r}", f"choose from {', '.join(MODES)}")
@@ -138,23 +150,39 @@ def _export(
             archive=archive, format=format, did=did, since=since, until=until, output_dir=output_dir, to=to,
             overwrite=overwrite, workers=_workers(workers), batch_size=batch_size,
             memory_limit_bytes=parse_size(memory_limit), sync=not no_sync, strict=strict,
+            snapshot=snapshot,
         )  # fmt: skip
         from skyexport.coordinator import export
 
         reporter = reporter_for("none" if quiet and progress == "auto" else progress, sys.stderr)
+        signals = context.find_object(Signals) or Signals()
+
+        def watch(moment: Progress) -> None:
+            signals.check()
+            reporter(moment)
+
         try:
-            summary = export(options, reporter, debug=debug)
+            summary = export(options, watch, say=(lambda _: None) if quiet else _say, debug=debug)
         finally:
             reporter.close()
-        if as_json:
-            _print_json(summary.to_dict())
-        elif not quiet:
-            if verbose:
-                _say(f"archive {options.archive}, batches of {options.batch_size:,} posts: {summary.batches:,}")
-                for file in summary.files:
-                    _say(f"sha256 {file.sha256}  {file.name}  {file.bytes:,} bytes")
-            for sentence in summary.sentences():
-                _say(sentence)
+        try:
+            if as_json:
+                _print_json(summary.to_dict())
+            elif not quiet:
+                _say_summary(summary, options, verbose=verbose)
+        except StoppedError as error:
+            raise StoppedError(error.signal_number, str(summary.path or "")) from None
+
+
+def _say_summary(summary: ExportSummary, options: ExportOptions, *, verbose: bool) -> None:
+    if verbose:
+        _say(f"archive {options.archive}, batches of {options.batch_size:,} posts: {summary.batches:,}")
+        if summary.journal_mode == "wal":
+            _say(summary.held_sentence())
+        for file in summary.files:
+            _say(f"sha256 {file.sha256}  {file.name}  {file.bytes:,} bytes")
+    for sentence in summary.sentences():
+        _say(sentence)
 
 
 @app.command(name="inspect", epilog=_epilog("skyexport inspect archive.db", "skyexport inspect archive.db --json"))

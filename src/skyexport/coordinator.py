@@ -24,22 +24,34 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import apsw
 
 from skyexport import __version__
 from skyexport.archive import Archive
+from skyexport.cleanup import uninterrupted
 from skyexport.destination import Destination, open_destination
-from skyexport.errors import ArchiveBusyError, ArchiveChangedError, OutputError, StoppedError, StrictError
+from skyexport.disk import free_bytes, takes_bytes_as_they_are
+from skyexport.errors import (
+    ArchiveBusyError,
+    ArchiveChangedError,
+    MemoryLimitError,
+    OutputError,
+    StoppedError,
+    StrictError,
+)
+from skyexport.estimate import Sample
 from skyexport.formats import FORMATS
 from skyexport.manifest import manifest_bytes
 from skyexport.memory import MemoryGuard, ProcessTree
 from skyexport.messages import ChunkReady, Kind
 from skyexport.notices import Notices
-from skyexport.options import ExportOptions, available_cpus
+from skyexport.options import ExportOptions, available_cpus, format_size
 from skyexport.plan import Plan
 from skyexport.pool import BATCHES_A_WORKER, Pool, Worker
 from skyexport.progress import Counters, Monitor, Progress
+from skyexport.scratch import remove_left_scratches
 from skyexport.selection import Selection
 from skyexport.sequence import Sequencer
 from skyexport.source import PIN_BUSY_MILLISECONDS
@@ -55,6 +67,9 @@ _WORKERS_FROM_POSTS = 40_000
 _PIN_ATTEMPTS = 50
 """With a program that commits 1,500 times a second, a fifth of the attempts fails; so many never do."""
 
+_ROOM_ENOUGH = 4
+"""Times the size of the archive: hardly any export is as large, so that nothing needs to be estimated."""
+
 _POLL_SECONDS = 0.1
 """How often to look at the memory and for signals while no worker says anything."""
 
@@ -63,7 +78,11 @@ _SQLITE_STEPS = 100_000
 
 
 def export(
-    options: ExportOptions, on_progress: Callable[[Progress], None] | None = None, *, debug: bool = False
+    options: ExportOptions,
+    on_progress: Callable[[Progress], None] | None = None,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+    debug: bool = False,
 ) -> ExportSummary:
     """Export an archive as *options* say.
 
@@ -71,6 +90,7 @@ def export(
         options: What to export, and where to.
         on_progress: Called several times a second, from another thread, one call at a time, and once more at the end;
             what it raises ends the export.
+        say: Told, in a line, what people should know besides the summary, and also when the export fails.
         debug: Let workers write to this process's standard error.
 
     Returns:
@@ -86,26 +106,42 @@ def export(
     guard = MemoryGuard(options.memory_limit_bytes, tree.sample)
     guard.check_workable(options.workers or 0)
     now = datetime.now(UTC)
-    with Archive(options.archive) as archive, Monitor(counters, guard, on_progress) as monitor:
-        archive.watch(monitor.check, _SQLITE_STEPS)
-        with _opened(options, now) as destination:
-            coordinator = _Coordinator(options, archive, destination.file, counters, guard, monitor)
-            archive_posts, workers = coordinator.run(tree, debug=debug)
-            archive.unpin()
-            archive.check_unchanged()
-            counters.stage = "finishing"
-            files, path = destination.commit(
-                lambda data: manifest_bytes(
-                    options, archive, archive_posts, counters.posts, coordinator.notices, data, now,
-                    exporter=f"skyexport {__version__}",
-                )
-            )  # fmt: skip
+    path: Path | None = None
+    try:
+        with Archive(options.archive) as archive, Monitor(counters, guard, on_progress) as monitor:
+            archive.watch(monitor.check, _SQLITE_STEPS)
+            with _opened(options, now) as destination:
+                if swept := [*destination.swept, *remove_left_scratches()]:
+                    say(f"removed what killed exports had left: {', '.join(map(str, swept))}")
+                with _exported(options, archive) as exported:
+                    coordinator = _Coordinator(options, exported, destination.file, counters, guard, monitor)
+                    archive_posts, workers = coordinator.run(tree, debug=debug)
+                    exported.check_unchanged()
+                counters.stage = "finishing"
+                files, path = destination.commit(
+                    lambda data: manifest_bytes(
+                        options, archive, archive_posts, counters.posts, coordinator.notices, data, now,
+                        exporter=f"skyexport {__version__}",
+                    )
+                )  # fmt: skip
+    except StoppedError as error:
+        # After the last step as well, while everything is closed.
+        raise error if error.kept or path is None else StoppedError(error.signal_number, str(path)) from None
     return ExportSummary(
         format=options.format, posts=counters.posts, batches=coordinator.batches, workers=workers,
         seconds=counters.seconds, bytes=files[0].bytes, peak_memory_bytes=guard.peak_bytes, memory_metric=tree.metric,
+        archive_held_seconds=coordinator.held_seconds,
+        journal_mode=archive.source.journal_mode,
         path=path, directory=path.parent if path and options.to is None else None, files=files,
         warnings=coordinator.notices.counts, warning_places=coordinator.notices.places,
     )  # fmt: skip
+
+
+def _exported(options: ExportOptions, archive: Archive) -> contextlib.AbstractContextManager[Archive]:
+    """The archive itself, or a copy of it that goes when the block ends."""
+    if options.snapshot == "pin" or archive.source.private:
+        return contextlib.nullcontext(archive)
+    return archive.copy(Selection(options.did, options.since_nanoseconds, options.until_nanoseconds))
 
 
 @contextlib.contextmanager
@@ -114,7 +150,9 @@ def _opened(options: ExportOptions, now: datetime) -> Iterator[Destination]:
     try:
         yield destination
     except BaseException as error:
-        kept = destination.abort()
+        kept = uninterrupted(destination.abort)
+        if isinstance(error, MemoryError) and kept is None:
+            raise MemoryLimitError("the system gives no more memory", "use fewer workers or smaller batches") from error
         if kept is None:
             raise
         # It has its final name and is whole: whatever came after must not say otherwise.
@@ -147,6 +185,9 @@ class _Coordinator:
         self._writer = OrderedWriter(FORMATS[options.format], file)
         self.notices = Notices()
         self.batches = 0
+        self.held_seconds = archive.copied.held_seconds if archive.copied else 0.0
+        """How long the archive was kept from changing, in all attempts to take hold of it."""
+        self._held_since: float | None = None
 
     def run(self, tree: ProcessTree, *, debug: bool) -> tuple[int, int]:
         """Write the whole data file.
@@ -157,6 +198,7 @@ class _Coordinator:
         # The size of an export is known only once the archive is pinned, and workers take part in pinning: start them
         # by an estimate that needs no reading.
         workers = self._workers()
+        sample = self._sample()
         setup = WorkerSetup(
             self._archive.source,
             self._archive.columns,
@@ -169,6 +211,8 @@ class _Coordinator:
                 tree.add(worker.process.pid)
             self._pin(pool)
             posts = self._archive.count_posts()
+            if sample is not None:
+                self._check_room(sample.least_bytes(posts))
             plan = self._archive.plan(self._selection, self._options.batch_size, posts)
             self._counters.posts_to_read = plan.posts
             self._counters.stage = "exporting"
@@ -176,13 +220,15 @@ class _Coordinator:
                 self._in_workers(plan, pool)
             else:
                 self._in_this_process(plan, setup)
+        # The workers are gone, and what they held with them: whoever wants to write can do so from now on.
+        self._let_go()
         if plan.exact and self._counters.posts_read != plan.posts:
             raise ArchiveChangedError(
                 f"{self._counters.posts_read} of {plan.posts} posts were found in {self._archive.path}", "export again"
             )
         self._writer.finish()
         self._counters.bytes = self._file.bytes_written
-        return posts, workers
+        return self._archive.copied.archive_posts if self._archive.copied else posts, workers
 
     def _workers(self) -> int:
         if self._options.workers is not None:
@@ -191,6 +237,33 @@ class _Coordinator:
             return 0
         affordable = self._guard.affordable_workers(available_cpus())
         return affordable if affordable > 1 else 0
+
+    def _sample(self) -> Sample | None:
+        """Some posts, to tell how large the export will be; None where there is room enough, or nobody knows."""
+        free = None if self._file.directory is None else free_bytes(self._file.directory)
+        if free is None or free > _ROOM_ENOUGH * self._archive.path.stat().st_size:
+            return None
+        try:
+            return Sample.of(self._archive, self._options.format, self._selection)
+        except ArchiveBusyError:
+            return None
+
+    def _check_room(self, least_bytes: int) -> None:
+        """Fail when an export of so many bytes can not fit on its disk.
+
+        Raises:
+            OutputError: It can not.
+        """
+        directory = self._file.directory
+        free = None if directory is None else free_bytes(directory)
+        if directory is None or free is None or free >= least_bytes or not takes_bytes_as_they_are(directory):
+            return
+        place = self._options.to or self._options.output_dir
+        raise OutputError(
+            f"the export needs {format_size(least_bytes)} or more,"
+            f" and the disk of {place} has {format_size(free)} free",
+            "free some space, or choose another place with -o",
+        )
 
     def _pin(self, pool: Pool) -> None:
         """Hold one state of the archive, the same in this process and in all workers.
@@ -206,7 +279,7 @@ class _Coordinator:
                     return
                 # Who waits to write can not go on before everybody has let go.
                 pool.unpin()
-                self._archive.unpin()
+                self._let_go()
                 self._monitor.check()
                 time.sleep(random.uniform(0.005, 0.05))
         raise ArchiveBusyError(
@@ -218,9 +291,17 @@ class _Coordinator:
         try:
             with self._archive.reading():
                 before = observer.pragma("data_version")
+                self._held_since = time.monotonic()
                 return pool.pin() and self._archive.pin() and bool(observer.pragma("data_version") == before)
         except ArchiveBusyError:
             return False
+
+    def _let_go(self) -> None:
+        """Let go of the state of the archive that this process holds, and count how long that was."""
+        self._archive.unpin()
+        if self._held_since is not None and not self._archive.source.immutable:
+            self.held_seconds += time.monotonic() - self._held_since
+        self._held_since = None
 
     def _in_this_process(self, plan: Plan, setup: WorkerSetup) -> None:
         renderer = setup.renderer(self._archive.connection)
@@ -255,12 +336,13 @@ class _Coordinator:
                 continue
             worker, frame = received
             if frame.kind is Kind.LARGE:
+                worker.large = True
                 waiting_for_turn[frame.sequence] = worker
                 self._give_turn(waiting_for_turn, sequencer.next_sequence)
                 continue
             ready = ChunkReady.decode(frame.payload)
             if ready.is_last:
-                worker.batches.remove(frame.sequence)
+                worker.finished(frame.sequence)
             for sender, chunk in sequencer.add(frame.sequence, (worker, ready), is_last=ready.is_last):
                 self._write(sender.slots.view(chunk.slot, chunk.length), chunk.posts)
                 sender.send(Kind.SLOT_FREE, chunk.slot)

@@ -1,7 +1,8 @@
 """Where an export goes: a new directory, one file, or a stream; complete under its final name, or not there at all.
 
 A directory or a file grows under a hidden name beside the final one. It gets its name by one rename, after everything
-in it is on the disk; until then, whatever goes wrong removes it.
+in it is on the disk; until then, whatever goes wrong removes it. One run at a time writes into a place; what it finds
+there under hidden names was left by runs that were killed, and is removed.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -18,9 +20,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from skyexport.cleanup import uninterrupted
 from skyexport.errors import OptionError, OutputError
+from skyexport.lock import Lock, remove_leftovers
 from skyexport.options import ExportOptions
-from skyexport.writer import OutputFile, WrittenFile, output_error
+from skyexport.writer import OutputFile, WrittenFile, output_error, sync_to_disk
 
 __all__ = ["Destination", "directory_name", "open_destination"]
 
@@ -28,6 +32,15 @@ _MANIFEST = "manifest.json"
 _SUMS = "SHA256SUMS"
 _LONGEST_NAME_BYTES = 200
 """Names of files may have 255 bytes; this leaves room for what is added to ours."""
+
+_LOCK = ".skyexport.lock"
+"""In an author's directory: held while an export into it runs."""
+
+_LEFTOVER = re.compile(r"\.\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-[0-9a-f]{8}\.partial")
+"""What export directories are called while they grow."""
+
+_ATTEMPTS = 100
+"""To make an author's directory, which a run that fails at the same moment may take away."""
 
 _STANDARD_OUTPUT = frozenset({"-", "/dev/stdout"})
 
@@ -39,6 +52,9 @@ class Destination(Protocol):
 
     file: OutputFile
     """The data file, open."""
+
+    swept: list[Path]
+    """What killed runs had left in its place, and what was removed."""
 
     def commit(self, manifest: ManifestMaker) -> tuple[list[WrittenFile], Path | None]:
         """Make the export durable and give it its final name.
@@ -74,6 +90,7 @@ def open_destination(options: ExportOptions, file_name: str, now: datetime) -> D
     Raises:
         OutputError: It can not be written, or exists.
         OptionError: It is the archive.
+        AlreadyRunningError: Another export is writing there.
     """
     if options.to is None:
         return _Directory(options.output_dir / directory_name(options.did), file_name, now, sync=options.sync)
@@ -138,6 +155,9 @@ def directory_name(did: str | None, *, portable: bool = sys.platform == "win32")
 class _Directory:
     """`<author or all>/<time>/` with the data file, the manifest and the checksums of both."""
 
+    _settled = True
+    """Whether there is nothing left to be undone."""
+
     def __init__(self, parent: Path, file_name: str, now: datetime, *, sync: bool) -> None:
         self._parent = parent
         self._sync = sync
@@ -145,16 +165,35 @@ class _Directory:
         self._file_name = file_name
         self._final: Path | None = None
         self._partial = parent / f".{self._stamp}-{secrets.token_hex(4)}.partial"
-        self._new_parents = [path for path in (parent, *parent.parents) if not path.exists()]
+        self._new_parents: list[Path] = []
+        self._lock: Lock | None = None
         try:
             with _as_output_error(parent):
-                for path in reversed(self._new_parents):
-                    path.mkdir(mode=0o700, exist_ok=True)
+                self._lock = self._locked_parent()
+                self.swept = remove_leftovers(self._lock, parent, _LEFTOVER)
                 self._partial.mkdir(mode=0o700)
             self.file = _create(self._partial / file_name, sync=sync)
         except BaseException:
-            self._remove()
+            uninterrupted(self._remove)
             raise
+        self._settled = False
+
+    def __del__(self) -> None:
+        # A signal may come before whoever made it knows it.
+        if not self._settled:
+            self.abort()
+
+    def _locked_parent(self) -> Lock:
+        """Make the author's directory, and hold it."""
+        for _ in range(_ATTEMPTS):
+            missing = [path for path in (self._parent, *self._parent.parents) if not path.exists()]
+            self._new_parents += [path for path in missing if path not in self._new_parents]
+            # Another run may have made some of them too, and take away what is empty when it fails.
+            with contextlib.suppress(FileNotFoundError):
+                for path in reversed(missing):
+                    path.mkdir(mode=0o700, exist_ok=True)
+                return Lock(self._parent / _LOCK, f"into {self._parent}")
+        raise OutputError(f"{self._parent} goes away all the time", "choose another place with -o")
 
     def commit(self, manifest: ManifestMaker) -> tuple[list[WrittenFile], Path | None]:
         self.file.sync()
@@ -167,6 +206,8 @@ class _Directory:
             final = self._rename()
         with _as_output_error(final):
             _sync_directory(self._parent, sync=self._sync)
+        self._let_go()
+        self._settled = True
         return files, final / self._file_name
 
     def _written(self, name: str, content: bytes) -> WrittenFile:
@@ -200,10 +241,16 @@ class _Directory:
         # Nobody else knows the partial name: where it is gone after an attempt, the attempt was successful.
         kept = self._final if not self._partial.exists() else None
         self._remove()
+        self._settled = True
         return kept
+
+    def _let_go(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
 
     def _remove(self) -> None:
         shutil.rmtree(self._partial, ignore_errors=True)
+        self._let_go()
         for path in self._new_parents:
             # Not where another export has come into it meanwhile.
             with contextlib.suppress(OSError):
@@ -213,6 +260,9 @@ class _Directory:
 class _File:
     """Just the data file."""
 
+    _settled = True
+    """Whether there is nothing left to be undone."""
+
     def __init__(self, path: Path, *, overwrite: bool, sync: bool) -> None:
         self._path = path
         self._sync = sync
@@ -220,9 +270,23 @@ class _File:
         self._naming = False
         # What a link points to is replaced, not the link.
         self._final = path.resolve() if overwrite else path
-        name = f".{self._final.name[:_LONGEST_NAME_BYTES]}-{secrets.token_hex(4)}.partial"
-        self._partial = self._final.with_name(name)
-        self.file = _create(self._partial, called=path, sync=sync)
+        stem = _hidden_stem(self._final.name)
+        self._partial = self._final.with_name(f"{stem}-{secrets.token_hex(4)}.partial")
+        with _as_output_error(path):
+            self._lock = Lock(self._final.with_name(f"{stem}.lock"), f"to {path}")
+        try:
+            leftover = re.compile(re.escape(stem) + r"-[0-9a-f]{8}\.partial")
+            self.swept = remove_leftovers(self._lock, self._final.parent, leftover)
+            self.file = _create(self._partial, called=path, sync=sync)
+        except BaseException:
+            uninterrupted(self._remove)
+            raise
+        self._settled = False
+
+    def __del__(self) -> None:
+        # A signal may come before whoever made it knows it.
+        if not self._settled:
+            self.abort()
 
     def commit(self, manifest: ManifestMaker) -> tuple[list[WrittenFile], Path | None]:
         del manifest
@@ -235,6 +299,8 @@ class _File:
             else:
                 self._rename_to_free_name()
             _sync_directory(self._final.parent, sync=self._sync)
+        self._lock.release()
+        self._settled = True
         return [self.file.written(self._path.name)], self._path
 
     def _rename_to_free_name(self) -> None:
@@ -257,9 +323,14 @@ class _File:
         with contextlib.suppress(OSError):
             if self._naming and (not self._partial.exists() or self._final.samefile(self._partial)):
                 kept = self._path
+        self._remove()
+        self._settled = True
+        return kept
+
+    def _remove(self) -> None:
         with contextlib.suppress(OSError):
             self._partial.unlink()
-        return kept
+        self._lock.release()
 
 
 class _Stream:
@@ -267,6 +338,7 @@ class _Stream:
 
     def __init__(self, descriptor: int, name: str) -> None:
         self._name = name
+        self.swept: list[Path] = []
         self.file = OutputFile(descriptor, name)
 
     def commit(self, manifest: ManifestMaker) -> tuple[list[WrittenFile], Path | None]:
@@ -280,10 +352,17 @@ class _Stream:
         return None
 
 
+def _hidden_stem(name: str) -> str:
+    """How the names of hidden files beside the file *name* begin: different for different files, and never too long."""
+    if len(os.fsencode(name)) <= _LONGEST_NAME_BYTES:
+        return f".{name}"
+    return f".{name[:20]}-{hashlib.sha256(os.fsencode(name)).hexdigest()}"
+
+
 def _create(path: Path, *, sync: bool, called: Path | None = None) -> OutputFile:
     with _as_output_error(called or path):
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-        return OutputFile(os.open(path, flags, 0o600), str(called or path), durable=sync)
+        return OutputFile(os.open(path, flags, 0o600), str(called or path), path.parent, durable=sync)
 
 
 @contextlib.contextmanager
@@ -291,7 +370,7 @@ def _as_output_error(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise output_error(error, str(path)) from error
+        raise output_error(error, str(path), path.parent) from error
 
 
 def _sync_directory(path: Path, *, sync: bool) -> None:
@@ -300,6 +379,6 @@ def _sync_directory(path: Path, *, sync: bool) -> None:
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        sync_to_disk(descriptor)
     finally:
         os.close(descriptor)

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 
 __all__ = [
     "EXIT_CODES",
+    "AlreadyRunningError",
     "ArchiveBusyError",
     "ArchiveChangedError",
     "ArchiveError",
@@ -22,6 +23,7 @@ __all__ = [
     "OutputError",
     "StoppedError",
     "StrictError",
+    "UnrecoveredError",
     "VerifyError",
     "WorkerError",
 ]
@@ -109,6 +111,10 @@ class ArchiveError(ExportError):
     exit_code = 10
 
 
+class UnrecoveredError(ArchiveError):
+    """A program was stopped while writing to the archive: what it wrote must be taken back, or in, before reading."""
+
+
 class ArchiveBusyError(ExportError):
     """Another program holds the archive and did not let go in time."""
 
@@ -134,9 +140,15 @@ class MemoryLimitError(ExportError):
 
 
 class WorkerError(ExportError):
-    """A worker process died, or failed in a way that nobody foresaw."""
+    """A worker process died, did not go on, or failed in a way that nobody foresaw."""
 
     exit_code = 14
+
+
+class AlreadyRunningError(ExportError):
+    """Another export is writing into the same place."""
+
+    exit_code = 15
 
 
 class StoppedError(ExportError):
@@ -152,6 +164,7 @@ class StoppedError(ExportError):
         super().__init__(f"stopped by a signal; {what}")
         self.args = (signal_number, kept)
         self.signal_number = signal_number
+        self.kept = kept
 
     @property
     def exit_code(self) -> int:  # type: ignore[override]
@@ -168,7 +181,8 @@ EXIT_CODES: dict[int, str] = {
     11: "the archive is busy, or changed while it was read",
     12: "the output can not be written",
     13: "the memory limit was reached",
-    14: "a worker process died",
+    14: "a worker process died, or did not go on",
+    15: "another export into the same place is running",
     130: "stopped by Ctrl-C",
     143: "stopped by SIGTERM; likewise 128 + the number of any other signal",
 }

@@ -8,21 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from skyexport.archive import Archive
+from skyexport.estimate import Sample
 from skyexport.formats import FORMATS
-from skyexport.options import DEFAULT_BATCH_SIZE, format_size
-from skyexport.plan import row_id_batches
-from skyexport.render import BatchRenderer
+from skyexport.options import format_size
 from skyexport.selection import Selection
+from skyexport.source import JournalMode
 
 __all__ = ["Author", "Inspection", "inspect"]
 
 _LARGEST_AUTHORS = 10
-
-_SAMPLE_POSTS = 4000
-"""Posts that are rendered to estimate sizes: about 40 ms a format; the estimate is off by a few percent."""
-
-_STRETCHES = 16
-"""Posts are sampled in so many places of the archive, since habits change over the years."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +42,7 @@ class Inspection:
     last_post: str | None
     media_rows: int
     archive_schema_version: int
-    journal_mode: str
-    """`wal`, or `rollback` for all others."""
+    journal_mode: JournalMode
     created_at_index: bool
     """Whether the archive has the index that exports step along; without it they sort first."""
     expected_bytes: dict[str, int]
@@ -102,28 +95,7 @@ def inspect(path: Path) -> Inspection:
             last_post=last,
             media_rows=archive.count_media(),
             archive_schema_version=archive.schema_version,
-            journal_mode="wal" if archive.source.wal else "rollback",
+            journal_mode=archive.source.journal_mode,
             created_at_index=archive.created_at_index is not None,
-            expected_bytes={name: _expected_bytes(archive, name, posts) for name in FORMATS},
+            expected_bytes={name: Sample.of(archive, name, Selection()).expected_bytes(posts) for name in FORMATS},
         )
-
-
-def _expected_bytes(archive: Archive, format_name: str, posts: int) -> int:
-    format = FORMATS[format_name]
-    if not posts:
-        return len(format.empty)
-    with archive.reading():
-        connection = archive.source.connect()
-        try:
-            renderer = BatchRenderer(connection, archive.columns, archive.created_at_index, format, Selection())
-            sampled = rendered = 0
-            for batch in row_id_batches(archive.sample_row_ids(_STRETCHES, _SAMPLE_POSTS), DEFAULT_BATCH_SIZE):
-                sampled += batch.posts
-                rendered += sum(
-                    len(chunk.data) + len(format.separator) * chunk.starts_post for chunk in renderer.render(batch)
-                )
-        finally:
-            connection.close()
-    per_post = rendered / sampled if sampled else 0.0
-    around = len(format.prologue) + len(format.epilogue) - len(format.separator)
-    return round(per_post * posts) + around

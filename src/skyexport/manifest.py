@@ -56,7 +56,6 @@ def manifest_bytes(
             "start_date": _rfc3339(options.since_nanoseconds),
             "end_date": _rfc3339(options.until_nanoseconds),
         }
-    status = archive.path.stat()
     content |= {
         "version": _FORMAT_VERSION,
         "files": [data.name],
@@ -68,8 +67,8 @@ def manifest_bytes(
         "warning_places": notices.places,
         "source": {
             "path": os.fsencode(archive.path).decode(errors="replace"),
-            "bytes": status.st_size,
-            "modified": datetime.fromtimestamp(status.st_mtime, UTC).isoformat().replace("+00:00", "Z"),
+            "bytes": archive.status.st_size,
+            "modified": datetime.fromtimestamp(archive.status.st_mtime, UTC).isoformat().replace("+00:00", "Z"),
             "schema_version": archive.schema_version,
             "posts": archive_posts,
         },

@@ -12,7 +12,7 @@ from pathlib import Path
 from skyexport import timestamps
 from skyexport.errors import OptionError
 
-__all__ = ["ExportOptions", "format_size", "parse_bound", "parse_size"]
+__all__ = ["SNAPSHOTS", "ExportOptions", "format_size", "parse_bound", "parse_size"]
 
 DEFAULT_BATCH_SIZE = 1000
 """Posts a batch: large enough that messages between processes cost nothing, small enough for a chunk of one MB."""
@@ -25,6 +25,9 @@ MAX_BATCH_SIZE = 1_000_000
 
 MAX_WORKERS = 256
 """More processes than this are a typing error."""
+
+SNAPSHOTS = ("pin", "copy")
+"""`pin` holds the archive while posts are rendered; `copy` only until they are copied, and needs room for the copy."""
 
 _DID = re.compile(r"did:[a-z]+:[A-Za-z0-9._:%-]*[A-Za-z0-9._-]")
 _MAX_DID_LENGTH = 2048
@@ -82,6 +85,8 @@ class ExportOptions:
     """Wait until everything is on the disk before it gets its final name."""
     strict: bool = False
     """Fail when something can not be exported as it is stored, instead of counting it."""
+    snapshot: str = "pin"
+    """How one state of the archive is held: a name from `SNAPSHOTS`."""
     since_nanoseconds: int | None = field(init=False)
     """*since* as an instant: nanoseconds since 1970, inclusive."""
     until_nanoseconds: int | None = field(init=False)
@@ -110,6 +115,8 @@ class ExportOptions:
             raise OptionError(f"a batch of {self.batch_size} posts", f"choose 1 to {MAX_BATCH_SIZE:,}")
         if self.workers is not None and not 0 <= self.workers <= MAX_WORKERS:
             raise OptionError(f"{self.workers} workers", f"choose 0 (in this process) to {MAX_WORKERS}")
+        if self.snapshot not in SNAPSHOTS:
+            raise OptionError(f"unknown snapshot {self.snapshot!r}", f"choose from {', '.join(SNAPSHOTS)}")
         if self.memory_limit_bytes < 1:
             raise OptionError(f"a memory limit of {self.memory_limit_bytes} bytes", "leave it out for 500MB")
 

@@ -2,6 +2,9 @@
 
 A worker is a fresh interpreter that talks over its standard input and output; a thread a worker reads what it says
 into one queue. Whatever ends the coordinator closes the workers' input, and that ends them.
+
+Another thread watches the beats of all workers. One that does not go on is killed, and then it is dead like any other:
+so neither a worker that hangs, nor one that does not read what it is sent, can make the coordinator wait for ever.
 """
 
 from __future__ import annotations
@@ -13,14 +16,19 @@ import queue
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+import psutil
+
 from skyexport import errors
+from skyexport.cleanup import uninterrupted
 from skyexport.errors import ExportError, WorkerError
 from skyexport.messages import Frame, Kind, encode_batch, read_frame, write_frame
-from skyexport.plan import Batch
+from skyexport.plan import Batch, KeyRange
 from skyexport.render import MAX_CHUNK_BYTES
 from skyexport.slots import SlotHandle, Slots
 from skyexport.worker import WorkerSetup
@@ -32,6 +40,20 @@ BATCHES_A_WORKER = 2
 
 _START_SECONDS = 60
 """Longer than this no machine takes to start an interpreter; a worker that says nothing by then never will."""
+
+STOPPED_SECONDS = 3.0
+"""A worker may be stopped (SIGSTOP) for so long: enough for somebody who stops all processes and lets them go on."""
+
+SILENT_SECONDS = 120.0
+"""A worker may be silent for so long: a thousand times what it usually takes between beats, for slow disks."""
+
+SILENT_LARGE_SECONDS = 1200.0
+"""The same with a large post, which SQLite reads in one go: 1 GB at 1 MB/s."""
+
+_WATCH_SECONDS = 0.5
+"""Between looks at the beats."""
+
+_NO_MEMORY_HINT = "the system may have run out of memory; try fewer workers, or --workers 0"
 
 _PROGRAM = "from skyexport.worker import main; main()"
 
@@ -47,8 +69,15 @@ class Worker:
     number: int
     process: subprocess.Popen[bytes]
     slots: Slots
-    batches: list[int] = field(default_factory=list)
-    """Sequence numbers handed out and not yet answered, the one being rendered first."""
+    batches: dict[int, Batch] = field(default_factory=dict)
+    """Those handed out and not yet answered, by sequence number, the one being rendered first."""
+    large: bool = False
+    """Whether it has a large post in hand."""
+    stalled: str = ""
+    """Why it had to be killed."""
+    _beats: int = -1
+    _silent_seconds: float = 0.0
+    _stopped_seconds: float = 0.0
 
     def send(self, kind: Kind, sequence: int = 0, payload: bytes = b"") -> None:
         """Send a message; when the worker is gone, its end of stream tells."""
@@ -58,9 +87,38 @@ class Worker:
 
     def give(self, sequence: int, batch: Batch) -> None:
         """Hand out a batch."""
-        self.batches.append(sequence)
+        self.batches[sequence] = batch
         kind, payload = encode_batch(batch)
         self.send(kind, sequence, payload)
+
+    def finished(self, sequence: int) -> None:
+        """Note that a batch is complete."""
+        del self.batches[sequence]
+        self.large = False
+
+    def kill_if_stalled(self, passed_seconds: float) -> None:
+        """Look whether it goes on, *passed_seconds* after the last look."""
+        beats = self.slots.beats
+        if beats != self._beats:
+            self._beats = beats
+            self._silent_seconds = self._stopped_seconds = 0.0
+            return
+        self._silent_seconds += passed_seconds
+        self._stopped_seconds = self._stopped_seconds + passed_seconds if self._is_stopped() else 0.0
+        may_be_silent = SILENT_LARGE_SECONDS if self.large else SILENT_SECONDS
+        if self._stopped_seconds >= STOPPED_SECONDS:
+            self.stalled = f"was stopped for more than {STOPPED_SECONDS:.0f} seconds"
+        elif self._silent_seconds >= may_be_silent:
+            self.stalled = f"made no progress for {may_be_silent:.0f} seconds"
+        if self.stalled:
+            self.process.kill()
+
+    def _is_stopped(self) -> bool:
+        """Whether somebody has stopped the process, as the system says: it is not merely slow."""
+        try:
+            return psutil.Process(self.process.pid).status() == psutil.STATUS_STOPPED
+        except psutil.Error:
+            return False
 
 
 class Pool:
@@ -78,10 +136,13 @@ class Pool:
     def __init__(self, setup: WorkerSetup, workers: int, *, debug: bool = False) -> None:
         self._events: queue.SimpleQueue[tuple[Worker, Frame | None]] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._stopping = threading.Event()
         self.workers: list[Worker] = []
         try:
             for number in range(1, workers + 1):
                 self._start(number, setup, debug=debug)
+            if workers:
+                self._begin(self._watch)
         except BaseException:
             self.stop()
             raise
@@ -105,17 +166,34 @@ class Pool:
             ) from error
         worker = Worker(number, process, slots)
         self.workers.append(worker)
-        thread = threading.Thread(target=self._listen, args=(worker,), daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        self._begin(self._listen, worker)
         worker.send(Kind.SETUP, payload=setup.to_json(slots.handle))
+
+    def _begin(self, target: Callable[..., None], *arguments: Worker) -> None:
+        thread = threading.Thread(target=target, args=arguments, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise WorkerError(f"the system gives no more threads: {error}", "use fewer workers") from error
+        self._threads.append(thread)
+
+    def _watch(self) -> None:
+        """Kill workers that do not go on, until the pool is stopped."""
+        last = time.monotonic()
+        while not self._stopping.wait(_WATCH_SECONDS):
+            now = time.monotonic()
+            # When this process was stopped, or the whole machine was asleep, so may the workers have been.
+            passed = min(now - last, 2 * _WATCH_SECONDS)
+            last = now
+            for worker in self.workers:
+                worker.kill_if_stalled(passed)
 
     def _listen(self, worker: Worker) -> None:
         stream = worker.process.stdout
         assert stream is not None
         frame: Frame | None = None
         while True:
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(Exception):
                 frame = read_frame(stream)
             self._events.put((worker, frame))
             if frame is None:
@@ -173,16 +251,22 @@ class Pool:
         return worker, frame
 
     def _death(self, worker: Worker) -> WorkerError:
+        hint = _NO_MEMORY_HINT
         try:
             status = worker.process.wait(timeout=1)
             how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
         except subprocess.TimeoutExpired:
             how = "stopped talking"
-        hint = "the system may have run out of memory; try fewer workers, or --workers 0"
+        if worker.stalled:
+            how, hint = worker.stalled, "find out who or what stopped it, or try --workers 0"
         return WorkerError(f"worker {worker.number} {how} {_during(worker)}", hint)
 
     def stop(self) -> None:
-        """End all workers, whatever they are doing, and give their slots back."""
+        """End all workers, whatever they are doing, and give their slots back. More than once does no harm."""
+        uninterrupted(self._stop)
+
+    def _stop(self) -> None:
+        self._stopping.set()
         for worker in self.workers:
             worker.process.kill()
         for worker in self.workers:
@@ -221,10 +305,15 @@ def _failure(worker: Worker, said: dict[str, str]) -> ExportError:
     kind = getattr(errors, said["kind"], None)
     if isinstance(kind, type) and issubclass(kind, ExportError):
         return kind(said["message"], said["hint"])
-    error = WorkerError(f"worker {worker.number} failed {_during(worker)}: {said['message']}", "please report it")
+    hint = _NO_MEMORY_HINT if said["kind"] == MemoryError.__name__ else "please report it"
+    error = WorkerError(f"worker {worker.number} failed {_during(worker)}: {said['message']}", hint)
     error.add_note(said["traceback"])
     return error
 
 
 def _during(worker: Worker) -> str:
-    return f"in batch {worker.batches[0]}" if worker.batches else "before its first batch"
+    """What the worker was doing."""
+    for sequence, batch in worker.batches.items():
+        ends = (batch.first, batch.last) if isinstance(batch, KeyRange) else (batch.row_ids[0], batch.row_ids[-1])
+        return f"in batch {sequence} ({batch.posts:,} posts, from row id {ends[0]} to {ends[1]})"
+    return "before its first batch"

@@ -3,6 +3,8 @@
 Each worker has a few slots of its own. It fills a free one and says so; the writer alone frees it, once the bytes are
 written. So the number of slots bounds what is in flight, from end to end.
 
+Beside the slots lies a counter, the beat: a worker raises it all the time, so that its silence means something.
+
 The memory never has a name that could stay behind: an anonymous file on POSIX, handed over as a descriptor; on
 Windows a tagged mapping, which goes with its last process.
 """
@@ -22,6 +24,9 @@ __all__ = ["SLOTS_A_WORKER", "SlotHandle", "Slots"]
 SLOTS_A_WORKER = 3
 """One being filled, one finished, one being written: with fewer a worker waits for the writer, more gained nothing."""
 
+_BEAT_BYTES = 4096
+"""A page of its own for the beat, behind the slots."""
+
 
 @dataclass(frozen=True, slots=True)
 class SlotHandle:
@@ -32,6 +37,11 @@ class SlotHandle:
     slot_bytes: int
     count: int
 
+    @property
+    def bytes(self) -> int:
+        """Size of the whole memory."""
+        return self.slot_bytes * self.count + _BEAT_BYTES
+
 
 class Slots:
     """A row of slots of equal size, mapped into this process."""
@@ -40,29 +50,29 @@ class Slots:
         self.handle = handle
         self._mapping = mapping
         self._view = memoryview(mapping)
+        slots_end = handle.slot_bytes * handle.count
+        self._beats = self._view[slots_end : slots_end + 8].cast("Q")
 
     @classmethod
     def create(cls, slot_bytes: int, count: int = SLOTS_A_WORKER) -> Slots:
         """Make new slots; pages that no chunk has touched take no memory."""
-        size = slot_bytes * count
         if sys.platform == "win32":
-            tag = f"skyexport-{secrets.token_hex(8)}"
-            return cls(SlotHandle(-1, tag, slot_bytes, count), mmap.mmap(-1, size, tagname=tag))
+            return cls.attach(SlotHandle(-1, f"skyexport-{secrets.token_hex(8)}", slot_bytes, count))
         if hasattr(os, "memfd_create"):
             descriptor = os.memfd_create("skyexport-slots")
         else:
             with tempfile.TemporaryFile() as file:
                 descriptor = os.dup(file.fileno())
-        os.ftruncate(descriptor, size)
-        return cls(SlotHandle(descriptor, "", slot_bytes, count), mmap.mmap(descriptor, size))
+        handle = SlotHandle(descriptor, "", slot_bytes, count)
+        os.ftruncate(descriptor, handle.bytes)
+        return cls.attach(handle)
 
     @classmethod
     def attach(cls, handle: SlotHandle) -> Slots:
-        """Map the slots that another process made."""
-        size = handle.slot_bytes * handle.count
+        """Map slots that are there, or make those that a tag names."""
         if sys.platform == "win32":
-            return cls(handle, mmap.mmap(-1, size, tagname=handle.tag))
-        return cls(handle, mmap.mmap(handle.descriptor, size))
+            return cls(handle, mmap.mmap(-1, handle.bytes, tagname=handle.tag))
+        return cls(handle, mmap.mmap(handle.descriptor, handle.bytes))
 
     def fill(self, slot: int, data: memoryview) -> None:
         """Copy at most slot_bytes of *data* into *slot*."""
@@ -74,10 +84,20 @@ class Slots:
         start = slot * self.handle.slot_bytes
         return self._view[start : start + length]
 
+    def beat(self) -> None:
+        """Show that this process goes on; only the worker does."""
+        self._beats[0] = (self._beats[0] + 1) % (1 << 64)
+
+    @property
+    def beats(self) -> int:
+        """How often the worker has shown that."""
+        return self._beats[0]
+
     def close(self) -> None:
         """Unmap them here; the memory goes when the other process has done so too."""
         # An error that is on its way may still hold a view of a slot; then unmapping waits until it is forgotten.
         with contextlib.suppress(BufferError):
+            self._beats.release()
             self._view.release()
             self._mapping.close()
         if self.handle.descriptor >= 0:

@@ -9,27 +9,31 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import apsw
 
-from skyexport.errors import ArchiveBusyError, ArchiveChangedError, ArchiveError, OutputError
+from skyexport.errors import ArchiveBusyError, ArchiveChangedError, ArchiveError, OutputError, UnrecoveredError
 
 __all__ = [
+    "BUSY_MILLISECONDS",
     "CACHE_KIB",
     "PIN_BUSY_MILLISECONDS",
+    "JournalMode",
     "Source",
     "as_number",
     "files_beside",
     "has_content",
     "pin",
     "reading",
+    "restrict",
     "unpin",
 ]
 
-_BUSY_MILLISECONDS = 2000
+BUSY_MILLISECONDS = 2000
 """How long to wait for a program that is writing: its transactions take milliseconds."""
 
 PIN_BUSY_MILLISECONDS = 100
@@ -45,8 +49,14 @@ _ALLOWED_ACTIONS = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_FUNCTION, apsw.SQL
 _MAGIC = b"SQLite format 3\x00"
 _HEADER_BYTES = 100
 _WAL_VERSION = 2
+_RECOVER = "start and stop bskyarchive once, then export again"
+
 _UTF_16 = (2, 3)
 """How the header names the text encodings UTF-16, either end first."""
+
+
+JournalMode = Literal["wal", "rollback"]
+"""`wal`, or `rollback` for all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +72,18 @@ class Source:
     device: int
     inode: int
     """Which file it is, whatever the path names later."""
+    called: str
+    """What messages call it: where the archive lies, when this is a copy of it."""
+
+    @property
+    def private(self) -> bool:
+        """Whether it is a copy that nobody else opens."""
+        return self.path != self.called
+
+    @property
+    def journal_mode(self) -> JournalMode:
+        """What people call that."""
+        return "wal" if self.wal else "rollback"
 
     @classmethod
     def of(cls, path: Path) -> Source:
@@ -69,6 +91,7 @@ class Source:
 
         Raises:
             ArchiveError: There is no such file, it can not be read, or it is no SQLite file.
+            UnrecoveredError: What a program was writing when it was stopped must be taken in first.
         """
         try:
             str(path).encode()
@@ -98,13 +121,20 @@ class Source:
             if not has_content(log) and not index.exists():
                 immutable = not (os.access(path, os.W_OK) and os.access(path.resolve().parent, os.W_OK))
             elif not index.exists():
-                raise ArchiveError(
-                    f"{path} was not closed: changes in {log.name} were never taken in",
-                    "start and stop bskyarchive once, then export again",
-                )
-        return cls(str(path.resolve()), immutable, wal, status.st_dev, status.st_ino)
+                raise UnrecoveredError(f"{path} was not closed: changes in {log.name} were never taken in", _RECOVER)
+        return cls(str(path.resolve()), immutable, wal, status.st_dev, status.st_ino, str(path.resolve()))
 
-    def connect(self, busy_milliseconds: int = _BUSY_MILLISECONDS) -> apsw.Connection:
+    @classmethod
+    def of_copy(cls, path: Path, original: Source) -> Source:
+        """A private copy of an archive, which nobody else opens."""
+        status = path.stat()
+        return cls(str(path), True, original.wal, status.st_dev, status.st_ino, original.called)
+
+    def uri(self) -> str:
+        """How SQLite is asked to open it."""
+        return Path(self.path).as_uri() + ("?mode=ro&immutable=1" if self.immutable else "?mode=ro")
+
+    def connect(self, busy_milliseconds: int = BUSY_MILLISECONDS) -> apsw.Connection:
         """Open a connection that can read posts and media, and nothing else.
 
         Args:
@@ -113,18 +143,13 @@ class Source:
         Raises:
             ArchiveError: SQLite can not open the file.
         """
-        uri = Path(self.path).as_uri() + ("?immutable=1" if self.immutable else "?mode=ro")
-        with reading(self.path):
-            connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+        with reading(self.called):
+            connection = apsw.Connection(self.uri(), flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
             connection.set_busy_timeout(busy_milliseconds)
-            connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
-            connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
             connection.pragma("query_only", True)
-            connection.pragma("cell_size_check", True)
-            connection.pragma("mmap_size", 0)
             connection.pragma("cache_size", -CACHE_KIB)
-            connection.pragma("schema_version")
-            connection.authorizer = _authorize
+            restrict(connection)
+            connection.pragma("data_version")
         return connection
 
     def check_same_file(self) -> None:
@@ -136,9 +161,9 @@ class Source:
         try:
             now = Path(self.path).stat()
         except OSError:
-            raise ArchiveChangedError(f"{self.path} went away while it was read", "export again") from None
+            raise ArchiveChangedError(f"{self.called} went away while it was read", "export again") from None
         if (now.st_dev, now.st_ino) != (self.device, self.inode):
-            raise ArchiveChangedError(f"{self.path} was replaced while it was read", "export again")
+            raise ArchiveChangedError(f"{self.called} was replaced while it was read", "export again")
 
 
 def pin(connection: apsw.Connection) -> bool:
@@ -157,7 +182,7 @@ def pin(connection: apsw.Connection) -> bool:
         unpin(connection)
         return False
     finally:
-        connection.set_busy_timeout(_BUSY_MILLISECONDS)
+        connection.set_busy_timeout(BUSY_MILLISECONDS)
     return True
 
 
@@ -175,15 +200,18 @@ def reading(path: str) -> Iterator[None]:
     except apsw.BusyError:
         raise ArchiveBusyError(f"{path} is locked by another program", "try again when bskyarchive is idle") from None
     except (apsw.ReadOnlyError, apsw.CantOpenError):
-        raise ArchiveError(
-            f"{path} can not be opened for reading as it is",
-            "a program may have been stopped while writing to it: start and stop bskyarchive once, then export again",
+        raise UnrecoveredError(
+            f"{path} can not be opened for reading as it is: a program may have been stopped while writing to it",
+            _RECOVER,
         ) from None
+    except apsw.NoMemError:
+        raise MemoryError("SQLite got no memory from the system") from None
     except apsw.AuthError as error:
         raise ArchiveError(f"{path} is not a bskyarchive archive: {error}") from None
     except apsw.FullError:
         raise OutputError(
-            "the folder for temporary files is full: sorting an archive that has no index needs room there",
+            "the folder for temporary files is full: copying posts, or sorting those of an archive without an index,"
+            " needs room there",
             "free some, or set TMPDIR to a larger place",
         ) from None
     except apsw.Error as error:
@@ -203,6 +231,27 @@ def _header(path: Path) -> bytes:
         return file.xRead(min(_HEADER_BYTES, size), 0)
     finally:
         file.xClose()
+
+
+def restrict(connection: apsw.Connection, also_insert: Collection[str] = ()) -> None:
+    """Have a connection read posts and media only, believe nothing that a database says, and run nothing that it has.
+
+    Args:
+        connection: With every database that it needs attached.
+        also_insert: Tables of its main database that may be added to.
+    """
+
+    def authorize(action: int, first: str | None, *others: str | None) -> int:
+        if action == apsw.SQLITE_INSERT and others[1] == "main" and first in also_insert:
+            return apsw.SQLITE_OK
+        return _authorize(action, first)
+
+    connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+    connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+    connection.pragma("cell_size_check", True)
+    connection.pragma("mmap_size", 0)
+    connection.pragma("schema_version")
+    connection.authorizer = authorize if also_insert else _authorize
 
 
 def _authorize(action: int, first: str | None, *_: str | None) -> int:

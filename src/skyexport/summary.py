@@ -9,6 +9,7 @@ from pathlib import Path
 from skyexport.memory import Metric
 from skyexport.options import format_size
 from skyexport.progress import SCHEMA_VERSION, duration
+from skyexport.source import JournalMode
 from skyexport.writer import WrittenFile
 
 __all__ = ["ExportSummary"]
@@ -37,6 +38,9 @@ class ExportSummary:
     """The largest sample of all processes together."""
     memory_metric: Metric
     """What was sampled: `pss`, `uss` or `rss`."""
+    archive_held_seconds: float
+    """How long the archive was held at one state: in rollback mode nobody could write to it meanwhile."""
+    journal_mode: JournalMode
     path: Path | None
     """The data file; None when it went to standard output or into a device."""
     directory: Path | None
@@ -67,6 +71,8 @@ class ExportSummary:
             "bytes": self.bytes,
             "peak_memory_bytes": self.peak_memory_bytes,
             "memory_metric": self.memory_metric,
+            "archive_held_seconds": round(self.archive_held_seconds, 3),
+            "journal_mode": self.journal_mode,
             "path": _text(self.path),
             "directory": _text(self.directory),
             "files": [asdict(file) for file in self.files],
@@ -87,9 +93,16 @@ class ExportSummary:
         for kind, count in self.warnings.items():
             what, first = _WARNINGS[kind][count > 1], self.warning_places[kind][0]
             lines.append(f"warning: {count:,} {what}, kept as far as possible; the first: {first}")
+        if self.journal_mode == "rollback" and self.archive_held_seconds:
+            lines.append(self.held_sentence())
         if self.path is not None:
             lines.append(str(self.path))
         return lines
+
+    def held_sentence(self) -> str:
+        """For people: how long the archive was held, and what that meant for others."""
+        writers = "could write" if self.journal_mode == "wal" else "had to wait to write"
+        return f"the archive was held for {self.archive_held_seconds:.2f} s; others {writers} meanwhile"
 
 
 def _text(path: Path | None) -> str | None:

@@ -1,7 +1,9 @@
 """What runs in a worker process: receive a batch, render it, put the bytes into a slot, say so.
 
 The coordinator starts `main` in a fresh interpreter and talks to it over standard input and output. A thread receives:
-when the stream ends, the coordinator is gone, and so is the worker at once, whatever SQLite is doing.
+when the stream ends, the coordinator is gone, and so is the worker at once, whatever SQLite is doing. The other thread,
+which renders, raises the beat beside the slots all the time, also while it waits; when that stays as it is, the
+coordinator knows that the renderer hangs, though the receiver may be well.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import apsw
 
@@ -30,6 +32,15 @@ from skyexport.slots import SlotHandle, Slots
 from skyexport.source import PIN_BUSY_MILLISECONDS, Source, pin, reading, unpin
 
 __all__ = ["WorkerSetup", "main"]
+
+
+_BEAT_SECONDS = 0.5
+"""Between beats of a worker that waits."""
+
+_BEAT_STEPS = 100_000
+"""Of SQLite's machine between beats: some milliseconds."""
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +82,12 @@ class WorkerSetup:
 class _WorkerArchive:
     """A worker's own connection to the archive, opened when it is to be pinned first."""
 
-    def __init__(self, setup: WorkerSetup, before_large_post: Callable[[], None]) -> None:
+    def __init__(
+        self, setup: WorkerSetup, before_large_post: Callable[[], None], while_working: Callable[[], None]
+    ) -> None:
         self._setup = setup
         self._before_large_post = before_large_post
+        self._while_working = while_working
         self._connection: apsw.Connection | None = None
         self._renderer: BatchRenderer | None = None
 
@@ -82,12 +96,17 @@ class _WorkerArchive:
         try:
             if self._connection is None:
                 self._connection = self._setup.source.connect(PIN_BUSY_MILLISECONDS)
+                self._connection.set_progress_handler(self._progress, _BEAT_STEPS)
                 self._renderer = self._setup.renderer(self._connection, self._before_large_post)
             pinned = pin(self._connection)
         except ArchiveBusyError:
             return False
         self._setup.source.check_same_file()
         return pinned
+
+    def _progress(self) -> bool:
+        self._while_working()
+        return False
 
     def unpin(self) -> None:
         """Let go of it, so that the other program can go on."""
@@ -117,14 +136,14 @@ class _Worker:
         """Work until the coordinator ends this process, or something fails."""
         threading.Thread(target=self._receive, daemon=True).start()
         setup, handle = WorkerSetup.from_json(self._frames.get().payload)
-        slots = Slots.attach(handle)
+        self._slots = Slots.attach(handle)
         for slot in range(handle.count):
             self._free_slots.put(slot)
         write_frame(self._answers, Kind.READY)
-        archive = _WorkerArchive(setup, self._wait_for_turn)
+        archive = _WorkerArchive(setup, self._wait_for_turn, self._slots.beat)
         while True:
-            frame = self._frames.get()
-            with reading(setup.source.path):
+            frame = self._next(self._frames)
+            with reading(setup.source.called):
                 if frame.kind is Kind.PIN:
                     write_frame(self._answers, Kind.PINNED, payload=b"" if archive.pin() else b"busy")
                 elif frame.kind is Kind.UNPIN:
@@ -132,40 +151,50 @@ class _Worker:
                 else:
                     batch = decode_batch(frame)
                     self._sequence = frame.sequence
-                    self._send(batch, archive.render(batch), slots)
+                    self._send(batch, archive.render(batch))
 
     def _receive(self) -> None:
-        while frame := read_frame(self._requests):
-            if frame.kind is Kind.SLOT_FREE:
-                self._free_slots.put(frame.sequence)
-            elif frame.kind is Kind.TURN:
-                self._turns.put(frame.sequence)
-            else:
-                self._frames.put(frame)
-        os._exit(0)
+        try:
+            while frame := read_frame(self._requests):
+                if frame.kind is Kind.SLOT_FREE:
+                    self._free_slots.put(frame.sequence)
+                elif frame.kind is Kind.TURN:
+                    self._turns.put(frame.sequence)
+                else:
+                    self._frames.put(frame)
+        finally:
+            # Also when it fails: a worker that hears nothing would wait for ever.
+            os._exit(0)
+
+    def _next(self, items: queue.SimpleQueue[Item]) -> Item:
+        """Wait for what the receiver puts there."""
+        while True:
+            self._slots.beat()
+            with contextlib.suppress(queue.Empty):
+                return items.get(timeout=_BEAT_SECONDS)
 
     def _wait_for_turn(self) -> None:
         """Wait until the batch is the one being written, so that one worker at a time holds a large post."""
         write_frame(self._answers, Kind.LARGE, self._sequence)
-        self._turns.get()
+        self._next(self._turns)
 
-    def _send(self, batch: Batch, chunks: Iterator[Chunk], slots: Slots) -> None:
+    def _send(self, batch: Batch, chunks: Iterator[Chunk]) -> None:
         """Put the chunks of a batch into slots, one after the other, each as soon as there is a free one."""
         notices = Notices()
         unread = batch.posts
         held = _Part(memoryview(b""), 0, 0)
         for chunk in chunks:
             notices.merge(chunk.notices)
-            for part in _parts(chunk, slots.handle.slot_bytes):
+            for part in _parts(chunk, self._slots.handle.slot_bytes):
                 if held.data:
-                    self._send_part(held, slots, is_last=False, notices=Notices())
+                    self._send_part(held, is_last=False, notices=Notices())
                     unread -= held.posts_read
                 held = part
-        self._send_part(replace(held, posts_read=unread), slots, is_last=True, notices=notices)
+        self._send_part(replace(held, posts_read=unread), is_last=True, notices=notices)
 
-    def _send_part(self, part: _Part, slots: Slots, *, is_last: bool, notices: Notices) -> None:
-        slot = self._free_slots.get()
-        slots.fill(slot, part.data)
+    def _send_part(self, part: _Part, *, is_last: bool, notices: Notices) -> None:
+        slot = self._next(self._free_slots)
+        self._slots.fill(slot, part.data)
         ready = ChunkReady(slot, len(part.data), part.posts, part.posts_read, is_last, notices)
         write_frame(self._answers, Kind.CHUNK, self._sequence, ready.encode())
 
@@ -201,12 +230,19 @@ def main() -> None:
     try:
         _Worker(sys.stdin.buffer, answers).run()
     except BaseException as error:
-        failure = {
-            "kind": type(error).__name__,
-            "message": error.message if isinstance(error, ExportError) else f"{type(error).__name__}: {error}",
-            "hint": error.hint if isinstance(error, ExportError) else "",
-            "traceback": traceback.format_exc(),
-        }
-        with contextlib.suppress(OSError):
+        # With no memory left, this may fail as well; then the end of the process says enough.
+        with contextlib.suppress(BaseException):
+            failure = {
+                "kind": type(error).__name__,
+                "message": error.message if isinstance(error, ExportError) else _described(error),
+                "hint": error.hint if isinstance(error, ExportError) else "",
+                "traceback": traceback.format_exc(),
+            }
             write_frame(answers, Kind.FAILED, 0, json.dumps(failure).encode())
+    finally:
         os._exit(1)
+
+
+def _described(error: BaseException) -> str:
+    """Kind and message of an error, even of one that can not be printed."""
+    return traceback.format_exception_only(error)[-1].strip()

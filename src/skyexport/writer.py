@@ -9,15 +9,25 @@ import contextlib
 import errno
 import hashlib
 import os
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
+from skyexport.disk import free_bytes
 from skyexport.errors import OutputError, StoppedError
 from skyexport.formats import Format
+from skyexport.options import format_size
 
-__all__ = ["OrderedWriter", "OutputFile", "WrittenFile", "output_error"]
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = ["OrderedWriter", "OutputFile", "WrittenFile", "output_error", "sync_to_disk"]
 
 _WRITE_BACK_BYTES = 8_000_000
 """Large enough to be written in one go, small enough to keep the disk busy from the start."""
+
+_NO_FULL_SYNC = frozenset({errno.ENOTSUP, errno.EINVAL, errno.ENOTTY, errno.ENODEV})
+"""How file systems say that they know fsync only."""
 
 _SIGPIPE = 13
 """The signal that ends a program whose reader went away; Windows has no name for it."""
@@ -42,12 +52,14 @@ class OutputFile:
     Args:
         descriptor: Open for writing; closed by `close`.
         name: What errors call it.
+        directory: Where it lies; None for a stream or a device.
         durable: Whether it is to be on the disk after `sync`; else that does nothing.
     """
 
-    def __init__(self, descriptor: int, name: str, *, durable: bool = True) -> None:
+    def __init__(self, descriptor: int, name: str, directory: Path | None = None, *, durable: bool = True) -> None:
         self._descriptor = descriptor
-        self._name = name
+        self.name = name
+        self.directory = directory
         self._durable = durable
         self._digest = hashlib.sha256()
         self._flushed_to = 0
@@ -69,7 +81,7 @@ class OutputFile:
                 rest = rest[written:]
             self._start_write_back()
         except OSError as error:
-            raise output_error(error, self._name) from error
+            raise output_error(error, self.name, self.directory) from error
 
     def _start_write_back(self) -> None:
         """Have the disk begin with what was written, now and then, so that `sync` finds little left to wait for."""
@@ -89,9 +101,9 @@ class OutputFile:
         if not self._durable:
             return
         try:
-            os.fsync(self._descriptor)
+            sync_to_disk(self._descriptor)
         except OSError as error:
-            raise output_error(error, self._name) from error
+            raise output_error(error, self.name, self.directory) from error
 
     def close(self) -> None:
         """Close the descriptor, once.
@@ -105,7 +117,7 @@ class OutputFile:
         try:
             os.close(descriptor)
         except OSError as error:
-            raise output_error(error, self._name) from error
+            raise output_error(error, self.name, self.directory) from error
 
     def written(self, name: str) -> WrittenFile:
         """What was written, under the name that it has in the export."""
@@ -132,8 +144,24 @@ class OrderedWriter:
         self._file.write(self._format.epilogue if self.posts else self._format.empty)
 
 
-def output_error(error: OSError, name: str) -> OutputError | StoppedError:
-    """What the system said about writing *name*, as one of our errors."""
+def sync_to_disk(descriptor: int) -> None:
+    """Wait until what was written is on the disk itself; on macOS fsync alone only sends it there.
+
+    Raises:
+        OSError: It is not. Asking again would not tell.
+    """
+    if sys.platform != "win32" and hasattr(fcntl, "F_FULLFSYNC"):
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            return
+        except OSError as error:
+            if error.errno not in _NO_FULL_SYNC:
+                raise
+    os.fsync(descriptor)
+
+
+def output_error(error: OSError, name: str, directory: Path | None = None) -> OutputError | StoppedError:
+    """What the system said about writing *name*, which lies in *directory* if in any, as one of our errors."""
     if error.errno == errno.EPIPE:
         return StoppedError(_SIGPIPE)
     hint = {
@@ -143,4 +171,6 @@ def output_error(error: OSError, name: str) -> OutputError | StoppedError:
         errno.EACCES: "check the permissions, or choose another place with -o",
         errno.EROFS: "choose another place with -o",
     }.get(error.errno or 0, "")
-    return OutputError(f"can not write {name}: {error.strerror or error}", hint)
+    what = f"can not write {name}: {error.strerror or error}"
+    free = free_bytes(directory) if error.errno == errno.ENOSPC and directory is not None else None
+    return OutputError(what if free is None else f"{what}, {format_size(free)} free", hint)

@@ -1,0 +1,163 @@
+"""Copying the posts out of an archive, in one state, into a small database that nobody else knows.
+
+The copy has what an export needs and nothing else: so access tokens stay where they are, and the archive is let go of
+as soon as its pages are read. Row ids, stored values and the way in which columns compare are those of the archive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import apsw
+
+from skyexport.errors import ArchiveError
+from skyexport.render import quote_identifier
+from skyexport.selection import Selection
+from skyexport.source import BUSY_MILLISECONDS, Source, as_number, reading, restrict
+
+__all__ = ["Copied", "copy_posts", "counted_posts"]
+
+_INDEX_CACHE_KIB = 32_000
+"""Page cache while an index is made: its sort spills to a temporary file beyond it."""
+
+_DISAGREE = "its indexes disagree about the number of posts"
+_REINDEX = "run `sqlite3 archive.db reindex` on a copy"
+
+_STEPS = 100_000
+"""Between looks at the memory and for signals inside SQLite: some milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What was done."""
+
+    archive_posts: int
+    """Posts of the archive, copied or not."""
+    held_seconds: float
+    """How long the archive was held."""
+
+
+def copy_posts(
+    source: Source,
+    target: Path,
+    columns: Mapping[str, str],
+    schema_version: int,
+    indexes: Mapping[str, str],
+    *,
+    indexed: Iterable[str],
+    selection: Selection,
+    media: bool,
+    check: Callable[[], None],
+) -> Copied:
+    """Copy posts into a new database.
+
+    Args:
+        source: The archive.
+        target: The new file, which only its owner can read.
+        columns: Column → SQL for it, or a constant where the archive has no such column.
+        schema_version: Of the archive.
+        indexes: Column → index of the archive that begins with it; all must agree about the number of posts.
+        indexed: Columns on which the copy gets an index, where the archive has one.
+        selection: Posts to copy; some more may be copied as well.
+        media: Copy the number of media rows too.
+        check: Called now and then; what it raises ends the copying.
+
+    Raises:
+        ArchiveError, ArchiveBusyError: The archive can not be read.
+        OutputError: There is no room for the copy.
+    """
+    present = [name for name, sql in columns.items() if sql == name]
+    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    with reading(source.called), contextlib.closing(_connection(target, check)) as connection:
+        connection.execute(f"create table posts ({', '.join(present)})")
+        connection.execute("create table schema_version (version)")
+        connection.execute("insert into schema_version values (?)", (schema_version,))
+        if media:
+            connection.execute("create table media (id)")
+        connection.execute("attach ? as archive", (source.uri(),))
+        restrict(connection, also_insert=("posts", "media"))
+        began = time.monotonic()
+        connection.execute("begin")
+        connection.execute("select 1 from archive.posts limit 1").fetchall()
+        archive_posts = counted_posts(connection, "archive", indexes.values(), source.called)
+        names = f"rowid, {', '.join(present)}"
+        by_author = "did = :did" if selection.did is not None else "true"
+        for span in selection.spans():
+            found = f"select {names} from archive.posts where {by_author} and {span.where}"
+            connection.execute(f"insert into main.posts ({names}) {found}", {"did": selection.did, **span.parameters})
+            if selection.everything and connection.changes() != archive_posts:
+                raise ArchiveError(f"{source.called} is damaged: {_DISAGREE}", _REINDEX)
+        if media:
+            connection.execute("insert into main.media select null from archive.media")
+        connection.execute("commit")
+        held_seconds = time.monotonic() - began
+        types = _declared(connection, present)
+    with reading(source.called), contextlib.closing(_connection(target, check)) as connection:
+        # Now that every value lies there as it was stored, the columns may say how they compare.
+        connection.pragma("writable_schema", True)
+        connection.execute("update sqlite_schema set sql = ? where name = 'posts'", (f"CREATE TABLE posts ({types})",))
+        connection.pragma("writable_schema", "reset")
+        connection.pragma("cache_size", -_INDEX_CACHE_KIB)
+        for column in indexed:
+            if column in indexes:
+                connection.execute(f"create index copied_{column} on posts({column} collate BINARY)")
+    return Copied(archive_posts, held_seconds)
+
+
+def counted_posts(connection: apsw.Connection, schema: str, indexes: Iterable[str], path: str) -> int:
+    """How many posts there are.
+
+    Raises:
+        ArchiveError: The indexes disagree about it, so that stepping along one would miss posts.
+    """
+    posts = as_number(connection.execute(f"select count(*) from {schema}.posts").get)
+    for index in indexes:
+        sql = f"select count(*) from {schema}.posts indexed by {quote_identifier(index)}"
+        if as_number(connection.execute(sql).get) != posts:
+            raise ArchiveError(f"{path} is damaged: {_DISAGREE}", _REINDEX)
+    return posts
+
+
+def _connection(target: Path, check: Callable[[], None]) -> apsw.Connection:
+    """A connection to the copy, which need not survive a crash."""
+
+    def handler() -> bool:
+        check()
+        return False
+
+    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
+    connection = apsw.Connection(target.as_uri(), flags=flags)
+    connection.pragma("journal_mode", "off")
+    connection.pragma("synchronous", 0)
+    connection.set_busy_timeout(BUSY_MILLISECONDS)
+    connection.set_progress_handler(handler, _STEPS)
+    return connection
+
+
+def _declared(connection: apsw.Connection, columns: Iterable[str]) -> str:
+    """The columns with affinity and collation as the archive has them."""
+    declared = []
+    for name in columns:
+        datatype, collation, *_ = connection.column_metadata("archive", "posts", name)
+        declared.append(f"{name} {_affinity(datatype or '')} collate {quote_identifier(collation)}")
+    return ", ".join(declared)
+
+
+def _affinity(datatype: str) -> str:
+    """What SQLite takes a declared type for.
+
+    Source: https://sqlite.org/datatype3.html, 3.1.
+    """
+    datatype = datatype.upper()
+    if "INT" in datatype:
+        return "integer"
+    if any(part in datatype for part in ("CHAR", "CLOB", "TEXT")):
+        return "text"
+    if "BLOB" in datatype or not datatype:
+        return "blob"
+    return "real" if any(part in datatype for part in ("REAL", "FLOA", "DOUB")) else "numeric"

@@ -1,0 +1,126 @@
+"""Recovering an archive whose last program was stopped while writing, without touching it.
+
+Such an archive has a journal from which something must be taken back, or a log from which something must be taken in,
+before anybody can read it. SQLite does that, and writes to the archive for it. So the files are copied, and it happens
+to the copy. The copy holds whatever the archive holds, access tokens too: remove it as soon as possible.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+
+from skyexport.errors import ArchiveBusyError, ArchiveChangedError, ArchiveError, OutputError
+from skyexport.source import files_beside, reading, restrict
+
+__all__ = ["recovered"]
+
+_BLOCK_BYTES = 1 << 20
+_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
+"""Begins a rollback journal; and ends one that names another journal."""
+
+
+def recovered(path: Path, folder: Path) -> Path:
+    """Copy the files of the archive at *path* into *folder*, and have SQLite recover it there.
+
+    Returns:
+        The recovered database, which no program has open.
+
+    Raises:
+        ArchiveError: It can not be recovered.
+        ArchiveBusyError, ArchiveChangedError: A program is writing to it.
+        OutputError: There is no room for a copy.
+    """
+    path = path.resolve()
+    copy = folder / "whole.db"
+    log, _ = files_beside(path)
+    journal = path.with_name(f"{path.name}-journal")
+    with reading(str(path)), _held(path) as file:
+        before = [_state(one) for one in (path, log, journal)]
+        with _no_room(folder):
+            _write(copy, _blocks(file, path.stat().st_size))
+            for one in (log, journal):
+                if _state(one) is not None:
+                    _write(folder / one.name.replace(path.name, copy.name, 1), _blocks_of(one))
+        if [_state(one) for one in (path, log, journal)] != before:
+            raise ArchiveChangedError(f"{path} was written to while it was copied", "export again")
+    _refuse_other_journals(folder / "whole.db-journal", path)
+    with reading(str(path)), contextlib.closing(apsw.Connection(str(copy))) as connection:
+        restrict(connection)
+        connection.execute("select count(*) from sqlite_schema").fetchall()
+    return copy
+
+
+@contextlib.contextmanager
+def _held(path: Path) -> Iterator[apsw.VFSFile]:
+    """The archive's file, locked as by a reader: nobody takes a journal back meanwhile.
+
+    It is opened by SQLite, since closing it ourselves would drop the locks of other connections of this process.
+    """
+    file = apsw.VFSFile("", str(path), [apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READONLY, 0])
+    try:
+        file.xLock(apsw.SQLITE_LOCK_SHARED)
+        if file.xCheckReservedLock():
+            raise ArchiveBusyError(f"{path} is being written to", "try again when bskyarchive is idle")
+        yield file
+        file.xUnlock(apsw.SQLITE_LOCK_NONE)
+    finally:
+        file.xClose()
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file is written to or replaced; None when there is none."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        raise ArchiveError(f"{path} is not a file", "an archive does not have such a thing beside it")
+    return (status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _blocks(file: apsw.VFSFile, size: int) -> Iterator[bytes]:
+    for offset in range(0, size, _BLOCK_BYTES):
+        yield file.xRead(min(_BLOCK_BYTES, size - offset), offset)
+
+
+def _blocks_of(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            yield block
+
+
+def _write(path: Path, blocks: Iterator[bytes]) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
+        file.writelines(blocks)
+
+
+@contextlib.contextmanager
+def _no_room(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"can not copy the archive into {folder.parent} to recover it: {error.strerror}",
+            "set TMPDIR to a place with room for it, or start and stop bskyarchive once",
+        ) from error
+
+
+def _refuse_other_journals(journal: Path, path: Path) -> None:
+    """Make sure that a journal does not name another file: SQLite would read that, and may delete it.
+
+    Only transactions over several databases have such journals, and bskyarchive has one database.
+
+    Raises:
+        ArchiveError: It does.
+    """
+    with contextlib.suppress(FileNotFoundError), journal.open("rb") as file:
+        file.seek(max(0, journal.stat().st_size - len(_JOURNAL_MAGIC)))
+        if file.read() == _JOURNAL_MAGIC:
+            raise ArchiveError(f"the journal of {path} names another file", "it is not one of bskyarchive's")

@@ -1,0 +1,106 @@
+"""A private directory for what an export needs for a while, on the disk where SQLite puts its temporary files too.
+
+It goes when the `with` block ends, however that ends. What a killed run has left, the next one removes: the directory
+is locked while its run lives, by a lock file of the same name that exists before it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from skyexport.cleanup import uninterrupted
+from skyexport.errors import AlreadyRunningError, OutputError
+from skyexport.lock import Lock, is_own, remove_leftovers
+
+__all__ = ["Scratch", "remove_left_scratches", "temporary_folder"]
+
+_NAME = re.compile(r"(\.skyexport-[0-9a-f]{16})\.(?:scratch|lock)")
+
+_ATTEMPTS = 10
+"""To take the lock of a new name, which another run may look at in that very moment to see whether it is held."""
+
+
+class Scratch:
+    """The directory: `path`, readable by its owner only. Use it in a `with` statement.
+
+    Raises:
+        OutputError: It can not be made.
+    """
+
+    def __init__(self) -> None:
+        folder = temporary_folder()
+        try:
+            stem, self._lock = _new_lock(folder)
+            self.path = folder / f"{stem}.scratch"
+            try:
+                self.path.mkdir(mode=0o700)
+            except BaseException:
+                self._lock.release()
+                raise
+        except OSError as error:
+            raise OutputError(
+                f"can not make a directory for temporary files in {folder}: {error.strerror}",
+                "set TMPDIR to a place where there is room",
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove it. More than once does no harm."""
+        uninterrupted(self._remove)
+
+    def _remove(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+        self._lock.release()
+
+
+def _new_lock(folder: Path) -> tuple[str, Lock]:
+    for _ in range(_ATTEMPTS):
+        stem = f".skyexport-{secrets.token_hex(8)}"
+        with contextlib.suppress(AlreadyRunningError):
+            return stem, Lock(folder / f"{stem}.lock", f"in {folder}")
+    raise AlreadyRunningError(f"other exports are looking at {folder} all the time", "try again")
+
+
+def remove_left_scratches() -> list[Path]:
+    """Remove the directories of runs of this user that were killed; those of live runs stay.
+
+    Returns:
+        What is gone now.
+    """
+    folder = temporary_folder()
+    stems = set()
+    with contextlib.suppress(OSError):
+        found = (path for path in folder.iterdir() if _NAME.fullmatch(path.name) and is_own(path))
+        stems = {path.name.rpartition(".")[0] for path in found}
+    removed = []
+    for stem in sorted(stems):
+        with contextlib.suppress(AlreadyRunningError, OSError):
+            lock = Lock(folder / f"{stem}.lock", f"in {folder}")
+            try:
+                removed += remove_leftovers(lock, folder, re.compile(re.escape(stem) + r"\.scratch"))
+            finally:
+                lock.release()
+    return removed
+
+
+def temporary_folder() -> Path:
+    """Where SQLite puts its own temporary files: /var/tmp before /tmp, which may be memory."""
+    if sys.platform != "win32":
+        for name in (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"), "/var/tmp"):
+            if name and os.access(name, os.W_OK | os.X_OK) and Path(name).is_dir():
+                return Path(name).absolute()
+    return Path(tempfile.gettempdir())
