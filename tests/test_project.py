@@ -33,7 +33,7 @@ LAYERS = [
     {"plan", "selection", "options"},
     {"formats", "formats.csv_table", "formats.json_array"},
     {"formats.base", "formats.media_names"},
-    {"json_text", "notices", "timestamps", "errors"},
+    {"json_text", "notices", "timestamps", "errors", "signals"},
 ]
 """From the command down; a module imports from layers below its own, or from its own."""
 

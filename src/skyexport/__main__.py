@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 from types import FrameType
 
+from skyexport import signals
 from skyexport.errors import OutputError, StoppedError
 
 __all__ = ["main"]
-
-_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 def main() -> None:
@@ -29,15 +29,19 @@ def main() -> None:
             os._exit(128 + number)
         raise StoppedError(number)
 
-    for number in _SIGNALS:
+    for number in signals.ENDING:
         # Who starts it with nohup wants it to go on. Shells let background jobs ignore SIGINT; we do not.
         if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:
             signal.signal(number, handler)
     try:
-        from skyexport.cli import app
+        with signals.waiting():
+            from skyexport.cli import app
 
         app(prog_name="skyexport")
     except StoppedError as error:
+        # It came before the command had begun.
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"skyexport: {error}\n")
         sys.exit(error.exit_code)
     except OSError as error:
         # What is left are texts like --help on a standard output that can not be written. Python would try again.

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from skyexport import __version__
+from skyexport import __version__, signals
 from skyexport.errors import EXIT_CODES, ExportError, OptionError, StoppedError
 from skyexport.options import DEFAULT_BATCH_SIZE, ExportOptions, parse_size
 
@@ -127,7 +127,9 @@ def _export(
     The bytes of the file depend on the posts and the format only. Nothing has its final name before it is complete.
     """  # fmt: skip
     with _told(as_json=as_json, debug=debug):
-        from skyexport.progress import MODES, reporter_for
+        with signals.waiting():
+            from skyexport.coordinator import export
+            from skyexport.progress import MODES, reporter_for
 
         if progress not in MODES:
             raise OptionError(f"unknown progress {progress!r}", f"choose from {', '.join(MODES)}")
@@ -138,29 +140,38 @@ def _export(
             overwrite=overwrite, workers=_workers(workers), batch_size=batch_size,
             memory_limit_bytes=parse_size(memory_limit), sync=not no_sync, strict=strict,
         )  # fmt: skip
-        from skyexport.coordinator import export
-
         reporter = reporter_for("none" if quiet and progress == "auto" else progress, sys.stderr)
         try:
             summary = export(options, reporter, debug=debug)
         finally:
             reporter.close()
-        if as_json:
-            _print_json(summary.to_dict())
-        elif not quiet:
-            if verbose:
-                _say(f"archive {options.archive}, batches of {options.batch_size:,} posts: {summary.batches:,}")
-                for file in summary.files:
-                    _say(f"sha256 {file.sha256}  {file.name}  {file.bytes:,} bytes")
-            for sentence in summary.sentences():
-                _say(sentence)
+        with _kept(summary.directory or summary.path):
+            if as_json:
+                _print_json(summary.to_dict())
+            elif not quiet:
+                if verbose:
+                    _say(f"archive {options.archive}, batches of {options.batch_size:,} posts: {summary.batches:,}")
+                    for file in summary.files:
+                        _say(f"sha256 {file.sha256}  {file.name}  {file.bytes:,} bytes")
+                for sentence in summary.sentences():
+                    _say(sentence)
+
+
+@contextlib.contextmanager
+def _kept(place: Path | None) -> Iterator[None]:
+    """A signal that comes while the result is told can not undo it."""
+    try:
+        yield
+    except StoppedError as error:
+        raise StoppedError(error.signal_number, str(place or "")) from None
 
 
 @app.command(name="inspect", epilog=_epilog("skyexport inspect archive.db", "skyexport inspect archive.db --json"))
 def _inspect(archive: ArchivePath, as_json: AsJson = False, debug: Debug = False) -> None:
     """Show what an archive holds: posts, authors, dates, and how large an export would be."""
     with _told(as_json=as_json, debug=debug):
-        from skyexport.inspection import inspect
+        with signals.waiting():
+            from skyexport.inspection import inspect
 
         found = inspect(archive)
         if as_json:
@@ -200,7 +211,8 @@ def _bench(
     """
     with _told(as_json=as_json, debug=debug):
         options = ExportOptions(archive=archive, output_dir=output_dir, memory_limit_bytes=parse_size(memory_limit))
-        from skyexport.benchmark import benchmark
+        with signals.waiting():
+            from skyexport.benchmark import benchmark
 
         measured = benchmark(options, posts=posts, runs=runs, say=_say, debug=debug)
         if as_json:

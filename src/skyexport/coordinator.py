@@ -24,6 +24,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import apsw
 
@@ -86,7 +87,8 @@ def export(
     guard = MemoryGuard(options.memory_limit_bytes, tree.sample)
     guard.check_workable(options.workers or 0)
     now = datetime.now(UTC)
-    with Archive(options.archive) as archive, Monitor(counters, guard, on_progress) as monitor:
+    kept: list[Path] = []
+    with _saying_what_was(kept), Archive(options.archive) as archive, Monitor(counters, guard, on_progress) as monitor:
         archive.watch(monitor.check, _SQLITE_STEPS)
         with _opened(options, now) as destination:
             coordinator = _Coordinator(options, archive, destination.file, counters, guard, monitor)
@@ -100,12 +102,25 @@ def export(
                     exporter=f"skyexport {__version__}",
                 )
             )  # fmt: skip
+            directory = path.parent if path and options.to is None else None
+            kept += filter(None, [directory or path])
     return ExportSummary(
         format=options.format, posts=counters.posts, batches=coordinator.batches, workers=workers,
         seconds=counters.seconds, bytes=files[0].bytes, peak_memory_bytes=guard.peak_bytes, memory_metric=tree.metric,
-        path=path, directory=path.parent if path and options.to is None else None, files=files,
+        path=path, directory=directory, files=files,
         warnings=coordinator.notices.counts, warning_places=coordinator.notices.places,
     )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _saying_what_was(kept: list[Path]) -> Iterator[None]:
+    """A signal that comes when the export has its final name can not undo it, and must not say that it did."""
+    try:
+        yield
+    except StoppedError as error:
+        if not kept:
+            raise
+        raise StoppedError(error.signal_number, str(kept[0])) from None
 
 
 @contextlib.contextmanager
