@@ -1,0 +1,179 @@
+"""What must be true after every trial, computed here without any code of the exporter.
+
+I1  Under a final name there is a whole export whose manifest verifies, or nothing.
+I2  The exit code is one of the documented ones for this fault; a failure is told in one line, without a traceback.
+I3  No process of the export lives two seconds later; nothing is new in shared memory or the temporary directory.
+I4  The archive has the same bytes, and nothing is new beside it.
+I5  The data are byte for byte what one process exports from the same state of the archive.
+I6  The processes together stayed below the memory limit, by their own high-water marks.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+import psutil
+
+__all__ = [
+    "assert_clear_end",
+    "assert_nothing_in",
+    "assert_processes_gone",
+    "assert_untouched",
+    "assert_within_memory",
+    "fingerprint",
+    "memory_peaks",
+    "parsed",
+    "processes_with",
+    "shared_memory",
+    "verified_exports",
+]
+
+_GONE_SECONDS = 2.0
+_LARGEST_FIELD = 2**31 - 1
+_SHARED_MEMORY = Path("/dev/shm")  # Linux's place for shared memory with names
+
+
+def parsed(name: str, data: bytes) -> int:
+    """Read a data file with a reader that is not ours.
+
+    Returns:
+        The number of posts in it.
+    """
+    if name.endswith(".json"):
+        # Numbers as they are spelt: Python refuses some with thousands of digits.
+        posts = json.loads(data.decode("utf-8", errors="strict"), parse_int=str, parse_constant=_no_such_number)
+        assert isinstance(posts, list)
+        assert all(isinstance(post, dict) for post in posts)
+        return len(posts)
+    assert data.startswith(b"\xef\xbb\xbf")
+    csv.field_size_limit(_LARGEST_FIELD)
+    header, *records = csv.reader(io.StringIO(data[3:].decode("utf-8", errors="surrogateescape"), newline=""))
+    assert {len(record) for record in records} <= {len(header)}
+    return len(records)
+
+
+def _no_such_number(spelt: str) -> None:
+    raise AssertionError(f"{spelt} is not JSON")
+
+
+def verified_exports(output_directory: Path, *, leftovers: bool = False) -> list[Path]:
+    """I1: check all that lies under final names.
+
+    Args:
+        output_directory: What the export had as its output directory; may be missing.
+        leftovers: Whether hidden leftovers of a killed run may lie there.
+
+    Returns:
+        The data files of the exports.
+    """
+    exports = []
+    for author in _entries(output_directory):
+        for directory in _entries(author):
+            if directory.name.startswith("."):
+                assert leftovers, f"{directory} was left"
+                continue
+            exports.append(_verified_export(directory))
+    return exports
+
+
+def _entries(directory: Path) -> list[Path]:
+    return sorted(directory.iterdir()) if directory.is_dir() else []
+
+
+def _verified_export(directory: Path) -> Path:
+    manifest = json.loads((directory / "manifest.json").read_bytes())
+    (noted,) = manifest["checksums"]
+    data = (directory / noted["name"]).read_bytes()
+    assert manifest["files"] == [noted["name"]]
+    assert noted["bytes"] == len(data)
+    assert noted["sha256"] == hashlib.sha256(data).hexdigest()
+    assert manifest["post_count"] == parsed(noted["name"], data)
+    assert {path.name for path in directory.iterdir()} - {"SHA256SUMS"} == {"manifest.json", noted["name"]}
+    return directory / noted["name"]
+
+
+def assert_clear_end(status: int, errors: str, expected: Collection[int]) -> None:
+    """I2: the exit status is an expected one, and a failure has one line that tells the cause."""
+    assert status in expected, (status, errors)
+    assert "Traceback" not in errors, errors
+    assert "Exception ignored" not in errors, errors
+    causes = [line for line in errors.splitlines() if line.startswith("skyexport: ")]
+    if status > 0 and status not in (2, 141):  # usage has a page, a reader that left is not told
+        assert len(causes) == 1, errors
+        assert errors.splitlines()[-1] == causes[0], errors
+    if status == 0:
+        assert not causes, errors
+
+
+def processes_with(mark: str) -> list[psutil.Process]:
+    """The living processes that have *mark* in their environment, which all processes of a trial inherit."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if mark.encode() in Path(f"/proc/{process.pid}/environ").read_bytes():
+                found.append(process)
+        except OSError:
+            continue
+    return found
+
+
+def assert_processes_gone(mark: str) -> None:
+    """I3: no process of the trial lives two seconds from now."""
+    assert _soon(lambda: not processes_with(mark)), [process.cmdline() for process in processes_with(mark)]
+
+
+def shared_memory() -> frozenset[str]:
+    """Names in shared memory."""
+    return frozenset(path.name for path in _SHARED_MEMORY.iterdir()) if _SHARED_MEMORY.is_dir() else frozenset()
+
+
+def assert_nothing_in(temporary: Path, shared_before: frozenset[str]) -> None:
+    """I3: the temporary directory is empty, and no name came into shared memory and stayed."""
+    assert not list(temporary.iterdir())
+    assert _soon(lambda: not shared_memory() - shared_before), shared_memory() - shared_before
+
+
+def _soon(true: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + _GONE_SECONDS
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def fingerprint(folder: Path) -> dict[str, str]:
+    """Name → SHA-256 of each file in *folder*."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir() if path.is_file()}
+
+
+def assert_untouched(folder: Path, before: dict[str, str]) -> None:
+    """I4: the files in *folder* are the same, and hold the same."""
+    now = fingerprint(folder)
+    assert sorted(now) == sorted(before)
+    assert now == before
+
+
+def memory_peaks(mark: str) -> dict[int, int]:
+    """Process id → bytes at its high-water mark, of the living processes of a trial."""
+    peaks = {}
+    for process in processes_with(mark):
+        try:
+            status = Path(f"/proc/{process.pid}/status").read_text()
+        except OSError:
+            continue
+        for line in status.splitlines():
+            if line.startswith("VmHWM:"):
+                peaks[process.pid] = int(line.split()[1]) * 1024
+    return peaks
+
+
+def assert_within_memory(peaks: dict[int, int], limit_bytes: int) -> None:
+    """I6: even if every process was at its peak at the same time, together they were below the limit."""
+    assert sum(peaks.values()) < limit_bytes, peaks

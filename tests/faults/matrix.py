@@ -1,0 +1,110 @@
+"""The rows of the fault matrix, and how tests say which row they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import pytest
+
+__all__ = ["AWAITED", "MATRIX", "NOT_APPLICABLE", "Trials", "trials"]
+
+MATRIX = {
+    "1": "SIGKILL of the coordinator at a random time",
+    "2": "SIGKILL of the coordinator at each write, sync, rename, mkdir, create, unlink",
+    "3": "SIGKILL of a worker: at a random time, before its first batch, in a batch, in a message",
+    "4": "a worker crashes, exits, runs out of memory, raises what can not be told",
+    "5": "SIGSTOP of a worker",
+    "6": "SIGINT to the group or twice; SIGINT, SIGTERM, SIGHUP to the coordinator",
+    "7": "standard error or standard output closed, or its reader gone",
+    "8": "disk full: sizes from 0.1 to 1.2 of the export, and each call that takes space",
+    "9": "disk full that shows only at sync, close, or in a device",
+    "10": "limit on the size of a file: short writes, then an error",
+    "11": "input/output error at each sync",
+    "12": "input/output error when the archive is read",
+    "13": "output directory not writable, read-only, a file, gone while the export runs",
+    "14": "two exports of the same author at the same time",
+    "15": "leftovers of a dead run, and of a live one",
+    "16": "the name of the export directory is taken",
+    "17": "WAL writer that commits while the export starts",
+    "18": "WAL writer that inserts, updates, deletes, vacuums, checkpoints during the export",
+    "19": "rollback-journal writer that waits for the export, and makes it wait",
+    "20": "an archiver that does not wait, beside the export",
+    "21": "the archive is replaced while it is read",
+    "22": "cleanly closed WAL archive in a read-only directory",
+    "23": "log without its index, hot journal, lost log",
+    "24": "archive cut off at a random length",
+    "25": "archive cut off while it is read",
+    "26": "a page of the archive zeroed or filled at random",
+    "27": "one bit of the archive flipped",
+    "28": "not an archive: empty, text, other tables, missing columns, views",
+    "29": "text that is not UTF-8, NUL, line separators, byte order marks",
+    "30": "embeds and labels that are not one JSON value, or an absurd one",
+    "31": "posts in one instant, times that are no times",
+    "32": "a post of 50 MB",
+    "33": "the memory limit is reached",
+    "37": "`verify` on an export with a changed byte, a missing file, an extra file",
+    "38": "time zone, locale, umask, few descriptors, hash seed",
+    "39": "0 to 16 workers, archives around the size of a batch",
+    "fuzz": "the whole command on mutated archives",
+    "tokens": "access tokens in the archive's other tables",
+    "schemas": "archives whose schema is made to read, run or never end something",
+    "escapes": "terminal escapes in posts, authors and file names",
+    "modes": "permissions of what is written",
+    "links": "symbolic links planted at every name that an export uses",
+    "names": "authors' names as names of directories",
+}
+"""Row → what is done to the export."""
+
+NOT_APPLICABLE = {"34": "media files that are missing, unreadable, links, changing: media are not copied yet"}
+"""Rows that wait for something to be there at all."""
+
+AWAITED = {
+    "stalls": "a worker that stalls ends the export",
+    "locks": "one export at a time of the same author into the same place",
+    "sweeping": "leftovers of killed runs are removed by the next one",
+    "copying": "archives that can not be read in place are copied",
+    "courtesy": "the summary says for how long the archive was held",
+    "verify": "`skyexport verify`",
+}
+"""What the matrix promises and the program does not do yet: tests that await it are skipped. Take a line away once it
+does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """A test function's part of a row."""
+
+    row: str
+    quick: int
+    full: int | Callable[[], int]
+    awaits: str
+
+    def numbers(self, *, full: bool) -> range:
+        """The numbers of the trials to run."""
+        if not full:
+            return range(self.quick)
+        return range(self.full if isinstance(self.full, int) else self.full())
+
+
+_Test = TypeVar("_Test", bound=Callable[..., None])
+
+
+def trials(row: str, *, quick: int, full: int | Callable[[], int], awaits: str = "") -> Callable[[_Test], _Test]:
+    """Make a test function the trials of *row*; it takes a `trial`.
+
+    Args:
+        row: A row of `MATRIX`.
+        quick: How many trials the quick tier runs.
+        full: How many the full tier runs; a function where that must be found out first.
+        awaits: A key of `AWAITED` that must be true first, or was.
+    """
+    assert row in MATRIX
+    mark = pytest.mark.trials(Trials(row, quick, full, awaits))
+
+    def marked(test: _Test) -> _Test:
+        test = mark(test)
+        return pytest.mark.skip(reason=f"to come: {AWAITED[awaits]}")(test) if awaits in AWAITED else test
+
+    return marked

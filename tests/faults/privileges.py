@@ -1,0 +1,61 @@
+"""What only root can do: small disks, and commands of a user who owns nothing. Elsewhere their tests are skipped."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.trial import Trial
+
+__all__ = ["NOBODY", "needs_nobody", "small_disk"]
+
+NOBODY = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]
+"""Runs a command as a user who owns nothing."""
+
+
+@functools.cache
+def nobody_can_run() -> bool:
+    """Whether this user may become another one, who can read what the program consists of."""
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        return False
+    command = [*NOBODY, sys.executable, "-c", "import skyexport.worker"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def needs_nobody() -> None:
+    """Skip the test where it can not become another user."""
+    if not nobody_can_run():
+        pytest.skip("only root can become another user, who must be able to read the program")
+
+
+@functools.cache
+def _mounts() -> bool:
+    """Whether this user may mount file systems here."""
+    if sys.platform != "linux" or os.geteuid() != 0 or shutil.which("mount") is None:
+        return False
+    command = ["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+@contextlib.contextmanager
+def small_disk(trial: Trial, size_bytes: int, *options: str) -> Iterator[Path]:
+    """A file system of its own that holds so much; skips the test where there can be none."""
+    if not _mounts():
+        pytest.skip("only root can mount a small file system")
+    place = trial.place / "disk"
+    place.mkdir()
+    # Pages of 4 KiB, and inodes beyond count.
+    setting = ",".join((f"size={size_bytes // 4096 * 4096}", *options))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", setting, "tmpfs", str(place)], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)

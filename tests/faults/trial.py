@@ -1,0 +1,328 @@
+"""One trial: a place of its own, an archive, a run of the command or of the API, and the check afterwards."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import json
+import os
+import random
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+
+import make_archive
+from skyexport import ExportError, ExportOptions, export
+from tests.command import PROGRAM
+from tests.conftest import ROOT
+from tests.faults import invariants
+
+__all__ = ["BATCH", "MARK", "Ended", "Ground", "Run", "Trial", "bytes_of", "usual_ground"]
+
+BATCH = 100
+"""Posts a batch: twenty batches of the usual archive, which one process exports in a twentieth of a second."""
+
+MARK = "SKYEXPORT_TRIAL"
+"""The environment variable by which all processes of a trial are found."""
+
+SABOTAGE = ROOT / "tests" / "faults" / "sabotage"
+"""A directory for PYTHONPATH that puts faults into the program's processes."""
+
+_LONGEST_SECONDS = 60.0
+"""A run that takes longer hangs."""
+
+MEMORY_LIMIT_BYTES = 500_000_000
+"""The command's own limit when none is given."""
+
+
+def bytes_of(archive: Path, format: str = "json", **options: Any) -> bytes:
+    """What one process, in one batch, exports from *archive*: what every other way is held against."""
+    with tempfile.TemporaryDirectory() as folder:
+        to = Path(folder, "out")
+        export(ExportOptions(archive=archive, to=to, format=format, workers=0, batch_size=1_000_000, **options))
+        return to.read_bytes()
+
+
+class Ground:
+    """An archive that no trial changes, and the exports of it."""
+
+    def __init__(self, folder: Path, *, posts: int = 2000, wal: bool = False, **more: Any) -> None:
+        self.archive = folder / "archive.db"
+        self.posts = posts
+        made = make_archive.make_archive(self.archive, posts=posts, seed=4, authors=20, fts=False, wal=wal, **more)
+        self.did = made.owner_did
+        self.expected = {format: bytes_of(self.archive, format) for format in ("json", "csv")}
+        self._seconds: dict[int, float] = {}
+
+    def seconds(self, workers: int) -> float:
+        """How long the command takes when nothing disturbs it."""
+        if workers not in self._seconds:
+            with Trial(self, random.Random(0), 0, full=False) as trial:
+                started = time.monotonic()
+                trial.start("-j", str(workers)).end()
+                self._seconds[workers] = time.monotonic() - started
+        return self._seconds[workers]
+
+
+@functools.cache
+def usual_ground() -> Ground:
+    """An archive of 2,000 posts, made once a process."""
+    folder = Path(tempfile.mkdtemp(prefix="skyexport-ground-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Ground(folder)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended."""
+
+    status: int
+    """Exit status; minus the signal that ended the process."""
+    output: bytes
+    errors: str
+
+
+class Run:
+    """The command as a process, going on."""
+
+    def __init__(self, command: Sequence[str], **options: Any) -> None:
+        self._files = (tempfile.TemporaryFile(), tempfile.TemporaryFile())
+        outputs = {"stdout": self._files[0], "stderr": self._files[1]} | options
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, **outputs)
+
+    def workers(self, count: int) -> list[psutil.Process]:
+        """The workers, once there are *count*; none where the command has ended before."""
+        coordinator = psutil.Process(self.process.pid)
+        while self.process.poll() is None:
+            with contextlib.suppress(psutil.Error):
+                found = coordinator.children(recursive=True)
+                if len(found) == count:
+                    return found
+            time.sleep(0.005)
+        return []
+
+    def wait_for(self, true: Callable[[], object]) -> bool:
+        """Wait until *true* is; False when the command ended first."""
+        deadline = time.monotonic() + _LONGEST_SECONDS
+        while not true():
+            if self.process.poll() is not None:
+                return False
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        return True
+
+    def errors_so_far(self) -> str:
+        """What it has written to standard error."""
+        return os.pread(self._files[1].fileno(), 1_000_000, 0).decode(errors="replace")
+
+    def end(self, timeout: float = _LONGEST_SECONDS) -> Ended:
+        """Wait for its end.
+
+        Raises:
+            AssertionError: It hangs.
+        """
+        try:
+            status = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"still running after {timeout} s: {self.errors_so_far()}") from None
+        output, errors = (os.pread(file.fileno(), 1 << 30, 0) for file in self._files)
+        for file in self._files:
+            file.close()
+        return Ended(status, output, errors.decode(errors="replace"))
+
+
+class Trial:
+    """A trial; use it in a `with` statement.
+
+    Args:
+        ground: Its archive is copied; `archive` is the copy.
+        random: All choices of the trial come from here.
+        number: Which of the row's trials this is.
+        full: Whether the full tier runs, in which trials may take seconds.
+    """
+
+    def __init__(self, ground: Ground, random: random.Random, number: int, *, full: bool) -> None:
+        self.ground = ground
+        self.random = random
+        self.number = number
+        self.full = full
+        self.place = Path(tempfile.mkdtemp(prefix="skyexport-fault-"))
+        self.place.chmod(0o755)
+        self.temporary = self.place / "tmp"
+        self.temporary.mkdir()
+        self.temporary.chmod(0o1777)
+        self.out = self.place / "out"
+        self.mark = f"{MARK}={secrets.token_hex(8)}"
+        self.archive = self.place / "in" / "archive.db"
+        self.archive.parent.mkdir()
+        shutil.copyfile(ground.archive, self.archive)
+        self._before = invariants.fingerprint(self.archive.parent)
+        self._shared = invariants.shared_memory()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        for process in invariants.processes_with(self.mark):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        shutil.rmtree(self.place, ignore_errors=True)
+
+    def use(self, archive: Path) -> None:
+        """Take another archive instead."""
+        shutil.copyfile(archive, self.archive)
+        self.remember()
+
+    def remember(self) -> None:
+        """Take the archive as it is now for untouched."""
+        self._before = invariants.fingerprint(self.archive.parent)
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """What processes of this trial have as their environment."""
+        name, _, value = self.mark.partition("=")
+        return {**os.environ, "TMPDIR": str(self.temporary), "PYTHONDONTWRITEBYTECODE": "1", name: value, **more}
+
+    def command(self, *arguments: str | Path, to_directory: bool = True) -> list[str]:
+        """The command that exports the archive in small batches, into the output directory unless told otherwise."""
+        target = ["-o", str(self.out)] if to_directory else []
+        return [
+            *PROGRAM, "export", str(self.archive), "--batch-size", str(BATCH), *target, *map(str, arguments),
+        ]  # fmt: skip
+
+    def start(
+        self,
+        *arguments: str | Path,
+        before: Sequence[str] = (),
+        to_directory: bool = True,
+        environment: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> Run:
+        """Start the command.
+
+        Args:
+            arguments: Besides archive, batch size and output directory.
+            before: What stands before the command, like strace.
+            to_directory: Whether it exports into the output directory.
+            environment: Variables that it has besides.
+            options: For `subprocess.Popen`.
+        """
+        command = [*before, *self.command(*arguments, to_directory=to_directory)]
+        return Run(command, env=self.environment(**(environment or {})), **options)
+
+    def export(self, **options: Any) -> Ended:
+        """Export with the API in this process, and say how it ended as the command does."""
+        with self.inherited():
+            try:
+                export(ExportOptions(archive=self.archive, **{"output_dir": self.out, "batch_size": BATCH, **options}))
+            except ExportError as error:
+                return Ended(error.exit_code, b"", f"skyexport: {error}\n")
+        return Ended(0, b"", "")
+
+    @contextlib.contextmanager
+    def inherited(self) -> Iterator[None]:
+        """Have this process's children, and SQLite in it, use the environment of the trial."""
+        ours = {"TMPDIR": str(self.temporary), MARK: self.mark.partition("=")[2]}
+        before = {name: os.environ.get(name) for name in ours}
+        os.environ.update(ours)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+
+    def stop(self, run: Run) -> list[psutil.Process]:
+        """Have all processes of the trial stand still, the command first; `go_on` ends that."""
+        stopped = []
+        for process in [psutil.Process(run.process.pid), *invariants.processes_with(self.mark)]:
+            with contextlib.suppress(psutil.Error):
+                process.suspend()
+                stopped.append(process)
+        return stopped
+
+    def go_on(self, stopped: Sequence[psutil.Process]) -> None:
+        """Let them go on."""
+        for process in stopped:
+            with contextlib.suppress(psutil.Error):
+                process.resume()
+
+    def partial(self) -> Path | None:
+        """The data file while it grows, once something is in it."""
+        for found in self.out.glob("*/.*.partial/posts.*"):
+            with contextlib.suppress(OSError):
+                if found.stat().st_size:
+                    return found
+        return None
+
+    def check(
+        self,
+        ended: Ended,
+        expected: Collection[int],
+        *,
+        data: bytes | None = None,
+        leftovers: bool = False,
+        untouched: bool = True,
+    ) -> list[Path]:
+        """All invariants, after a run.
+
+        Args:
+            ended: How it ended.
+            expected: The exit statuses that are right.
+            data: The bytes of every export below the output directory; None to leave out that comparison.
+            leftovers: Whether the run was killed, so that hidden leftovers may lie below the output directory.
+            untouched: Whether nobody else wrote to the archive.
+
+        Returns:
+            The data files below the output directory.
+        """
+        invariants.assert_processes_gone(self.mark)
+        invariants.assert_clear_end(ended.status, ended.errors, expected)
+        invariants.assert_nothing_in(self.temporary, self._shared)
+        if untouched:
+            invariants.assert_untouched(self.archive.parent, self._before)
+        exports = invariants.verified_exports(self.out, leftovers=leftovers)
+        for path in exports:
+            assert data is None or path.read_bytes() == data
+        if ended.status == 0 and ended.errors.strip():
+            assert not self.out.exists() or exports
+        return exports
+
+    def check_failed(self, ended: Ended, expected: Collection[int]) -> None:
+        """All invariants, after a run that must have failed: nothing at all was left."""
+        assert ended.status != 0, "it can not have been successful"
+        assert not self.check(ended, expected)
+        assert not self.out.exists()
+
+    def check_next_run(self) -> None:
+        """The next run into the same place is successful and whole."""
+        before = {path for path in invariants.verified_exports(self.out, leftovers=True)}
+        ended = self.export(workers=0)
+        assert ended.status == 0, ended.errors
+        assert set(invariants.verified_exports(self.out, leftovers=True)) > before
+
+
+def json_summary(ended: Ended) -> dict[str, Any]:
+    """What the command printed with --json."""
+    found = json.loads(ended.output)
+    assert isinstance(found, dict)
+    return found
+
+
+def linux_only() -> bool:
+    """Whether this is a system on which trials work: they find processes through /proc."""
+    return sys.platform == "linux"
