@@ -10,7 +10,7 @@ endif
 DEMO := build/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check wheel bench bench-whole clean
+.PHONY: help demo test check wheel faults bench bench-whole clean
 
 help: ## Show what can be made.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ wheel: $(VENV)/dev ## Build the wheel, install it by itself, and compare an expo
 
 test: check wheel ## Set up, check, and run the tests, here and with the built wheel.
 	$(BIN)/python -m pytest
+
+faults: $(VENV)/dev ## Try all faults; ROWS=1,2,fuzz SEED=1 JOBS=2 MINUTES=8 choose some, and how long.
+	$(BIN)/python -m tests.faults
 
 bench: $(VENV)/dev ## Measure the parts; nothing else should run meanwhile.
 	$(BIN)/python -m pytest bench --benchmark-only

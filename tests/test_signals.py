@@ -21,6 +21,7 @@ from skyexport.archive import Archive
 from skyexport.cleanup import uninterrupted
 from skyexport.scratch import Scratch
 from skyexport.selection import Selection
+from skyexport.signals import Signals
 from tests.archives import file_archive, post
 from tests.command import PROGRAM, assert_gone, files_below, started, wait_for_output, wait_for_workers
 
@@ -267,3 +268,45 @@ def hang():
     finally:
         time.sleep(60)
 """
+
+
+# --- While modules are loaded, and when all is told ---------------------------------------------------------------
+
+
+@pytest.fixture
+def answering() -> Iterator[Signals]:
+    """Signals of this process, answered as the command does."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    signals = Signals()
+    signals.install()
+    yield signals
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_signal_waits_while_modules_are_loaded(answering: Signals) -> None:
+    """It comes when the block ends, and the next one is the second."""
+    done = []
+    with pytest.raises(StoppedError) as caught, answering.waiting():
+        os.kill(os.getpid(), signal.SIGTERM)
+        done.append(True)
+    assert done
+    assert caught.value.signal_number == signal.SIGTERM
+    os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(StoppedError):
+        answering.check()
+
+
+def test_signals_raise_again_after_a_block(answering: Signals) -> None:
+    """A block in which nothing came changes nothing for what comes later."""
+    with answering.waiting():
+        pass
+    with pytest.raises(StoppedError):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_settled_outcome_stands(answering: Signals) -> None:
+    """Once it is told, the first two signals come too late."""
+    answering.settle()
+    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGINT)

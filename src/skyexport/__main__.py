@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -16,18 +17,27 @@ def main() -> None:
     signals = Signals()
     signals.install()
     try:
-        from skyexport.cli import app
+        with signals.waiting():
+            from skyexport.cli import app
 
         app(prog_name="skyexport", obj=signals)
     except StoppedError as error:
+        # It came before a command had begun.
+        _say(str(error))
         sys.exit(error.exit_code)
     except OSError as error:
         # What is left are texts like --help on a standard output that can not be written. Python would try again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.stderr.write(f"skyexport: can not write standard output: {error.strerror}\n")
+        _say(f"can not write standard output: {error.strerror}")
         sys.exit(OutputError.exit_code)
     finally:
         signals.ignore()
+
+
+def _say(text: str) -> None:
+    # Without a standard error there is nobody to be told.
+    with contextlib.suppress(OSError, AttributeError):
+        sys.stderr.write(f"skyexport: {text}\n")
 
 
 if __name__ == "__main__":

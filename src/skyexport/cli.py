@@ -139,8 +139,11 @@ def _export(
 
     The bytes of the file depend on the posts and the format only. Nothing has its final name before it is complete.
     """  # fmt: skip
-    with _told(as_json=as_json, debug=debug):
-        from skyexport.progress import MODES, Progress, reporter_for
+    signals = _signals(context)
+    with _told(signals, as_json=as_json, debug=debug):
+        with signals.waiting():
+            from skyexport.coordinator import export
+            from skyexport.progress import MODES, Progress, reporter_for
 
         if progress not in MODES:
             raise OptionError(f"unknown progress {progress!r}", f"choose from {', '.join(MODES)}")
@@ -152,25 +155,24 @@ def _export(
             memory_limit_bytes=parse_size(memory_limit), sync=not no_sync, strict=strict,
             snapshot=snapshot,
         )  # fmt: skip
-        from skyexport.coordinator import export
-
         reporter = reporter_for("none" if quiet and progress == "auto" else progress, sys.stderr)
-        signals = context.find_object(Signals) or Signals()
 
         def watch(moment: Progress) -> None:
             signals.check()
             reporter(moment)
 
+        summary: ExportSummary | None = None
         try:
-            summary = export(options, watch, say=(lambda _: None) if quiet else _say, debug=debug)
-        finally:
-            reporter.close()
-        try:
+            with contextlib.closing(reporter):
+                summary = export(options, watch, say=(lambda _: None) if quiet else _say, debug=debug)
             if as_json:
                 _print_json(summary.to_dict())
             elif not quiet:
                 _say_summary(summary, options, verbose=verbose)
+            signals.settle()
         except StoppedError as error:
+            if summary is None:
+                raise
             raise StoppedError(error.signal_number, str(summary.path or "")) from None
 
 
@@ -186,10 +188,12 @@ def _say_summary(summary: ExportSummary, options: ExportOptions, *, verbose: boo
 
 
 @app.command(name="inspect", epilog=_epilog("skyexport inspect archive.db", "skyexport inspect archive.db --json"))
-def _inspect(archive: ArchivePath, as_json: AsJson = False, debug: Debug = False) -> None:
+def _inspect(context: typer.Context, archive: ArchivePath, as_json: AsJson = False, debug: Debug = False) -> None:
     """Show what an archive holds: posts, authors, dates, and how large an export would be."""
-    with _told(as_json=as_json, debug=debug):
-        from skyexport.inspection import inspect
+    signals = _signals(context)
+    with _told(signals, as_json=as_json, debug=debug):
+        with signals.waiting():
+            from skyexport.inspection import inspect
 
         found = inspect(archive)
         if as_json:
@@ -206,6 +210,7 @@ def _inspect(archive: ArchivePath, as_json: AsJson = False, debug: Debug = False
     ),
 )
 def _verify(
+    context: typer.Context,
     directory: Annotated[
         Path,
         typer.Argument(
@@ -216,9 +221,11 @@ def _verify(
     debug: Debug = False,
 ) -> None:
     """Verify an export: that every file is as it was written, and the data file can be read and has all posts."""
-    with _told(as_json=as_json, debug=debug):
-        from skyexport.progress import reporter_for
-        from skyexport.verification import verify
+    signals = _signals(context)
+    with _told(signals, as_json=as_json, debug=debug):
+        with signals.waiting():
+            from skyexport.progress import reporter_for
+            from skyexport.verification import verify
 
         try:
             with contextlib.closing(reporter_for("auto", sys.stderr)) as reporter:
@@ -242,6 +249,7 @@ def _verify(
     epilog=_epilog("skyexport bench archive.db", "skyexport bench archive.db -o /mnt/exports --posts 1000000"),
 )
 def _bench(
+    context: typer.Context,
     archive: ArchivePath,
     output_dir: Annotated[
         Path,
@@ -265,10 +273,12 @@ def _bench(
     Takes a minute or so: exports the newest posts in both formats, to the null device and to the disk, with several
     numbers of workers.
     """
-    with _told(as_json=as_json, debug=debug):
-        options = ExportOptions(archive=archive, output_dir=output_dir, memory_limit_bytes=parse_size(memory_limit))
-        from skyexport.benchmark import benchmark
+    signals = _signals(context)
+    with _told(signals, as_json=as_json, debug=debug):
+        with signals.waiting():
+            from skyexport.benchmark import benchmark
 
+        options = ExportOptions(archive=archive, output_dir=output_dir, memory_limit_bytes=parse_size(memory_limit))
         measured = benchmark(options, posts=posts, runs=runs, say=_say, debug=debug)
         if as_json:
             _print_json(measured.to_dict())
@@ -286,18 +296,26 @@ def _workers(text: str) -> int | None:
         raise OptionError(f"{text!r} is no number of workers", "choose auto, or a number from 0 on") from None
 
 
+def _signals(context: typer.Context) -> Signals:
+    """Those that the program answers; none where somebody else runs its commands."""
+    return context.find_object(Signals) or Signals()
+
+
 @contextlib.contextmanager
-def _told(*, as_json: bool, debug: bool) -> Iterator[None]:
+def _told(signals: Signals, *, as_json: bool, debug: bool) -> Iterator[None]:
     """Turn what is raised into a line for people, an object for programs, and the exit code."""
     try:
         yield
+        signals.settle()
     except ExportError as error:
+        signals.settle()
         if debug:
             traceback.print_exc()
         _leave(error, as_json=as_json)
     except (typer.Exit, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
+        signals.settle()
         traceback.print_exc()
         _leave(ExportError(f"unexpected {type(error).__name__}: {error}", "please report it"), as_json=as_json)
 

@@ -124,17 +124,17 @@ def export(
                         exporter=f"skyexport {__version__}",
                     )
                 )  # fmt: skip
+        return ExportSummary(
+            format=options.format, posts=counters.posts, batches=coordinator.batches, workers=workers,
+            seconds=counters.seconds, bytes=files[0].bytes, peak_memory_bytes=guard.peak_bytes, memory_metric=tree.metric,
+            archive_held_seconds=coordinator.held_seconds,
+            journal_mode=archive.source.journal_mode,
+            path=path, directory=path.parent if path and options.to is None else None, files=files,
+            warnings=coordinator.notices.counts, warning_places=coordinator.notices.places,
+        )  # fmt: skip
     except StoppedError as error:
         # After the last step as well, while everything is closed.
         raise error if error.kept or path is None else StoppedError(error.signal_number, str(path)) from None
-    return ExportSummary(
-        format=options.format, posts=counters.posts, batches=coordinator.batches, workers=workers,
-        seconds=counters.seconds, bytes=files[0].bytes, peak_memory_bytes=guard.peak_bytes, memory_metric=tree.metric,
-        archive_held_seconds=coordinator.held_seconds,
-        journal_mode=archive.source.journal_mode,
-        path=path, directory=path.parent if path and options.to is None else None, files=files,
-        warnings=coordinator.notices.counts, warning_places=coordinator.notices.places,
-    )  # fmt: skip
 
 
 def _exported(options: ExportOptions, archive: Archive) -> contextlib.AbstractContextManager[Archive]:

@@ -2,12 +2,15 @@
 
 The first one raises StoppedError wherever the program is, so that what it did is undone on the way out. The second one
 does nothing, since that is under way; the third one ends the process at once, and leaves the rest to the next run.
+While modules are loaded the first one waits, and once the outcome is being told it comes too late.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from types import FrameType
 
 from skyexport.errors import StoppedError
@@ -25,6 +28,7 @@ class Signals:
 
     def __init__(self) -> None:
         self._received: list[int] = []
+        self._raises = True
 
     def install(self) -> None:
         """Answer them from now on."""
@@ -42,7 +46,7 @@ class Signals:
         self._received.append(number)
         if len(self._received) > _PATIENCE:
             os._exit(128 + number)
-        if len(self._received) == 1:
+        if len(self._received) == 1 and self._raises:
             raise StoppedError(number)
 
     def check(self) -> None:
@@ -53,3 +57,23 @@ class Signals:
         """
         if self._received:
             raise StoppedError(self._received[0])
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Have the first one wait until the `with` statement is left: for loading modules.
+
+        Those in C or Rust run Python code while they set themselves up, and some crash the process when it raises.
+
+        Raises:
+            StoppedError: There was a signal meanwhile.
+        """
+        self._raises = False
+        try:
+            yield
+        finally:
+            self._raises = True
+        self.check()
+
+    def settle(self) -> None:
+        """Let the outcome stand, whatever comes now; the third signal ends the process all the same."""
+        self._raises = False

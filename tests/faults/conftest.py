@@ -1,7 +1,12 @@
-"""Which trials of a row run."""
+"""Which trials of a row run, and what is noted of them.
+
+Without any setting those of the quick tier run. With FAULTS=full all of them are there, to repeat one by its id; SEED
+is the seed of their random choices, 1 if nothing is said. `__main__` hands a plan to its processes in FAULTS_PLAN.
+"""
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 from collections.abc import Iterator
@@ -9,19 +14,22 @@ from collections.abc import Iterator
 import pytest
 
 from tests.faults.matrix import Trials
+from tests.faults.plan import Plan, Recorder
 from tests.faults.trial import Trial, usual_ground
 
 if sys.platform != "linux":
     collect_ignore_glob = ["test_*.py"]
     """Processes are found through /proc, and system calls disturbed as on Linux."""
 
+_PLAN = Plan.given()
+_SEED = int(os.environ.get("SEED") or 1)
+_FULL = _PLAN is not None or os.environ.get("FAULTS") == "full"
 
-def _seed(config: pytest.Config) -> int:
-    return int(config.getoption("faults_seed", 1) or 1)
 
-
-def _is_full(config: pytest.Config) -> bool:
-    return bool(config.getoption("faults_full", False))
+def pytest_configure(config: pytest.Config) -> None:
+    """Have a recorder note what becomes of the trials of a plan."""
+    if _PLAN is not None:
+        config.pluginmanager.register(Recorder(_PLAN))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -29,13 +37,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     mark = metafunc.definition.get_closest_marker("trials")
     if mark is not None and "trial" in metafunc.fixturenames:
         ours: Trials = mark.args[0]
-        metafunc.parametrize("trial", ours.numbers(full=_is_full(metafunc.config)), indirect=True)
+        test = metafunc.definition.nodeid
+        numbers = ours.numbers(full=_FULL) if _PLAN is None else _PLAN.numbers(test, ours)
+        metafunc.parametrize("trial", numbers, indirect=True, ids=[str(number) for number in numbers])
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A plan is about trials only."""
+    if _PLAN is not None:
+        chosen = [item for item in items if _PLAN.has(item)]
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen
 
 
 @pytest.fixture
 def trial(request: pytest.FixtureRequest) -> Iterator[Trial]:
     """A trial of the test's row; its random choices depend on the seed, the test and its number only."""
     number = int(request.param)
-    choices = random.Random(f"{_seed(request.config)}/{request.node.originalname}/{number}")
-    with Trial(usual_ground(), choices, number, full=_is_full(request.config)) as made:
+    choices = random.Random(f"{_SEED}/{request.node.originalname}/{number}")
+    with Trial(usual_ground(), choices, number, full=_FULL) as made:
         yield made

@@ -14,6 +14,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -32,7 +33,12 @@ __all__ = [
     "processes_with",
     "shared_memory",
     "verified_exports",
+    "verified_file",
 ]
+
+_LEFT_IN_AUTHOR = re.compile(r"\.skyexport\.lock|\.\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-[0-9a-f]{8}\.partial")
+_LEFT_IN_TEMPORARY = re.compile(r"\.skyexport-[0-9a-f]{16}\.(lock|scratch)")
+"""Names that a killed run may leave."""
 
 _GONE_SECONDS = 2.0
 _LARGEST_FIELD = 2**31 - 1
@@ -74,12 +80,24 @@ def verified_exports(output_directory: Path, *, leftovers: bool = False) -> list
     """
     exports = []
     for author in _entries(output_directory):
+        assert author.is_dir(), f"{author} is no author's directory"
         for directory in _entries(author):
             if directory.name.startswith("."):
                 assert leftovers, f"{directory} was left"
+                assert _LEFT_IN_AUTHOR.fullmatch(directory.name), directory
                 continue
             exports.append(_verified_export(directory))
     return exports
+
+
+def verified_file(path: Path, *, leftovers: bool = False) -> list[Path]:
+    """The same for an export to one file, in a directory of its own: that file, if it is there."""
+    left = re.compile(rf"\.{re.escape(path.name)}(\.lock|-[0-9a-f]{{8}}\.partial)")
+    for found in _entries(path.parent):
+        if found != path:
+            assert leftovers, f"{found} was left"
+            assert left.fullmatch(found.name), found
+    return [path] if path.exists() else []
 
 
 def _entries(directory: Path) -> list[Path]:
@@ -94,7 +112,11 @@ def _verified_export(directory: Path) -> Path:
     assert noted["bytes"] == len(data)
     assert noted["sha256"] == hashlib.sha256(data).hexdigest()
     assert manifest["post_count"] == parsed(noted["name"], data)
-    assert {path.name for path in directory.iterdir()} - {"SHA256SUMS"} == {"manifest.json", noted["name"]}
+    sums = dict(line.split("  ")[::-1] for line in (directory / "SHA256SUMS").read_text().splitlines())
+    assert list(sums) == [noted["name"], "manifest.json"]
+    for name, found in sums.items():
+        assert hashlib.sha256((directory / name).read_bytes()).hexdigest() == found, name
+    assert {path.name for path in directory.iterdir()} == {"SHA256SUMS", *sums}
     return directory / noted["name"]
 
 
@@ -133,9 +155,16 @@ def shared_memory() -> frozenset[str]:
     return frozenset(path.name for path in _SHARED_MEMORY.iterdir()) if _SHARED_MEMORY.is_dir() else frozenset()
 
 
-def assert_nothing_in(temporary: Path, shared_before: frozenset[str]) -> None:
-    """I3: the temporary directory is empty, and no name came into shared memory and stayed."""
-    assert not list(temporary.iterdir())
+def assert_nothing_in(temporary: Path, shared_before: frozenset[str], *, leftovers: bool = False) -> None:
+    """I3: the temporary directory is empty, and no name came into shared memory and stayed.
+
+    Args:
+        temporary: The temporary directory.
+        shared_before: The names in shared memory before.
+        leftovers: Whether a killed run may have left its private directory and the lock of it.
+    """
+    left = [path.name for path in temporary.iterdir()]
+    assert not left or (leftovers and all(_LEFT_IN_TEMPORARY.fullmatch(name) for name in left)), left
     assert _soon(lambda: not shared_memory() - shared_before), shared_memory() - shared_before
 
 

@@ -58,7 +58,7 @@ def calls_of(arguments: tuple[str, ...], names: tuple[str, ...], relevant: str) 
     with Trial(usual_ground(), random.Random(0), 0, full=False) as trial:
         log = trial.place / "calls"
         trace = ",".join(f"?{name}" for name in names)
-        _start(trial, ["strace", "-y", "-o", str(log), "-e", f"trace={trace}", "--"], arguments)
+        trial.start_by(arguments, ["strace", "-y", "-o", str(log), "-e", f"trace={trace}", "--"]).end()
         lines = log.read_text(errors="replace").splitlines()
         pattern = re.compile(relevant.replace("OUT", re.escape(str(trial.out))))
     counts: dict[str, int] = {}
@@ -83,14 +83,7 @@ def with_fault(trial: Trial, fault: str, call: Call) -> Ended:
     trace = ",".join(f"?{name}" for name in {call.name, *_ALSO_LOGGED})
     inject = f"inject={call.name}:{fault}:when={call.ordinal}"
     before = ["strace", "-y", "-o", str(trial.place / "log"), "-e", f"trace={trace}", "-e", inject, "--"]
-    return _start(trial, before, call.arguments)
-
-
-def _start(trial: Trial, before: Sequence[str], arguments: Sequence[str]) -> Ended:
-    to_file = "--to" in arguments
-    trial.out.mkdir(exist_ok=True) if to_file else None
-    given = [argument.replace("OUT", str(trial.out)) for argument in arguments]
-    return trial.start(*given, before=before, to_directory=not to_file).end()
+    return trial.start_by(call.arguments, before).end()
 
 
 def after_the_fault(trial: Trial) -> list[str] | None:

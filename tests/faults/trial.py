@@ -63,16 +63,16 @@ class Ground:
         made = make_archive.make_archive(self.archive, posts=posts, seed=4, authors=20, fts=False, wal=wal, **more)
         self.did = made.owner_did
         self.expected = {format: bytes_of(self.archive, format) for format in ("json", "csv")}
-        self._seconds: dict[int, float] = {}
+        self._seconds: dict[tuple[str, ...], float] = {}
 
-    def seconds(self, workers: int) -> float:
-        """How long the command takes when nothing disturbs it."""
-        if workers not in self._seconds:
+    def seconds(self, arguments: tuple[str, ...]) -> float:
+        """How long the command takes with these arguments when nothing disturbs it."""
+        if arguments not in self._seconds:
             with Trial(self, random.Random(0), 0, full=False) as trial:
                 started = time.monotonic()
-                trial.start("-j", str(workers)).end()
-                self._seconds[workers] = time.monotonic() - started
-        return self._seconds[workers]
+                trial.start_by(arguments).end()
+                self._seconds[arguments] = time.monotonic() - started
+        return self._seconds[arguments]
 
 
 @functools.cache
@@ -165,6 +165,8 @@ class Trial:
         self.temporary.mkdir()
         self.temporary.chmod(0o1777)
         self.out = self.place / "out"
+        self.to: Path | None = None
+        """The one file to export to, in `out`, instead of an export directory."""
         self.mark = f"{MARK}={secrets.token_hex(8)}"
         self.archive = self.place / "in" / "archive.db"
         self.archive.parent.mkdir()
@@ -222,6 +224,14 @@ class Trial:
         command = [*before, *self.command(*arguments, to_directory=to_directory)]
         return Run(command, env=self.environment(**(environment or {})), **options)
 
+    def start_by(self, arguments: Sequence[str], before: Sequence[str] = (), **options: Any) -> Run:
+        """Start the command with arguments in which `OUT` is the output directory, and `--to OUT/posts` one file in it."""
+        if "--to" in arguments:
+            self.to = self.out / "posts"
+            self.out.mkdir(exist_ok=True)
+        given = [argument.replace("OUT", str(self.out)) for argument in arguments]
+        return self.start(*given, before=before, to_directory=self.to is None, **options)
+
     def export(self, **options: Any) -> Ended:
         """Export with the API in this process, and say how it ended as the command does."""
         with self.inherited():
@@ -261,9 +271,19 @@ class Trial:
             with contextlib.suppress(psutil.Error):
                 process.resume()
 
-    def partial(self) -> Path | None:
+    def watch_memory(self, run: Run) -> dict[int, int]:
+        """The high-water marks of all its processes, by process id, as they were last seen before its end."""
+        peaks: dict[int, int] = {}
+        while run.process.poll() is None:
+            peaks |= invariants.memory_peaks(self.mark)
+            time.sleep(0.01)
+        return peaks
+
+    def partial(self, author: str = "*") -> Path | None:
         """The data file while it grows, once something is in it."""
-        for found in self.out.glob("*/.*.partial/posts.*"):
+        pattern = f"{author}/.*.partial/posts.*" if self.to is None else ".posts-*.partial"
+        for found in self.out.glob(pattern):
+
             with contextlib.suppress(OSError):
                 if found.stat().st_size:
                     return found
@@ -292,28 +312,36 @@ class Trial:
         """
         invariants.assert_processes_gone(self.mark)
         invariants.assert_clear_end(ended.status, ended.errors, expected)
-        invariants.assert_nothing_in(self.temporary, self._shared)
+        invariants.assert_nothing_in(self.temporary, self._shared, leftovers=leftovers)
         if untouched:
             invariants.assert_untouched(self.archive.parent, self._before)
-        exports = invariants.verified_exports(self.out, leftovers=leftovers)
+        exports = self._exports(leftovers=leftovers)
         for path in exports:
             assert data is None or path.read_bytes() == data
         if ended.status == 0 and ended.errors.strip():
             assert not self.out.exists() or exports
         return exports
 
+    def _exports(self, *, leftovers: bool) -> list[Path]:
+        if self.to is not None:
+            return invariants.verified_file(self.to, leftovers=leftovers)
+        return invariants.verified_exports(self.out, leftovers=leftovers)
+
     def check_failed(self, ended: Ended, expected: Collection[int]) -> None:
         """All invariants, after a run that must have failed: nothing at all was left."""
         assert ended.status != 0, "it can not have been successful"
         assert not self.check(ended, expected)
-        assert not self.out.exists()
+        assert self.to is not None or not self.out.exists()
 
     def check_next_run(self) -> None:
-        """The next run into the same place is successful and whole."""
-        before = {path for path in invariants.verified_exports(self.out, leftovers=True)}
-        ended = self.export(workers=0)
-        assert ended.status == 0, ended.errors
-        assert set(invariants.verified_exports(self.out, leftovers=True)) > before
+        """The next run into the same place is successful and whole, and takes away what a killed one left."""
+        before = set(self._exports(leftovers=True))
+        ended = self.export(workers=0, to=self.to, overwrite=True)
+        exports = set(self.check(ended, {0}))
+        assert exports >= before
+        assert len(exports) == len(before) + (self.to is None or not before)
+        for path in exports - before if self.to is None else exports:
+            assert path.read_bytes() == self.ground.expected["json"]
 
 
 def json_summary(ended: Ended) -> dict[str, Any]:

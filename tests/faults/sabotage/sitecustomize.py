@@ -1,16 +1,25 @@
-"""Puts a fault into one worker: Python runs this when it starts with the directory in PYTHONPATH.
+"""Puts a fault into the program's processes: Python runs this when it starts with the directory in PYTHONPATH.
 
-SKYEXPORT_SABOTAGE is `where/what/count`: the fault happens when the worker gets there the *count*-th time.
-SKYEXPORT_TOKEN names a file: the worker that can take it away is the one that is meant.
+SKYEXPORT_SABOTAGE is one of
+
+`where/what/count`: the fault happens when a worker gets there the *count*-th time; SKYEXPORT_TOKEN names a file, and the
+worker that can take it away is the one that is meant.
+`random`: random names are all zeros.
+`clock`: the clock jumps to another year whenever somebody looks at it.
 """
+
 
 from __future__ import annotations
 
 import ctypes
+import datetime
 import io
 import os
+import random
+import secrets
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -70,10 +79,29 @@ def sabotage(where: str, what: str, count: int) -> None:
     worker.write_frame = sending  # type: ignore[attr-defined]
 
 
+class JumpingClock(datetime.datetime):
+    """The time, never the same one."""
+
+    @classmethod
+    def now(cls, tz: datetime.tzinfo | None = None) -> JumpingClock:
+        """A day of the last or the next centuries."""
+        return cls.fromtimestamp(random.randrange(4_000_000_000), tz)
+
+
+def jump() -> None:
+    """Have the clock do that; the one that only counts is not set by anybody."""
+    datetime.datetime = JumpingClock  # type: ignore[misc]
+    time.time = lambda: random.uniform(0, 4e9)
+
+
 def main() -> None:
     """Look whether this is the process that is meant."""
     plan, token = os.environ.get("SKYEXPORT_SABOTAGE"), os.environ.get("SKYEXPORT_TOKEN")
-    if plan and token and any("skyexport.worker" in argument for argument in sys.orig_argv):
+    if plan == "random":
+        secrets.token_hex = lambda nbytes=None: "00" * (nbytes or 32)
+    elif plan == "clock":
+        jump()
+    elif plan and token and any("skyexport.worker" in argument for argument in sys.orig_argv):
         try:
             Path(token).unlink()
         except FileNotFoundError:
