@@ -126,7 +126,8 @@ def export(
                 )  # fmt: skip
         return ExportSummary(
             format=options.format, posts=counters.posts, batches=coordinator.batches, workers=workers,
-            seconds=counters.seconds, bytes=files[0].bytes, peak_memory_bytes=guard.peak_bytes, memory_metric=tree.metric,
+            seconds=counters.seconds, bytes=files[0].bytes, peak_memory_bytes=guard.peak_bytes,
+            memory_metric=tree.metric,
             archive_held_seconds=coordinator.held_seconds,
             journal_mode=archive.source.journal_mode,
             path=path, directory=path.parent if path and options.to is None else None, files=files,

@@ -119,7 +119,9 @@ def run(rows: Sequence[str], *, seed: int, jobs: int, minutes: float | None, aga
         ]
         try:
             with ThreadPoolExecutor(max_workers=jobs) as pool:
-                ends = [pool.submit(run_pytest, plan, _files(plan), f"job{number}") for number, plan in enumerate(plans)]
+                ends = [
+                    pool.submit(run_pytest, plan, _files(plan), f"job{number}") for number, plan in enumerate(plans)
+                ]
             for end in ends:
                 end.result()
         finally:

@@ -117,7 +117,7 @@ def _verified_export(directory: Path) -> Path:
     for name, found in sums.items():
         assert hashlib.sha256((directory / name).read_bytes()).hexdigest() == found, name
     assert {path.name for path in directory.iterdir()} == {"SHA256SUMS", *sums}
-    return directory / noted["name"]
+    return directory / str(noted["name"])
 
 
 def assert_clear_end(status: int, errors: str, expected: Collection[int]) -> None:

@@ -1,6 +1,6 @@
 """What one pytest process of a full run is to do, and its notes of what came of it.
 
-A plan is a JSON file. With *rows* it asks which trials these rows have, and nothing runs; with *chosen* it names trials.
+A plan is a JSON file. With *rows* it asks which trials these have, and nothing runs; with *chosen* it names trials.
 Notes are lines of JSON: a `Found` for each test in the first case, an `Outcome` for each trial in the second.
 """
 

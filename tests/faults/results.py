@@ -1,7 +1,7 @@
 """What came of the trials so far: kept as JSON, shown as a page.
 
 Each test keeps which of its trials were run, in which setting. What was run in another setting (another state of the
-program or of the test, other versions, another machine, another seed) does not count together: then the test begins anew.
+program or of the test, other versions, another machine, another seed) does not count together: the test begins anew.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class Results:
 
     def page(self) -> str:
         """All of it as Markdown."""
-        return "\n".join([*_HEAD, *self._setting_lines(), "", *self._row_lines(), "", *self._failure_lines()]) + "\n"
+        return "\n".join([_HEAD, *self._setting_lines(), "", *self._row_lines(), "", *self._failure_lines()]) + "\n"
 
     def _setting_lines(self) -> list[str]:
         lines = ["| setting | program | versions | system | CPUs | seed |", "| --- | --- | --- | --- | --- | --- |"]
@@ -187,18 +187,16 @@ class Results:
         return [*lines, "", "## Trials that were skipped", "", *(skipped or ["None."])]
 
 
-_HEAD = [
-    "# How often each fault was tried, and what happened",
-    "",
-    "[Reliability](reliability.md) says what is promised. These are the faults that are tried on purpose (`tests/faults`),",
-    "each time with other random choices; after every trial it is checked that there is a whole export that verifies or",
-    "nothing, the documented exit status with one line of cause, no process and no temporary file left, an archive that",
-    "did not change, and bytes as one process exports them. When none of *n* trials fails, the true rate of failures is",
-    "below 3/*n* (with 95 % confidence). The duration is what the trials took one after the other; several run at a time.",
-    "",
-    "Made by `make faults`, from fault-results.json beside this page.",
-    "",
-]
+_HEAD = """# How often each fault was tried, and what happened
+
+[Reliability](reliability.md) says what is promised. These are the faults that are tried on purpose (`tests/faults`),
+each time with other random choices. After every trial it is checked that there is a whole export that verifies, or
+nothing; the documented exit status, with one line of cause; no process and no temporary file; an archive that did not
+change; and bytes as one process exports them. When none of *n* trials fails, the true rate of failures is below 3/*n*
+(with 95 % confidence). The duration is what the trials took one after the other; several run at a time.
+
+Made by `make faults`, from fault-results.json beside this page.
+"""
 
 
 def _state(tests: Sequence[Tally]) -> str:

@@ -92,7 +92,7 @@ def test_trials_are_dealt_out() -> None:
     assert parts_of([("a", 7)], 2) == [{"a": [7]}]
 
 
-PROBE = '''
+PROBE = """
 import pytest
 from tests.faults.matrix import trials
 from tests.faults.trial import Trial
@@ -102,7 +102,7 @@ def test_probe(trial: Trial) -> None:
     if trial.number == 1:
         pytest.skip("not here")
     assert trial.number != 2, "as meant"
-'''
+"""
 
 
 def test_a_plan_is_followed(tmp_path: Path) -> None:

@@ -61,7 +61,9 @@ def test_signal(trial: Trial) -> None:
         return
     exports = trial.check(ended, {0, 128 + number}, data=data)
     if ended.status:
-        assert (f"the export was complete: {exports[0].parent}" if exports else "nothing of this export") in ended.errors
+        assert (
+            f"the export was complete: {exports[0].parent}" if exports else "nothing of this export"
+        ) in ended.errors
     assert exports or ended.status
     assert bool(exports) == trial.out.exists()
 

@@ -1,4 +1,4 @@
-"""Surroundings that must change nothing: environment, limits, clock, number of workers; and memory that is not enough."""
+"""Surroundings that must change nothing: environment, limits, clock, workers; and memory that is not enough."""
 
 from __future__ import annotations
 
@@ -129,7 +129,5 @@ def test_workers_and_sizes(trial: Trial) -> None:
     workers, posts, format, batch_size = GRID[trial.number * 101 % len(GRID)]
     ground = ground_of(posts)
     trial.use(ground.archive)
-    ended = trial.export(
-        workers=workers, format=format, batch_size=batch_size, memory_limit_bytes=4_000_000_000
-    )
+    ended = trial.export(workers=workers, format=format, batch_size=batch_size, memory_limit_bytes=4_000_000_000)
     assert len(trial.check(ended, {0}, data=ground.expected[format])) == 1

@@ -7,7 +7,6 @@ import random
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest

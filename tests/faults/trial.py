@@ -97,7 +97,7 @@ class Run:
     """The command as a process, going on."""
 
     def __init__(self, command: Sequence[str], **options: Any) -> None:
-        self._files = (tempfile.TemporaryFile(), tempfile.TemporaryFile())
+        self._files = (tempfile.TemporaryFile(), tempfile.TemporaryFile())  # noqa: SIM115
         outputs = {"stdout": self._files[0], "stderr": self._files[1]} | options
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, **outputs)
 
@@ -225,7 +225,7 @@ class Trial:
         return Run(command, env=self.environment(**(environment or {})), **options)
 
     def start_by(self, arguments: Sequence[str], before: Sequence[str] = (), **options: Any) -> Run:
-        """Start the command with arguments in which `OUT` is the output directory, and `--to OUT/posts` one file in it."""
+        """Start the command with arguments in which `OUT` is the output directory, `--to OUT/posts` a file in it."""
         if "--to" in arguments:
             self.to = self.out / "posts"
             self.out.mkdir(exist_ok=True)
@@ -283,7 +283,6 @@ class Trial:
         """The data file while it grows, once something is in it."""
         pattern = f"{author}/.*.partial/posts.*" if self.to is None else ".posts-*.partial"
         for found in self.out.glob(pattern):
-
             with contextlib.suppress(OSError):
                 if found.stat().st_size:
                     return found

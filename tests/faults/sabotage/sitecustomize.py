@@ -2,12 +2,11 @@
 
 SKYEXPORT_SABOTAGE is one of
 
-`where/what/count`: the fault happens when a worker gets there the *count*-th time; SKYEXPORT_TOKEN names a file, and the
-worker that can take it away is the one that is meant.
+`where/what/count`: the fault happens when a worker gets there the *count*-th time; SKYEXPORT_TOKEN names a file, and
+the worker that can take it away is the one that is meant.
 `random`: random names are all zeros.
 `clock`: the clock jumps to another year whenever somebody looks at it.
 """
-
 
 from __future__ import annotations
 
