@@ -47,8 +47,8 @@ def _add(connection: apsw.Connection, step: int, markers: Sequence[str]) -> None
     """The two posts of a step; they lie in the instant of an old one."""
     for half in "ab":
         connection.execute(
-            "insert into posts (uri, cid, did, text, created_at, indexed_at)"
-            " select ?, cid, did, ?, created_at, indexed_at from posts where uri = ?",
+            "insert into posts (uri, cid, did, text, created_at, indexed_at, archived_at)"
+            " select ?, cid, did, ?, created_at, indexed_at, archived_at from posts where uri = ?",
             (f"at://live/{step:08d}/{half}", f"step {step}", markers[step % len(markers)]),
         )
 
