@@ -315,3 +315,31 @@ def test_a_settled_outcome_stands(answering: Signals) -> None:
     answering.settle()
     os.kill(os.getpid(), signal.SIGINT)
     os.kill(os.getpid(), signal.SIGINT)
+
+
+LOADING = """
+import os, signal, sys
+
+class Sending:
+    def find_spec(self, name, path=None, target=None):
+        if name == "MODULE":
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+
+from skyexport.__main__ import main
+sys.meta_path.insert(0, Sending())
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["typer", "skyexport.coordinator", "orjson", "json.decoder", "apsw"])
+def test_a_signal_while_modules_are_loaded(slow_archive: Path, tmp_path: Path, module: str) -> None:
+    """It is answered like any other, also while a module in Rust loads one in Python and expects no error."""
+    program = LOADING.replace("MODULE", module)
+    done = subprocess.run(
+        [sys.executable, "-c", program, "export", str(slow_archive), "-o", str(tmp_path / "o"), "-j", "0"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 130
+    assert done.stderr == "skyexport: stopped by a signal; nothing of this export was kept\n"
+    assert files_below(tmp_path) == []

@@ -45,6 +45,9 @@ _LONGEST_SECONDS = 60.0
 MEMORY_LIMIT_BYTES = 500_000_000
 """The command's own limit when none is given."""
 
+_STANDING = (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+"""A signal that stops a process takes a moment."""
+
 
 def bytes_of(archive: Path, format: str = "json", **options: Any) -> bytes:
     """What one process, in one batch, exports from *archive*: what every other way is held against."""
@@ -139,9 +142,15 @@ class Run:
             self.process.wait()
             raise AssertionError(f"still running after {timeout} s: {self.errors_so_far()}") from None
         output, errors = (os.pread(file.fileno(), 1 << 30, 0) for file in self._files)
+        self.close()
+        return Ended(status, output, errors.decode(errors="replace"))
+
+    def close(self) -> None:
+        """Take leave of it, as also of one whose end nobody has waited for. More than once does no harm."""
+        self.process.kill()
+        self.process.wait()
         for file in self._files:
             file.close()
-        return Ended(status, output, errors.decode(errors="replace"))
 
 
 class Trial:
@@ -173,6 +182,7 @@ class Trial:
         shutil.copyfile(ground.archive, self.archive)
         self._before = invariants.fingerprint(self.archive.parent)
         self._shared = invariants.shared_memory()
+        self._runs: list[Run] = []
 
     def __enter__(self) -> Self:
         return self
@@ -181,6 +191,8 @@ class Trial:
         for process in invariants.processes_with(self.mark):
             with contextlib.suppress(psutil.Error):
                 process.kill()
+        for run in self._runs:
+            run.close()
         shutil.rmtree(self.place, ignore_errors=True)
 
     def use(self, archive: Path) -> None:
@@ -222,7 +234,9 @@ class Trial:
             options: For `subprocess.Popen`.
         """
         command = [*before, *self.command(*arguments, to_directory=to_directory)]
-        return Run(command, env=self.environment(**(environment or {})), **options)
+        run = Run(command, env=self.environment(**(environment or {})), **options)
+        self._runs.append(run)
+        return run
 
     def start_by(self, arguments: Sequence[str], before: Sequence[str] = (), **options: Any) -> Run:
         """Start the command with arguments in which `OUT` is the output directory, `--to OUT/posts` a file in it."""
@@ -262,6 +276,8 @@ class Trial:
         for process in [psutil.Process(run.process.pid), *invariants.processes_with(self.mark)]:
             with contextlib.suppress(psutil.Error):
                 process.suspend()
+                while process.is_running() and process.status() not in _STANDING:
+                    time.sleep(0.001)
                 stopped.append(process)
         return stopped
 
