@@ -204,3 +204,27 @@ def test_a_worker_without_memory(slow_archive: Path, tmp_path: Path) -> None:
     assert " in batch " in said
     assert_gone(workers)
     assert files_below(tmp_path) == []
+
+
+def test_a_worker_without_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that can not start its second thread has found no memory either; that is nothing to be reported."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(NO_THREADS)
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    archive = file_archive(tmp_path / "a.db", [post(1)])
+    with pytest.raises(
+        WorkerError, match=r"before its first batch: MemoryError: .* no more threads; the system may have"
+    ):
+        export(ExportOptions(archive=archive, output_dir=tmp_path / "o", workers=1))
+    assert not (tmp_path / "o").exists()
+
+
+NO_THREADS = """
+import sys, threading
+
+def start(self):
+    raise RuntimeError("can't start new thread")
+
+if sys.argv[0] == "-c":
+    threading.Thread.start = start
+"""

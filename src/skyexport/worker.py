@@ -134,7 +134,10 @@ class _Worker:
 
     def run(self) -> None:
         """Work until the coordinator ends this process, or something fails."""
-        threading.Thread(target=self._receive, daemon=True).start()
+        try:
+            threading.Thread(target=self._receive, daemon=True).start()
+        except RuntimeError as error:
+            raise MemoryError("the system gives no more threads") from error
         setup, handle = WorkerSetup.from_json(self._frames.get().payload)
         self._slots = Slots.attach(handle)
         for slot in range(handle.count):
