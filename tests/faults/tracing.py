@@ -17,6 +17,9 @@ __all__ = ["Call", "after_the_fault", "calls_of", "needs_strace", "with_fault"]
 
 _ALSO_LOGGED = ("fsync", "rename", "renameat2", "linkat")
 
+_ATTEMPTS = 20
+"""To hit the call that is meant."""
+
 
 @functools.cache
 def _works() -> bool:
@@ -82,13 +85,28 @@ def with_fault(trial: Trial, fault: str, call: Call) -> Ended:
     trace = ",".join(f"?{name}" for name in {call.name, *_ALSO_LOGGED})
     inject = f"inject={call.name}:{fault}:when={call.ordinal}"
     before = ["strace", "-y", "-o", str(trial.place / "log"), "-e", f"trace={trace}", "-e", inject, "--"]
-    return trial.start_by(call.arguments, before).end()
+    for _ in range(_ATTEMPTS):
+        ended = trial.start_by(call.arguments, before).end()
+        hit = [line for line in _logged(trial) if "(INJECTED)" in line]
+        if fault.startswith("signal") or (hit and _is_elsewhere(hit[0]) == _is_elsewhere(call.text)):
+            break
+        # How messages to workers and calls for the disk follow each other is a matter of time.
+        shutil.rmtree(trial.out, ignore_errors=True)
+    return ended
+
+
+def _is_elsewhere(line: str) -> bool:
+    """Whether a call is about a message to a worker or the text of a lock."""
+    return "<pipe:" in line or ".lock>" in line
+
+
+def _logged(trial: Trial) -> list[str]:
+    return (trial.place / "log").read_text(errors="replace").splitlines()
 
 
 def after_the_fault(trial: Trial) -> list[str] | None:
     """The calls for the disk that came after the fault, None where the run had no such call."""
-    lines = (trial.place / "log").read_text(errors="replace").splitlines()
-    calls = [line for line in lines if "(" in line and not line.startswith(("+", "-"))]
+    calls = [line for line in _logged(trial) if "(" in line and not line.startswith(("+", "-"))]
     for number, line in enumerate(calls):
         if "(INJECTED)" in line:
             return calls[number + 1 :]
