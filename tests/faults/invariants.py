@@ -20,6 +20,8 @@ from pathlib import Path
 
 import psutil
 
+from tests import strict_json
+
 __all__ = [
     "assert_clear_end",
     "assert_nothing_in",
@@ -46,8 +48,7 @@ def parsed(name: str, data: bytes) -> int:
         The number of posts in it.
     """
     if name.endswith(".json"):
-        # Numbers as they are spelt: Python refuses some with thousands of digits.
-        posts = json.loads(data.decode("utf-8", errors="strict"), parse_int=str, parse_constant=_no_such_number)
+        posts = strict_json.parsed(data.decode("utf-8", errors="strict"))
         assert isinstance(posts, list)
         assert all(isinstance(post, dict) for post in posts)
         return len(posts)
@@ -56,10 +57,6 @@ def parsed(name: str, data: bytes) -> int:
     header, *records = csv.reader(io.StringIO(data[3:].decode("utf-8", errors="surrogateescape"), newline=""))
     assert {len(record) for record in records} <= {len(header)}
     return len(records)
-
-
-def _no_such_number(spelt: str) -> None:
-    raise AssertionError(f"{spelt} is not JSON")
 
 
 def verified_exports(output_directory: Path, *, leftovers: bool = False) -> list[Path]:
@@ -95,7 +92,7 @@ def _verified_export(directory: Path) -> Path:
     assert noted["sha256"] == hashlib.sha256(data).hexdigest()
     assert manifest["post_count"] == parsed(noted["name"], data)
     assert {path.name for path in directory.iterdir()} - {"SHA256SUMS"} == {"manifest.json", noted["name"]}
-    return directory / noted["name"]
+    return directory / str(noted["name"])
 
 
 def assert_clear_end(status: int, errors: str, expected: Collection[int]) -> None:

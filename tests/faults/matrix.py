@@ -80,6 +80,7 @@ class Trials:
     quick: int
     full: int | Callable[[], int]
     awaits: str
+    cases: int
 
     def numbers(self, *, full: bool) -> range:
         """The numbers of the trials to run."""
@@ -91,7 +92,9 @@ class Trials:
 _Test = TypeVar("_Test", bound=Callable[..., None])
 
 
-def trials(row: str, *, quick: int, full: int | Callable[[], int], awaits: str = "") -> Callable[[_Test], _Test]:
+def trials(
+    row: str, *, quick: int, full: int | Callable[[], int], awaits: str = "", cases: int = 1
+) -> Callable[[_Test], _Test]:
     """Make a test function the trials of *row*; it takes a `trial`.
 
     Args:
@@ -99,9 +102,10 @@ def trials(row: str, *, quick: int, full: int | Callable[[], int], awaits: str =
         quick: How many trials the quick tier runs.
         full: How many the full tier runs; a function where that must be found out first.
         awaits: A key of `AWAITED` that must be true first, or was.
+        cases: How many cases of the fault one trial tries at once.
     """
     assert row in MATRIX
-    mark = pytest.mark.trials(Trials(row, quick, full, awaits))
+    mark = pytest.mark.trials(Trials(row, quick, full, awaits, cases))
 
     def marked(test: _Test) -> _Test:
         test = mark(test)
