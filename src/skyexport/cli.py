@@ -369,9 +369,9 @@ def _say(line: str) -> None:
 
 
 def _say_traceback() -> None:
-    """Where the error that is being handled comes from; names and posts are in it too."""
+    """Where the error that is being handled comes from; indented, so that no line of a message looks like ours."""
     for line in traceback.format_exc().splitlines():
-        _say(line)
+        _say(f"  {line}")
 
 
 def _printable(text: str) -> str:

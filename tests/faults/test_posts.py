@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import random
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -83,7 +84,7 @@ def to_count(rows: Iterable[StoredRow], format: str) -> dict[str, int]:
             counts["unreadable_json"] += sum(shown[name] != b"" and not is_json(shown[name]) for name in _JSON)
         elif row["has_media"]:
             # Nothing else of a table needs to be understood.
-            counts["unreadable_json"] += not is_json(shown["embed_data"])
+            counts["unreadable_json"] += shown["embed_data"] != b"" and not is_json(shown["embed_data"])
     return {kind: count for kind, count in counts.items() if count}
 
 
@@ -135,10 +136,10 @@ def test_hostile_text(trial: Trial) -> None:
     assert counts == to_count(kept, "json")
     texts = [post["text"] for post in strict_json.parsed(data.decode())]
     assert texts == [oracle.text_of(oracle.bytes_of(row["text"])) for row in in_order]
-    check_strict(trial, counts, workers=workers)
+    check_strict(trial, counts, workers=0)
 
     data = oracle.csv_file(kept)
-    assert exported(trial, "csv", data, workers=workers, format="csv") == {}
+    assert exported(trial, "csv", data, workers=0, format="csv") == {}
     assert [record[3] for record in records(data)] == [oracle.bytes_of(row["text"]) for row in in_order]
 
 
@@ -216,12 +217,11 @@ def test_bad_json(trial: Trial) -> None:
         for number in range(ROWS)
     ]
     kept = store(trial, rows)
-    workers = (0, 2)[trial.number % 2]
-    for format in ("json", "csv"):
+    for format, workers in (("json", (0, 2)[trial.number % 2]), ("csv", 0)):
         data = oracle.FILE[format](kept)
         counts = exported(trial, format, data, workers=workers, format=format)
         assert counts == to_count(kept, format)
-        check_strict(trial, counts, workers=workers, format=format)
+        check_strict(trial, counts, workers=0, format=format)
         if format == "json":
             posts = strict_json.parsed(data.decode())
             assert sorted(one["uri"] for one in posts) == sorted(str(row["uri"]) for row in rows)
@@ -269,17 +269,18 @@ TIMES = {"same": _same, "garbage": _garbage, "mixed": _mixed}
 def test_times(trial: Trial) -> None:
     """Posts of one instant, and times that are none: each post comes once, in an order that depends on nothing else."""
     kind = list(TIMES)[trial.number % len(TIMES)]
-    count = (10_000 if kind == "same" else 2000) if trial.full else 300
+    count = (10_000 if kind == "same" else 2000) if trial.full else 200
     rows = [post(number, created_at=TIMES[kind](trial.random)) for number in range(count)]
     trial.random.shuffle(rows)
     kept = store(trial, rows, index=trial.random.random() < 0.7)
     data = oracle.json_file(kept)
     uris = [post["uri"] for post in strict_json.parsed(data.decode())]
     assert sorted(uris) == sorted(str(row["uri"]) for row in rows)
+    options = {"batch_size": trial.random.choice((7, 100, 1000) if trial.full else (20, 100, 1000))}
     for workers in (0, 2):
-        batch_size = trial.random.choice((7, 100, 1000) if trial.full else (20, 100, 1000))
-        exported(trial, f"json {workers}", data, workers=workers, batch_size=batch_size)
-        exported(trial, f"csv {workers}", oracle.csv_file(kept), workers=workers, batch_size=batch_size, format="csv")
+        exported(trial, f"json {workers}", data, workers=workers, **options)
+    workers = trial.random.choice((0, 2)) if trial.full else 0
+    exported(trial, "csv", oracle.csv_file(kept), workers=workers, format="csv", **options)
 
 
 # --- Huge posts -------------------------------------------------------------------------------------------------
@@ -304,7 +305,7 @@ def value_of(path: Path, uri: str, column: str) -> Any:
     return found[column]
 
 
-@trials("32", quick=3, full=12)
+@trials("32", quick=1, full=12)
 def test_huge_post(trial: Trial) -> None:
     """A post of 50 MB is exported, or named as too large for the memory limit; the processes stay below the limit."""
     cells = HUGE[list(HUGE)[trial.number % len(HUGE)]](50_000_000 if trial.full else 5_000_000)
@@ -314,7 +315,12 @@ def test_huge_post(trial: Trial) -> None:
     format = ("json", "csv")[trial.number // 3 % 2]
     run = trial.start("-f", format, "-j", ("2", "0")[trial.number // 6 % 2])
     peaks: dict[int, int] = {}
-    run.wait_for(lambda: peaks.update(invariants.memory_peaks(trial.mark)))
+
+    def look() -> None:
+        time.sleep(0.02)
+        peaks.update(invariants.memory_peaks(trial.mark))
+
+    run.wait_for(look)
     ended = run.end()
     exports = trial.check(ended, {0, 13}, data=bytes_of(trial.archive, format, memory_limit_bytes=1 << 40))
     assert bool(exports) == (ended.status == 0)
