@@ -220,7 +220,7 @@ def export_damaged(trial: Trial, data: bytes | bytearray, *arguments: str) -> tu
     trial.archive.write_bytes(data)
     trial.remember()
     format = trial.random.choice(("json", "csv"))
-    run = trial.start("-f", format, "-j", trial.random.choice(("0", "2")), *arguments)
+    run = trial.start("-f", format, "-j", trial.random.choice(("0", "0", "0", "2")), *arguments)
     return format, run.end(HANGS_SECONDS)
 
 

@@ -37,7 +37,7 @@ def layout() -> Layout:
     return Layout(small_archive())
 
 
-@trials("fuzz", quick=3, full=2500)
+@trials("fuzz", quick=3, full=2000)
 def test_damaged_archive(trial: Trial) -> None:
     """No damage makes a process crash, hang, leave something behind, or write what can not be read."""
     data = bytearray(small_archive().read_bytes())
