@@ -6,7 +6,6 @@ It shares no code with the exporter, so that the two agree only where both are r
 from __future__ import annotations
 
 import calendar
-import json
 import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 
 import apsw
 
+from tests import strict_json
 from tests.archives import RawText, StoredCell, StoredRow
 
 JSON_KEYS = [
@@ -119,15 +119,6 @@ def read_time(cell: StoredCell) -> Time | None:
     return Time(local, fraction, -minutes if offset[1] == "-" else minutes)
 
 
-def parsed_json(text: str) -> Any:
-    """A JSON value; ValueError where there is not exactly one."""
-
-    def refuse(constant: str) -> None:
-        raise ValueError(constant)
-
-    return json.loads(text, parse_int=str, parse_float=str, parse_constant=refuse)
-
-
 def indented(text: str, level: int) -> str:
     """Valid JSON, indented to *level*, its tokens untouched: white space goes, line breaks come."""
     tokens = re.findall(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+', text, re.DOTALL)
@@ -158,7 +149,7 @@ def json_value(name: str, cell: StoredCell) -> str:
         return repr(cell) if finite else json_string(text_of(data))
     if name in ("embed_data", "labels"):
         try:
-            parsed_json(text_of(data))
+            strict_json.parsed(text_of(data))
         except ValueError:
             return json_string(text_of(data))
         return indented(text_of(data), 2)
@@ -190,7 +181,7 @@ def csv_field(data: bytes) -> bytes:
 def media_files(cell: StoredCell) -> bytes:
     """The column MediaFiles of a post that has media."""
     try:
-        embed = parsed_json(text_of(bytes_of(cell)))
+        embed = strict_json.parsed(text_of(bytes_of(cell)))
     except ValueError:
         return b""
 

@@ -94,6 +94,22 @@ def test_cut_short(path: Path) -> None:
     assert caught.value.exit_code == 10
 
 
+def test_cut_off_within_the_last_page(path: Path) -> None:
+    """So is one that lacks a byte: SQLite would take it for zero."""
+    file_archive(path, [post()])
+    path.write_bytes(path.read_bytes()[:-1])
+    refused(path, "is cut off within its last page; restore it")
+
+
+def test_a_name_that_is_not_utf8(path: Path) -> None:
+    """A name in the schema that no program can read is damage."""
+    file_archive(path, [post()])
+    with writing(path) as connection:
+        connection.execute("create table other_name (a)")
+    path.write_bytes(path.read_bytes().replace(b"other_name", b"other_nam\xff"))
+    refused(path, "a name in its schema is not valid UTF-8")
+
+
 def read_all(path: Path) -> None:
     """Open an archive, and read all of it."""
     with Archive(path) as archive:
@@ -118,6 +134,32 @@ def test_not_an_archive(path: Path, sql: str, message: str) -> None:
     refused(path, f"is not a bskyarchive archive: {message}")
 
 
+ENDLESS = (
+    "with recursive numbers(n) as (values (1) union all select n + 1 from numbers) select n as version from numbers"
+)
+
+
+@pytest.mark.parametrize("table", ["schema_version", "media"])
+@pytest.mark.parametrize("sql", [f"create view {{}} as {ENDLESS}", "create virtual table {} using fts5(version)"])
+def test_other_tables_that_are_none(path: Path, table: str, sql: str) -> None:
+    """The other tables that are read must be tables, too: a view may never end."""
+    file_archive(path, [post()])
+    with writing(path) as connection:
+        connection.execute(f"drop table {table}")
+        connection.execute(sql.format(table))
+    refused(path, f"is not a bskyarchive archive: {table} is not a plain table")
+
+
+def test_a_computed_version(path: Path) -> None:
+    """Nor is a schema version computed."""
+    file_archive(path, [post()])
+    with writing(path) as connection:
+        connection.execute("drop table schema_version")
+        connection.execute("create table schema_version(a, version as (length(hex(zeroblob(a)))))")
+        connection.execute("insert into schema_version values (1)")
+    refused(path, "odd column in schema_version")
+
+
 @pytest.mark.parametrize("column", ["uri", "text", "created_at", "embed_data", "archived_at"])
 def test_a_missing_column(path: Path, column: str) -> None:
     """A table of posts without one of the columns is refused by the column's name."""
@@ -138,7 +180,7 @@ def test_an_odd_column(path: Path, column: str) -> None:
     refused(path, f"odd column '{column.split()[0]}' in posts")
 
 
-@pytest.mark.parametrize("version", [0, 4, 99, -1, "3a", None, 2.5])
+@pytest.mark.parametrize("version", [0, 4, 99, -1, "3a", None, 2.5, 1.0])
 def test_an_unknown_schema_version(path: Path, version: Cell) -> None:
     """A schema that came after this program is refused, instead of guessing what it means."""
     file_archive(path, [post()])
@@ -147,6 +189,16 @@ def test_an_unknown_schema_version(path: Path, version: Cell) -> None:
         connection.execute("create table schema_version(version)")
         connection.execute("insert into schema_version values (?)", (version,))
     refused(path, f"has schema version {version!r}, and this skyexport knows 1 to 3; look for a newer")
+
+
+def test_messages_stay_short(path: Path) -> None:
+    """What an archive has in the place of names or versions does not fill the screen."""
+    tables = make_archive.TABLES.format(quote_count=make_archive.QUOTE_COUNT_COLUMN)
+    with writing(path) as connection:
+        connection.execute(tables.replace("  labels json,", f"  labels json, {'x' * 100_000} as (1),"))
+    with pytest.raises(ArchiveError) as caught:
+        Archive(path)
+    assert len(caught.value.message) < 300 + len(str(path))
 
 
 def test_locked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -411,6 +463,19 @@ def test_no_trace(tmp_path: Path, wal: bool, how: str) -> None:
                 assert len(list(second.list_posts())) == 1200
         assert exported(archive, "json")[0] == oracle.json_file(stored_rows(archive.connection))
     assert folder_state(tmp_path) == before
+
+
+def test_no_trace_when_read_as_wal(tmp_path: Path) -> None:
+    """Nor beside one that is to be read with a log, and written without."""
+    path = file_archive(tmp_path / "archive.db", [post()])
+    data = bytearray(path.read_bytes())
+    assert data[18:20] == b"\1\1"
+    data[19] = 2
+    path.write_bytes(data)
+    with Archive(path) as archive:
+        assert archive.count_posts() == 1
+        assert archive.source.journal_mode == "wal"
+    assert folder_state(tmp_path) == {"archive.db": bytes(data)}
 
 
 def test_no_trace_after_an_error(tmp_path: Path) -> None:

@@ -476,3 +476,24 @@ def test_path_that_is_not_utf8(small_archive: make_archive.ArchiveInfo, tmp_path
     assert done.returncode == 10
     assert len(done.stderr.splitlines()) == 1
     assert b"not valid UTF-8" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["export", "missing\x1b[31m.db", "--debug"], 10),
+        (["export", "a.db", "b\x1b[31m.db"], 2),
+        (["export", "a.db", "--\x1b[31m"], 2),
+        (["export", "a.db", "-f", "\x1b[31m\nskyexport: all is well"], 2),
+        (["inspect", "--batch-size\x9b31m"], 2),
+        (["\x1b[31m"], 2),
+        (["--\x1b[31m"], 2),
+    ],
+)
+def test_names_do_not_steer_the_terminal(tmp_path: Path, arguments: list[str], status: int) -> None:
+    """Nor do names of files, which a shell makes arguments of, in messages about usage and in tracebacks."""
+    done = skyexport(*arguments, cwd=tmp_path)
+    assert done.returncode == status
+    assert all(character.isprintable() or character == "\n" for character in done.stderr)
+    assert "31m" in done.stderr
+    assert not any(line.startswith("skyexport: all is well") for line in done.stderr.splitlines())

@@ -436,6 +436,24 @@ def test_archive_is_untouched(tmp_path: Path, workers: int) -> None:
         assert list(folder.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_index_that_does_not_agree(tmp_path: Path, workers: int) -> None:
+    """An index that was not kept up to date is damage, which no second export makes good."""
+    path = file_archive(tmp_path / "a.db", [post(number) for number in range(50)])
+    with contextlib.closing(apsw.Connection(str(path))) as connection:
+        connection.pragma("writable_schema", True)
+        row = connection.execute("select * from sqlite_schema where name = 'idx_posts_created_at'").fetchall()
+        connection.execute("delete from sqlite_schema where name = 'idx_posts_created_at'")
+        connection.pragma("writable_schema", "reset")
+        connection.execute("update posts set created_at = '2030-01-01 00:00:00 +0000 UTC' where rowid = 5")
+        connection.pragma("writable_schema", True)
+        connection.executemany("insert into sqlite_schema values (?, ?, ?, ?, ?)", row)
+    with pytest.raises(ArchiveError, match="is damaged: its indexes do not agree with its posts") as caught:
+        export(ExportOptions(archive=path, to=tmp_path / "out", workers=workers, batch_size=7))
+    assert caught.value.exit_code == 10
+    assert not (tmp_path / "out").exists()
+
+
 WRITE_PAIRS = """
 import sys, time, apsw
 connection = apsw.Connection(sys.argv[1])

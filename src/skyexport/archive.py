@@ -49,6 +49,8 @@ _TIMES_LOOKED_AT = 100
 _COPY = "posts.db"
 """Name of a private copy."""
 
+_READ_TABLES = ("posts", "media", "schema_version")
+_RESTORE = "restore it from a backup, or try sqlite3's .recover"
 _KNOWN_VERSIONS = (1, 2, 3)
 _OPTIONAL_COLUMNS = {"quote_count": "0"}
 """Column that old schemas lack → SQL in its place."""
@@ -92,7 +94,8 @@ class Archive:
         try:
             # Python runs signal handlers between its own steps only: give it some during a long sort.
             self.watch(lambda: None, 100_000)
-            with self.reading():
+            with self.reading(), self._reading_names():
+                self._check_size()
                 self.columns = self._checked_columns()
                 self.schema_version = self._checked_version()
                 self.created_at_index = self._index_on("created_at") if self._has_all_times() else None
@@ -325,12 +328,17 @@ class Archive:
             return Plan(row_id_batches(row_ids, batch_size), at_most, exact)
         spans = selection.spans()
         within = posts if not selection.by_date else sum(self.count_within(span) for span in spans)
-        return Plan(self._key_ranges(spans, batch_size), within, exact=True)
+        return Plan(self._key_ranges(spans, batch_size, within), within, exact=True)
 
-    def _key_ranges(self, spans: Iterable[Span], batch_size: int) -> Iterator[Batch]:
+    def _key_ranges(self, spans: Iterable[Span], batch_size: int, posts: int) -> Iterator[Batch]:
         with self.reading():
             for span in spans:
-                yield from key_ranges(self.order(span), batch_size)
+                for batch in key_ranges(self.order(span), batch_size):
+                    posts -= batch.posts
+                    if posts < 0:
+                        # A damaged index can lead around in circles.
+                        raise ArchiveChangedError("the index leads to more posts than it has", "export again")
+                    yield batch
 
     def order(self, span: Span) -> CreatedAtOrder:
         """The posts of *span*, newest first; the archive must have a created_at index."""
@@ -418,14 +426,28 @@ class Archive:
             for batch in row_id_batches(row_ids, DEFAULT_BATCH_SIZE):
                 yield from _parsed(b"".join(_file(FORMATS["json"], renderer.render(batch))))
 
+    @contextlib.contextmanager
+    def _reading_names(self) -> Iterator[None]:
+        try:
+            yield
+        except UnicodeDecodeError:
+            raise ArchiveError(f"{self.path} is damaged: a name in its schema is not valid UTF-8", _RESTORE) from None
+
+    def _check_size(self) -> None:
+        """Make sure that the last page is whole: SQLite would take what is missing of it for zeros."""
+        size = Path(self.source.path).stat().st_size
+        if size % as_number(self.connection.pragma("page_size")):
+            raise ArchiveError(f"{self.path} is damaged: it is cut off within its last page", _RESTORE)
+
     def _checked_columns(self) -> dict[str, str]:
         """Column → SQL for it, once `posts` is known to be a plain table with all that an export needs."""
         tables = {row[1]: row for row in self.connection.execute("pragma table_list") if row[0] == "main"}
         if "posts" not in tables:
             raise ArchiveError(f"{self.path} is not a bskyarchive archive: no table posts")
-        _, _, kind, _, without_rowid, _ = tables["posts"]
-        if kind != "table" or without_rowid:
-            raise ArchiveError(f"{self.path} is not a bskyarchive archive: posts is not a plain table")
+        for name in filter(tables.__contains__, _READ_TABLES):
+            _, _, kind, _, without_rowid, _ = tables[name]
+            if kind != "table" or (name == "posts" and without_rowid):
+                raise ArchiveError(f"{self.path} is not a bskyarchive archive: {name} is not a plain table")
         # name → whether it is hidden or generated
         present = {row[1]: row[6] for row in self.connection.execute("pragma table_xinfo(posts)")}
         missing = [name for name in COLUMNS if name not in present and name not in _OPTIONAL_COLUMNS]
@@ -433,21 +455,25 @@ class Archive:
             raise ArchiveError(f"{self.path} is not a bskyarchive archive: posts has no column {', '.join(missing)}")
         odd = [name for name, hidden in present.items() if hidden or name.lower() in ("rowid", "oid", "_rowid_")]
         if odd:
-            raise ArchiveError(f"{self.path} is not a bskyarchive archive: odd column {odd[0]!r} in posts")
+            raise ArchiveError(f"{self.path} is not a bskyarchive archive: odd column {odd[0]!r:.100} in posts")
         self._tables = frozenset(tables)
         return {name: name if name in present else _OPTIONAL_COLUMNS[name] for name in COLUMNS}
 
     def _checked_version(self) -> int:
         noted: list[Any] = []
         if "schema_version" in self._tables:
+            columns = self.connection.execute("pragma table_xinfo(schema_version)").fetchall()
+            if any(hidden for *_, hidden in columns):
+                raise ArchiveError(f"{self.path} is not a bskyarchive archive: odd column in schema_version")
             noted = self.connection.execute("select max(version) from schema_version having count(*) > 0").fetchall()
         for (version,) in noted:
-            if version not in _KNOWN_VERSIONS:
+            if not isinstance(version, int) or version not in _KNOWN_VERSIONS:
                 raise ArchiveError(
-                    f"{self.path} has schema version {version!r}, and this skyexport knows 1 to {_KNOWN_VERSIONS[-1]}",
+                    f"{self.path} has schema version {version!r:.100},"
+                    f" and this skyexport knows 1 to {_KNOWN_VERSIONS[-1]}",
                     "look for a newer skyexport",
                 )
-            return as_number(version)
+            return version
         return 1 if self.columns["quote_count"] == "0" else 3 if "exports" in self._tables else 2
 
     def _has_all_times(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import re
+import json
 import sys
 import traceback
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+import typer.core
 
 from skyexport import __version__
 from skyexport.errors import EXIT_CODES, ExportError, OptionError, StoppedError, VerifyError
@@ -29,8 +30,32 @@ def _epilog(*examples: str) -> str:
     return "\b\n" + "\n".join(["Examples:", *(f"  {line}" for line in examples), "", "\b", "Exit status:", *codes])
 
 
+class _Commands(typer.core.TyperGroup):
+    """The commands; what is said of wrong arguments, which a shell makes of any file names, is safe for a terminal."""
+
+    def make_context(self, *arguments: Any, **more: Any) -> Any:
+        with _printable_errors():
+            return super().make_context(*arguments, **more)
+
+    def invoke(self, *arguments: Any) -> Any:
+        with _printable_errors():
+            return super().invoke(*arguments)
+
+
+@contextlib.contextmanager
+def _printable_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        message = getattr(error, "message", None)
+        if isinstance(message, str):
+            error.message = _printable(message)  # type: ignore[attr-defined]
+        raise
+
+
 app = typer.Typer(
     name="skyexport",
+    cls=_Commands,
     help="Export a local Bluesky archive (the SQLite file that bskyarchive keeps) to JSON or CSV, whatever its size.",
     epilog=_epilog("skyexport inspect archive.db", "skyexport export archive.db --format csv --since 2024-01-01"),
     no_args_is_help=True,
@@ -310,13 +335,13 @@ def _told(signals: Signals, *, as_json: bool, debug: bool) -> Iterator[None]:
     except ExportError as error:
         signals.settle()
         if debug:
-            traceback.print_exc()
+            _say_traceback()
         _leave(error, as_json=as_json)
     except (typer.Exit, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
         signals.settle()
-        traceback.print_exc()
+        _say_traceback()
         _leave(ExportError(f"unexpected {type(error).__name__}: {error}", "please report it"), as_json=as_json)
 
 
@@ -337,8 +362,8 @@ def _print_json(content: dict[str, Any]) -> None:
     from skyexport.progress import SCHEMA_VERSION
 
     text = orjson.dumps({"schema_version": SCHEMA_VERSION} | content, option=orjson.OPT_INDENT_2).decode()
-    # JSON escapes the other control characters itself.
-    _print(re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", text))
+    # JSON escapes some control characters itself; of the others, and of what turns a line around, terminals know many.
+    _print("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
 
 
 def _print(text: str) -> None:
@@ -359,6 +384,12 @@ def _say(line: str) -> None:
     # With nobody listening the work still counts.
     with contextlib.suppress(OSError, ValueError):
         typer.echo(_printable(line), err=True)
+
+
+def _say_traceback() -> None:
+    """Where the error that is being handled comes from; indented, so that no line of a message looks like ours."""
+    for line in traceback.format_exc().splitlines():
+        _say(f"  {line}")
 
 
 def _printable(text: str) -> str:

@@ -31,11 +31,13 @@ import apsw
 from skyexport import __version__
 from skyexport.archive import Archive
 from skyexport.cleanup import uninterrupted
+from skyexport.copying import REINDEX
 from skyexport.destination import Destination, open_destination
 from skyexport.disk import free_bytes, takes_bytes_as_they_are
 from skyexport.errors import (
     ArchiveBusyError,
     ArchiveChangedError,
+    ArchiveError,
     MemoryLimitError,
     OutputError,
     StoppedError,
@@ -217,16 +219,15 @@ class _Coordinator:
             plan = self._archive.plan(self._selection, self._options.batch_size, posts)
             self._counters.posts_to_read = plan.posts
             self._counters.stage = "exporting"
-            if workers:
-                self._in_workers(plan, pool)
-            else:
-                self._in_this_process(plan, setup)
+            with self._one_state():
+                if workers:
+                    self._in_workers(plan, pool)
+                else:
+                    self._in_this_process(plan, setup)
+                if plan.exact and self._counters.posts_read != plan.posts:
+                    raise ArchiveChangedError(f"{self._counters.posts_read} of {plan.posts} posts were found")
         # The workers are gone, and what they held with them: whoever wants to write can do so from now on.
         self._let_go()
-        if plan.exact and self._counters.posts_read != plan.posts:
-            raise ArchiveChangedError(
-                f"{self._counters.posts_read} of {plan.posts} posts were found in {self._archive.path}", "export again"
-            )
         self._writer.finish()
         self._counters.bytes = self._file.bytes_written
         return self._archive.copied.archive_posts if self._archive.copied else posts, workers
@@ -296,6 +297,17 @@ class _Coordinator:
                 return pool.pin() and self._archive.pin() and bool(observer.pragma("data_version") == before)
         except ArchiveBusyError:
             return False
+
+    @contextlib.contextmanager
+    def _one_state(self) -> Iterator[None]:
+        """While all hold one state of the archive, nothing in it can change: posts that are not there are damage."""
+        try:
+            yield
+        except ArchiveChangedError as error:
+            self._archive.check_unchanged()
+            raise ArchiveError(
+                f"{self._archive.path} is damaged: its indexes do not agree with its posts", REINDEX
+            ) from error
 
     def _let_go(self) -> None:
         """Let go of the state of the archive that this process holds, and count how long that was."""

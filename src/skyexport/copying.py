@@ -20,13 +20,14 @@ from skyexport.render import quote_identifier
 from skyexport.selection import Selection
 from skyexport.source import BUSY_MILLISECONDS, Source, as_number, reading, restrict
 
-__all__ = ["Copied", "copy_posts", "counted_posts"]
+__all__ = ["REINDEX", "Copied", "copy_posts", "counted_posts"]
 
 _INDEX_CACHE_KIB = 32_000
 """Page cache while an index is made: its sort spills to a temporary file beyond it."""
 
 _DISAGREE = "its indexes disagree about the number of posts"
-_REINDEX = "run `sqlite3 archive.db reindex` on a copy"
+REINDEX = "run `sqlite3 archive.db reindex` on a copy"
+"""What may mend indexes that do not agree with the table."""
 
 _STEPS = 100_000
 """Between looks at the memory and for signals inside SQLite: some milliseconds."""
@@ -91,7 +92,7 @@ def copy_posts(
             found = f"select {names} from archive.posts where {by_author} and {span.where}"
             connection.execute(f"insert into main.posts ({names}) {found}", {"did": selection.did, **span.parameters})
             if selection.everything and connection.changes() != archive_posts:
-                raise ArchiveError(f"{source.called} is damaged: {_DISAGREE}", _REINDEX)
+                raise ArchiveError(f"{source.called} is damaged: {_DISAGREE}", REINDEX)
         if media:
             connection.execute("insert into main.media select null from archive.media")
         connection.execute("commit")
@@ -119,7 +120,7 @@ def counted_posts(connection: apsw.Connection, schema: str, indexes: Iterable[st
     for index in indexes:
         sql = f"select count(*) from {schema}.posts indexed by {quote_identifier(index)}"
         if as_number(connection.execute(sql).get) != posts:
-            raise ArchiveError(f"{path} is damaged: {_DISAGREE}", _REINDEX)
+            raise ArchiveError(f"{path} is damaged: {_DISAGREE}", REINDEX)
     return posts
 
 

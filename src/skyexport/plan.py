@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
+from skyexport.errors import ArchiveChangedError
+
 __all__ = ["Batch", "CreatedAtOrder", "KeyRange", "Plan", "RowIds", "key_ranges", "row_id_batches"]
 
 
@@ -91,7 +93,11 @@ class CreatedAtOrder(Protocol):
 
 
 def key_ranges(order: CreatedAtOrder, batch_size: int) -> Iterator[Batch]:
-    """Cut a span into batches of at most *batch_size* posts, in export order, each post in exactly one."""
+    """Cut a span into batches of at most *batch_size* posts, in export order, each post in exactly one.
+
+    Raises:
+        ArchiveChangedError: What *order* says of the posts can not all be true at the same time.
+    """
     first = order.first()
     while first is not None:
         posts = batch_size
@@ -108,7 +114,7 @@ def key_ranges(order: CreatedAtOrder, batch_size: int) -> Iterator[Batch]:
             following = last
             last, _ = order.step(first, posts)
         if last is None:
-            raise AssertionError("the index has fewer posts than it counted")
+            raise ArchiveChangedError("the index has fewer posts than it counted", "export again")
         yield KeyRange(first, last, posts)
         first = following
 

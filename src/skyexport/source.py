@@ -43,12 +43,16 @@ CACHE_KIB = 2000
 """Page cache of a connection. Batches lie close together in the file; more was not faster (docs/architecture.md)."""
 
 _READABLE_TABLES = frozenset({"posts", "media", "schema_version", "sqlite_schema", "sqlite_master", "carray"})
-_ALLOWED_PRAGMAS = frozenset({"cache_size", "data_version", "index_list", "index_xinfo", "table_list", "table_xinfo"})
+_ALLOWED_PRAGMAS = frozenset(
+    {"cache_size", "data_version", "index_list", "index_xinfo", "page_size", "table_list", "table_xinfo"}
+)
 _ALLOWED_ACTIONS = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_FUNCTION, apsw.SQLITE_TRANSACTION, apsw.SQLITE_RECURSIVE})
 
 _MAGIC = b"SQLite format 3\x00"
 _HEADER_BYTES = 100
 _WAL_VERSION = 2
+_READ_VERSION_AT = 19
+"""What SQLite goes by, also where the number before it, for writing, is another."""
 _RECOVER = "start and stop bskyarchive once, then export again"
 
 _UTF_16 = (2, 3)
@@ -114,7 +118,7 @@ class Source:
             raise ArchiveError(f"{path} is not a SQLite database", "name the archive's .db file")
         if int.from_bytes(header[56:60]) in _UTF_16:
             raise ArchiveError(f"{path} is not a bskyarchive archive: its text is in UTF-16")
-        wal = header[18] == _WAL_VERSION
+        wal = header[_READ_VERSION_AT] == _WAL_VERSION
         immutable = False
         if wal:
             log, index = files_beside(path)

@@ -21,6 +21,8 @@ from pathlib import Path
 
 import psutil
 
+from tests import strict_json
+
 __all__ = [
     "assert_clear_end",
     "assert_nothing_in",
@@ -52,8 +54,7 @@ def parsed(name: str, data: bytes) -> int:
         The number of posts in it.
     """
     if name.endswith(".json"):
-        # Numbers as they are spelt: Python refuses some with thousands of digits.
-        posts = json.loads(data.decode("utf-8", errors="strict"), parse_int=str, parse_constant=_no_such_number)
+        posts = strict_json.parsed(data.decode("utf-8", errors="strict"))
         assert isinstance(posts, list)
         assert all(isinstance(post, dict) for post in posts)
         return len(posts)
@@ -62,10 +63,6 @@ def parsed(name: str, data: bytes) -> int:
     header, *records = csv.reader(io.StringIO(data[3:].decode("utf-8", errors="surrogateescape"), newline=""))
     assert {len(record) for record in records} <= {len(header)}
     return len(records)
-
-
-def _no_such_number(spelt: str) -> None:
-    raise AssertionError(f"{spelt} is not JSON")
 
 
 def verified_exports(output_directory: Path, *, leftovers: bool = False) -> list[Path]:

@@ -252,7 +252,8 @@ class Trial:
             try:
                 export(ExportOptions(archive=self.archive, **{"output_dir": self.out, "batch_size": BATCH, **options}))
             except ExportError as error:
-                return Ended(error.exit_code, b"", f"skyexport: {error}\n")
+                told = "".join(one if one.isprintable() else repr(one)[1:-1] for one in str(error))
+                return Ended(error.exit_code, b"", f"skyexport: {told}\n")
         return Ended(0, b"", "")
 
     @contextlib.contextmanager

@@ -1,0 +1,121 @@
+"""Archives that are damaged, and files that are no archives at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import apsw
+
+import make_archive
+from skyexport.formats.base import COLUMNS
+from tests.archives import file_archive, post
+from tests.faults.damage import HANGS_SECONDS, Layout, check_damaged, damage_page, export_damaged
+from tests.faults.matrix import trials
+from tests.faults.trial import Trial
+
+
+@trials("24", quick=2, full=200)
+def test_archive_is_cut_off(trial: Trial) -> None:
+    """An archive of which the end is missing is refused, wherever it ends."""
+    data = trial.archive.read_bytes()
+    # Nine times anywhere, once within the last page.
+    start = 0 if trial.number % 10 else len(data) - 4096
+    _, ended = export_damaged(trial, data[: trial.random.randrange(start, len(data))])
+    trial.check_failed(ended, {10})
+    assert str(trial.archive) in ended.errors
+
+
+@trials("25", quick=2, full=20)
+def test_archive_is_cut_off_while_it_is_read(trial: Trial) -> None:
+    """When that happens while it is read, no process is ended by a signal: it is told as damage of the archive."""
+    data = trial.ground.expected["json"]
+    run = trial.start("-j", ("0", "2")[trial.number % 2])
+    assert run.wait_for(trial.partial)
+    stopped = trial.stop(run)
+    partial = trial.partial()
+    written = partial.stat().st_size if partial else len(data)
+    os.truncate(trial.archive, trial.random.randrange(trial.archive.stat().st_size // 4))
+    trial.go_on(stopped)
+    ended = run.end(HANGS_SECONDS)
+    # With less than half written, not all of the rest can have been read before.
+    assert ended.status == 10 or written >= len(data) // 2
+    exports = trial.check(ended, {0, 10}, data=data, untouched=False)
+    assert bool(exports) == (ended.status == 0)
+
+
+@trials("26", quick=2, full=300)
+def test_page_is_damaged(trial: Trial) -> None:
+    """A page that is zeroed, random or in the wrong place is noticed, or the export can be read all the same."""
+    data = bytearray(trial.archive.read_bytes())
+    damage_page(data, trial.random, Layout(trial.archive))
+    _, ended = export_damaged(trial, data)
+    check_damaged(trial, ended)
+
+
+@trials("27", quick=2, full=500)
+def test_bit_is_flipped(trial: Trial) -> None:
+    """A flipped bit may change a post, SQLite has no checksums; it never crashes, hangs, or gives a broken file."""
+    data = bytearray(trial.archive.read_bytes())
+    # Every other one in the pages of the schema and of the trees near their roots.
+    end = len(data) if trial.number % 2 else 32_768
+    data[trial.random.randrange(end)] ^= 1 << trial.random.randrange(8)
+    _, ended = export_damaged(trial, data)
+    check_damaged(trial, ended)
+
+
+def _database(*statements: str) -> Callable[[Path], None]:
+    def make(path: Path) -> None:
+        with contextlib.closing(apsw.Connection(str(path))) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    return make
+
+
+def _changed(was: str, becomes: str) -> Callable[[Path], None]:
+    """The tables of an archive with something else in their text."""
+    tables = make_archive.TABLES.format(quote_count=make_archive.QUOTE_COUNT_COLUMN)
+    assert was in tables
+    return _database(tables.replace(was, becomes))
+
+
+def _newer(path: Path) -> None:
+    file_archive(path, [post()])
+    _database("insert into schema_version values (4, '')")(path)
+
+
+_ALL_COLUMNS = ", ".join(f"'' as {name}" for name in COLUMNS)
+
+NO_ARCHIVES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "nothing": (lambda _: None, "no archive at"),
+    "empty": (lambda path: path.touch(), "is empty"),
+    "directory": (lambda path: path.mkdir(), "is not a file"),
+    "pipe": (os.mkfifo, "is not a file"),
+    "text": (lambda path: path.write_text("SQLite, perhaps\n" * 100), "is not a SQLite database"),
+    "header only": (lambda path: path.write_bytes(b"SQLite format 3\0".ljust(100, b"\0")), "is damaged"),
+    "other tables": (_database("create table notes (text)"), "no table posts"),
+    "missing column": (_changed("  embed_data json,\n", ""), "no column embed_data"),
+    "view": (_database(f"create view posts as select {_ALL_COLUMNS}"), "posts is not a plain table"),
+    "virtual table": (_database("create virtual table posts using fts5 (uri, text)"), "posts is not a plain table"),
+    "generated column": (_changed("labels json,", "labels json, more text as (upper(text)),"), "odd column 'more'"),
+    "newer": (_newer, "schema version 4"),
+    "UTF-16": (_database("pragma encoding = 'UTF-16'", "create table posts (uri)"), "UTF-16"),
+    "no row ids": (_database("create table posts (uri primary key) without rowid"), "posts is not a plain table"),
+}
+"""What is no archive → how it is made, and what is said of it."""
+
+
+@trials("28", quick=3, full=len(NO_ARCHIVES))
+def test_no_archive(trial: Trial) -> None:
+    """What is no archive is refused, and the cause named."""
+    make, message = list(NO_ARCHIVES.values())[trial.number]
+    trial.archive.unlink()
+    make(trial.archive)
+    trial.remember()
+    ended = trial.export(workers=trial.random.choice((0, 2)))
+    trial.check_failed(ended, {10})
+    assert str(trial.archive) in ended.errors
+    assert message in ended.errors
