@@ -133,7 +133,8 @@ class Results:
 
     def _settings(self) -> list[Setting]:
         """All of them, each once, the latest first."""
-        latest = sorted(self.tests.values(), key=lambda found: found.date, reverse=True)
+        by_name = [found for _, found in sorted(self.tests.items())]
+        latest = sorted(by_name, key=lambda found: found.date, reverse=True)
         return list(dict.fromkeys(found.setting for found in latest))
 
     def page(self) -> str:
