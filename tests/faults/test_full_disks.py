@@ -28,7 +28,7 @@ def fill(trial: Trial, run: Run, place: Path, left_bytes: int) -> None:
     trial.go_on(stopped)
 
 
-@trials("8", quick=3, full=80)
+@trials("8", quick=2, full=80)
 def test_full_disk(trial: Trial) -> None:
     """On a disk that is full from the start or becomes so, an export that does not fit leaves nothing, and says why."""
     arguments = WAYS[trial.number % len(WAYS)]
@@ -72,7 +72,7 @@ def check_call_failed(trial: Trial, ended: Ended, call: Call, message: str) -> N
     assert not [line for line in after if line.startswith(("fsync", "fdatasync", "rename", "link"))]
 
 
-@trials("8", quick=2, full=lambda: len(all_space_taking_calls()))
+@trials("8", quick=1, full=lambda: len(all_space_taking_calls()))
 def test_call_finds_the_disk_full(trial: Trial) -> None:
     """The same when any single step finds the disk full."""
     needs_strace()
@@ -148,7 +148,7 @@ def test_sync_fails(trial: Trial) -> None:
     assert len(trial.check(ended, {12}, data=trial.ground.expected[call.arguments[1]])) == 1
 
 
-@trials("12", quick=2, full=100)
+@trials("12", quick=1, full=100)
 def test_archive_can_not_be_read(trial: Trial) -> None:
     """An error of the disk under the archive, whichever process meets it, is told as the archive's."""
     needs_strace()

@@ -34,7 +34,7 @@ def check_killed(trial: Trial, ended: Ended, arguments: Sequence[str]) -> None:
     trial.check_next_run()
 
 
-@trials("1", quick=4, full=1000)
+@trials("1", quick=1, full=1000)
 def test_coordinator_is_killed(trial: Trial) -> None:
     """Whenever the coordinator is killed, there is a whole export or none, no worker lives on, the next run cleans."""
     arguments = trial.random.choice(WAYS)
@@ -79,7 +79,7 @@ def all_killable_calls() -> list[Call]:
     return [call for arguments in WAYS_TO_END for call in killable_calls(arguments)]
 
 
-@trials("2", quick=2, full=lambda: len(all_killable_calls()))
+@trials("2", quick=1, full=lambda: len(all_killable_calls()))
 def test_coordinator_is_killed_at_a_call(trial: Trial) -> None:
     """The same at every single step of writing, syncing, naming, and talking to workers."""
     needs_strace()
@@ -107,7 +107,7 @@ def check_death(trial: Trial, ended: Ended, cause: str) -> None:
     assert "in batch " in ended.errors or "before its first batch" in ended.errors
 
 
-@trials("3", quick=6, full=300)
+@trials("3", quick=4, full=300)
 def test_worker_is_killed(trial: Trial) -> None:
     """A worker that is killed, whatever it is doing, ends the export with its name, and takes its siblings along."""
     where = ("any", "idle", "batch", "message")[trial.number % 4]
@@ -141,7 +141,10 @@ DEATHS = {
 def test_worker_fails(trial: Trial) -> None:
     """So does one that crashes, exits, has no memory, or raises something strange."""
     what = list(DEATHS)[trial.number % len(DEATHS)]
-    check_death(trial, sabotaged(trial, trial.random.choice(("idle", "batch", "message")), what), DEATHS[what])
+    where = trial.random.choice(("idle", "batch", "message"))
+    # After half a message nothing more can be told.
+    mute = where == "message" and what in ("memory", "odd")
+    check_death(trial, sabotaged(trial, where, what), "ended with status 1" if mute else DEATHS[what])
 
 
 @trials("5", quick=1, full=50)

@@ -61,7 +61,7 @@ def check_two(trial: Trial, runs: Sequence[Run], *, one_must_wait: bool) -> None
         assert ("is running: process " in ended.errors) == (ended.status == 15)
 
 
-@trials("14", quick=2, full=100)
+@trials("14", quick=1, full=100)
 def test_exports_that_begin_together(trial: Trial) -> None:
     """Of exports of an author that begin at the same time each is whole, or says that another one runs."""
     where = trial.random.choice(((), (), ("--to", "OUT/posts", "--overwrite")))
@@ -72,7 +72,7 @@ def test_exports_that_begin_together(trial: Trial) -> None:
     check_two(trial, runs, one_must_wait=False)
 
 
-@trials("14", quick=2, full=100)
+@trials("14", quick=1, full=100)
 def test_export_while_another_one_runs(trial: Trial) -> None:
     """While one is surely at work, the second one ends at once and says so, and the first one does not notice."""
     where = trial.random.choice(((), ("--to", "OUT/posts", "--overwrite")))
@@ -87,7 +87,7 @@ def test_export_while_another_one_runs(trial: Trial) -> None:
     check_two(trial, (first, second), one_must_wait=at_work)
 
 
-@trials("15", quick=2, full=50)
+@trials("15", quick=1, full=50)
 def test_leftovers_of_the_dead_and_of_the_living(trial: Trial) -> None:
     """What a dead run left goes with the next one, its private copies too; what a live run has made stays."""
     snapshot = ("--snapshot", trial.random.choice(("pin", "copy")))
@@ -162,7 +162,7 @@ def mine_in(trial: Trial) -> Path:
     return mine
 
 
-@trials("16", quick=2, full=20)
+@trials("16", quick=1, full=20)
 def test_name_is_taken(trial: Trial) -> None:
     """Whatever has the name of an export directory already, the export takes another, and that stays as it is."""
     mine = mine_in(trial)
@@ -262,7 +262,7 @@ def plant(trial: Trial, name: str, target: Path) -> list[Path]:
     return links
 
 
-@trials("links", quick=4, full=len(PLANTS))
+@trials("links", quick=3, full=len(PLANTS))
 def test_planted_links(trial: Trial) -> None:
     """Nothing is written through a link that somebody planted, nor waited for; only directories may be links."""
     name, kind = PLANTS[trial.number * 13 % len(PLANTS)]

@@ -32,7 +32,7 @@ def is_listening(run: Run) -> bool:
     return bool(int(caught, 16) >> (signal.SIGHUP - 1) & 1)
 
 
-@trials("6", quick=12, full=600)
+@trials("6", quick=6, full=600)
 def test_signal(trial: Trial) -> None:
     """A signal ends the export within two seconds with 128 + its number, and nothing stays; or the export is whole.
 

@@ -32,7 +32,7 @@ SHARED_BYTES = 15_000_000
 """What a high-water mark counts and the limit does not: pages of the interpreter that other processes use as well."""
 
 
-@trials("33", quick=2, full=30)
+@trials("33", quick=1, full=30)
 def test_memory_limit(trial: Trial) -> None:
     """At the memory limit an export ends with its own exit status, and both figures; else it stays below the limit."""
     ground = ground_of(2000, LARGE_POST_BYTES)
@@ -96,7 +96,7 @@ VARIABLES = {
 }
 
 
-@trials("38", quick=2, full=40)
+@trials("38", quick=1, full=40)
 def test_environment(trial: Trial) -> None:
     """Time zone, locale, umask, few descriptors, hash seed, Python's own settings and a clock that jumps."""
     format = trial.random.choice(("json", "csv"))
@@ -123,7 +123,7 @@ GRID = list(
 )
 
 
-@trials("39", quick=3, full=len(GRID))
+@trials("39", quick=2, full=len(GRID))
 def test_workers_and_sizes(trial: Trial) -> None:
     """However many workers, posts, and posts a batch: the same bytes."""
     workers, posts, format, batch_size = GRID[trial.number * 101 % len(GRID)]
