@@ -95,7 +95,7 @@ def _verified_export(directory: Path) -> Path:
     assert noted["sha256"] == hashlib.sha256(data).hexdigest()
     assert manifest["post_count"] == parsed(noted["name"], data)
     assert {path.name for path in directory.iterdir()} - {"SHA256SUMS"} == {"manifest.json", noted["name"]}
-    return directory / noted["name"]
+    return directory / str(noted["name"])
 
 
 def assert_clear_end(status: int, errors: str, expected: Collection[int]) -> None:

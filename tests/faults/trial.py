@@ -97,7 +97,7 @@ class Run:
     """The command as a process, going on."""
 
     def __init__(self, command: Sequence[str], **options: Any) -> None:
-        self._files = (tempfile.TemporaryFile(), tempfile.TemporaryFile())
+        self._files = (tempfile.TemporaryFile(), tempfile.TemporaryFile())  # noqa: SIM115
         outputs = {"stdout": self._files[0], "stderr": self._files[1]} | options
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, **outputs)
 
@@ -310,7 +310,7 @@ class Trial:
 
     def check_next_run(self) -> None:
         """The next run into the same place is successful and whole."""
-        before = {path for path in invariants.verified_exports(self.out, leftovers=True)}
+        before = set(invariants.verified_exports(self.out, leftovers=True))
         ended = self.export(workers=0)
         assert ended.status == 0, ended.errors
         assert set(invariants.verified_exports(self.out, leftovers=True)) > before

@@ -137,7 +137,9 @@ def _other_work(connection: apsw.Connection, choices: random.Random) -> None:
     connection.execute("vacuum" if kind == "vacuum" else f"pragma wal_checkpoint({kind})").fetchall()
 
 
-def main(path: str, journal_mode: str, pause_seconds: float, busy_milliseconds: int, operations: str, seed: int) -> None:
+def main(
+    path: str, journal_mode: str, pause_seconds: float, busy_milliseconds: int, operations: str, seed: int
+) -> None:
     """The program."""
     choices = random.Random(seed)
     step = busy = 0
