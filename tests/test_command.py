@@ -61,7 +61,8 @@ def test_json_summary(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -
     assert summary["format"] == "csv"
     assert summary["posts"] == 2500
     assert summary["workers"] == 1
-    assert summary["warnings"] == {}
+    assert set(summary["warnings"]) == {"formula"}
+    assert summary["warning_places"] == {}
     assert summary["memory_metric"] in ("pss", "uss", "rss")
     assert {"batches", "seconds", "posts_per_second", "peak_memory_bytes"} <= set(summary)
     assert [file["name"] for file in summary["files"]] == ["posts.csv", "manifest.json", "SHA256SUMS"]
@@ -98,6 +99,19 @@ def test_standard_output_has_data_only(small_archive: make_archive.ArchiveInfo) 
         ["--progress", "loud"],
         ["--json", "--to", "-"],
         ["--overwrite", "--no-such-flag"],
+        ["--overwrite"],
+        ["-o", "exports", "--to", "out.json"],
+        ["-o", ""],
+        ["--to", ""],
+        ["--to", "out.json/"],
+        ["-j", "٣"],
+        ["-j", "1_0"],
+        ["-j", " 2"],
+        ["-j", "9" * 5000],
+        ["--batch-size", "1_000"],
+        ["--batch-size", "+5"],
+        ["--batch-size", "١٠"],
+        ["--batch-size", ""],
     ],
 )
 def test_wrong_usage(tmp_path: Path, options: list[str]) -> None:
@@ -107,6 +121,15 @@ def test_wrong_usage(tmp_path: Path, options: list[str]) -> None:
     assert "Traceback" not in done.stderr
     assert "no archive" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["export", "inspect", "verify", "bench"])
+def test_no_name(tmp_path: Path, command: str) -> None:
+    """An empty path, as an unset variable of a script gives it, is not the current directory."""
+    done = skyexport(command, "", cwd=tmp_path)
+    assert done.returncode == 2
+    what = "directory" if command == "verify" else "archive"
+    assert done.stderr == f"skyexport: the {what} has no name; write a path\n"
 
 
 def test_misspelt_flag_and_command_are_recognised() -> None:
@@ -291,14 +314,14 @@ def test_killed_coordinator(slow_archive: Path, tmp_path: Path) -> None:
 
 
 @posix_only
-@pytest.mark.parametrize("to", [[], ["--to", "out.json"]])
+@pytest.mark.parametrize("to", [["-o", "."], ["--to", "out.json"]])
 def test_second_export_into_the_same_place(slow_archive: Path, tmp_path: Path, to: list[str]) -> None:
     """It ends at once and leaves the first one alone, which may even be stopped; another author's goes on beside it."""
-    process = started("export", slow_archive, "-o", tmp_path, "-j", "0", *to, cwd=tmp_path)
-    wait_for_output(tmp_path, ".out.json-*.partial" if to else "all/.*.partial/posts.json")
+    process = started("export", slow_archive, "-j", "0", *to, cwd=tmp_path)
+    wait_for_output(tmp_path, ".out.json-*.partial" if "--to" in to else "all/.*.partial/posts.json")
     process.send_signal(signal.SIGSTOP)
     before = files_below(tmp_path)
-    second = skyexport("export", slow_archive, "-o", tmp_path, "-j", "0", *to, cwd=tmp_path)
+    second = skyexport("export", slow_archive, "-j", "0", *to, cwd=tmp_path)
     assert second.returncode == 15
     assert f"is running: process {process.pid} on " in second.stderr
     assert len(second.stderr.splitlines()) == 1
@@ -371,6 +394,20 @@ def test_strict_exit_code(tmp_path: Path) -> None:
     assert done.returncode == 3
     assert str(post(1)["uri"]) in done.stderr
     assert not (tmp_path / "o").exists()
+
+
+def test_formulas_are_told(tmp_path: Path) -> None:
+    """What a spreadsheet may take for a formula is told in summary and manifest, for CSV only, and no failure."""
+    path = file_archive(tmp_path / "a.db", [post(1, text="=1+1"), post(2, text="@you"), post(3)])
+    done = skyexport("export", path, "-f", "csv", "--strict", "-o", tmp_path / "o")
+    assert done.returncode == 0
+    assert "note: 2 cells that a spreadsheet may take for a formula, written as stored" in done.stderr.splitlines()
+    for workers in ("0", "2"):
+        summary = skyexport_json("export", path, "-f", "csv", "--strict", "-o", tmp_path / "o", "-j", workers)
+        assert (summary["warnings"], summary["warning_places"]) == ({"formula": 2}, {})
+        manifest = json.loads((Path(summary["directory"]) / "manifest.json").read_bytes())
+        assert (manifest["warnings"], manifest["warning_places"]) == ({"formula": 2}, {})
+    assert skyexport_json("export", path, "-o", tmp_path / "o")["warnings"] == {}
 
 
 def test_terminal_escapes_are_shown_not_sent(tmp_path: Path) -> None:

@@ -448,8 +448,7 @@ class Archive:
             _, _, kind, _, without_rowid, _ = tables[name]
             if kind != "table" or (name == "posts" and without_rowid):
                 raise ArchiveError(f"{self.path} is not a bskyarchive archive: {name} is not a plain table")
-        # name → whether it is hidden or generated
-        present = {row[1]: row[6] for row in self.connection.execute("pragma table_xinfo(posts)")}
+        present = self._columns_of("posts")
         missing = [name for name in COLUMNS if name not in present and name not in _OPTIONAL_COLUMNS]
         if missing:
             raise ArchiveError(f"{self.path} is not a bskyarchive archive: posts has no column {', '.join(missing)}")
@@ -459,12 +458,15 @@ class Archive:
         self._tables = frozenset(tables)
         return {name: name if name in present else _OPTIONAL_COLUMNS[name] for name in COLUMNS}
 
+    def _columns_of(self, table: str) -> dict[str, bool]:
+        """Column → whether it is hidden or generated."""
+        return {str(row[1]): bool(row[6]) for row in self.connection.execute(f"pragma table_xinfo({table})")}
+
     def _checked_version(self) -> int:
         noted: list[Any] = []
         if "schema_version" in self._tables:
-            columns = self.connection.execute("pragma table_xinfo(schema_version)").fetchall()
-            if any(hidden for *_, hidden in columns):
-                raise ArchiveError(f"{self.path} is not a bskyarchive archive: odd column in schema_version")
+            if self._columns_of("schema_version").get("version", True):
+                raise ArchiveError(f"{self.path} is not a bskyarchive archive: schema_version has no column version")
             noted = self.connection.execute("select max(version) from schema_version having count(*) > 0").fetchall()
         for (version,) in noted:
             if not isinstance(version, int) or version not in _KNOWN_VERSIONS:

@@ -42,11 +42,15 @@ PIN_BUSY_MILLISECONDS = 100
 CACHE_KIB = 2000
 """Page cache of a connection. Batches lie close together in the file; more was not faster (docs/architecture.md)."""
 
-_READABLE_TABLES = frozenset({"posts", "media", "schema_version", "sqlite_schema", "sqlite_master", "carray"})
+_READABLE_TABLES = frozenset({"posts", "media", "schema_version", "carray"})
+"""carray is the list of row ids that a batch may be."""
 _ALLOWED_PRAGMAS = frozenset(
     {"cache_size", "data_version", "index_list", "index_xinfo", "page_size", "table_list", "table_xinfo"}
 )
 _ALLOWED_ACTIONS = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_FUNCTION, apsw.SQLITE_TRANSACTION, apsw.SQLITE_RECURSIVE})
+
+_USUAL_VALUE_BYTES = 4_000_000
+"""No value is larger, but in a large post: those are read one at a time, with a bound of their own (`render`)."""
 
 _MAGIC = b"SQLite format 3\x00"
 _HEADER_BYTES = 100
@@ -152,6 +156,7 @@ class Source:
             connection.set_busy_timeout(busy_milliseconds)
             connection.pragma("query_only", True)
             connection.pragma("cache_size", -CACHE_KIB)
+            connection.limit(apsw.SQLITE_LIMIT_LENGTH, _USUAL_VALUE_BYTES)
             restrict(connection)
             connection.pragma("data_version")
         return connection
@@ -212,6 +217,11 @@ def reading(path: str) -> Iterator[None]:
         raise MemoryError("SQLite got no memory from the system") from None
     except apsw.AuthError as error:
         raise ArchiveError(f"{path} is not a bskyarchive archive: {error}") from None
+    except apsw.TooBigError:
+        raise ArchiveError(
+            f"{path} is damaged, or has a time, author or uri of more than {_USUAL_VALUE_BYTES:,} bytes",
+            "restore it from a backup",
+        ) from None
     except apsw.FullError:
         raise OutputError(
             "the folder for temporary files is full: copying posts, or sorting those of an archive without an index,"
@@ -252,6 +262,8 @@ def restrict(connection: apsw.Connection, also_insert: Collection[str] = ()) -> 
 
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
     connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 0)
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
     connection.pragma("cell_size_check", True)
     connection.pragma("mmap_size", 0)
     connection.pragma("schema_version")
