@@ -154,16 +154,6 @@ def test_other_tables_that_are_none(path: Path, table: str, sql: str) -> None:
     refused(path, f"is not a bskyarchive archive: {table} is not a plain table")
 
 
-def test_a_computed_version(path: Path) -> None:
-    """Nor is a schema version computed."""
-    file_archive(path, [post()])
-    with writing(path) as connection:
-        connection.execute("drop table schema_version")
-        connection.execute("create table schema_version(a, version as (length(hex(zeroblob(a)))))")
-        connection.execute("insert into schema_version values (1)")
-    refused(path, "odd column in schema_version")
-
-
 @pytest.mark.parametrize("column", ["uri", "text", "created_at", "embed_data", "archived_at"])
 def test_a_missing_column(path: Path, column: str) -> None:
     """A table of posts without one of the columns is refused by the column's name."""
