@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tracemalloc
 
@@ -240,3 +241,28 @@ def test_indent_of_what_is_not_utf8(data: bytes) -> None:
     """Indenting bytes is indenting their text, in which each byte that is not UTF-8 is one U+FFFD."""
     assume(json_text.is_valid(data))
     assert b"".join(json_text.indent(data, 1)) == indented(json_text.decode(data), 1).encode()
+
+
+@given(strategies.json_bytes)
+def test_unquoted(data: bytes) -> None:
+    """What a string spells is what a parser reads from it, whether it is small or follows on a large one."""
+    strings = []
+    with contextlib.suppress(ValueError):
+        strings = [token for token in json_text.tokens(data) if token.startswith(b'"')]
+    for token in strings:
+        expected = json.loads(json_text.decode(token))
+        assert "".join(json_text.unquoted_pieces(token)) == expected
+        large = b'"' + b"x" * 300_000 + token[1:]
+        assert "".join(json_text.unquoted_pieces(large)) == "x" * 300_000 + expected
+
+
+@pytest.mark.parametrize(
+    "odd",
+    ["é", "\\ud83d\\ude00", "\\ud83d\\ud83d\\ude00", "\\ud83d", "\\ude00", "\\u00e9", "\\\\u0041", "\\/", "\U0001f600"],
+)
+@pytest.mark.parametrize("before", range(-13, 2))
+def test_unquoted_across_a_border(odd: str, before: int) -> None:
+    """The same wherever pieces meet."""
+    for border in (1 << 16, 4 << 16):
+        token = f'"{"a" * (border + before)}{odd}{odd}z{"b" * 200_000}"'
+        assert "".join(json_text.unquoted_pieces(token.encode())) == json.loads(token)

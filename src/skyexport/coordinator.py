@@ -58,7 +58,7 @@ from skyexport.render import LargePost
 from skyexport.scratch import remove_left_scratches
 from skyexport.selection import Selection
 from skyexport.sequence import Sequencer
-from skyexport.source import PIN_BUSY_MILLISECONDS
+from skyexport.source import PIN_BUSY_MILLISECONDS, wait_for_writers
 from skyexport.summary import ExportSummary
 from skyexport.worker import WorkerSetup
 from skyexport.writer import OrderedWriter, OutputFile
@@ -294,7 +294,7 @@ class _Coordinator:
         """
         pool.wait_until_ready()
         with contextlib.closing(self._archive.source.connect()) as observer:
-            observer.set_busy_timeout(PIN_BUSY_MILLISECONDS)
+            wait_for_writers(observer, PIN_BUSY_MILLISECONDS)
             for _ in range(_PIN_ATTEMPTS):
                 if self._pinned(pool, observer):
                     return

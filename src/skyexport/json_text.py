@@ -23,6 +23,7 @@ __all__ = [
     "quote",
     "quote_pieces",
     "tokens",
+    "unquoted_pieces",
 ]
 
 _MAX_DEPTH = 10_000
@@ -212,6 +213,28 @@ def _spelt(token: bytes) -> Iterator[bytes]:
     """A token of any size in valid UTF-8."""
     for text in _decoded(token):
         yield escape_line_separators(text.encode())
+
+
+_PART = re.compile(rb"(?:[^\\]|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u....|\\.){1,65536}+", re.DOTALL)
+"""Of what stands between the quotes of a string: no escape is cut, and no pair of them that is one character."""
+
+
+def unquoted_pieces(token: bytes) -> Iterator[str]:
+    """The text that a string spells, in pieces of bounded size; lone surrogates are in it where it spells them.
+
+    Args:
+        token: With its quotes, as `tokens` gives it.
+    """
+    if len(token) <= _PIECE_BYTES:
+        yield json.loads(decode(token))
+        return
+    decoder = codecs.getincrementaldecoder("utf-8")(_ONE_EACH)
+    position, end = 1, len(token) - 1
+    while position < end:
+        part = _PART.match(token, position, end)
+        assert part is not None
+        position = part.end()
+        yield json.loads(f'"{decoder.decode(part[0], final=position == end)}"')
 
 
 def is_valid(data: bytes) -> bool:

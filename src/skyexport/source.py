@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import stat
+import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,7 @@ __all__ = [
     "reading",
     "restrict",
     "unpin",
+    "wait_for_writers",
 ]
 
 BUSY_MILLISECONDS = 2000
@@ -38,6 +41,10 @@ BUSY_MILLISECONDS = 2000
 
 PIN_BUSY_MILLISECONDS = 100
 """While processes take hold of one state: who writes may be waiting for those that have it, so do not wait long."""
+
+_LOOK_MILLISECONDS = (0.5, 1.5)
+"""Between looks whether it still writes. SQLite itself soon looks ten times a second only, and a program that writes
+all the time, in rollback mode, leaves less than a millisecond between its transactions."""
 
 CACHE_KIB = 2000
 """Page cache of a connection. Batches lie close together in the file; more was not faster (docs/architecture.md)."""
@@ -153,7 +160,7 @@ class Source:
         """
         with reading(self.called):
             connection = apsw.Connection(self.uri(), flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
-            connection.set_busy_timeout(busy_milliseconds)
+            wait_for_writers(connection, busy_milliseconds)
             connection.pragma("query_only", True)
             connection.pragma("cache_size", -CACHE_KIB)
             connection.limit(apsw.SQLITE_LIMIT_LENGTH, _USUAL_VALUE_BYTES)
@@ -175,6 +182,22 @@ class Source:
             raise ArchiveChangedError(f"{self.called} was replaced while it was read", "export again")
 
 
+def wait_for_writers(connection: apsw.Connection, milliseconds: int) -> None:
+    """Have every statement of *connection* wait so long for a program that is writing."""
+    deadline = 0.0
+
+    def go_on(looks: int) -> bool:
+        nonlocal deadline
+        now = time.monotonic()
+        if looks == 0:
+            deadline = now + milliseconds / 1000
+        # At random, so as not to meet the same moment of the other program's work again and again.
+        time.sleep(random.uniform(*_LOOK_MILLISECONDS) / 1000)
+        return now < deadline
+
+    connection.set_busy_handler(go_on)
+
+
 def pin(connection: apsw.Connection) -> bool:
     """Hold on to one state of the archive: all that *connection* reads afterwards belongs to it.
 
@@ -182,7 +205,7 @@ def pin(connection: apsw.Connection) -> bool:
         False when another program is writing and does not let go.
     """
     unpin(connection)
-    connection.set_busy_timeout(PIN_BUSY_MILLISECONDS)
+    wait_for_writers(connection, PIN_BUSY_MILLISECONDS)
     connection.execute("begin")
     try:
         # A transaction holds nothing until the first read.
@@ -191,7 +214,7 @@ def pin(connection: apsw.Connection) -> bool:
         unpin(connection)
         return False
     finally:
-        connection.set_busy_timeout(BUSY_MILLISECONDS)
+        wait_for_writers(connection, BUSY_MILLISECONDS)
     return True
 
 

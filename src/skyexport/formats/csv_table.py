@@ -173,7 +173,7 @@ def _media_fields(embeds: list[bytes], notices: Notices) -> list[bytes]:
     Raises:
         ValueError: One of them is no JSON.
     """
-    names = [media_names(embed).encode() if embed else b"" for embed in embeds]
+    names = [media_names(embed) if embed else b"" for embed in embeds]
     notices.formulas += _formulas(names)
     if len(b"\n".join(names).translate(None, _PLAIN)) == len(names) - 1:
         return names

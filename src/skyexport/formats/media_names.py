@@ -5,8 +5,6 @@ Source: docs/format.md, "posts.csv", MediaFiles.
 
 from __future__ import annotations
 
-import io
-import json
 import re
 from collections.abc import Callable, Iterator
 
@@ -24,12 +22,12 @@ _LONGEST_KEY_BYTES = 50
 
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 
-_Read = Callable[[bytes, Iterator[bytes]], str]
+_Read = Callable[[bytes, Iterator[bytes]], bytes]
 """Reads one value, of (its first token, the tokens behind it, of which it takes those of the value)."""
 
 
-def media_names(data: bytes) -> str:
-    """What the last component of each media address is, up to an `@`, joined with `;`.
+def media_names(data: bytes) -> bytes:
+    """What the last component of each media address is, up to an `@`, joined with `;`, in valid UTF-8.
 
     Args:
         data: The embed as it is stored, not empty.
@@ -38,15 +36,13 @@ def media_names(data: bytes) -> str:
         ValueError: It is not exactly one JSON value.
     """
     if len(data) > _LARGE_BYTES:
-        joined = _read(json_text.tokens(data))
-    else:
-        try:
-            joined = _found(orjson.loads(data))
-        except orjson.JSONDecodeError:
-            # orjson refuses lone surrogates, numbers beyond a float, deep nesting and bytes that are not UTF-8, all of
-            # which stored JSON may have.
-            joined = _read(json_text.tokens(data))
-    return joined if joined.isascii() else _LONE_SURROGATES.sub("\ufffd", joined)
+        return _read(json_text.tokens(data))
+    try:
+        return _found(orjson.loads(data)).encode()
+    except orjson.JSONDecodeError:
+        # orjson refuses lone surrogates, numbers beyond a float, deep nesting and bytes that are not UTF-8; stored JSON
+        # may have all of them.
+        return _read(json_text.tokens(data))
 
 
 def _found(embed: object) -> str:
@@ -60,21 +56,17 @@ def _found(embed: object) -> str:
     external = embed.get("external")
     if isinstance(external, dict):
         shown.append(external.get("thumb"))
-    names = [_name(url) for url in shown if isinstance(url, str)]
+    names = [url.rpartition("/")[2].partition("@")[0] for url in shown if isinstance(url, str) and "/" in url]
     return ";".join([name for name in names if name])
 
 
-def _name(url: str) -> str:
-    return url.rpartition("/")[2].partition("@")[0] if "/" in url else ""
-
-
-def _read(tokens: Iterator[bytes]) -> str:
+def _read(tokens: Iterator[bytes]) -> bytes:
     """The same from tokens, of which nothing but the names is kept. Of members with the same key the last one counts.
 
     Raises:
         ValueError: They are not those of one value.
     """
-    images = media = external = ""
+    images = media = external = b""
     if next(tokens) == b"{":
         for key, first in _members(tokens):
             if key == "images":
@@ -87,27 +79,27 @@ def _read(tokens: Iterator[bytes]) -> str:
                 _pass(first, tokens)
     for _ in tokens:
         pass  # All of it must be JSON.
-    return ";".join(filter(None, (images, media, external)))
+    return b";".join(filter(None, (images, media, external)))
 
 
-def _images(first: bytes, tokens: Iterator[bytes]) -> str:
+def _images(first: bytes, tokens: Iterator[bytes]) -> bytes:
     """The names of a list of images."""
+    joined = bytearray()
     if first != b"[":
         _pass(first, tokens)
-        return ""
-    names = io.StringIO()
+        return b""
     for token in tokens:
         if token == b"]":
             break
-        name = "" if token == b"," else _member(token, tokens, "fullsize", _shown)
+        name = b"" if token == b"," else _member(token, tokens, "fullsize", _shown)
         if name:
-            names.write(f";{name}" if names.tell() else name)
-    return names.getvalue()
+            joined += b";" + name if joined else name
+    return bytes(joined)
 
 
-def _member(first: bytes, tokens: Iterator[bytes], wanted: str, read: _Read) -> str:
+def _member(first: bytes, tokens: Iterator[bytes], wanted: str, read: _Read) -> bytes:
     """What *read* makes of the member *wanted*; nothing where this is no object, or has none."""
-    found = ""
+    found = b""
     if first != b"{":
         _pass(first, tokens)
         return found
@@ -119,12 +111,23 @@ def _member(first: bytes, tokens: Iterator[bytes], wanted: str, read: _Read) -> 
     return found
 
 
-def _shown(first: bytes, tokens: Iterator[bytes]) -> str:
+def _shown(first: bytes, tokens: Iterator[bytes]) -> bytes:
     """The name in an address; nothing where this is no string."""
     if not first.startswith(b'"'):
         _pass(first, tokens)
-        return ""
-    return _name(_string(first))
+        return b""
+    name = bytearray()
+    after_slash = after_at = False
+    for text in json_text.unquoted_pieces(first):
+        _, slash, last = text.rpartition("/")
+        if slash:
+            name.clear()
+            after_slash, after_at = True, False
+        if after_slash and not after_at:
+            part, at, _ = last.partition("@")
+            name += _LONE_SURROGATES.sub("\ufffd", part).encode()
+            after_at = bool(at)
+    return bytes(name)
 
 
 def _members(tokens: Iterator[bytes]) -> Iterator[tuple[str, bytes]]:
@@ -133,7 +136,7 @@ def _members(tokens: Iterator[bytes]) -> Iterator[tuple[str, bytes]]:
         if token == b"}":
             return
         if token != b",":
-            key = _string(token) if len(token) <= _LONGEST_KEY_BYTES else ""
+            key = "".join(json_text.unquoted_pieces(token)) if len(token) <= _LONGEST_KEY_BYTES else ""
             next(tokens)  # the colon
             yield key, next(tokens)
 
@@ -144,9 +147,3 @@ def _pass(first: bytes, tokens: Iterator[bytes]) -> None:
     while depth:
         token = next(tokens)
         depth += (token in (b"{", b"[")) - (token in (b"}", b"]"))
-
-
-def _string(token: bytes) -> str:
-    """What a string spells."""
-    spelt: str = json.loads(json_text.decode(token))
-    return spelt
