@@ -98,6 +98,19 @@ def test_standard_output_has_data_only(small_archive: make_archive.ArchiveInfo) 
         ["--progress", "loud"],
         ["--json", "--to", "-"],
         ["--overwrite", "--no-such-flag"],
+        ["--overwrite"],
+        ["-o", "exports", "--to", "out.json"],
+        ["-o", ""],
+        ["--to", ""],
+        ["--to", "out.json/"],
+        ["-j", "٣"],
+        ["-j", "1_0"],
+        ["-j", " 2"],
+        ["-j", "9" * 5000],
+        ["--batch-size", "1_000"],
+        ["--batch-size", "+5"],
+        ["--batch-size", "١٠"],
+        ["--batch-size", ""],
     ],
 )
 def test_wrong_usage(tmp_path: Path, options: list[str]) -> None:
@@ -107,6 +120,15 @@ def test_wrong_usage(tmp_path: Path, options: list[str]) -> None:
     assert "Traceback" not in done.stderr
     assert "no archive" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["export", "inspect", "verify", "bench"])
+def test_no_name(tmp_path: Path, command: str) -> None:
+    """An empty path, as an unset variable of a script gives it, is not the current directory."""
+    done = skyexport(command, "", cwd=tmp_path)
+    assert done.returncode == 2
+    what = "directory" if command == "verify" else "archive"
+    assert done.stderr == f"skyexport: the {what} has no name; write a path\n"
 
 
 def test_misspelt_flag_and_command_are_recognised() -> None:
@@ -291,14 +313,14 @@ def test_killed_coordinator(slow_archive: Path, tmp_path: Path) -> None:
 
 
 @posix_only
-@pytest.mark.parametrize("to", [[], ["--to", "out.json"]])
+@pytest.mark.parametrize("to", [["-o", "."], ["--to", "out.json"]])
 def test_second_export_into_the_same_place(slow_archive: Path, tmp_path: Path, to: list[str]) -> None:
     """It ends at once and leaves the first one alone, which may even be stopped; another author's goes on beside it."""
-    process = started("export", slow_archive, "-o", tmp_path, "-j", "0", *to, cwd=tmp_path)
-    wait_for_output(tmp_path, ".out.json-*.partial" if to else "all/.*.partial/posts.json")
+    process = started("export", slow_archive, "-j", "0", *to, cwd=tmp_path)
+    wait_for_output(tmp_path, ".out.json-*.partial" if "--to" in to else "all/.*.partial/posts.json")
     process.send_signal(signal.SIGSTOP)
     before = files_below(tmp_path)
-    second = skyexport("export", slow_archive, "-o", tmp_path, "-j", "0", *to, cwd=tmp_path)
+    second = skyexport("export", slow_archive, "-j", "0", *to, cwd=tmp_path)
     assert second.returncode == 15
     assert f"is running: process {process.pid} on " in second.stderr
     assert len(second.stderr.splitlines()) == 1

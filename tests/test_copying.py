@@ -235,7 +235,7 @@ def test_damaged_archive(tmp_path: Path, folder: Path) -> None:
 def test_killed_run(tmp_path: Path, folder: Path) -> None:
     """What a killed run has left is removed by the next one, which says so."""
     path = make_archive.make_archive(tmp_path / "a.db", posts=30_000, seed=3, fts=False).path
-    process = started("export", path, "-o", tmp_path / "o", "-j", "0", "--snapshot", "copy", "--to", os.devnull)
+    process = started("export", path, "-j", "0", "--snapshot", "copy", "--to", os.devnull)
     while not list(folder.glob("*.scratch/posts.db")):
         assert process.poll() is None
     process.send_signal(signal.SIGKILL)

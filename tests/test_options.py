@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skyexport.errors import OptionError
-from skyexport.options import Bound, ExportOptions, format_size, parse_bound, parse_size
+from skyexport.options import Bound, ExportOptions, format_size, parse_bound, parse_number, parse_size
 
 DAY = 86_400 * 10**9
 DID = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
@@ -196,6 +196,9 @@ def test_allowed_values(values: dict[str, Any]) -> None:
         ({"workers": -1}, "-1 workers; choose 0"),
         ({"workers": 257}, "257 workers"),
         ({"memory_limit_bytes": 0}, "a memory limit of 0 bytes"),
+        ({"output_dir": ""}, "the output directory has no name; write a path"),
+        ({"to": ""}, "the output file has no name; write a path"),
+        ({"to": "x.json/"}, "x.json/ can only be a directory; name the file with --to"),
         ({"since": "yesterday"}, "since 'yesterday' is not a date"),
         ({"until": "2024-02-30"}, "until '2024-02-30' is not a date"),
         ({"since": "2024-01-02", "until": "2024-01-01"}, "until 2024-01-01 is before since 2024-01-02"),
@@ -207,4 +210,24 @@ def test_wrong_values(values: dict[str, Any], message: str) -> None:
     """A value that no export could have is refused before anything is opened, with exit code 2."""
     with pytest.raises(OptionError, match=message) as caught:
         ExportOptions(archive=Path("a.db"), **values)
+    assert caught.value.exit_code == 2
+
+
+def test_an_archive_without_a_name() -> None:
+    """Nothing at all is not the current directory."""
+    with pytest.raises(OptionError, match="the archive has no name; write a path"):
+        ExportOptions(archive="")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("text", "number"), [("0", 0), ("007", 7), ("-1", -1), ("9" * 18, 10**18 - 1)])
+def test_numbers(text: str, number: int) -> None:
+    """Digits are a number."""
+    assert parse_number(text, "posts") == number
+
+
+@pytest.mark.parametrize("text", ["", " 1", "1\n", "+1", "1_000", "1,000", "1.0", "1e3", "0x1", "٣", "１", "9" * 19])
+def test_no_numbers(text: str) -> None:
+    """Whatever else Python may take for one is refused, with the text and what it should be a number of."""
+    with pytest.raises(OptionError, match="is no number of posts; write it in digits, like 1000") as caught:
+        parse_number(text, "posts")
     assert caught.value.exit_code == 2

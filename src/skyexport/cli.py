@@ -7,14 +7,21 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from skyexport import __version__
 from skyexport.errors import EXIT_CODES, ExportError, OptionError, StoppedError, VerifyError
-from skyexport.options import DEFAULT_BATCH_SIZE, ExportOptions, parse_size
+from skyexport.options import (
+    DEFAULT_BATCH_SIZE,
+    DEFAULT_OUTPUT_DIR,
+    ExportOptions,
+    parse_file,
+    parse_number,
+    parse_path,
+    parse_size,
+)
 from skyexport.signals import Signals
 
 if TYPE_CHECKING:
@@ -40,7 +47,7 @@ app = typer.Typer(
 )
 
 ArchivePath = Annotated[
-    Path,
+    str,
     typer.Argument(metavar="ARCHIVE", help="The archive, a SQLite file; it is only ever read.", show_default=False),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on standard output.")]
@@ -89,11 +96,17 @@ def _export(
         typer.Option(metavar="DATE", help="Up to this date (the whole day) or instant.", show_default="last post"),
     ] = None,
     output_dir: Annotated[
-        Path,
-        typer.Option("--output-dir", "-o", metavar="DIR", help="Make the directory DIR/AUTHOR/TIME for the export."),
-    ] = Path("exports"),
+        str | None,
+        typer.Option(
+            "--output-dir",
+            "-o",
+            metavar="DIR",
+            help="Make the directory DIR/AUTHOR/TIME for the export.",
+            show_default=str(DEFAULT_OUTPUT_DIR),
+        ),
+    ] = None,
     to: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="FILE", help="Write just the data file, exactly there; - is standard output.", show_default=False
         ),
@@ -108,7 +121,7 @@ def _export(
             help="Worker processes; 0 does all in one. auto: a worker for each CPU, none for a small archive.",
         ),
     ] = "auto",
-    batch_size: Annotated[int, typer.Option(metavar="N", help="Posts a batch.")] = DEFAULT_BATCH_SIZE,
+    batch_size: Annotated[str, typer.Option(metavar="N", help="Posts a batch.")] = str(DEFAULT_BATCH_SIZE),
     memory_limit: Annotated[
         str, typer.Option(metavar="SIZE", help="Bound on the memory of all processes together, like 500MB or 1GiB.")
     ] = "500MB",
@@ -144,11 +157,17 @@ def _export(
 
         if progress not in MODES:
             raise OptionError(f"unknown progress {progress!r}", f"choose from {', '.join(MODES)}")
-        if as_json and to is not None and str(to) in ("-", "/dev/stdout"):
+        if output_dir is not None and to is not None:
+            raise OptionError("-o and --to both say where to write", "leave one of them out")
+        if overwrite and to is None:
+            raise OptionError("--overwrite is for --to: an export directory never replaces another", "leave it out")
+        if as_json and to in ("-", "/dev/stdout"):
             raise OptionError("--json and --to - both want standard output", "leave one of them out")
         options = ExportOptions(
-            archive=archive, format=format, did=did, since=since, until=until, output_dir=output_dir, to=to,
-            overwrite=overwrite, workers=_workers(workers), batch_size=batch_size,
+            archive=parse_path(archive, "archive"), format=format, did=did, since=since, until=until,
+            output_dir=DEFAULT_OUTPUT_DIR if output_dir is None else parse_path(output_dir, "output directory"),
+            to=None if to is None else parse_file(to), overwrite=overwrite, workers=_workers(workers),
+            batch_size=parse_number(batch_size, "posts"),
             memory_limit_bytes=parse_size(memory_limit), sync=not no_sync, strict=strict,
             snapshot=snapshot,
         )  # fmt: skip
@@ -191,7 +210,7 @@ def _inspect(archive: ArchivePath, as_json: AsJson = False, debug: Debug = False
     with _told(as_json=as_json, debug=debug):
         from skyexport.inspection import inspect
 
-        found = inspect(archive)
+        found = inspect(parse_path(archive, "archive"))
         if as_json:
             _print_json(found.to_dict())
         else:
@@ -207,7 +226,7 @@ def _inspect(archive: ArchivePath, as_json: AsJson = False, debug: Debug = False
 )
 def _verify(
     directory: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="DIRECTORY", help="An export directory: the one that manifest.json is in.", show_default=False
         ),
@@ -222,7 +241,7 @@ def _verify(
 
         try:
             with contextlib.closing(reporter_for("auto", sys.stderr)) as reporter:
-                found = verify(directory, reporter)
+                found = verify(parse_path(directory, "directory"), reporter)
         except VerifyError as error:
             if not as_json:
                 for difference in error.differences:
@@ -244,16 +263,16 @@ def _verify(
 def _bench(
     archive: ArchivePath,
     output_dir: Annotated[
-        Path,
+        str,
         typer.Option(
             "--output-dir",
             "-o",
             metavar="DIR",
             help="A directory on the disk where exports will go; nothing stays there.",
         ),
-    ] = Path(),
-    posts: Annotated[int, typer.Option(metavar="N", help="Measure with about so many of the newest posts.")] = 200_000,
-    runs: Annotated[int, typer.Option(metavar="N", help="Runs of each measurement.")] = 3,
+    ] = ".",
+    posts: Annotated[str, typer.Option(metavar="N", help="Measure with about so many of the newest posts.")] = "200000",
+    runs: Annotated[str, typer.Option(metavar="N", help="Runs of each measurement.")] = "3",
     memory_limit: Annotated[
         str, typer.Option(metavar="SIZE", help="Bound on the memory of all processes together, like 500MB or 1GiB.")
     ] = "500MB",
@@ -266,10 +285,15 @@ def _bench(
     numbers of workers.
     """
     with _told(as_json=as_json, debug=debug):
-        options = ExportOptions(archive=archive, output_dir=output_dir, memory_limit_bytes=parse_size(memory_limit))
+        options = ExportOptions(
+            archive=parse_path(archive, "archive"), output_dir=parse_path(output_dir, "output directory"),
+            memory_limit_bytes=parse_size(memory_limit),
+        )  # fmt: skip
         from skyexport.benchmark import benchmark
 
-        measured = benchmark(options, posts=posts, runs=runs, say=_say, debug=debug)
+        measured = benchmark(
+            options, posts=parse_number(posts, "posts"), runs=parse_number(runs, "runs"), say=_say, debug=debug
+        )
         if as_json:
             _print_json(measured.to_dict())
         else:
@@ -280,10 +304,7 @@ def _bench(
 def _workers(text: str) -> int | None:
     if text == "auto":
         return None
-    try:
-        return int(text)
-    except ValueError:
-        raise OptionError(f"{text!r} is no number of workers", "choose auto, or a number from 0 on") from None
+    return parse_number(text, "workers", "choose auto, or a number from 0 on")
 
 
 @contextlib.contextmanager

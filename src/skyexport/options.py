@@ -12,13 +12,26 @@ from pathlib import Path
 from skyexport import timestamps
 from skyexport.errors import OptionError
 
-__all__ = ["SNAPSHOTS", "ExportOptions", "format_size", "parse_bound", "parse_size"]
+__all__ = [
+    "SNAPSHOTS",
+    "ExportOptions",
+    "available_cpus",
+    "format_size",
+    "parse_bound",
+    "parse_file",
+    "parse_number",
+    "parse_path",
+    "parse_size",
+]
 
 DEFAULT_BATCH_SIZE = 1000
 """Posts a batch: large enough that messages between processes cost nothing, small enough for a chunk of one MB."""
 
 DEFAULT_MEMORY_LIMIT_BYTES = 500_000_000
 """What the established exporter promises for its own memory."""
+
+DEFAULT_OUTPUT_DIR = Path("exports")
+"""Where export directories go: below the current one."""
 
 MAX_BATCH_SIZE = 1_000_000
 """Beyond this a list of row ids alone would be as large as the chunks are."""
@@ -32,6 +45,7 @@ SNAPSHOTS = ("pin", "copy")
 _DID = re.compile(r"did:[a-z]+:[A-Za-z0-9._:%-]*[A-Za-z0-9._-]")
 _MAX_DID_LENGTH = 2048
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", re.ASCII)
+_NUMBER = re.compile("-?[0-9]{1,18}")
 _UNITS = {
     "": 1,
     "b": 1,
@@ -69,7 +83,7 @@ class ExportOptions:
     """Only posts created at or after this: a date (its first instant in UTC), or RFC 3339."""
     until: Bound = None
     """Only posts created at or before this: a date (its last instant in UTC), or RFC 3339."""
-    output_dir: Path = Path("exports")
+    output_dir: Path = DEFAULT_OUTPUT_DIR
     """Where the export directory `<author or all>/<time>` is made; not used with *to*."""
     to: Path | None = None
     """Write just the data file, exactly there; `-` is standard output."""
@@ -96,9 +110,9 @@ class ExportOptions:
         from skyexport.formats import FORMATS
 
         put = object.__setattr__
-        put(self, "archive", Path(self.archive))
-        put(self, "output_dir", Path(self.output_dir))
-        put(self, "to", None if self.to is None else Path(self.to))
+        put(self, "archive", parse_path(self.archive, "archive"))
+        put(self, "output_dir", parse_path(self.output_dir, "output directory"))
+        put(self, "to", None if self.to is None else parse_file(self.to))
         put(self, "since_nanoseconds", parse_bound(self.since, end_of_day=False, name="since"))
         put(self, "until_nanoseconds", parse_bound(self.until, end_of_day=True, name="until"))
         if self.format not in FORMATS:
@@ -119,6 +133,40 @@ class ExportOptions:
             raise OptionError(f"unknown snapshot {self.snapshot!r}", f"choose from {', '.join(SNAPSHOTS)}")
         if self.memory_limit_bytes < 1:
             raise OptionError(f"a memory limit of {self.memory_limit_bytes} bytes", "leave it out for 500MB")
+
+
+def parse_path(text: str | os.PathLike[str], what: str) -> Path:
+    """A path as somebody wrote it.
+
+    Raises:
+        OptionError: Nothing was written, which Python takes for the current directory.
+    """
+    if not os.fspath(text):
+        raise OptionError(f"the {what} has no name", "write a path")
+    return Path(text)
+
+
+def parse_file(text: str | os.PathLike[str]) -> Path:
+    """The path of a file to write.
+
+    Raises:
+        OptionError: Nothing was written, or what can only be a directory.
+    """
+    path = parse_path(text, "output file")
+    if os.fspath(text).endswith(("/", os.sep)):
+        raise OptionError(f"{text} can only be a directory", "name the file with --to, or the place of exports with -o")
+    return path
+
+
+def parse_number(text: str, name: str, hint: str = "write it in digits, like 1000") -> int:
+    """A whole number in ASCII digits: Python also takes other digits, and underscores between them.
+
+    Raises:
+        OptionError: This is none, or has more digits than any number here.
+    """
+    if not _NUMBER.fullmatch(text):
+        raise OptionError(f"{text!r} is no number of {name}", hint)
+    return int(text)
 
 
 def parse_size(text: str) -> int:
