@@ -14,9 +14,11 @@ import apsw
 import pytest
 
 import make_archive
+from skyexport import ExportOptions, export
 from skyexport.archive import Archive
 from skyexport.errors import ArchiveBusyError, ArchiveError, OptionError
 from skyexport.selection import Selection
+from skyexport.source import Source
 from tests import oracle
 from tests.archives import Cell, RawText, exported, file_archive, fill, post, stored_rows
 
@@ -109,6 +111,8 @@ def read_all(path: Path) -> None:
         ("create virtual table posts using fts5(uri, cid, did, text)", "posts is not a plain table"),
         ("create table posts(uri text primary key, cid) without rowid", "posts is not a plain table"),
         ("create table posts(uri text primary key, cid text)", "posts has no column did, text, created_at"),
+        ("create table posts(uri); create view media as select 1", "media is not a plain table"),
+        ("create table posts(uri); create view schema_version as select 3 as version", "schema_version is not a plain"),
     ],
 )
 def test_not_an_archive(path: Path, sql: str, message: str) -> None:
@@ -147,6 +151,22 @@ def test_an_unknown_schema_version(path: Path, version: Cell) -> None:
         connection.execute("create table schema_version(version)")
         connection.execute("insert into schema_version values (?)", (version,))
     refused(path, f"has schema version {version!r}, and this skyexport knows 1 to 3; look for a newer")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "create table schema_version(number)",
+        "create table schema_version(number, version as (number))",
+        "create table schema_version(VERSIONS); insert into schema_version values (3)",
+    ],
+)
+def test_a_schema_version_of_another_kind(path: Path, sql: str) -> None:
+    """A table of that name without the column that tells it belongs to some other program."""
+    file_archive(path, [post()])
+    with writing(path) as connection:
+        connection.execute(f"drop table schema_version; {sql}")
+    refused(path, "is not a bskyarchive archive: schema_version has no column version$")
 
 
 def test_locked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,6 +258,10 @@ def test_times_of_every_type(path: Path, format_name: str, index: bool) -> None:
         "select did from profiles",
         "select * from operations",
         "select * from exports",
+        "select * from sqlite_schema",
+        "select * from main.sqlite_master",
+        "select * from pragma_table_info('sessions')",
+        "select * from posts_fts",
         "attach ':memory:' as other",
         "create temp table t(a)",
         "create table t(a)",
@@ -258,6 +282,23 @@ def test_only_posts_and_media_can_be_read(small_archive: make_archive.ArchiveInf
     """Through the connection of an archive nobody reads the sessions or writes anything, by whatever statement."""
     with Archive(small_archive.path) as archive, pytest.raises((apsw.AuthError, apsw.ReadOnlyError, apsw.SQLError)):
         archive.connection.execute(sql).fetchall()
+
+
+def test_a_connection_believes_nothing(small_archive: make_archive.ArchiveInfo) -> None:
+    """Every connection to an archive, those of workers too, is read-only and runs nothing that a file may bring."""
+    with contextlib.closing(Source.of(small_archive.path).connect()) as connection:
+        assert connection.readonly("main")
+        for option, value in (
+            (apsw.SQLITE_DBCONFIG_DEFENSIVE, 1),
+            (apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0),
+            (apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 0),
+            (apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0),
+        ):
+            assert connection.config(option, -1) == value
+        assert connection.limit(apsw.SQLITE_LIMIT_LENGTH) == 4_000_000
+        connection.authorizer = None
+        pragmas = ("query_only", "cell_size_check", "mmap_size")
+        assert [connection.pragma(name) for name in pragmas] == [1, 1, 0]
 
 
 def test_a_view_can_not_reach_the_sessions(path: Path) -> None:
@@ -485,3 +526,13 @@ def test_utf16_is_refused(tmp_path: Path) -> None:
         fill(connection, [post(1)])
     with pytest.raises(ArchiveError, match="UTF-16"):
         Archive(path)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_time_of_megabytes(tmp_path: Path, workers: int) -> None:
+    """A value that is absurdly large where posts are compared by it is told as such, not met as an error of SQLite."""
+    path = file_archive(tmp_path / "a.db", [post(1, created_at="never " * 700_000), post(2)])
+    with pytest.raises(ArchiveError, match="has a time, author or uri of more than 4,000,000 bytes") as caught:
+        export(ExportOptions(archive=path, to=tmp_path / "out", workers=workers))
+    assert caught.value.exit_code == 10
+    assert [file.name for file in tmp_path.iterdir()] == ["a.db"]

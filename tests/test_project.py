@@ -70,6 +70,12 @@ def test_layers() -> None:
             assert layer_of[imported] >= layer_of[name], f"{name} imports {imported}"
 
 
+def test_connections_are_made_in_few_places() -> None:
+    """No module opens an archive, or a copy of one, but those in which it is restricted at once."""
+    found = {name for name, path in modules().items() if "apsw.Connection(" in path.read_text(encoding="utf-8")}
+    assert found == {"archive", "copying", "recovery", "source"}
+
+
 def error_classes() -> list[type[ExportError]]:
     return [
         kind

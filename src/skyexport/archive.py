@@ -49,6 +49,7 @@ _TIMES_LOOKED_AT = 100
 _COPY = "posts.db"
 """Name of a private copy."""
 
+_READ_TABLES = ("posts", "media", "schema_version")
 _KNOWN_VERSIONS = (1, 2, 3)
 _OPTIONAL_COLUMNS = {"quote_count": "0"}
 """Column that old schemas lack → SQL in its place."""
@@ -423,11 +424,11 @@ class Archive:
         tables = {row[1]: row for row in self.connection.execute("pragma table_list") if row[0] == "main"}
         if "posts" not in tables:
             raise ArchiveError(f"{self.path} is not a bskyarchive archive: no table posts")
-        _, _, kind, _, without_rowid, _ = tables["posts"]
-        if kind != "table" or without_rowid:
-            raise ArchiveError(f"{self.path} is not a bskyarchive archive: posts is not a plain table")
-        # name → whether it is hidden or generated
-        present = {row[1]: row[6] for row in self.connection.execute("pragma table_xinfo(posts)")}
+        for name in filter(tables.__contains__, _READ_TABLES):
+            _, _, kind, _, without_rowid, _ = tables[name]
+            if kind != "table" or (name == "posts" and without_rowid):
+                raise ArchiveError(f"{self.path} is not a bskyarchive archive: {name} is not a plain table")
+        present = self._columns_of("posts")
         missing = [name for name in COLUMNS if name not in present and name not in _OPTIONAL_COLUMNS]
         if missing:
             raise ArchiveError(f"{self.path} is not a bskyarchive archive: posts has no column {', '.join(missing)}")
@@ -437,9 +438,15 @@ class Archive:
         self._tables = frozenset(tables)
         return {name: name if name in present else _OPTIONAL_COLUMNS[name] for name in COLUMNS}
 
+    def _columns_of(self, table: str) -> dict[str, bool]:
+        """Column → whether it is hidden or generated."""
+        return {str(row[1]): bool(row[6]) for row in self.connection.execute(f"pragma table_xinfo({table})")}
+
     def _checked_version(self) -> int:
         noted: list[Any] = []
         if "schema_version" in self._tables:
+            if self._columns_of("schema_version").get("version", True):
+                raise ArchiveError(f"{self.path} is not a bskyarchive archive: schema_version has no column version")
             noted = self.connection.execute("select max(version) from schema_version having count(*) > 0").fetchall()
         for (version,) in noted:
             if version not in _KNOWN_VERSIONS:

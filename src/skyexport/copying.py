@@ -18,7 +18,7 @@ import apsw
 from skyexport.errors import ArchiveError
 from skyexport.render import quote_identifier
 from skyexport.selection import Selection
-from skyexport.source import BUSY_MILLISECONDS, Source, as_number, reading, restrict
+from skyexport.source import BUSY_MILLISECONDS, Source, as_number, reading, restrict, wait_for_writers
 
 __all__ = ["Copied", "copy_posts", "counted_posts"]
 
@@ -134,7 +134,7 @@ def _connection(target: Path, check: Callable[[], None]) -> apsw.Connection:
     connection = apsw.Connection(target.as_uri(), flags=flags)
     connection.pragma("journal_mode", "off")
     connection.pragma("synchronous", 0)
-    connection.set_busy_timeout(BUSY_MILLISECONDS)
+    wait_for_writers(connection, BUSY_MILLISECONDS)
     connection.set_progress_handler(handler, _STEPS)
     return connection
 

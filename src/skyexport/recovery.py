@@ -52,7 +52,8 @@ def recovered(path: Path, folder: Path) -> Path:
     _refuse_other_journals(folder / "whole.db-journal", path)
     with reading(str(path)), contextlib.closing(apsw.Connection(str(copy))) as connection:
         restrict(connection)
-        connection.execute("select count(*) from sqlite_schema").fetchall()
+        # Reading anything at all is enough.
+        connection.pragma("data_version")
     return copy
 
 

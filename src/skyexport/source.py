@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import stat
+import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,7 @@ __all__ = [
     "reading",
     "restrict",
     "unpin",
+    "wait_for_writers",
 ]
 
 BUSY_MILLISECONDS = 2000
@@ -39,12 +42,20 @@ BUSY_MILLISECONDS = 2000
 PIN_BUSY_MILLISECONDS = 100
 """While processes take hold of one state: who writes may be waiting for those that have it, so do not wait long."""
 
+_LOOK_MILLISECONDS = (0.5, 1.5)
+"""Between looks whether it still writes. SQLite itself soon looks ten times a second only, and a program that writes all
+the time, in rollback mode, leaves less than a millisecond between its transactions."""
+
 CACHE_KIB = 2000
 """Page cache of a connection. Batches lie close together in the file; more was not faster (docs/architecture.md)."""
 
-_READABLE_TABLES = frozenset({"posts", "media", "schema_version", "sqlite_schema", "sqlite_master", "carray"})
+_READABLE_TABLES = frozenset({"posts", "media", "schema_version", "carray"})
+"""carray is the list of row ids that a batch may be."""
 _ALLOWED_PRAGMAS = frozenset({"cache_size", "data_version", "index_list", "index_xinfo", "table_list", "table_xinfo"})
 _ALLOWED_ACTIONS = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_FUNCTION, apsw.SQLITE_TRANSACTION, apsw.SQLITE_RECURSIVE})
+
+_USUAL_VALUE_BYTES = 4_000_000
+"""No value is larger, but in a large post: those are read one at a time, with a bound of their own (`render`)."""
 
 _MAGIC = b"SQLite format 3\x00"
 _HEADER_BYTES = 100
@@ -145,9 +156,10 @@ class Source:
         """
         with reading(self.called):
             connection = apsw.Connection(self.uri(), flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
-            connection.set_busy_timeout(busy_milliseconds)
+            wait_for_writers(connection, busy_milliseconds)
             connection.pragma("query_only", True)
             connection.pragma("cache_size", -CACHE_KIB)
+            connection.limit(apsw.SQLITE_LIMIT_LENGTH, _USUAL_VALUE_BYTES)
             restrict(connection)
             connection.pragma("data_version")
         return connection
@@ -166,6 +178,22 @@ class Source:
             raise ArchiveChangedError(f"{self.called} was replaced while it was read", "export again")
 
 
+def wait_for_writers(connection: apsw.Connection, milliseconds: int) -> None:
+    """Have every statement of *connection* wait so long for a program that is writing."""
+    deadline = 0.0
+
+    def go_on(looks: int) -> bool:
+        nonlocal deadline
+        now = time.monotonic()
+        if looks == 0:
+            deadline = now + milliseconds / 1000
+        # At random, so as not to meet the same moment of the other program's work again and again.
+        time.sleep(random.uniform(*_LOOK_MILLISECONDS) / 1000)
+        return now < deadline
+
+    connection.set_busy_handler(go_on)
+
+
 def pin(connection: apsw.Connection) -> bool:
     """Hold on to one state of the archive: all that *connection* reads afterwards belongs to it.
 
@@ -173,7 +201,7 @@ def pin(connection: apsw.Connection) -> bool:
         False when another program is writing and does not let go.
     """
     unpin(connection)
-    connection.set_busy_timeout(PIN_BUSY_MILLISECONDS)
+    wait_for_writers(connection, PIN_BUSY_MILLISECONDS)
     connection.execute("begin")
     try:
         # A transaction holds nothing until the first read.
@@ -182,7 +210,7 @@ def pin(connection: apsw.Connection) -> bool:
         unpin(connection)
         return False
     finally:
-        connection.set_busy_timeout(BUSY_MILLISECONDS)
+        wait_for_writers(connection, BUSY_MILLISECONDS)
     return True
 
 
@@ -208,6 +236,11 @@ def reading(path: str) -> Iterator[None]:
         raise MemoryError("SQLite got no memory from the system") from None
     except apsw.AuthError as error:
         raise ArchiveError(f"{path} is not a bskyarchive archive: {error}") from None
+    except apsw.TooBigError:
+        raise ArchiveError(
+            f"{path} is damaged, or has a time, author or uri of more than {_USUAL_VALUE_BYTES:,} bytes",
+            "restore it from a backup",
+        ) from None
     except apsw.FullError:
         raise OutputError(
             "the folder for temporary files is full: copying posts, or sorting those of an archive without an index,"
@@ -248,6 +281,8 @@ def restrict(connection: apsw.Connection, also_insert: Collection[str] = ()) -> 
 
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
     connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 0)
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
     connection.pragma("cell_size_check", True)
     connection.pragma("mmap_size", 0)
     connection.pragma("schema_version")
