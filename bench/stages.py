@@ -29,6 +29,7 @@ from skyexport import ExportOptions, export
 from skyexport.archive import Archive
 from skyexport.formats import FORMATS
 from skyexport.formats.base import Format
+from skyexport.notices import Notices
 from skyexport.plan import Batch, KeyRange
 from skyexport.render import MAX_CHUNK_BYTES, BatchRenderer
 from skyexport.selection import Selection
@@ -64,9 +65,9 @@ class _Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._format, name)
 
-    def finished(self, posts: int, values: Sequence[bytes | None], /) -> bytes | None:
+    def finished(self, posts: int, values: Sequence[bytes | None], notices: Notices, /) -> bytes | None:
         self.aggregated.append((posts, values))
-        return self._format.finished(posts, values)
+        return self._format.finished(posts, values, notices)
 
 
 def stages(path: Path, format_name: str, most_posts: int) -> dict[str, float]:
@@ -100,7 +101,7 @@ def stages(path: Path, format_name: str, most_posts: int) -> dict[str, float]:
 
         def finish() -> None:
             for posts, values in watched.aggregated:
-                format.finished(posts, values)
+                format.finished(posts, values, Notices())
 
         def copy() -> None:
             for number, chunk in enumerate(chunks):

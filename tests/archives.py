@@ -151,8 +151,8 @@ def stored_rows(connection: apsw.Connection) -> list[StoredRow]:
     return rows
 
 
-def fast_bytes(connection: apsw.Connection, format_name: str) -> list[bytes] | None:
-    """Every post in order of row ids, by the format's SQL; None when there is one that it does not take."""
+def fast_bytes(connection: apsw.Connection, format_name: str) -> tuple[list[bytes], Notices] | None:
+    """Every post in order of row ids, by the format's SQL, and what was noticed; None when it does not take one."""
     format = FORMATS[format_name]
     format.register(connection)
     aggregates = ", ".join(f"cast({aggregate} as blob)" for aggregate in format.aggregates(TABLE_COLUMNS))
@@ -162,8 +162,9 @@ def fast_bytes(connection: apsw.Connection, format_name: str) -> list[bytes] | N
         ).fetchall()
     except (apsw.SQLError, NotUsualError):
         return None
-    posts = [format.finished(1, values) for values in found]
-    return None if None in posts else [post for post in posts if post is not None]
+    notices = Notices()
+    posts = [format.finished(1, values, notices) for values in found]
+    return None if None in posts else ([post for post in posts if post is not None], notices)
 
 
 def exact_bytes(connection: apsw.Connection, format_name: str) -> tuple[list[bytes], Notices]:

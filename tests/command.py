@@ -25,9 +25,9 @@ def skyexport(
     )  # fmt: skip
 
 
-def skyexport_json(*arguments: str | Path, status: int = 0) -> dict[str, Any]:
+def skyexport_json(*arguments: str | Path, status: int = 0, timeout: float = 60) -> dict[str, Any]:
     """Run `skyexport … --json`, expect *status*, give the object."""
-    done = skyexport(*arguments, "--json")
+    done = skyexport(*arguments, "--json", timeout=timeout)
     assert done.returncode == status, done.stderr
     found = json.loads(done.stdout)
     assert isinstance(found, dict)

@@ -27,6 +27,7 @@ CSV_HEADER = (
     "URI,CID,DID,Text,CreatedAt,LikeCount,RepostCount,ReplyCount,QuoteCount,IsReply,ReplyParent,HasMedia,MediaFiles,"
     "EmbedType,IndexedAt"
 )
+IDENTIFIERS = ("URI", "CID", "DID", "ReplyParent", "EmbedType")
 WHITE_SPACE = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 ESCAPES = {
     '"': '\\"',
@@ -206,8 +207,8 @@ def media_files(cell: StoredCell) -> bytes:
     return "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in joined_names).encode()
 
 
-def csv_post(row: StoredRow) -> bytes:
-    """One record of posts.csv, without its line end."""
+def csv_cells(row: StoredRow) -> list[bytes]:
+    """The cells of one record of posts.csv, before any is quoted."""
 
     def time(name: str) -> bytes:
         read = read_time(row[name])
@@ -220,7 +221,7 @@ def csv_post(row: StoredRow) -> bytes:
     def flag(name: str) -> bytes:
         return json_value(name, row[name]).encode()
 
-    fields = [
+    return [
         *(bytes_of(row[name]) for name in ("uri", "cid", "did", "text")),
         time("created_at"),
         *(count(f"{name}_count") for name in ("like", "repost", "reply", "quote")),
@@ -231,7 +232,21 @@ def csv_post(row: StoredRow) -> bytes:
         bytes_of(row["embed_type"]),
         time("indexed_at"),
     ]
-    return b",".join(map(csv_field, fields))
+
+
+def csv_post(row: StoredRow) -> bytes:
+    """One record of posts.csv, without its line end."""
+    return b",".join(map(csv_field, csv_cells(row)))
+
+
+def formulas(row: StoredRow) -> int:
+    """How many cells of a record begin as formulas do; a number is none."""
+    found = 0
+    for name, cell in zip(CSV_HEADER.split(","), csv_cells(row), strict=True):
+        column = f"{name.removesuffix('Count').lower()}_count"
+        is_number = name.endswith("Count") and not json_value(column, row[column]).startswith('"')
+        found += not is_number and name not in IDENTIFIERS and text_of(cell)[:1] in tuple("=+-@\t\r＝＋－＠")
+    return found
 
 
 def in_export_order(rows: Iterable[StoredRow]) -> list[StoredRow]:

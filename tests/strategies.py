@@ -14,7 +14,9 @@ NEARLY_WHITE_SPACE = (
 )
 """Their neighbours, and what some libraries take for white space."""
 
-ODD_CHARACTERS = WHITE_SPACE + NEARLY_WHITE_SPACE + "\0\x01\b\x1f\"'\\/,;@.{}[]:<&é東\U0001f600\ufffd\ufffe\U0010ffff"
+ODD_CHARACTERS = (
+    WHITE_SPACE + NEARLY_WHITE_SPACE + "\0\x01\b\x1f\"'\\/,;@.{}[]:<&=+-＝＋－＠é東\U0001f600\ufffd\ufffe\U0010ffff"
+)
 
 ODD_BYTES = [
     b"\x80",

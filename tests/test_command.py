@@ -61,7 +61,8 @@ def test_json_summary(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -
     assert summary["format"] == "csv"
     assert summary["posts"] == 2500
     assert summary["workers"] == 1
-    assert summary["warnings"] == {}
+    assert set(summary["warnings"]) == {"formula"}
+    assert summary["warning_places"] == {}
     assert summary["memory_metric"] in ("pss", "uss", "rss")
     assert {"batches", "seconds", "posts_per_second", "peak_memory_bytes"} <= set(summary)
     assert [file["name"] for file in summary["files"]] == ["posts.csv", "manifest.json", "SHA256SUMS"]
@@ -393,6 +394,20 @@ def test_strict_exit_code(tmp_path: Path) -> None:
     assert done.returncode == 3
     assert str(post(1)["uri"]) in done.stderr
     assert not (tmp_path / "o").exists()
+
+
+def test_formulas_are_told(tmp_path: Path) -> None:
+    """What a spreadsheet may take for a formula is told in summary and manifest, for CSV only, and no failure."""
+    path = file_archive(tmp_path / "a.db", [post(1, text="=1+1"), post(2, text="@you"), post(3)])
+    done = skyexport("export", path, "-f", "csv", "--strict", "-o", tmp_path / "o")
+    assert done.returncode == 0
+    assert "note: 2 cells that a spreadsheet may take for a formula, written as stored" in done.stderr.splitlines()
+    for workers in ("0", "2"):
+        summary = skyexport_json("export", path, "-f", "csv", "--strict", "-o", tmp_path / "o", "-j", workers)
+        assert (summary["warnings"], summary["warning_places"]) == ({"formula": 2}, {})
+        manifest = json.loads((Path(summary["directory"]) / "manifest.json").read_bytes())
+        assert (manifest["warnings"], manifest["warning_places"]) == ({"formula": 2}, {})
+    assert skyexport_json("export", path, "-o", tmp_path / "o")["warnings"] == {}
 
 
 def test_terminal_escapes_are_shown_not_sent(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tracemalloc
 
@@ -16,7 +17,7 @@ from tests import oracle, strategies
 
 def indented(text: str, level: int = 0) -> str:
     """The pieces of `indent`, joined."""
-    return "".join(json_text.indent(text, level))
+    return b"".join(json_text.indent(text.encode(), level)).decode()
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_indent_keeps_the_value(text: str) -> None:
 @pytest.mark.parametrize("data", strategies.MALFORMED_JSON)
 def test_malformed_json(data: bytes) -> None:
     """What RFC 8259 does not allow is not JSON, whatever other parsers take."""
-    assert not json_text.is_valid(data.decode())
+    assert not json_text.is_valid(data)
     with pytest.raises(ValueError, match="not JSON"):
         indented(data.decode())
 
@@ -75,19 +76,18 @@ def test_malformed_json(data: bytes) -> None:
 @pytest.mark.parametrize("text", ["", "{}{}", "[1]]", '{"a":1}}', "[[]", '{"a":[}', ",", ":", "[,]", '{"a":}', "{,}"])
 def test_unbalanced_json(text: str) -> None:
     """Brackets and marks out of place are not JSON."""
-    assert not json_text.is_valid(text)
+    assert not json_text.is_valid(text.encode())
 
 
 @given(strategies.json_bytes)
 def test_validity_as_the_standard_library_has_it(data: bytes) -> None:
     """A text is JSON for us exactly when it is for the standard library's parser without its extensions."""
-    text = json_text.decode(data)
     try:
-        oracle.parsed_json(text)
+        oracle.parsed_json(json_text.decode(data))
     except ValueError:
-        assert not json_text.is_valid(text)
+        assert not json_text.is_valid(data)
     else:
-        assert json_text.is_valid(text)
+        assert json_text.is_valid(data)
 
 
 @given(strategies.json_bytes)
@@ -95,7 +95,7 @@ def test_sqlite_takes_nothing_more(data: bytes) -> None:
     """What passes SQLite's checks in the fast rendering is JSON for us too."""
     checks = "json_valid(t, 1) and octet_length(format('%s', t)) = octet_length(t)"
     passes = oracle.SQLITE.execute(f"select {checks} from (select cast(? as text) as t)", (data,)).get
-    assert not passes or json_text.is_valid(json_text.decode(data))
+    assert not passes or json_text.is_valid(data)
 
 
 @pytest.mark.parametrize(("opening", "inner", "closing"), [("[", "", "]"), ('{"a":', "1", "}"), ('[{"a":', "[]", "}]")])
@@ -104,9 +104,9 @@ def test_depth(opening: str, inner: str, closing: str) -> None:
     levels = 10_000 // opening.count("[") if "{" not in opening else 10_000
     if opening.startswith("[{"):
         levels = 4_999  # two levels each, and the inner list
-    assert json_text.is_valid(opening * levels + inner + closing * levels)
+    assert json_text.is_valid((opening * levels + inner + closing * levels).encode())
     too_deep = opening * (levels + 1) + inner + closing * (levels + 1)
-    assert not json_text.is_valid(too_deep)
+    assert not json_text.is_valid(too_deep.encode())
 
 
 def test_a_number_of_many_digits() -> None:
@@ -212,11 +212,57 @@ def test_json_quote_of_sqlite_is_ours() -> None:
 
 def test_escapes_take_no_memory_each() -> None:
     """A string of a million escapes is recognised without remembering each of them."""
-    text = '"' + "x\\n" * 1_000_000 + '"'
+    data = b'"' + b"x\\n" * 1_000_000 + b'"'
     tracemalloc.start()
     try:
-        assert json_text.is_valid(text)
+        assert json_text.is_valid(data)
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak_bytes < 4 * len(text)
+    assert peak_bytes < 4 * len(data)
+
+
+@pytest.mark.parametrize("unit", [b"x", "é".encode(), "\U0001f600\u2028".encode(), b"\xff", b"\\n"])
+def test_large_tokens_go_in_pieces(unit: bytes) -> None:
+    """A string of megabytes is held once, whatever characters or bytes it has, and otherwise pieces of it."""
+    data = b'["' + unit * (12_000_000 // len(unit)) + b'"]'
+    tracemalloc.start()
+    try:
+        largest = max(map(len, json_text.indent(data, 2)))
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert largest < 1_600_000
+    assert peak_bytes < len(data) + 10_000_000
+
+
+@given(strategies.json_bytes)
+def test_indent_of_what_is_not_utf8(data: bytes) -> None:
+    """Indenting bytes is indenting their text, in which each byte that is not UTF-8 is one U+FFFD."""
+    assume(json_text.is_valid(data))
+    assert b"".join(json_text.indent(data, 1)) == indented(json_text.decode(data), 1).encode()
+
+
+@given(strategies.json_bytes)
+def test_unquoted(data: bytes) -> None:
+    """What a string spells is what a parser reads from it, whether it is small or follows on a large one."""
+    strings = []
+    with contextlib.suppress(ValueError):
+        strings = [token for token in json_text.tokens(data) if token.startswith(b'"')]
+    for token in strings:
+        expected = json.loads(json_text.decode(token))
+        assert "".join(json_text.unquoted_pieces(token)) == expected
+        large = b'"' + b"x" * 300_000 + token[1:]
+        assert "".join(json_text.unquoted_pieces(large)) == "x" * 300_000 + expected
+
+
+@pytest.mark.parametrize(
+    "odd",
+    ["é", "\\ud83d\\ude00", "\\ud83d\\ud83d\\ude00", "\\ud83d", "\\ude00", "\\u00e9", "\\\\u0041", "\\/", "\U0001f600"],
+)
+@pytest.mark.parametrize("before", range(-13, 2))
+def test_unquoted_across_a_border(odd: str, before: int) -> None:
+    """The same wherever pieces meet."""
+    for border in (1 << 16, 4 << 16):
+        token = f'"{"a" * (border + before)}{odd}{odd}z{"b" * 200_000}"'
+        assert "".join(json_text.unquoted_pieces(token.encode())) == json.loads(token)

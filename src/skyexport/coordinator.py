@@ -20,6 +20,7 @@ is removed, the archive is let go of. Nothing has its final name before everythi
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -51,10 +52,11 @@ from skyexport.options import ExportOptions, available_cpus, format_size
 from skyexport.plan import Plan
 from skyexport.pool import BATCHES_A_WORKER, Pool, Worker
 from skyexport.progress import Counters, Monitor, Progress
+from skyexport.render import LargePost
 from skyexport.scratch import remove_left_scratches
 from skyexport.selection import Selection
 from skyexport.sequence import Sequencer
-from skyexport.source import PIN_BUSY_MILLISECONDS
+from skyexport.source import PIN_BUSY_MILLISECONDS, wait_for_writers
 from skyexport.summary import ExportSummary
 from skyexport.worker import WorkerSetup
 from skyexport.writer import OrderedWriter, OutputFile
@@ -113,10 +115,8 @@ def export(
             with _opened(options, now) as destination:
                 if swept := [*destination.swept, *remove_left_scratches()]:
                     say(f"removed what killed exports had left: {', '.join(map(str, swept))}")
-                with _exported(options, archive) as exported:
-                    coordinator = _Coordinator(options, exported, destination.file, counters, guard, monitor)
-                    archive_posts, workers = coordinator.run(tree, debug=debug)
-                    exported.check_unchanged()
+                coordinator = _Coordinator(options, archive, destination.file, counters, guard, monitor)
+                archive_posts, workers = coordinator.run(tree, say, debug=debug)
                 counters.stage = "finishing"
                 files, path = destination.commit(
                     lambda data: manifest_bytes(
@@ -133,15 +133,8 @@ def export(
         archive_held_seconds=coordinator.held_seconds,
         journal_mode=archive.source.journal_mode,
         path=path, directory=path.parent if path and options.to is None else None, files=files,
-        warnings=coordinator.notices.counts, warning_places=coordinator.notices.places,
+        warnings=coordinator.notices.warnings, warning_places=coordinator.notices.places,
     )  # fmt: skip
-
-
-def _exported(options: ExportOptions, archive: Archive) -> contextlib.AbstractContextManager[Archive]:
-    """The archive itself, or a copy of it that goes when the block ends."""
-    if options.snapshot == "pin" or archive.source.private:
-        return contextlib.nullcontext(archive)
-    return archive.copy(Selection(options.did, options.since_nanoseconds, options.until_nanoseconds))
 
 
 @contextlib.contextmanager
@@ -161,6 +154,10 @@ def _opened(options: ExportOptions, now: datetime) -> Iterator[Destination]:
         if isinstance(error, OutputError):
             raise OutputError(f"{kept} is complete, but may not be on the disk yet: {error.message}") from error
         raise
+
+
+class _NeverHeldError(ArchiveBusyError):
+    """Another program wrote to the archive in every attempt to take hold of one state of it."""
 
 
 class _Coordinator:
@@ -185,20 +182,41 @@ class _Coordinator:
         self._writer = OrderedWriter(FORMATS[options.format], file)
         self.notices = Notices()
         self.batches = 0
-        self.held_seconds = archive.copied.held_seconds if archive.copied else 0.0
+        self.held_seconds = 0.0
         """How long the archive was kept from changing, in all attempts to take hold of it."""
         self._held_since: float | None = None
+        self._large: LargePost | None = None
+        """The large post that is being rendered."""
 
-    def run(self, tree: ProcessTree, *, debug: bool) -> tuple[int, int]:
-        """Write the whole data file.
+    def run(self, tree: ProcessTree, say: Callable[[str], None], *, debug: bool) -> tuple[int, int]:
+        """Write the whole data file, from the archive itself or from a copy of its posts.
 
         Returns:
             How many posts the archive holds, and how many workers there were.
         """
+        if self._options.snapshot == "pin" or self._archive.source.private:
+            try:
+                return self._export(tree, debug=debug)
+            except _NeverHeldError as error:
+                say(f"{error.message}: its posts are copied first, as with --snapshot copy")
+        with self._archive.copy(self._selection) as copy:
+            assert copy.copied is not None
+            self._archive = copy
+            self.held_seconds += copy.copied.held_seconds
+            _, workers = self._export(tree, debug=debug)
+            return copy.copied.archive_posts, workers
+
+    def _export(self, tree: ProcessTree, *, debug: bool) -> tuple[int, int]:
+        """Write the whole data file from what is exported; returns what `run` does.
+
+        Raises:
+            _NeverHeldError: Nothing was written.
+        """
         # The size of an export is known only once the archive is pinned, and workers take part in pinning: start them
         # by an estimate that needs no reading.
         workers = self._workers()
-        sample = self._sample()
+        with self._naming_the_large_post():
+            sample = self._sample()
         setup = WorkerSetup(
             self._archive.source,
             self._archive.columns,
@@ -216,10 +234,11 @@ class _Coordinator:
             plan = self._archive.plan(self._selection, self._options.batch_size, posts)
             self._counters.posts_to_read = plan.posts
             self._counters.stage = "exporting"
-            if workers:
-                self._in_workers(plan, pool)
-            else:
-                self._in_this_process(plan, setup)
+            with self._naming_the_large_post():
+                if workers:
+                    self._in_workers(plan, pool)
+                else:
+                    self._in_this_process(plan, setup)
         # The workers are gone, and what they held with them: whoever wants to write can do so from now on.
         self._let_go()
         if plan.exact and self._counters.posts_read != plan.posts:
@@ -228,7 +247,8 @@ class _Coordinator:
             )
         self._writer.finish()
         self._counters.bytes = self._file.bytes_written
-        return self._archive.copied.archive_posts if self._archive.copied else posts, workers
+        self._archive.check_unchanged()
+        return posts, workers
 
     def _workers(self) -> int:
         if self._options.workers is not None:
@@ -244,7 +264,7 @@ class _Coordinator:
         if free is None or free > _ROOM_ENOUGH * self._archive.path.stat().st_size:
             return None
         try:
-            return Sample.of(self._archive, self._options.format, self._selection)
+            return Sample.of(self._archive, self._options.format, self._selection, self._begin_large_post)
         except ArchiveBusyError:
             return None
 
@@ -273,7 +293,7 @@ class _Coordinator:
         """
         pool.wait_until_ready()
         with contextlib.closing(self._archive.source.connect()) as observer:
-            observer.set_busy_timeout(PIN_BUSY_MILLISECONDS)
+            wait_for_writers(observer, PIN_BUSY_MILLISECONDS)
             for _ in range(_PIN_ATTEMPTS):
                 if self._pinned(pool, observer):
                     return
@@ -282,7 +302,7 @@ class _Coordinator:
                 self._let_go()
                 self._monitor.check()
                 time.sleep(random.uniform(0.005, 0.05))
-        raise ArchiveBusyError(
+        raise _NeverHeldError(
             f"{self._archive.path} is being written to all the time", "try again when bskyarchive is idle"
         )
 
@@ -303,9 +323,34 @@ class _Coordinator:
             self.held_seconds += time.monotonic() - self._held_since
         self._held_since = None
 
+    @contextlib.contextmanager
+    def _naming_the_large_post(self) -> Iterator[None]:
+        """Say which post it was that took too much memory."""
+        self._large = None
+        try:
+            yield
+        except (MemoryLimitError, MemoryError) as error:
+            if self._large is None:
+                raise
+            why = error.message if isinstance(error, MemoryLimitError) else "the system gives no more memory"
+            raise MemoryLimitError(
+                f"{why}, with a post of {format_size(self._large.stored_bytes)}: {self._large.called}",
+                "allow more with --memory-limit, if there is more",
+            ) from error
+
+    def _begin_large_post(self, post: LargePost) -> None:
+        """Note that it is rendered from now on.
+
+        Raises:
+            MemoryLimitError: It surely needs more memory than there is.
+        """
+        self._large = post
+        self._guard.check_affordable(post.needed_bytes)
+
     def _in_this_process(self, plan: Plan, setup: WorkerSetup) -> None:
-        renderer = setup.renderer(self._archive.connection)
+        renderer = setup.renderer(self._archive.connection, self._begin_large_post)
         for batch in plan.batches:
+            self._large = None
             unread = batch.posts
             with self._archive.reading():
                 for chunk in renderer.render(batch):
@@ -336,7 +381,7 @@ class _Coordinator:
                 continue
             worker, frame = received
             if frame.kind is Kind.LARGE:
-                worker.large = True
+                worker.large = LargePost(**json.loads(frame.payload))
                 waiting_for_turn[frame.sequence] = worker
                 self._give_turn(waiting_for_turn, sequencer.next_sequence)
                 continue
@@ -348,13 +393,16 @@ class _Coordinator:
                 sender.send(Kind.SLOT_FREE, chunk.slot)
                 self._note(chunk.notices)
                 self._counters.posts_read += chunk.posts_read
-                self.batches += chunk.is_last
+                if chunk.is_last:
+                    self.batches += 1
+                    self._large = None
             self._give_turn(waiting_for_turn, sequencer.next_sequence)
 
     def _give_turn(self, waiting: dict[int, Worker], sequence: int) -> None:
         """Let the worker go on whose batch is being written, if it waits with a large post."""
         worker = waiting.pop(sequence, None)
-        if worker is not None:
+        if worker is not None and worker.large is not None:
+            self._begin_large_post(worker.large)
             worker.send(Kind.TURN, sequence)
 
     def _write(self, data: bytes | memoryview, posts: int) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from skyexport.archive import Archive
 from skyexport.formats import FORMATS
 from skyexport.options import DEFAULT_BATCH_SIZE
 from skyexport.plan import row_id_batches
-from skyexport.render import BatchRenderer
+from skyexport.render import BatchRenderer, LargePost
 from skyexport.selection import Selection
 
 __all__ = ["Sample"]
@@ -33,8 +34,20 @@ class Sample:
     """Bytes of an export beside its posts."""
 
     @classmethod
-    def of(cls, archive: Archive, format_name: str, selection: Selection) -> Sample:
+    def of(
+        cls,
+        archive: Archive,
+        format_name: str,
+        selection: Selection,
+        before_large_post: Callable[[LargePost], None] = lambda _: None,
+    ) -> Sample:
         """Render some posts of every part of the archive.
+
+        Args:
+            archive: It.
+            format_name: How.
+            selection: Which posts.
+            before_large_post: As `BatchRenderer` takes it.
 
         Raises:
             ArchiveError, ArchiveBusyError: It can not be read.
@@ -43,7 +56,10 @@ class Sample:
         sampled = rendered = 0
         least = float("inf")
         with archive.reading(), contextlib.closing(archive.source.connect()) as connection:
-            renderer = BatchRenderer(connection, archive.columns, archive.created_at_index, format, selection)
+            renderer = BatchRenderer(
+                connection, archive.columns, archive.created_at_index, format, selection,
+                before_large_post=before_large_post,
+            )  # fmt: skip
             for stretch in archive.sample_row_ids(_STRETCHES, _SAMPLE_POSTS):
                 size = 0
                 for batch in row_id_batches(stretch, DEFAULT_BATCH_SIZE):

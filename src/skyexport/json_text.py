@@ -8,6 +8,7 @@ can not take: nesting beyond 1,000 levels, text that is not UTF-8, and values of
 from __future__ import annotations
 
 import codecs
+import functools
 import json
 import re
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ __all__ = [
     "is_valid",
     "quote",
     "quote_pieces",
+    "tokens",
+    "unquoted_pieces",
 ]
 
 _MAX_DEPTH = 10_000
@@ -90,101 +93,154 @@ def quote(text: str) -> str:
 
 def quote_pieces(data: bytes) -> Iterator[bytes]:
     """`quote(decode(data))` as UTF-8, in pieces of bounded size."""
-    decoder = codecs.getincrementaldecoder("utf-8")(_ONE_EACH)
     yield b'"'
+    for text in _decoded(data):
+        yield quote(text)[1:-1].encode()
+    yield b'"'
+
+
+def _decoded(data: bytes) -> Iterator[str]:
+    """`decode(data)`, in pieces."""
+    decoder = codecs.getincrementaldecoder("utf-8")(_ONE_EACH)
     for start in range(0, len(data), _PIECE_BYTES):
         end = start + _PIECE_BYTES
-        yield quote(decoder.decode(data[start:end], final=end >= len(data)))[1:-1].encode()
-    yield b'"'
+        yield decoder.decode(data[start:end], final=end >= len(data))
 
 
-# Possessive: there is one way to read a string, and remembering others took a hundred bytes for each escape.
+# Possessive: there is one way to read a string, and remembering others took a hundred bytes for each escape. What JSON
+# is made of is ASCII, so bytes do: no byte of a longer character is one of these.
 _TOKEN = re.compile(
-    r"[ \t\n\r]*(?:"
-    r"(?P<mark>[{}\[\],:])"
-    r'|(?P<string>"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+")'
-    r"|(?P<scalar>-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null)"
-    r"|(?P<end>\Z))"
+    rb"[ \t\n\r]*(?:"
+    rb"(?P<mark>[{}\[\],:])"
+    rb'|(?P<string>"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+")'
+    rb"|(?P<scalar>-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null)"
+    rb"|(?P<end>\Z))"
 )
 
-# What may come next, as a set of token kinds: marks stand for themselves, s is a string, v another scalar, $ the end.
-_VALUE = frozenset("{[sv")
-_KEY_OR_END = frozenset("s}")
-_ITEM_OR_END = frozenset("{[sv]")
-_KEY = frozenset("s")
-_COLON = frozenset(":")
-_AFTER_MEMBER = frozenset(",}")
-_AFTER_ITEM = frozenset(",]")
-_END = frozenset("$")
+_KINDS = {"string": b"s", "scalar": b"v", "end": b"$"}
+
+# What may come next, as kinds of tokens: marks stand for themselves.
+_VALUE = frozenset({b"{", b"[", b"s", b"v"})
+_KEY_OR_END = frozenset({b"s", b"}"})
+_ITEM_OR_END = frozenset({b"{", b"[", b"s", b"v", b"]"})
+_KEY = frozenset({b"s"})
+_COLON = frozenset({b":"})
+_AFTER_MEMBER = frozenset({b",", b"}"})
+_AFTER_ITEM = frozenset({b",", b"]"})
+_END = frozenset({b"$"})
 
 
-def indent(text: str, level: int) -> Iterator[str]:
-    """Indent one JSON value by two spaces a level, every token as it is spelt.
+def tokens(data: bytes) -> Iterator[bytes]:
+    """The tokens of one JSON value, as they are spelt: bytes that are not UTF-8 may be in strings.
+
+    Raises:
+        ValueError: This is not exactly one JSON value (RFC 8259), or is nested too deep. Tokens may have been yielded
+            before.
+    """
+    containers: list[bytes] = []
+    expected = _VALUE
+    position = 0
+    while True:
+        match = _TOKEN.match(data, position)
+        if match is None or match.lastgroup is None:
+            raise ValueError(f"not JSON at byte {position}")
+        position = match.end()
+        token = match[match.lastgroup]
+        kind = _KINDS.get(match.lastgroup, token)
+        if kind not in expected:
+            raise ValueError(f"not JSON at byte {position}")
+        if kind == b"$":
+            return
+        yield token
+        if kind == b":":
+            expected = _VALUE
+            continue
+        if kind == b",":
+            expected = _KEY if containers[-1] == b"{" else _VALUE
+            continue
+        if kind == b"s" and (expected is _KEY or expected is _KEY_OR_END):
+            expected = _COLON
+            continue
+        if kind in (b"{", b"["):
+            if len(containers) == _MAX_DEPTH:
+                raise ValueError(f"nested deeper than {_MAX_DEPTH} levels")
+            containers.append(token)
+            expected = _KEY_OR_END if kind == b"{" else _ITEM_OR_END
+            continue
+        if kind in (b"}", b"]"):
+            containers.pop()
+        expected = (_AFTER_MEMBER if containers[-1] == b"{" else _AFTER_ITEM) if containers else _END
+
+
+def indent(data: bytes, level: int) -> Iterator[bytes]:
+    """Indent one JSON value by two spaces a level, every token as it is spelt, but for raw U+2028 and U+2029.
 
     Args:
-        text: The JSON text, with any white space around it.
+        data: The JSON text, with any white space around it. Each byte that is not UTF-8 becomes one U+FFFD.
         level: The level at which the value stands: its closing bracket gets this many levels of indentation.
 
     Yields:
-        Pieces of the result, each a token or white space.
+        The result, in pieces of bounded size.
 
     Raises:
-        ValueError: The text is not exactly one JSON value (RFC 8259), or is nested too deep. Pieces may have been
-            yielded before.
+        ValueError: As `tokens` does. Pieces may have been yielded before.
     """
-    containers: list[str] = []
-    expected = _VALUE
-    starts_line = False
-    position = 0
-    while True:
-        match = _TOKEN.match(text, position)
-        if match is None:
-            raise ValueError(f"not JSON at character {position}")
-        position = match.end()
-        kind = match["mark"] or ("s" if match["string"] else "v" if match["scalar"] else "$")
-        if kind not in expected:
-            raise ValueError(f"not JSON at character {position}")
-        if kind == "$":
-            return
-        if kind == ":":
-            yield ": "
-            expected, starts_line = _VALUE, False
-            continue
-        if kind == ",":
-            yield ","
-            expected, starts_line = (_KEY if containers[-1] == "{" else _VALUE), True
-            continue
-        if kind in "}]":
-            containers.pop()
-            if not starts_line:
-                yield _line_break(level + len(containers))
-            yield kind
+    before = b""
+    for token in tokens(data):
+        if token in (b"}", b"]"):
+            level -= 1
+            if before not in (b"{", b"["):
+                yield _line_break(level)
+        elif before in (b"{", b"[", b","):
+            yield _line_break(level)
+        if token in (b"{", b"["):
+            level += 1
+        if token == b":":
+            yield b": "
+        elif len(token) <= _PIECE_BYTES and token.isascii():
+            yield token
         else:
-            if starts_line:
-                yield _line_break(level + len(containers))
-            if kind in "{[":
-                if len(containers) == _MAX_DEPTH:
-                    raise ValueError(f"nested deeper than {_MAX_DEPTH} levels")
-                containers.append(kind)
-                yield kind
-                expected, starts_line = (_KEY_OR_END if kind == "{" else _ITEM_OR_END), True
-                continue
-            yield (match["string"] or match["scalar"]).replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-            if starts_line and containers[-1] == "{":
-                expected = _COLON
-                continue
-        expected = (_AFTER_MEMBER if containers[-1] == "{" else _AFTER_ITEM) if containers else _END
-        starts_line = False
+            yield from _spelt(token)
+        before = token
 
 
-def _line_break(level: int) -> str:
-    return "\n" + "  " * level
+@functools.lru_cache(maxsize=64)
+def _line_break(level: int) -> bytes:
+    return b"\n" + b"  " * level
 
 
-def is_valid(text: str) -> bool:
-    """Whether the text is exactly one JSON value, nested no deeper than `indent` takes it."""
+def _spelt(token: bytes) -> Iterator[bytes]:
+    """A token of any size in valid UTF-8."""
+    for text in _decoded(token):
+        yield escape_line_separators(text.encode())
+
+
+_PART = re.compile(rb"(?:[^\\]|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u....|\\.){1,65536}+", re.DOTALL)
+"""Of what stands between the quotes of a string: no escape is cut, and no pair of them that is one character."""
+
+
+def unquoted_pieces(token: bytes) -> Iterator[str]:
+    """The text that a string spells, in pieces of bounded size; lone surrogates are in it where it spells them.
+
+    Args:
+        token: With its quotes, as `tokens` gives it.
+    """
+    if len(token) <= _PIECE_BYTES:
+        yield json.loads(decode(token))
+        return
+    decoder = codecs.getincrementaldecoder("utf-8")(_ONE_EACH)
+    position, end = 1, len(token) - 1
+    while position < end:
+        part = _PART.match(token, position, end)
+        assert part is not None
+        position = part.end()
+        yield json.loads(f'"{decoder.decode(part[0], final=position == end)}"')
+
+
+def is_valid(data: bytes) -> bool:
+    """Whether this is exactly one JSON value, nested no deeper than `indent` takes it."""
     try:
-        for _ in indent(text, 0):
+        for _ in tokens(data):
             pass
     except ValueError:
         return False

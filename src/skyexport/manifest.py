@@ -40,7 +40,7 @@ def manifest_bytes(
         archive: Where the posts came from.
         archive_posts: How many posts that archive holds.
         posts: How many were exported.
-        notices: What could not be exported as stored.
+        notices: Of the whole export.
         data: The data file.
         now: When the export was made, with a time zone.
         exporter: Name and version of this program.
@@ -63,7 +63,7 @@ def manifest_bytes(
         "author": options.did,
         "batch_size": options.batch_size,
         "checksums": [asdict(data)],
-        "warnings": notices.counts,
+        "warnings": notices.warnings,
         "warning_places": notices.places,
         "source": {
             "path": os.fsencode(archive.path).decode(errors="replace"),

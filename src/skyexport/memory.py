@@ -21,6 +21,8 @@ Metric = Literal["pss", "uss", "rss"]
 _SOFT_SHARE = 0.8
 """From this share of the limit on, the window narrows."""
 
+_ALLOW_MORE = "allow more with --memory-limit, or use fewer workers or smaller batches"
+
 _MAX_PRESSURE = 10
 """Halving any window so often leaves one batch."""
 
@@ -103,8 +105,18 @@ class MemoryGuard:
         if self.peak_bytes >= self._limit_bytes:
             raise MemoryLimitError(
                 f"memory reached {format_size(self.peak_bytes)}, and the limit is {format_size(self._limit_bytes)}",
-                "allow more with --memory-limit, or use fewer workers or smaller batches",
+                _ALLOW_MORE,
             )
+
+    def check_affordable(self, needed_bytes: int) -> None:
+        """Fail when so much more memory would reach the limit, before it is taken.
+
+        Raises:
+            MemoryLimitError: It would.
+        """
+        if self._sampler() + needed_bytes >= self._limit_bytes:
+            needed, limit = format_size(needed_bytes), format_size(self._limit_bytes)
+            raise MemoryLimitError(f"{needed} are needed, more than the limit of {limit} leaves", _ALLOW_MORE)
 
     def window(self, batches: int) -> int:
         """How many batches may be in flight, out of *batches* when there is memory enough: at least one."""

@@ -41,7 +41,7 @@ class Kind(Enum):
     READY = b"r"
     """Everything is loaded; what comes next will be answered at once."""
     LARGE = b"l"
-    """The batch has a post that takes much memory; its worker waits for TURN."""
+    """JSON: a post that takes much memory, and for which its worker waits for TURN."""
     PINNED = b"p"
     """A state is held; or, with a payload, none could be, since another program was writing."""
     CHUNK = b"c"
@@ -77,7 +77,7 @@ class ChunkReady:
     def encode(self) -> bytes:
         """As a payload: numbers, and JSON behind them where there are notices."""
         numbers = _CHUNK.pack(self.slot, self.length, self.posts, self.posts_read, self.is_last)
-        return numbers + (json.dumps(asdict(self.notices)).encode() if self.notices.counts else b"")
+        return numbers + (json.dumps(asdict(self.notices)).encode() if self.notices else b"")
 
     @classmethod
     def decode(cls, payload: bytes) -> ChunkReady:

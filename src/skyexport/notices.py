@@ -1,13 +1,16 @@
-"""What could not be exported exactly as stored: counted by kind, with the place of the first of each."""
+"""What is worth knowing of exported values: counted by kind, with the place of the first of each."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["MAX_PLACES", "Notices"]
+__all__ = ["FORMULA", "MAX_PLACES", "Notices"]
 
 MAX_PLACES = 100
 """Enough to see what kind of posts they are; more would let an odd archive fill the memory."""
+
+FORMULA = "formula"
+"""Kind of warning: a cell that a spreadsheet may take for a formula."""
 
 _MAX_PLACE_CHARACTERS = 1000
 """Enough for any uri of Bluesky; what an archive has in the place of one may be megabytes."""
@@ -15,7 +18,7 @@ _MAX_PLACE_CHARACTERS = 1000
 
 @dataclass(slots=True)
 class Notices:
-    """Counts of stored values that no export can carry as they are; they become `warnings` in the summary.
+    """Counts of stored values that no export can carry as they are, and of cells that look like formulas.
 
     Kinds: `unreadable_time` and `unreadable_json` (kept as the JSON string of what is stored), `invalid_utf8` (bytes
     replaced by U+FFFD), `unreadable_count` (a number column that holds no finite number).
@@ -24,6 +27,16 @@ class Notices:
     counts: dict[str, int] = field(default_factory=dict)
     places: dict[str, list[str]] = field(default_factory=dict)
     """Kind → "column of post uri", cut short where it is long, for the first MAX_PLACES of them."""
+    formulas: int = 0
+    """Cells that a spreadsheet may take for a formula: exported as they are stored, and too usual to be listed."""
+
+    def __bool__(self) -> bool:
+        return bool(self.counts or self.formulas)
+
+    @property
+    def warnings(self) -> dict[str, int]:
+        """Kind → count, of everything."""
+        return {**self.counts, FORMULA: self.formulas} if self.formulas else dict(self.counts)
 
     def add(self, kind: str, column: str, uri: str) -> None:
         """Count one value of *kind*, in *column* of the post *uri*."""
@@ -32,14 +45,10 @@ class Notices:
 
     def merge(self, other: Notices) -> None:
         """Add the counts of *other*, which come later in export order."""
+        self.formulas += other.formulas
         for kind, count in other.counts.items():
             self.counts[kind] = self.counts.get(kind, 0) + count
             self._add_places(kind, other.places[kind])
-
-    def clear(self) -> None:
-        """Forget everything: a batch is rendered again from its beginning."""
-        self.counts.clear()
-        self.places.clear()
 
     def _add_places(self, kind: str, places: list[str]) -> None:
         known = self.places.setdefault(kind, [])

@@ -29,7 +29,7 @@ from skyexport.cleanup import uninterrupted
 from skyexport.errors import ExportError, WorkerError
 from skyexport.messages import Frame, Kind, encode_batch, read_frame, write_frame
 from skyexport.plan import Batch, KeyRange
-from skyexport.render import MAX_CHUNK_BYTES
+from skyexport.render import MAX_CHUNK_BYTES, LargePost
 from skyexport.slots import SlotHandle, Slots
 from skyexport.worker import WorkerSetup
 
@@ -71,8 +71,8 @@ class Worker:
     slots: Slots
     batches: dict[int, Batch] = field(default_factory=dict)
     """Those handed out and not yet answered, by sequence number, the one being rendered first."""
-    large: bool = False
-    """Whether it has a large post in hand."""
+    large: LargePost | None = None
+    """The large post that it has in hand."""
     stalled: str = ""
     """Why it had to be killed."""
     _beats: int = -1
@@ -94,7 +94,7 @@ class Worker:
     def finished(self, sequence: int) -> None:
         """Note that a batch is complete."""
         del self.batches[sequence]
-        self.large = False
+        self.large = None
 
     def kill_if_stalled(self, passed_seconds: float) -> None:
         """Look whether it goes on, *passed_seconds* after the last look."""
@@ -105,7 +105,7 @@ class Worker:
             return
         self._silent_seconds += passed_seconds
         self._stopped_seconds = self._stopped_seconds + passed_seconds if self._is_stopped() else 0.0
-        may_be_silent = SILENT_LARGE_SECONDS if self.large else SILENT_SECONDS
+        may_be_silent = SILENT_LARGE_SECONDS if self.large is not None else SILENT_SECONDS
         if self._stopped_seconds >= STOPPED_SECONDS:
             self.stalled = f"was stopped for more than {STOPPED_SECONDS:.0f} seconds"
         elif self._silent_seconds >= may_be_silent:

@@ -15,13 +15,14 @@ from typing import Any
 
 import apsw
 
+from skyexport import json_text
 from skyexport.errors import ArchiveChangedError
-from skyexport.formats.base import COLUMNS, Format, NotUsualError, StoredPost, stored_value_sql
+from skyexport.formats.base import COLUMNS, Format, NotUsualError, StoredPost, as_bytes, stored_value_sql
 from skyexport.notices import Notices
 from skyexport.plan import Batch, KeyRange
 from skyexport.selection import Selection
 
-__all__ = ["MAX_CHUNK_BYTES", "BatchRenderer", "Chunk", "quote_identifier"]
+__all__ = ["MAX_CHUNK_BYTES", "BatchRenderer", "Chunk", "LargePost", "quote_identifier"]
 
 MAX_CHUNK_BYTES = 4_000_000
 """Size of a chunk at most, and of the slot it travels in: a batch of 1,000 posts takes about 1.1 MB as JSON."""
@@ -35,6 +36,9 @@ _EXACT_POSTS = 16
 _LARGEST_VALUE_BYTES = 1_000_000_000
 """SQLite's own bound on a value, which holds while one large post is read."""
 
+_LONGEST_URI_BYTES = 1000
+"""Enough for any uri of Bluesky; a post with a longer one is called by its row id."""
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
@@ -46,12 +50,27 @@ class Chunk:
     posts_read: int = 0
     """How many posts of the batch were gone through for it, selected or not."""
     notices: Notices = field(default_factory=Notices)
-    """What could not be exported as stored."""
+    """Of these posts."""
 
     @property
     def starts_post(self) -> bool:
         """False for what continues the post of the chunk before."""
         return self.posts > 0
+
+
+@dataclass(frozen=True, slots=True)
+class LargePost:
+    """A post that is larger than a chunk, so that rendering it takes several times its size in memory."""
+
+    called: str
+    """Its uri, or what stands for that."""
+    stored_bytes: int
+    """Of all columns that are read."""
+
+    @property
+    def needed_bytes(self) -> int:
+        """What surely is needed to read it: SQLite has it then, and so has Python."""
+        return 2 * self.stored_bytes
 
 
 class BatchRenderer:
@@ -64,7 +83,7 @@ class BatchRenderer:
         format: The output format.
         selection: Which posts of a batch to take.
         always_exact: Do not try the fast way first; the bytes are the same, it only takes longer.
-        before_large_post: Called before a post is read that takes many times its size in memory.
+        before_large_post: Called before such a post is read; what it raises ends the rendering.
     """
 
     def __init__(
@@ -76,7 +95,7 @@ class BatchRenderer:
         selection: Selection,
         *,
         always_exact: bool = False,
-        before_large_post: Callable[[], None] = lambda: None,
+        before_large_post: Callable[[LargePost], None] = lambda _: None,
     ) -> None:
         self._connection = connection
         self._always_exact = always_exact
@@ -103,6 +122,9 @@ class BatchRenderer:
         self._row_ids_sql = "select value as row_id from carray(:row_ids)"
         aggregates = ", ".join(f"cast({aggregate} as blob)" for aggregate in format.aggregates(columns))
         self._fast_sql = f"select count(*), {aggregates}"
+        sizes = " + ".join(f"ifnull(octet_length({columns[name]}), 0)" for name in COLUMNS)
+        uri = f"iif(octet_length(uri) <= {_LONGEST_URI_BYTES}, cast(uri as blob), null)"
+        self._large_sql = f"select {sizes}, {uri}"
         self._exact_sql = "select " + ", ".join(stored_value_sql(columns, name) for name in COLUMNS)
         self._of_source_sql = f"cross join posts on posts.rowid = batch.row_id where {selection.where_sql()}"
 
@@ -165,10 +187,11 @@ class BatchRenderer:
         except (apsw.SQLError, NotUsualError):
             return None
         selected, *values = rows[0]
-        data = self._format.finished(selected, values) if selected else b""
+        notices = Notices()
+        data = self._format.finished(selected, values, notices) if selected else b""
         if data is None or (len(data) > MAX_CHUNK_BYTES and posts > 1):
             return None
-        return Chunk(data, selected, posts)
+        return Chunk(data, selected, posts, notices)
 
     def _exact(self, source: str, parameters: Mapping[str, object], posts: int) -> Chunk | None:
         rendered: list[bytes] = []
@@ -177,37 +200,51 @@ class BatchRenderer:
         for values in self._connection.execute(
             f"{self._exact_sql} from ({source}) as batch {self._of_source_sql}", parameters
         ):
-            rendered.append(b"".join(self._format.pieces(_stored_post(values), notices)))
-            size += len(rendered[-1])
-            if size > MAX_CHUNK_BYTES:
-                return None
+            pieces: list[bytes] = []
+            for piece in self._format.pieces(_stored_post(values), notices):
+                pieces.append(piece)
+                size += len(piece)
+                # A post may become a thousand times larger: indentation of what is nested deep.
+                if size > MAX_CHUNK_BYTES:
+                    return None
+            rendered.append(b"".join(pieces))
         return Chunk(self._format.separator.join(rendered), len(rendered), posts, notices)
 
     def _large_post(self, row_ids: array[int]) -> Iterator[Chunk]:
-        self._before_large_post()
+        row = self._row_of_any_size(self._large_sql, row_ids)
+        if row is None:
+            if self._selects_all:
+                raise ArchiveChangedError("a post went away while it was exported", "export again")
+            return
+        stored_bytes, uri = row
+        called = f"the post with row id {row_ids[0]}" if uri is None else json_text.decode(as_bytes(uri))
+        self._before_large_post(LargePost(called, stored_bytes))
+        values = self._row_of_any_size(self._exact_sql, row_ids)
+        assert values is not None
+        notices = Notices()
+        gathered: list[bytes] = []
+        size = 0
+        posts = 1
+        for piece in self._format.pieces(_stored_post(values), notices):
+            gathered.append(piece)
+            size += len(piece)
+            if size > MAX_CHUNK_BYTES // 4:
+                yield Chunk(b"".join(gathered), posts, posts)
+                gathered.clear()
+                size = posts = 0
+        yield Chunk(b"".join(gathered), posts, posts, notices)
+
+    def _row_of_any_size(self, select: str, row_ids: array[int]) -> tuple[Any, ...] | None:
+        """What *select* gives for the one post of this list; None when it is not selected."""
         self._connection.limit(apsw.SQLITE_LIMIT_LENGTH, _LARGEST_VALUE_BYTES)
         try:
-            found = self._connection.execute(
-                f"{self._exact_sql} from ({self._row_ids_sql}) as batch {self._of_source_sql}",
+            found: list[Any] = self._connection.execute(
+                f"{select} from ({self._row_ids_sql}) as batch {self._of_source_sql}",
                 {**self._parameters, "row_ids": apsw.carray(row_ids)},
             ).fetchall()
         finally:
             self._connection.limit(apsw.SQLITE_LIMIT_LENGTH, MAX_CHUNK_BYTES)
-        if self._selects_all and not found:
-            raise ArchiveChangedError("a post went away while it was exported", "export again")
-        for values in found:
-            notices = Notices()
-            gathered: list[bytes] = []
-            size = 0
-            posts = 1
-            for piece in self._format.pieces(_stored_post(values), notices):
-                gathered.append(piece)
-                size += len(piece)
-                if size > MAX_CHUNK_BYTES // 4:
-                    yield Chunk(b"".join(gathered), posts, posts)
-                    gathered.clear()
-                    size = posts = 0
-            yield Chunk(b"".join(gathered), posts, posts, notices)
+        return found[0] if found else None
 
 
 def _stored_post(values: tuple[Any, ...]) -> StoredPost:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from skyexport.memory import Metric
+from skyexport.notices import FORMULA
 from skyexport.options import format_size
 from skyexport.progress import SCHEMA_VERSION, duration
 from skyexport.source import JournalMode
@@ -48,9 +49,9 @@ class ExportSummary:
     files: list[WrittenFile]
     """All files of the export, the data file first."""
     warnings: dict[str, int]
-    """Kind → how many stored values could not be exported as they are; see docs/format.md."""
+    """Kind → how many stored values; see docs/format.md."""
     warning_places: dict[str, list[str]]
-    """Kind → column and post of the first hundred of them."""
+    """Kind → column and post of the first hundred that could not be exported as they are."""
 
     @property
     def posts_per_second(self) -> float:
@@ -90,9 +91,13 @@ class ExportSummary:
             lines = [f"no post matched: an empty {self.format.upper()} file, in {took}"]
         peak = format_size(self.peak_memory_bytes)
         lines.append(f"{format_size(self.bytes)}, peak memory {peak} ({self.memory_metric.upper()})")
-        for kind, count in self.warnings.items():
-            what, first = _WARNINGS[kind][count > 1], self.warning_places[kind][0]
+        for kind, (first, *_) in self.warning_places.items():
+            count = self.warnings[kind]
+            what = _WARNINGS[kind][count > 1]
             lines.append(f"warning: {count:,} {what}, kept as far as possible; the first: {first}")
+        if formulas := self.warnings.get(FORMULA):
+            cells = "1 cell" if formulas == 1 else f"{formulas:,} cells"
+            lines.append(f"note: {cells} that a spreadsheet may take for a formula, written as stored")
         if self.journal_mode == "rollback" and self.archive_held_seconds:
             lines.append(self.held_sentence())
         if self.path is not None:

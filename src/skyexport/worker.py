@@ -26,7 +26,7 @@ from skyexport.formats import FORMATS
 from skyexport.messages import ChunkReady, Frame, Kind, decode_batch, read_frame, write_frame
 from skyexport.notices import Notices
 from skyexport.plan import Batch
-from skyexport.render import BatchRenderer, Chunk
+from skyexport.render import BatchRenderer, Chunk, LargePost
 from skyexport.selection import Selection
 from skyexport.slots import SlotHandle, Slots
 from skyexport.source import PIN_BUSY_MILLISECONDS, Source, pin, reading, unpin
@@ -66,7 +66,7 @@ class WorkerSetup:
         return cls(source=source, selection=selection, **values), slots
 
     def renderer(
-        self, connection: apsw.Connection, before_large_post: Callable[[], None] = lambda: None
+        self, connection: apsw.Connection, before_large_post: Callable[[LargePost], None] = lambda _: None
     ) -> BatchRenderer:
         """The renderer of this export, on *connection*."""
         return BatchRenderer(
@@ -83,7 +83,7 @@ class _WorkerArchive:
     """A worker's own connection to the archive, opened when it is to be pinned first."""
 
     def __init__(
-        self, setup: WorkerSetup, before_large_post: Callable[[], None], while_working: Callable[[], None]
+        self, setup: WorkerSetup, before_large_post: Callable[[LargePost], None], while_working: Callable[[], None]
     ) -> None:
         self._setup = setup
         self._before_large_post = before_large_post
@@ -173,9 +173,9 @@ class _Worker:
             with contextlib.suppress(queue.Empty):
                 return items.get(timeout=_BEAT_SECONDS)
 
-    def _wait_for_turn(self) -> None:
+    def _wait_for_turn(self, post: LargePost) -> None:
         """Wait until the batch is the one being written, so that one worker at a time holds a large post."""
-        write_frame(self._answers, Kind.LARGE, self._sequence)
+        write_frame(self._answers, Kind.LARGE, self._sequence, json.dumps(asdict(post)).encode())
         self._next(self._turns)
 
     def _send(self, batch: Batch, chunks: Iterator[Chunk]) -> None:

@@ -115,12 +115,13 @@ class Format(Protocol):
         """Add the Python functions that the aggregates call."""
         ...
 
-    def finished(self, posts: int, values: Sequence[bytes | None], /) -> bytes | None:
+    def finished(self, posts: int, values: Sequence[bytes | None], notices: Notices, /) -> bytes | None:
         """The bytes of a batch: its posts with separators between them; None when it must be rendered exactly.
 
         Args:
             posts: How many there are.
             values: Of the aggregates, as bytes; None for one of no value at all.
+            notices: Get what is worth knowing of a batch in which nothing had to be changed.
         """
         ...
 

@@ -56,6 +56,10 @@ _BEGINS_WITH_SPACE = re.compile(
 )
 _FIRST_OF_SPACE = frozenset(chr(code).encode()[:1] for start, end in _WHITE_SPACE for code in range(start, end))
 
+_FORMULA_BEGINS = tuple(character.encode() for character in "=+-@\t\r＝＋－＠")
+"""A spreadsheet may take a cell for a formula that begins so."""
+_FIRST_OF_FORMULA = frozenset(begin[:1] for begin in _FORMULA_BEGINS)
+
 _PLAIN = bytes(code for code in range(0x21, 0x7F) if code not in b',"\\')
 """What surely needs no quotes: ASCII without space, comma, quote and backslash."""
 
@@ -112,7 +116,7 @@ class CsvTable:
         add_count(connection)
         add_function(connection, "sky_csv_time", _time)
 
-    def finished(self, posts: int, values: Sequence[bytes | None], /) -> bytes | None:
+    def finished(self, posts: int, values: Sequence[bytes | None], notices: Notices, /) -> bytes | None:
         """The records with all of their fields; None when an identifier needs quotes or an embed is no JSON."""
         records, joined_texts, joined_embeds = values
         if records is None or joined_texts is None or not _is_plain(records, posts):
@@ -122,9 +126,10 @@ class CsvTable:
         if len(texts) != posts or len(embeds) != records.count(_MEDIA_PLACE):
             return None
         try:
-            media = _media_fields(embeds)
+            media = _media_fields(embeds, notices)
         except ValueError:
             return None
+        notices.formulas += _formulas(texts)
         return _filled(_filled(records, _MEDIA_PLACE, media), _TEXT_PLACE, [_quoted(text) for text in texts])
 
     def pieces(self, post: StoredPost, notices: Notices) -> Iterator[bytes]:
@@ -132,7 +137,9 @@ class CsvTable:
         values = _ExactValues(notices)
         uri = as_bytes(post["uri"])
         yield b",".join(_quoted(as_bytes(post[name])) for name in ("uri", "cid", "did")) + b","
-        yield from _quoted_pieces(as_bytes(post["text"]))
+        text = as_bytes(post["text"])
+        notices.formulas += _formulas([text])
+        yield from _quoted_pieces(text)
         yield b"," + values.time(post["created_at"], uri, "created_at")
         for name in _COUNTS:
             yield b"," + values.count(post[name], uri, name)
@@ -160,17 +167,22 @@ def _is_plain(records: bytes, posts: int) -> bool:
     return (rest + b"\n").replace(_REST_WITH_MEDIA, _REST) == _REST * posts
 
 
-def _media_fields(embeds: list[bytes]) -> list[bytes]:
-    """The fields of these embeds, each of which may be empty.
+def _media_fields(embeds: list[bytes], notices: Notices) -> list[bytes]:
+    """The fields of these embeds, each of which may be empty; *notices* get how many look like formulas.
 
     Raises:
         ValueError: One of them is no JSON.
     """
-    names = [media_names(embed) if embed else "" for embed in embeds]
-    joined = "\n".join(names).encode()
-    if len(joined.translate(None, _PLAIN)) == len(names) - 1:
-        return joined.split(b"\n")
-    return [_quoted(name.encode()) for name in names]
+    names = [media_names(embed) if embed else b"" for embed in embeds]
+    notices.formulas += _formulas(names)
+    if len(b"\n".join(names).translate(None, _PLAIN)) == len(names) - 1:
+        return names
+    return [_quoted(name) for name in names]
+
+
+def _formulas(cells: list[bytes]) -> int:
+    """How many of these cells, not yet quoted, a spreadsheet may take for a formula."""
+    return len([cell for cell in cells if cell[:1] in _FIRST_OF_FORMULA and cell.startswith(_FORMULA_BEGINS)])
 
 
 def _filled(records: bytes, place: bytes, fields: list[bytes]) -> bytes:
@@ -191,22 +203,26 @@ class _ExactValues:
         """RFC 3339 to the second, or what is stored when that is no time."""
         timestamp = stored_time(value)
         if timestamp is None:
-            self._notices.add("unreadable_time", column, json_text.decode(uri))
-            return _quoted(as_bytes(value))
+            return self._as_stored("unreadable_time", value, uri, column)
         return timestamp.rfc3339_seconds().encode()
 
     def count(self, value: StoredValue, uri: bytes, column: str) -> bytes:
         """A number, 0 for NULL, or what is stored when that is no finite number."""
         number = count_text(value)
         if number is None:
-            self._notices.add("unreadable_count", column, json_text.decode(uri))
-            return _quoted(as_bytes(value))
+            return self._as_stored("unreadable_count", value, uri, column)
         return number.encode()
+
+    def _as_stored(self, kind: str, value: StoredValue, uri: bytes, column: str) -> bytes:
+        data = as_bytes(value)
+        self._notices.add(kind, column, json_text.decode(uri))
+        self._notices.formulas += _formulas([data])
+        return _quoted(data)
 
     def media(self, value: StoredValue, uri: bytes, column: str) -> bytes:
         """The names of the media files that an embed shows, joined with `;`."""
         try:
-            return _media_fields([as_bytes(value)])[0]
+            return _media_fields([as_bytes(value)], self._notices)[0]
         except ValueError:
             self._notices.add("unreadable_json", column, json_text.decode(uri))
             return b""

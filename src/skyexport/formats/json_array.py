@@ -44,8 +44,15 @@ _POST_ENDS = "\x1e"
 """Stands between posts in what SQL gives: no JSON has a control character but between tokens, and there SQL makes none
 but line breaks."""
 
-_PIECE_CHARACTERS = 1 << 18
-"""Tokens of a large embed are gathered to pieces of about this size, and larger ones are cut."""
+_PRETTY_BYTES = 16_384
+"""Larger embeds are indented in Python, which notices when that makes them huge: SQLite makes 2 MB of 2 kB of nested
+lists before anybody can stop it."""
+
+_LARGE_BYTES = 4_000_000
+"""An indented embed of more goes the exact way, in pieces."""
+
+_PIECE_BYTES = 1 << 18
+"""Tokens of an embed are gathered to pieces of about this size."""
 
 
 class JsonArray:
@@ -79,7 +86,7 @@ class JsonArray:
         add_function(connection, "sky_json", _json)
         add_function(connection, "sky_json_time", _time)
 
-    def finished(self, _: int, values: Sequence[bytes | None], /) -> bytes | None:
+    def finished(self, _: int, values: Sequence[bytes | None], __: Notices, /) -> bytes | None:
         """Indented, and with the escapes that `json_quote` leaves out (U+2028, U+2029); None when this is not UTF-8."""
         text = values[0] or b""
         if not text.isascii():
@@ -111,11 +118,6 @@ class JsonArray:
                 yield values.count(value, uri, name).encode()
 
 
-def _cut(text: str) -> Iterator[bytes]:
-    for start in range(0, len(text), _PIECE_CHARACTERS):
-        yield text[start : start + _PIECE_CHARACTERS].encode()
-
-
 def _comma(name: str) -> str:
     return "" if name == COLUMNS[0] else ","
 
@@ -131,7 +133,8 @@ def _value_sql(columns: Mapping[str, str], name: str) -> str:
         # the parser, so json_valid(…, 1) and format, which stops at a NUL and is faster than looking for one, keep
         # them out. A line break in the result is never inside a string.
         stored = f"cast({column} as text)"
-        valid = f"json_valid({stored}, 1) and octet_length(format('%s', {stored})) = octet_length({column})"
+        small = f"octet_length({column}) <= {_PRETTY_BYTES}"
+        valid = f"{small} and json_valid({stored}, 1) and octet_length(format('%s', {stored})) = octet_length({column})"
         return f"iif({valid}, json_pretty({stored}, '{_INDENT}'), sky_json({stored_value_sql(columns, name)}))"
     if name in COUNTS:
         return count_sql(columns, name)
@@ -139,11 +142,21 @@ def _value_sql(columns: Mapping[str, str], name: str) -> str:
 
 
 def _json(value: StoredValue) -> str:
-    """JSON that SQLite did not take, for it is nested too deep, from the first level on."""
+    """JSON that SQLite did not take, for it is nested too deep or large, from the first level on."""
+    data = as_bytes(value)
+    pieces: list[bytes] = []
+    size = 0
     try:
-        return "".join(json_text.indent(as_bytes(value).decode(), 0))
-    except ValueError:  # also of bytes that are not UTF-8
+        for piece in json_text.indent(data, 0):
+            pieces.append(piece)
+            size += len(piece)
+            if size > _LARGE_BYTES:
+                raise NotUsualError
+    except ValueError:
         raise NotUsualError from None
+    if not json_text.is_utf8(data):
+        raise NotUsualError
+    return b"".join(pieces).decode()
 
 
 def _time(value: StoredValue) -> str:
@@ -184,23 +197,22 @@ class _ExactValues:
 
     def json_pieces(self, value: StoredValue, uri: bytes, column: str) -> Iterator[bytes]:
         data = as_bytes(value)
-        text = json_text.decode(data)
-        if not json_text.is_valid(text):
+        if not json_text.is_valid(data):
             self._note("unreadable_json", uri, column)
             yield from self.text_pieces(data, uri, column)
             return
         if not json_text.is_utf8(data):
             self._note("invalid_utf8", uri, column)
-        gathered: list[str] = []
+        gathered: list[bytes] = []
         size = 0
-        for token in json_text.indent(text, _KEY_LEVEL):
-            gathered.append(token)
-            size += len(token)
-            if size >= _PIECE_CHARACTERS:
-                yield from _cut("".join(gathered))
+        for piece in json_text.indent(data, _KEY_LEVEL):
+            gathered.append(piece)
+            size += len(piece)
+            if size >= _PIECE_BYTES:
+                yield b"".join(gathered)
                 gathered.clear()
                 size = 0
-        yield from _cut("".join(gathered))
+        yield b"".join(gathered)
 
     def _note(self, kind: str, uri: bytes, column: str) -> None:
         self._notices.add(kind, column, json_text.decode(uri))

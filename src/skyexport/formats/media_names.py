@@ -5,10 +5,8 @@ Source: docs/format.md, "posts.csv", MediaFiles.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import orjson
 
@@ -16,20 +14,20 @@ from skyexport import json_text
 
 __all__ = ["media_names"]
 
-_LARGE_BYTES = 4_000_000
-"""Beyond this an embed is not made into objects, which would take ten times its size, but for what has to be seen."""
+_LARGE_BYTES = 1_000_000
+"""Beyond this an embed is not made into objects, which would take up to thirty times its size."""
 
-_MEMBERS = frozenset({"images", "media", "external"})
-"""Members of an embed that can show media."""
-
-_DEPTH = 5
-"""Media lie no deeper: {"media": {"images": [{"fullsize": …}]}}; json takes a thousand levels, embeds may have more."""
+_LONGEST_KEY_BYTES = 50
+"""As many as a key takes that is looked for, when each of its letters is an escape."""
 
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 
+_Read = Callable[[bytes, Iterator[bytes]], bytes]
+"""Reads one value, of (its first token, the tokens behind it, of which it takes those of the value)."""
 
-def media_names(data: bytes) -> str:
-    """What the last component of each media address is, up to an `@`, joined with `;`.
+
+def media_names(data: bytes) -> bytes:
+    """What the last component of each media address is, up to an `@`, joined with `;`, in valid UTF-8.
 
     Args:
         data: The embed as it is stored, not empty.
@@ -38,14 +36,17 @@ def media_names(data: bytes) -> str:
         ValueError: It is not exactly one JSON value.
     """
     if len(data) > _LARGE_BYTES:
-        embed = _parsed_in_part(data)
-    else:
-        try:
-            embed = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            # orjson refuses lone surrogates, numbers beyond a float, deep nesting and bytes that are not UTF-8, all of
-            # which stored JSON may have.
-            embed = _parsed_in_part(data)
+        return _read(json_text.tokens(data))
+    try:
+        return _found(orjson.loads(data)).encode()
+    except orjson.JSONDecodeError:
+        # orjson refuses lone surrogates, numbers beyond a float, deep nesting and bytes that are not UTF-8; stored JSON
+        # may have all of them.
+        return _read(json_text.tokens(data))
+
+
+def _found(embed: object) -> str:
+    """The names that an embed shows."""
     if not isinstance(embed, dict):
         return ""
     media = embed.get("media")
@@ -56,38 +57,93 @@ def media_names(data: bytes) -> str:
     if isinstance(external, dict):
         shown.append(external.get("thumb"))
     names = [url.rpartition("/")[2].partition("@")[0] for url in shown if isinstance(url, str) and "/" in url]
-    joined = ";".join([name for name in names if name])
-    return joined if joined.isascii() else _LONE_SURROGATES.sub("\ufffd", joined)
+    return ";".join([name for name in names if name])
 
 
-def _parsed_in_part(data: bytes) -> Any:
-    text = "".join(_relevant(json_text.indent(json_text.decode(data), 0)))
-    return json.loads(text, parse_int=float)
+def _read(tokens: Iterator[bytes]) -> bytes:
+    """The same from tokens, of which nothing but the names is kept. Of members with the same key the last one counts.
+
+    Raises:
+        ValueError: They are not those of one value.
+    """
+    images = media = external = b""
+    if next(tokens) == b"{":
+        for key, first in _members(tokens):
+            if key == "images":
+                images = _images(first, tokens)
+            elif key == "media":
+                media = _member(first, tokens, "images", _images)
+            elif key == "external":
+                external = _member(first, tokens, "thumb", _shown)
+            else:
+                _pass(first, tokens)
+    for _ in tokens:
+        pass  # All of it must be JSON.
+    return b";".join(filter(None, (images, media, external)))
 
 
-def _relevant(tokens: Iterator[str]) -> Iterator[str]:
-    """Tokens of one JSON value with `null` for what can not show media: other members, and what is nested deeper."""
-    tokens = (token for token in tokens if not token.isspace())
-    if next(tokens) != "{":
-        for _ in tokens:
-            pass  # All of it must be JSON all the same.
-        yield "null"
-        return
-    yield "{"
-    depth = 1
-    at_key = wanted = True
+def _images(first: bytes, tokens: Iterator[bytes]) -> bytes:
+    """The names of a list of images."""
+    joined = bytearray()
+    if first != b"[":
+        _pass(first, tokens)
+        return b""
     for token in tokens:
-        if depth == 1 and at_key and token != "}":
-            at_key = False
-            wanted = json.loads(token) in _MEMBERS
-            yield token if wanted else f"{token}: null"
-            continue
-        opens, closes = token in ("{", "["), token in ("}", "]")
-        depth += opens
-        if depth == 1 and token in (",", "}"):
-            at_key = wanted = True
-        if wanted and depth <= _DEPTH:
-            yield token
-        elif wanted and depth == _DEPTH + 1 and opens:
-            yield "null"
-        depth -= closes
+        if token == b"]":
+            break
+        name = b"" if token == b"," else _member(token, tokens, "fullsize", _shown)
+        if name:
+            joined += b";" + name if joined else name
+    return bytes(joined)
+
+
+def _member(first: bytes, tokens: Iterator[bytes], wanted: str, read: _Read) -> bytes:
+    """What *read* makes of the member *wanted*; nothing where this is no object, or has none."""
+    found = b""
+    if first != b"{":
+        _pass(first, tokens)
+        return found
+    for key, value in _members(tokens):
+        if key == wanted:
+            found = read(value, tokens)
+        else:
+            _pass(value, tokens)
+    return found
+
+
+def _shown(first: bytes, tokens: Iterator[bytes]) -> bytes:
+    """The name in an address; nothing where this is no string."""
+    if not first.startswith(b'"'):
+        _pass(first, tokens)
+        return b""
+    name = bytearray()
+    after_slash = after_at = False
+    for text in json_text.unquoted_pieces(first):
+        _, slash, last = text.rpartition("/")
+        if slash:
+            name.clear()
+            after_slash, after_at = True, False
+        if after_slash and not after_at:
+            part, at, _ = last.partition("@")
+            name += _LONE_SURROGATES.sub("\ufffd", part).encode()
+            after_at = bool(at)
+    return bytes(name)
+
+
+def _members(tokens: Iterator[bytes]) -> Iterator[tuple[str, bytes]]:
+    """The members of an object that has begun: key and first token of the value; whoever takes it passes the others."""
+    for token in tokens:
+        if token == b"}":
+            return
+        if token != b",":
+            key = "".join(json_text.unquoted_pieces(token)) if len(token) <= _LONGEST_KEY_BYTES else ""
+            next(tokens)  # the colon
+            yield key, next(tokens)
+
+
+def _pass(first: bytes, tokens: Iterator[bytes]) -> None:
+    """Pass the tokens of a value."""
+    depth = int(first in (b"{", b"["))
+    while depth:
+        token = next(tokens)
+        depth += (token in (b"{", b"[")) - (token in (b"}", b"]"))
