@@ -139,7 +139,7 @@ def test_hostile_text(trial: Trial) -> None:
     check_strict(trial, counts, workers=0)
 
     data = oracle.csv_file(kept)
-    assert exported(trial, "csv", data, workers=0, format="csv") == {}
+    assert exported(trial, "csv", data, workers=0, format="csv").keys() <= {"formula"}
     assert [record[3] for record in records(data)] == [oracle.bytes_of(row["text"]) for row in in_order]
 
 
