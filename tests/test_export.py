@@ -489,7 +489,7 @@ def test_one_state_of_a_live_archive(tmp_path: Path, workers: int, snapshot: str
         writer.stdout.readline()
         counts = []
         try:
-            for number in range(4):
+            for number in range(2):
                 posts = json.loads(
                     exported(path, tmp_path / str(number), workers=workers, snapshot=snapshot, batch_size=100)
                 )
@@ -602,7 +602,7 @@ def test_values_that_are_missing(tmp_path: Path, column: str, workers: int) -> N
     assert sum(found[column] == "" for found in posts) == 2
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", ["csv", pytest.param("json", marks=pytest.mark.slow)])
 def test_many_large_posts(tmp_path: Path, format: str) -> None:
     """Large posts in many batches take turns, so that the memory of one is needed however many workers there are."""
     embed = b'{"a":"' + b"x" * 25_000_000 + b'"}'
@@ -680,7 +680,9 @@ def hostile_post(path: Path, kind: str, size: int) -> Path:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("kind", HOSTILE_EMBEDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind == "objects")) for kind in HOSTILE_EMBEDS]
+)
 def test_hostile_post(tmp_path: Path, kind: str, format: str) -> None:
     """Rendering a post takes what it is stored in and that once more, whatever it is made of."""
     path = hostile_post(tmp_path / "a.db", kind, 10_000_000)

@@ -139,7 +139,7 @@ def slow_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @posix_only
-@pytest.mark.parametrize("when", ["starting", "exporting"])
+@pytest.mark.parametrize("when", [pytest.param("starting", marks=pytest.mark.slow), "exporting"])
 def test_stopped_worker(slow_archive: Path, tmp_path: Path, when: str) -> None:
     """A worker that somebody stops ends the export within some seconds: exit code 14, the batch named, nothing left."""
     process = started("export", slow_archive, "-o", tmp_path, "-j", "2", "--progress", "none")
@@ -157,6 +157,7 @@ def test_stopped_worker(slow_archive: Path, tmp_path: Path, when: str) -> None:
 
 
 @posix_only
+@pytest.mark.slow
 def test_stopped_for_a_while(slow_archive: Path, tmp_path: Path) -> None:
     """Stopping all processes, or the coordinator alone as Ctrl-Z does, and letting them go on harms nothing."""
     process = started("export", slow_archive, "-o", tmp_path, "-j", "2")
