@@ -31,6 +31,7 @@ from skyexport import (
 )
 from skyexport.formats import FORMATS
 from tests.archives import RawText, file_archive, post, read_rows
+from tests.command import skyexport_json
 
 
 def exported(archive: Path, to: Path, **options: object) -> bytes:
@@ -329,12 +330,12 @@ def test_impossible_memory_limit(small_archive: make_archive.ArchiveInfo, tmp_pa
 def test_large_post(tmp_path: Path, format: str, workers: int, text: bytes) -> None:
     """A post of 20 MB among others comes out whole, and memory stays far below what a copy or two would take."""
     path = file_archive(tmp_path / "a.db", [post(1), post(2, text=text.decode()), post(3)])
-    summary = export(ExportOptions(archive=path, to=tmp_path / "out", format=format, workers=workers))
+    summary = skyexport_json("export", path, "--to", tmp_path / "out", "-f", format, "-j", str(workers))
     written = (tmp_path / "out").read_bytes()
     body = text.replace(b"\x01", b"\\u0001") if format == "json" else text
     assert written.count(body) == 1
-    assert summary.posts == 3
-    assert summary.peak_memory_bytes < 300_000_000
+    assert summary["posts"] == 3
+    assert summary["peak_memory_bytes"] < 300_000_000
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -469,9 +470,12 @@ def test_many_large_posts(tmp_path: Path, format: str) -> None:
     embed = b'{"a":"' + b"x" * 25_000_000 + b'"}'
     rows = [post(number, embed_data=embed if number % 3 else b"null", has_media=1) for number in range(9)]
     path = file_archive(tmp_path / "a.db", rows)
-    options = {"archive": path, "format": format, "batch_size": 1, "overwrite": True}
-    alone = export(ExportOptions(**options, to=tmp_path / "alone", workers=0))  # type: ignore[arg-type]
-    together = export(ExportOptions(**options, to=tmp_path / "together", workers=3))  # type: ignore[arg-type]
-    assert (tmp_path / "together").read_bytes() == (tmp_path / "alone").read_bytes()
+    peaks = {
+        workers: skyexport_json(
+            "export", path, "--to", tmp_path / workers, "-f", format, "-j", workers, "--batch-size", "1"
+        )["peak_memory_bytes"]
+        for workers in ("0", "3")
+    }
+    assert (tmp_path / "3").read_bytes() == (tmp_path / "0").read_bytes()
     # Three of them at once would need three times what one needs, beside three idle workers.
-    assert together.peak_memory_bytes < alone.peak_memory_bytes + 100_000_000
+    assert peaks["3"] < peaks["0"] + 100_000_000
