@@ -15,7 +15,7 @@ import pytest
 
 from tests.faults.trial import Trial
 
-__all__ = ["NOBODY", "needs_nobody", "small_disk"]
+__all__ = ["NOBODY", "needs_nobody", "small_disk", "workers_of_nobody"]
 
 NOBODY = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]
 """Runs a command as a user who owns nothing."""
@@ -34,6 +34,18 @@ def needs_nobody() -> None:
     """Skip the test where it can not become another user."""
     if not nobody_can_run():
         pytest.skip("only root can become another user, who must be able to read the program")
+
+
+@functools.cache
+def _nobody_starts_python() -> bool:
+    """Whether that user can start it too: `setpriv` may do so where the user may not go."""
+    program = "import subprocess, sys; subprocess.run([sys.executable, '-c', ''], check=True)"
+    return subprocess.run([*NOBODY, sys.executable, "-c", program], capture_output=True, check=False).returncode == 0
+
+
+def workers_of_nobody(wanted: int) -> str:
+    """So many workers, for an option; none where Python lies in a place that only this user may enter."""
+    return str(wanted if _nobody_starts_python() else 0)
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from pathlib import Path
 import apsw
 
 from tests.faults.matrix import trials
-from tests.faults.privileges import NOBODY, needs_nobody
+from tests.faults.privileges import NOBODY, needs_nobody, workers_of_nobody
 from tests.faults.trial import Ended, Trial, json_summary
 from tests.faults.writer import advance, bytes_at, state_at, step_of, writing
 
@@ -116,7 +116,7 @@ def test_closed_wal_archive_that_is_read_only(trial: Trial) -> None:
     with opened(trial, "wal"):
         pass
     trial.remember()
-    ended = start_in_read_only_directory(trial, "-j", str(trial.number % 3))
+    ended = start_in_read_only_directory(trial, "-j", workers_of_nobody(trial.number % 3))
     assert len(trial.check(ended, {0}, data=trial.ground.expected["json"])) == 1
 
 
@@ -166,7 +166,9 @@ def test_archive_left_in_the_middle(trial: Trial) -> None:
     leave = (leave_log_without_index, leave_hot_journal, lose_log)[trial.number % 3]
     step = leave(trial)
     trial.remember()
-    arguments = ("-j", str(trial.random.choice((0, 2))))
-    read_only = trial.number // 3 % 2 == 1
-    ended = start_in_read_only_directory(trial, *arguments) if read_only else trial.start(*arguments).end()
+    workers = trial.random.choice((0, 2))
+    if trial.number // 3 % 2 == 1:
+        ended = start_in_read_only_directory(trial, "-j", workers_of_nobody(workers))
+    else:
+        ended = trial.start("-j", str(workers)).end()
     assert len(trial.check(ended, {0}, data=bytes_at(step))) == 1

@@ -88,16 +88,16 @@ def with_fault(trial: Trial, fault: str, call: Call) -> Ended:
     for _ in range(_ATTEMPTS):
         ended = trial.start_by(call.arguments, before).end()
         hit = [line for line in _logged(trial) if "(INJECTED)" in line]
-        if fault.startswith("signal") or (hit and _is_elsewhere(hit[0]) == _is_elsewhere(call.text)):
+        if fault.startswith("signal") or any(_is_for_the_disk(line, str(trial.out)) for line in hit):
             break
-        # How messages to workers and calls for the disk follow each other is a matter of time.
+        # How calls for the disk follow messages to workers and lines for people is a matter of time.
         shutil.rmtree(trial.out, ignore_errors=True)
     return ended
 
 
-def _is_elsewhere(line: str) -> bool:
-    """Whether a call is about a message to a worker or the text of a lock."""
-    return "<pipe:" in line or ".lock>" in line
+def _is_for_the_disk(line: str, out: str) -> bool:
+    """Whether a call is about the output, and not merely tells its name, or writes the text of the lock."""
+    return f"<{out}" in line and ".lock>" not in line if line.startswith("write") else out in line
 
 
 def _logged(trial: Trial) -> list[str]:
