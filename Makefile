@@ -9,6 +9,9 @@ BIN := $(VENV)/bin
 endif
 DEMO := build/demo
 
+# Modules are compiled once, and not by each of the many processes that tests start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check wheel faults bench bench-whole clean
 
@@ -58,7 +61,7 @@ wheel: $(VENV)/dev ## Build the wheel, install it by itself, and compare an expo
 	cmp build/wheel/theirs.json build/wheel/ours.json
 
 test: check wheel ## Set up, check, and run the tests, here and with the built wheel.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 faults: $(VENV)/dev ## Try all faults; ROWS=1,2,fuzz SEED=1 JOBS=2 MINUTES=8 choose some, and how long.
 	$(BIN)/python -m tests.faults

@@ -42,3 +42,10 @@ def small_archive(tmp_path_factory: pytest.TempPathFactory) -> make_archive.Arch
     """A synthetic archive of 2,500 posts, 1,201 of them in one instant, a tenth with offsets; only to be read."""
     path = tmp_path_factory.mktemp("small") / "small.db"
     return make_archive.make_archive(path, posts=2500, seed=11, authors=20, ties=1201, offset_share=0.1, media=True)
+
+
+@pytest.fixture(scope="session")
+def slow_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive whose export takes about a second: time enough to disturb it."""
+    path = tmp_path_factory.mktemp("slow") / "slow.db"
+    return make_archive.make_archive(path, posts=60_000, seed=3, fts=False).path

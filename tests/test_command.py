@@ -30,13 +30,6 @@ from tests.command import (
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and pipes")
 
 
-@pytest.fixture(scope="module")
-def slow_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An archive whose export takes about a second: time enough to disturb it."""
-    path = tmp_path_factory.mktemp("slow") / "slow.db"
-    return make_archive.make_archive(path, posts=60_000, seed=3, fts=False).path
-
-
 def test_export_prints_the_path_last(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -> None:
     """Without options an export lands below ./exports, and its path is the last line on standard error."""
     done = skyexport("export", small_archive.path, cwd=tmp_path)
@@ -314,7 +307,7 @@ def test_killed_coordinator(slow_archive: Path, tmp_path: Path) -> None:
 
 
 @posix_only
-@pytest.mark.parametrize("to", [["-o", "."], ["--to", "out.json"]])
+@pytest.mark.parametrize("to", [["-o", "."], pytest.param(["--to", "out.json"], marks=pytest.mark.slow)])
 def test_second_export_into_the_same_place(slow_archive: Path, tmp_path: Path, to: list[str]) -> None:
     """It ends at once and leaves the first one alone, which may even be stopped; another author's goes on beside it."""
     process = started("export", slow_archive, "-j", "0", *to, cwd=tmp_path)

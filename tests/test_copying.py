@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import stat
@@ -54,10 +55,18 @@ SELECTIONS: list[dict[str, str]] = [
 ]
 
 
+QUICK = {(True, 1, 0), (False, 3, 0), (True, 3, 2)}
+"""With or without index, version of the schema, workers: what a usual run tries."""
+
+
 @pytest.mark.parametrize("selected", SELECTIONS)
-@pytest.mark.parametrize("index", [True, False])
-@pytest.mark.parametrize("version", [1, 3])
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("index", "version", "workers"),
+    [
+        pytest.param(*chosen, marks=[] if chosen in QUICK else pytest.mark.slow)
+        for chosen in itertools.product((True, False), (1, 3), (0, 2))
+    ],
+)
 def test_same_bytes(
     tmp_path: Path, folder: Path, selected: dict[str, str], index: bool, version: int, workers: int
 ) -> None:

@@ -222,7 +222,16 @@ def test_escapes_take_no_memory_each() -> None:
     assert peak_bytes < 4 * len(data)
 
 
-@pytest.mark.parametrize("unit", [b"x", "é".encode(), "\U0001f600\u2028".encode(), b"\xff", b"\\n"])
+@pytest.mark.parametrize(
+    "unit",
+    [
+        b"x",
+        "é".encode(),
+        b"\\n",
+        pytest.param("\U0001f600\u2028".encode(), marks=pytest.mark.slow),
+        pytest.param(b"\xff", marks=pytest.mark.slow),
+    ],
+)
 def test_large_tokens_go_in_pieces(unit: bytes) -> None:
     """A string of megabytes is held once, whatever characters or bytes it has, and otherwise pieces of it."""
     # Each byte that is not UTF-8 takes a call into Python.

@@ -12,7 +12,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-import make_archive
 from skyexport import pool
 from skyexport.coordinator import export
 from skyexport.errors import MemoryLimitError, WorkerError
@@ -131,15 +130,9 @@ def test_a_worker_that_is_slow(options: ExportOptions, disturb: Disturb, monkeyp
     assert export(options, slowly).posts == 57
 
 
-@pytest.fixture(scope="module")
-def slow_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An archive whose export takes about a second: time enough to disturb it."""
-    path = tmp_path_factory.mktemp("slow") / "slow.db"
-    return make_archive.make_archive(path, posts=60_000, seed=3, fts=False).path
-
-
 @posix_only
-@pytest.mark.parametrize("when", [pytest.param("starting", marks=pytest.mark.slow), "exporting"])
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["starting", "exporting"])
 def test_stopped_worker(slow_archive: Path, tmp_path: Path, when: str) -> None:
     """A worker that somebody stops ends the export within some seconds: exit code 14, the batch named, nothing left."""
     process = started("export", slow_archive, "-o", tmp_path, "-j", "2", "--progress", "none")
@@ -177,6 +170,7 @@ def test_stopped_for_a_while(slow_archive: Path, tmp_path: Path) -> None:
 
 
 @posix_only
+@pytest.mark.slow
 def test_a_worker_that_does_not_read(tmp_path: Path) -> None:
     """A stopped worker that is sent more than its pipe holds does not stop the coordinator for ever."""
     rows = [post(number) for number in range(60_000)]

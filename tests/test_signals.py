@@ -202,13 +202,6 @@ main()
 """
 
 
-@pytest.fixture(scope="module")
-def slow_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An archive whose export takes about a second: time enough to disturb it."""
-    path = tmp_path_factory.mktemp("slow") / "slow.db"
-    return make_archive.make_archive(path, posts=60_000, seed=3, fts=False).path
-
-
 def test_a_signal_that_gets_lost(slow_archive: Path, tmp_path: Path) -> None:
     """What a signal raises in a finaliser goes nowhere; the export ends all the same."""
     done = subprocess.run(

@@ -105,6 +105,7 @@ def test_probe(trial: Trial) -> None:
 """
 
 
+@pytest.mark.slow
 def test_a_plan_is_followed(tmp_path: Path) -> None:
     """What a process is to run it runs, nothing else, and notes what came of it; and nothing when the time is up."""
     (tmp_path / "pytest.ini").touch()

@@ -58,7 +58,7 @@ CHANGES: tuple[Callable[[Path, random.Random], str], ...] = (_flip, _lose, _add,
 """Each changes something, and gives the name of the file."""
 
 
-@trials("37", quick=5, full=300)
+@trials("37", quick=3, full=300)
 def test_changed_export(trial: Trial) -> None:
     """Whatever is changed in an export, verify says which file it is in, and changes nothing itself."""
     format = ("json", "csv")[trial.number // len(CHANGES) % 2]
