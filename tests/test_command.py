@@ -11,10 +11,13 @@ from pathlib import Path
 
 import apsw
 import pytest
+from typer.testing import CliRunner
 
 import make_archive
 import skyexport as package
+from skyexport.cli import app
 from skyexport.errors import EXIT_CODES
+from skyexport.signals import Signals
 from tests.archives import RawText, file_archive, post
 from tests.command import (
     PROGRAM,
@@ -107,12 +110,14 @@ def test_standard_output_has_data_only(small_archive: make_archive.ArchiveInfo) 
         ["--batch-size", ""],
     ],
 )
-def test_wrong_usage(tmp_path: Path, options: list[str]) -> None:
+def test_wrong_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]) -> None:
     """A value that no export could have is a usage error before anything is opened, even the missing archive."""
-    done = skyexport("export", "missing.db", *options, cwd=tmp_path)
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert "no archive" not in done.stderr
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["export", "missing.db", *options], obj=Signals())
+    assert done.exit_code == 2
+    assert isinstance(done.exception, SystemExit)
+    assert done.output
+    assert "no archive" not in done.output
     assert not list(tmp_path.iterdir())
 
 
@@ -208,6 +213,7 @@ def on_small_disk(folder: Path, size: int, *arguments: str | Path) -> subprocess
 
 @posix_only
 @pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.slow  # row 8 of the fault matrix is tried in every run
 def test_disk_that_is_too_small(tmp_path: Path, workers: str) -> None:
     """A small disk refuses an export at once, or ends it when full: exit code 12, the free space, nothing left."""
     rows = [post(number, text="x" * (3000 if number > 500 else 300)) for number in range(1000)]
@@ -229,6 +235,7 @@ def test_disk_that_is_too_small(tmp_path: Path, workers: str) -> None:
 
 @posix_only
 @pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.slow  # row 10 of the fault matrix is tried in every run
 def test_file_size_limit(slow_archive: Path, tmp_path: Path, workers: str) -> None:
     """Where a file may not grow, the short write is noticed: exit code 12, nothing left."""
     limited = f'ulimit -f 20000; exec "$@" -o {tmp_path}/o'
@@ -243,6 +250,7 @@ def test_file_size_limit(slow_archive: Path, tmp_path: Path, workers: str) -> No
 @posix_only
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.slow  # row 6 of the fault matrix is tried in every run
 def test_signals(slow_archive: Path, tmp_path: Path, number: signal.Signals, workers: int) -> None:
     """A signal ends the export within two seconds: its exit code, no output, no process, earlier exports untouched."""
     skyexport("export", slow_archive, "-o", tmp_path, "--until", "1990-01-01")
@@ -290,6 +298,7 @@ def test_killed_worker(slow_archive: Path, tmp_path: Path) -> None:
 
 
 @posix_only
+@pytest.mark.slow  # row 1 of the fault matrix is tried in every run
 def test_killed_coordinator(slow_archive: Path, tmp_path: Path) -> None:
     """Workers do not outlive a coordinator that is killed, and nothing has a final name."""
     process = started("export", slow_archive, "-o", tmp_path, "-j", "2")
@@ -307,7 +316,8 @@ def test_killed_coordinator(slow_archive: Path, tmp_path: Path) -> None:
 
 
 @posix_only
-@pytest.mark.parametrize("to", [["-o", "."], pytest.param(["--to", "out.json"], marks=pytest.mark.slow)])
+@pytest.mark.parametrize("to", [["-o", "."], ["--to", "out.json"]])
+@pytest.mark.slow  # row 14 of the fault matrix is tried in every run
 def test_second_export_into_the_same_place(slow_archive: Path, tmp_path: Path, to: list[str]) -> None:
     """It ends at once and leaves the first one alone, which may even be stopped; another author's goes on beside it."""
     process = started("export", slow_archive, "-j", "0", *to, cwd=tmp_path)

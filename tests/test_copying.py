@@ -55,7 +55,7 @@ SELECTIONS: list[dict[str, str]] = [
 ]
 
 
-QUICK = {(True, 1, 0), (False, 3, 0), (True, 3, 2)}
+QUICK = {(True, 1, 0), (False, 3, 2)}
 """With or without index, version of the schema, workers: what a usual run tries."""
 
 

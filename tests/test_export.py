@@ -415,16 +415,16 @@ def test_impossible_memory_limit(small_archive: make_archive.ArchiveInfo, tmp_pa
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("text", [b"x" * 20_000_000, b"\x01" * 20_000_000], ids=["plain", "escaped"])
+@pytest.mark.parametrize("text", [b"x" * 10_000_000, b"\x01" * 10_000_000], ids=["plain", "escaped"])
 def test_large_post(tmp_path: Path, format: str, workers: int, text: bytes) -> None:
-    """A post of 20 MB among others comes out whole, and memory stays far below what a copy or two would take."""
+    """A post of 10 MB among others comes out whole, and memory stays far below what a copy or two would take."""
     path = file_archive(tmp_path / "a.db", [post(1), post(2, text=text.decode()), post(3)])
     summary = skyexport_json("export", path, "--to", tmp_path / "out", "-f", format, "-j", str(workers))
     written = (tmp_path / "out").read_bytes()
     body = text.replace(b"\x01", b"\\u0001") if format == "json" else text
     assert written.count(body) == 1
     assert summary["posts"] == 3
-    assert summary["peak_memory_bytes"] < 300_000_000
+    assert summary["peak_memory_bytes"] < 150_000_000
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -478,8 +478,17 @@ while True:
 """
 
 
-@pytest.mark.parametrize("wal", [True, False])
-@pytest.mark.parametrize(("workers", "snapshot"), [(0, "pin"), (3, "pin"), (0, "copy")])
+@pytest.mark.parametrize(
+    ("workers", "snapshot", "wal"),
+    [
+        (3, "pin", True),
+        (0, "copy", False),
+        *(
+            pytest.param(*chosen, marks=pytest.mark.slow)
+            for chosen in ((0, "pin", True), (0, "pin", False), (3, "pin", False), (0, "copy", True))
+        ),
+    ],
+)
 def test_one_state_of_a_live_archive(tmp_path: Path, workers: int, snapshot: str, wal: bool) -> None:
     """While another program adds posts in pairs, an export has whole pairs: what the archive held at one instant."""
     path = file_archive(tmp_path / "a.db", [post(number) for number in range(2000)], wal=wal)
@@ -581,7 +590,7 @@ def test_archives_that_differ_in_what_does_not_matter(tmp_path: Path, change: st
     with contextlib.closing(apsw.Connection(str(changed))) as connection:
         connection.execute(change)
     expected = exported(usual, tmp_path / "usual.json", workers=0)
-    for workers in (0, 2):
+    for workers in (0, 2) if "column" in change else (0,):
         assert exported(changed, tmp_path / "out", workers=workers, batch_size=7) == expected
     selected = {"did": "did:plc:abc", "since": "2024-05-03"}
     expected = exported(usual, tmp_path / "usual.json", workers=0, **selected)
@@ -621,8 +630,7 @@ def test_many_large_posts(tmp_path: Path, format: str) -> None:
     assert peaks["3"] < peaks["0"] + 100_000_000
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize(("format", "workers"), [("json", "2"), ("csv", "0")])
 def test_post_beyond_the_memory_limit(tmp_path: Path, format: str, workers: str) -> None:
     """A post that can not be read within the limit ends the export before it is read, and is named."""
     path = file_archive(tmp_path / "a.db", [post(1), post(2, text="x" * 100_000_000), post(3)])
@@ -681,10 +689,7 @@ def hostile_post(path: Path, kind: str, size: int) -> Path:
     return file_archive(path, [post(1), post(2, text="\x01" * size, embed_data=embed, has_media=1), post(3)])
 
 
-@pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind == "objects")) for kind in HOSTILE_EMBEDS]
-)
+@pytest.mark.parametrize(("kind", "format"), [("emoji", "csv"), ("escapes", "json"), ("keys", "csv"), ("keys", "json")])
 def test_hostile_post(tmp_path: Path, kind: str, format: str) -> None:
     """Rendering a post takes what it is stored in and that once more, whatever it is made of."""
     path = hostile_post(tmp_path / "a.db", kind, 10_000_000)
