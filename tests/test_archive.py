@@ -591,3 +591,14 @@ def test_a_time_of_megabytes(tmp_path: Path, workers: int) -> None:
         export(ExportOptions(archive=path, to=tmp_path / "out", workers=workers))
     assert caught.value.exit_code == 10
     assert [file.name for file in tmp_path.iterdir()] == ["a.db"]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_no_trace_of_two_at_once(tmp_path: Path, first: int) -> None:
+    """Nor do two that read a closed WAL archive at the same time, whichever ends first."""
+    path = file_archive(tmp_path / "a.db", [post(1)], wal=True)
+    opened = [Archive(path), Archive(path)]
+    for archive in (opened[first], opened[1 - first]):
+        archive.count_posts()
+        archive.close()
+    assert list(tmp_path.iterdir()) == [path]

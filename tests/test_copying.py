@@ -7,6 +7,7 @@ import itertools
 import os
 import signal
 import stat
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from skyexport.formats import FORMATS
 from skyexport.render import BatchRenderer
 from skyexport.selection import Selection
 from tests.archives import RawText, file_archive, post, read_rows, stored_rows
-from tests.command import files_below, skyexport, skyexport_json, started
+from tests.command import PROGRAM, files_below, skyexport, skyexport_json, started
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions and signals")
 
@@ -275,3 +276,33 @@ def test_no_room_for_the_copy(tmp_path: Path, folder: Path, monkeypatch: pytest.
     with pytest.raises(OutputError, match="set TMPDIR to a larger place"):
         export(ExportOptions(archive=path, output_dir=tmp_path / "o", snapshot="copy"))
     assert files_below(folder) == []
+
+
+@pytest.mark.parametrize("broken", [True, False])
+def test_post_beyond_the_memory_limit(tmp_path: Path, broken: bool) -> None:
+    """A post that can not be read within the limit is not copied either, nor recovered, and is named."""
+    path = file_archive(tmp_path / "a.db", [post(1), post(2, text="x" * 150_000_000)], wal=broken)
+    if broken:
+        # As a program leaves it that was stopped: a log without its index.
+        with contextlib.closing(apsw.Connection(str(path))) as connection:
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            connection.execute("update posts set like_count = 7")
+        path.with_name("a.db-shm").unlink()
+    options = ["-j", "0", "--memory-limit", "200MB", *["--snapshot", "copy"] * (not broken)]
+    done = skyexport("export", path, "--to", tmp_path / "out", *options)
+    assert done.returncode == 13
+    assert done.stderr == (
+        "skyexport: 300 MB are needed, more than the limit of 200 MB leaves,"
+        f" with a post of 150 MB: {post(2)['uri']!s}; allow more with --memory-limit, if there is more\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX limits")
+def test_a_copy_that_may_not_grow(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -> None:
+    """A private copy that can not be written is no damage of the archive."""
+    limited = 'ulimit -f 100; exec "$@"'
+    command = ["bash", "-c", limited, "-", *PROGRAM, "export", str(small_archive.path), "--to", os.devnull]
+    done = subprocess.run([*command, "--snapshot", "copy"], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 12, done.stderr
+    assert "can not write to the folder for temporary files" in done.stderr

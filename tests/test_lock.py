@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from skyexport import ExportOptions, OutputError, export
 from skyexport.errors import AlreadyRunningError
 from skyexport.lock import Lock, remove_leftovers
+from tests.archives import file_archive, post
 from tests.command import files_below
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="POSIX locks, links and users")
@@ -191,3 +193,15 @@ def test_a_lock_file_of_another_user() -> None:
         )
         assert done.stdout == b"held\n", done.stderr
         assert path.read_text() == "process 1 on old since then\n"
+
+
+def test_a_file_of_somebody_else(tmp_path: Path) -> None:
+    """A file of that name with anything else in it is somebody's own: it stays as it is, and the export is refused."""
+    notes = tmp_path / ".out.json.lock"
+    notes.write_text("my notes")
+    archive = file_archive(tmp_path / "a.db", [post(1)])
+    with pytest.raises(OutputError, match="is no lock file of an export") as caught:
+        export(ExportOptions(archive=archive, to=tmp_path / "out.json"))
+    assert caught.value.exit_code == 12
+    assert notes.read_text() == "my notes"
+    assert not (tmp_path / "out.json").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -223,3 +224,15 @@ def start(self):
 if sys.argv[0] == "-c":
     threading.Thread.start = start
 """
+
+
+def test_no_thread_for_the_monitor(options: ExportOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor may there be a thread, or memory, for this process."""
+
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    with pytest.raises(MemoryLimitError, match="no more memory") as caught:
+        export(options)
+    assert caught.value.exit_code == 13

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from skyexport.errors import OutputError
+from skyexport import ExportOptions, OutputError, export
 from skyexport.scratch import Scratch, remove_left_scratches, temporary_folder
+from tests.archives import file_archive, post
 from tests.command import files_below
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions and links")
@@ -90,3 +94,17 @@ def test_no_room(folder: Path) -> None:
 
 def _failing(*_: object, **__: object) -> None:
     raise OSError(28, "No space left on device")
+
+
+def test_no_place_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system without any place for temporary files: an export that needs none works, one that does says so."""
+
+    def nowhere() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(tempfile, "gettempdir", nowhere)
+    archive = file_archive(tmp_path / "a.db", [post(1)])
+    assert export(ExportOptions(archive=archive, to=tmp_path / "out")).posts == 1
+    with pytest.raises(OutputError, match="no place for temporary files"):
+        export(ExportOptions(archive=archive, to=tmp_path / "copied", snapshot="copy"))

@@ -84,6 +84,17 @@ def test_signals_while_the_cleaning_thread_starts() -> None:
         assert done == [delay]
 
 
+def test_cleaning_up_without_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no memory for another thread, this one cleans up."""
+    for error in (RuntimeError("can't start new thread"), MemoryError()):
+
+        def fail(_: threading.Thread, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(threading.Thread, "start", fail)
+        assert uninterrupted(lambda: "cleaned") == "cleaned"
+
+
 def test_errors_of_cleaning_up_are_raised() -> None:
     """What goes wrong in it is not hidden."""
 

@@ -222,7 +222,7 @@ HOSTILE: list[tuple[bytes | dict[str, Any], str]] = [
     (b"{" * 100_000, "not JSON"),
     (b"[" * 500 + b"]" * 500, "a list, not an object"),
     (b'"\\u001b]0;title"', "not an object"),
-    (b" " * 4_000_001, "is larger than 4.0 MB"),
+    (b" " * 5_000_001, "is larger than 5.0 MB"),
     (b"{}", "has nothing for export_format"),
     ({"export_format": "xml"}, "has 'xml' for export_format, not json or csv"),
     ({"export_format": ["json"]}, "has a list for export_format"),
@@ -498,10 +498,11 @@ def test_memory(directory: Path) -> None:
 def test_manifests_stay_small() -> None:
     """However long the uris of odd posts are, a manifest stays below what is read of it."""
     notices = Notices()
-    for kind in ("unreadable_time", "unreadable_json", "unreadable_count", "invalid_utf8"):
+    media = ("missing_media", "unreadable_media", "damaged_media")
+    for kind in ("unreadable_time", "unreadable_json", "unreadable_count", "invalid_utf8", *media):
         for _ in range(200):
-            notices.add(kind, "created_at", "\x01" * 1_000_000)
-    assert len(json.dumps(notices.places)) < 3_000_000
+            notices.add(kind, "\x01" * 1_000_000)
+    assert len(json.dumps(notices.places)) < 4_500_000
 
 
 def test_command(directory: Path) -> None:

@@ -19,11 +19,13 @@ import apsw
 
 from skyexport import json_text
 from skyexport.cleanup import uninterrupted
-from skyexport.copying import Copied, copy_posts, counted_posts
+from skyexport.copying import MEDIA_COLUMNS, Copied, copy_posts, counted_posts
 from skyexport.created_at import CreatedAtIndex
 from skyexport.errors import ArchiveChangedError, ArchiveError, OptionError, UnrecoveredError
 from skyexport.formats import FORMATS
 from skyexport.formats.base import COLUMNS, Format, as_bytes, stored_time, stored_value_sql
+from skyexport.media_root import MediaFile
+from skyexport.memory import MemoryGuard
 from skyexport.options import DEFAULT_BATCH_SIZE, Bound, parse_bound
 from skyexport.plan import Batch, CreatedAtOrder, Plan, key_ranges, row_id_batches
 from skyexport.recovery import recovered
@@ -46,6 +48,9 @@ _FEW_SHARE = 0.2
 _TIMES_LOOKED_AT = 100
 """Posts to look at for the first readable time, before giving up."""
 
+_MAX_MEDIA_PATH_BYTES = 5000
+"""More than any system takes."""
+
 _COPY = "posts.db"
 """Name of a private copy."""
 
@@ -61,23 +66,26 @@ class Archive:
 
     Args:
         path: The SQLite file.
+        memory: Where posts must be copied, no post is read that is surely beyond it; None for no bound.
 
     Raises:
         ArchiveError: There is no archive that can be read there.
         ArchiveBusyError: Another program is writing and does not let go.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, memory: MemoryGuard | None = None) -> None:
         self._scratch: Scratch | None = None
+        self._memory = memory
         try:
             self._open(Source.of(Path(path)))
         except UnrecoveredError:
             self._recover(Path(path))
 
     @classmethod
-    def _of(cls, source: Source, scratch: Scratch | None = None) -> Self:
+    def _of(cls, source: Source, memory: MemoryGuard | None, scratch: Scratch | None = None) -> Self:
         archive = cls.__new__(cls)
         archive._scratch = scratch
+        archive._memory = memory
         archive._open(source)
         return archive
 
@@ -87,8 +95,7 @@ class Archive:
         """Where the archive lies; its copy, when this is one, lies elsewhere."""
         self.copied: Copied | None = None
         """How it was copied, when this is a copy that `copy` made."""
-        self._in_use = all(path.exists() for path in files_beside(Path(source.path)))
-        self.status = self.path.stat()
+        self.status = self._present_status()
         """Of its file, when it was opened."""
         self.connection = source.connect()
         try:
@@ -111,7 +118,7 @@ class Archive:
             folder = scratch.path / "whole"
             folder.mkdir(mode=0o700)
             whole = replace(Source.of(recovered(path, folder)), called=str(path.resolve()))
-            with contextlib.closing(Archive._of(whole)) as archive:
+            with contextlib.closing(Archive._of(whole, self._memory)) as archive:
                 archive._copy_to(scratch.path / _COPY, Selection(), ("created_at", "did"), media=True)
             shutil.rmtree(folder)
             self._open(Source.of_copy(scratch.path / _COPY, whole))
@@ -120,8 +127,8 @@ class Archive:
             raise
         self._scratch = scratch
 
-    def copy(self, selection: Selection) -> Archive:
-        """A private copy of all that an export of *selection* needs; it is gone when it is closed.
+    def copy(self, selection: Selection, *, media: bool = False) -> Archive:
+        """A private copy of all that an export of *selection*, and of its *media*, needs; it is gone when it is closed.
 
         What `watch` was told is called meanwhile, and for the copy as well.
 
@@ -132,9 +139,9 @@ class Archive:
         scratch = Scratch()
         try:
             columns = ("created_at", "did") if selection.did is not None else ("created_at",)
-            copied = self._copy_to(scratch.path / _COPY, selection, columns, media=False)
+            copied = self._copy_to(scratch.path / _COPY, selection, columns, media=media)
             self.check_unchanged()
-            copy = Archive._of(Source.of_copy(scratch.path / _COPY, self.source), scratch)
+            copy = Archive._of(Source.of_copy(scratch.path / _COPY, self.source), self._memory, scratch)
         except BaseException:
             scratch.close()
             raise
@@ -145,16 +152,18 @@ class Archive:
     def _copy_to(self, target: Path, selection: Selection, indexed: Iterable[str], *, media: bool) -> Copied:
         with self.reading():
             indexes = {"created_at": self.created_at_index, "did": self.did_index, "uri": self._index_on("uri")}
+            media_columns = MEDIA_COLUMNS if self._has_media_columns() else ()
         return copy_posts(
             self.source,
             target,
             self.columns,
             self.schema_version,
             {column: index for column, index in indexes.items() if index is not None},
-            indexed=indexed,
+            indexed=(*indexed, "uri") if media else indexed,
             selection=selection,
-            media=media and "media" in self._tables,
+            media=media_columns if media and "media" in self._tables else None,
             check=self._watched[0],
+            memory=self._memory,
         )
 
     def __enter__(self) -> Self:
@@ -171,7 +180,7 @@ class Archive:
         self.connection.close()
         if self._scratch is not None:
             self._scratch.close()
-        if not self.source.wal or self.source.immutable or self._in_use:
+        if not self.source.wal or self.source.immutable:
             return
         log, _ = files_beside(Path(self.source.path))
         if log.exists() and not has_content(log):
@@ -208,9 +217,15 @@ class Archive:
         if self.source.private:
             return
         self.source.check_same_file()
-        now, then = self.path.stat(), self.status
+        now, then = self._present_status(), self.status
         if self.source.immutable and (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns):
             raise ArchiveChangedError(f"{self.path} was written to while it was read", "export again")
+
+    def _present_status(self) -> os.stat_result:
+        try:
+            return self.path.stat()
+        except OSError as error:
+            raise ArchiveChangedError(f"{self.path} went away while it was read: {error.strerror}") from None
 
     def count_posts(self) -> int:
         """How many posts there are.
@@ -259,6 +274,37 @@ class Archive:
             return 0
         with self.reading():
             return as_number(self.connection.execute("select count(*) from media").get)
+
+    def media_of(self, selection: Selection) -> Iterator[tuple[MediaFile, int]]:
+        """The media files of the selected posts, by hash, and how many bytes the archive says that they have.
+
+        The archive remembers one post for each file.
+
+        Raises:
+            ArchiveError: Its media table has no hashes, posts and paths.
+        """
+        if "media" not in self._tables:
+            return
+        with self.reading():
+            if not self._has_media_columns():
+                raise ArchiveError(
+                    f"{self.path} has a table media without {', '.join(MEDIA_COLUMNS)}", "leave out --media"
+                )
+            selection.register(self.connection)
+            rows = self.connection.execute(
+                # Text is in the order of names; what is stored otherwise is no hash.
+                f"select iif(typeof(hash) = 'text', cast(hash as blob), null),"
+                f" substr(cast(file_path as blob), 1, {_MAX_MEDIA_PATH_BYTES}), size_bytes"
+                f" from media cross join (select uri from posts where {selection.where_sql()}) on uri = post_uri"
+                " order by hash",
+                selection.parameters(),
+            )
+            last = None
+            for stored_hash, stored_path, stored_size in rows:
+                file = MediaFile(json_text.decode(as_bytes(stored_hash)), os.fsdecode(as_bytes(stored_path)))
+                if file.sha256 != last:
+                    last = file.sha256
+                    yield file, stored_size if isinstance(stored_size, int) else 0
 
     def authors(self, largest: int) -> tuple[int, list[tuple[str, int]]]:
         """How many authors there are, and the *largest* ones: DID and number of posts."""
@@ -461,6 +507,10 @@ class Archive:
     def _columns_of(self, table: str) -> dict[str, bool]:
         """Column → whether it is hidden or generated."""
         return {str(row[1]): bool(row[6]) for row in self.connection.execute(f"pragma table_xinfo({table})")}
+
+    def _has_media_columns(self) -> bool:
+        present = self._columns_of("media")
+        return not any(present.get(name, True) for name in MEDIA_COLUMNS)
 
     def _checked_version(self) -> int:
         noted: list[Any] = []

@@ -6,21 +6,24 @@ Source: docs/format.md. Manifests of the established exporter have no checksums;
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from skyexport.export_directory import is_plain_name
+from skyexport.media_root import MEDIA_DIRECTORY
 from skyexport.readers import READERS
 
-__all__ = ["MAX_CLAIMS_BYTES", "Checksum", "Manifest", "read_manifest", "read_sums"]
+__all__ = ["MAX_CLAIMS_BYTES", "Checksum", "Manifest", "Sums", "media_sum", "read_manifest", "read_sums"]
 
-MAX_CLAIMS_BYTES = 4_000_000
+MAX_CLAIMS_BYTES = 5_000_000
 """Larger files of this kind are not read: notices are bounded, so no manifest of ours comes near to it."""
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 _SUM_LINE = re.compile("([0-9a-f]{64})  (.+)")
+_MEDIA_LINE = re.compile(rb"([0-9a-f]{64})  media/([A-Za-z0-9._-]{1,200})\n")
 _MEDIA = re.compile(r"media/ \(([0-9]{1,12}) files?\)")
 """How the established exporter lists media in `files`."""
 
@@ -127,22 +130,55 @@ def _checksum(value: Any) -> Checksum | None:
     return None
 
 
-def read_sums(content: bytes) -> tuple[dict[str, str], list[str]]:
-    """SHA256SUMS: name → sha-256, and what is wrong with it."""
-    sums: dict[str, str] = {}
-    problems = []
-    lines = content.decode("latin-1").split("\n")
-    if lines.pop() != "":
-        problems.append("does not end with a line feed")
+@dataclass(slots=True)
+class Sums:
+    """As much of SHA256SUMS as can be read."""
+
+    files: dict[str, str] = field(default_factory=dict)
+    """Name → sha-256, of the files beside it."""
+    media_files: int = 0
+    """How many media files have a line; their names ascend, so that no name is there twice."""
+    problems: list[str] = field(default_factory=list)
+    """What is wrong with it."""
+
+
+def read_sums(lines: Iterable[bytes]) -> Sums:
+    """SHA256SUMS, of which these are the lines; each ends with a line feed, or is the last one."""
+    sums = Sums()
+    read_bytes = 0
+    last_media = ""
     for number, line in enumerate(lines, 1):
-        match = _SUM_LINE.fullmatch(line)
+        media = media_sum(line)
+        if media is not None:
+            if media[0] <= last_media:
+                sums.problems.append(f"has {MEDIA_DIRECTORY}/{media[0]} out of order in line {number:,}")
+            last_media = media[0]
+            sums.media_files += 1
+            continue
+        read_bytes += len(line)
+        if read_bytes > MAX_CLAIMS_BYTES:
+            sums.problems.append(f"has more than {MAX_CLAIMS_BYTES:,} bytes beside those of media")
+            break
+        text = line.decode("latin-1")
+        match = _SUM_LINE.fullmatch(text.removesuffix("\n"))
+        if not text.endswith("\n"):
+            sums.problems.append("does not end with a line feed")
         if match is None or not is_plain_name(match[2]):
-            problems.append(f"has {_shown(line)} in line {number:,}, not the SHA-256 and the name of a file")
-        elif match[2] in sums:
-            problems.append(f"has {match[2]} again in line {number:,}")
+            shown = _shown(text.removesuffix("\n"))
+            sums.problems.append(f"has {shown} in line {number:,}, not the SHA-256 and the name of a file")
+        elif match[2] in sums.files:
+            sums.problems.append(f"has {match[2]} again in line {number:,}")
         else:
-            sums[match[2]] = match[1]
-    return sums, problems
+            sums.files[match[2]] = match[1]
+    return sums
+
+
+def media_sum(line: bytes) -> tuple[str, str] | None:
+    """Name and sha-256 of the media file that a line of SHA256SUMS tells of; None when it is another line."""
+    match = _MEDIA_LINE.fullmatch(line)
+    if match is None or not is_plain_name(match[2].decode()):
+        return None
+    return match[2].decode(), match[1].decode()
 
 
 def _is_count(value: Any) -> bool:

@@ -34,8 +34,8 @@ def uninterrupted(clean: Callable[[], Result]) -> Result:
                 threading.Thread(target=run).start()
                 started = True
             run.done.wait()
-        except RuntimeError:
-            # There are no more threads to be had.
+        except (RuntimeError, MemoryError):
+            # There are no more threads to be had, or no memory for one.
             started = True
             run()
         except BaseException as error:

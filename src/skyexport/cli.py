@@ -168,6 +168,15 @@ def _export(
             help="pin holds the archive until all is read; copy just until posts are copied to a temporary file.",
         ),
     ] = "pin",
+    media: Annotated[
+        bool, typer.Option("--media", help="Copy the media files of the exported posts too, into media/ of the export.")
+    ] = False,
+    media_root: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR", help="What paths of media are relative to.", show_default="the directory of ARCHIVE"
+        ),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail when a value can not be exported as stored.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print settings and checksums as well.")] = False,
@@ -183,6 +192,9 @@ def _export(
             from skyexport.coordinator import export
             from skyexport.progress import MODES, Progress, reporter_for
 
+            if media:
+                import skyexport.media  # noqa: F401
+
         if progress not in MODES:
             raise OptionError(f"unknown progress {progress!r}", f"choose from {', '.join(MODES)}")
         if output_dir is not None and to is not None:
@@ -197,7 +209,8 @@ def _export(
             to=None if to is None else parse_file(to), overwrite=overwrite, workers=_workers(workers),
             batch_size=parse_number(batch_size, "posts"),
             memory_limit_bytes=parse_size(memory_limit), sync=not no_sync, strict=strict,
-            snapshot=snapshot,
+            snapshot=snapshot, media=media,
+            media_root=None if media_root is None else parse_path(media_root, "directory of media"),
         )  # fmt: skip
         reporter = reporter_for("none" if quiet and progress == "auto" else progress, sys.stderr)
 

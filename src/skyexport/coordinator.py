@@ -21,11 +21,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import apsw
 
@@ -47,6 +49,7 @@ from skyexport.errors import (
 from skyexport.estimate import Sample
 from skyexport.formats import FORMATS
 from skyexport.manifest import manifest_bytes
+from skyexport.media_root import MediaRoot
 from skyexport.memory import MemoryGuard, ProcessTree
 from skyexport.messages import ChunkReady, Kind
 from skyexport.notices import Notices
@@ -63,6 +66,9 @@ from skyexport.summary import ExportSummary
 from skyexport.worker import WorkerSetup
 from skyexport.writer import OrderedWriter, OutputFile
 
+if TYPE_CHECKING:
+    from skyexport.media import MediaList
+
 __all__ = ["export"]
 
 _WORKERS_FROM_POSTS = 40_000
@@ -76,6 +82,8 @@ _ROOM_ENOUGH = 4
 
 _POLL_SECONDS = 0.1
 """How often to look at the memory and for signals while no worker says anything."""
+
+_NO_MEMORY = "the system gives no more memory"
 
 _SQLITE_STEPS = 100_000
 """Between looks at the memory and for signals inside SQLite: some milliseconds."""
@@ -112,20 +120,23 @@ def export(
     now = datetime.now(UTC)
     path: Path | None = None
     try:
-        with Archive(options.archive) as archive, Monitor(counters, guard, on_progress) as monitor:
+        with Archive(options.archive, memory=guard) as archive, Monitor(counters, guard, on_progress) as monitor:
             archive.watch(monitor.check, _SQLITE_STEPS)
             with _opened(options, now) as destination:
                 if swept := [*destination.swept, *remove_left_scratches()]:
                     say(f"removed what killed exports had left: {', '.join(map(str, swept))}")
                 coordinator = _Coordinator(options, archive, destination.file, counters, guard, monitor)
-                archive_posts, workers = coordinator.run(tree, say, debug=debug)
-                counters.stage = "finishing"
-                files, path = destination.commit(
-                    lambda data: manifest_bytes(
-                        options, archive, archive_posts, counters.posts, coordinator.notices, data, now,
-                        exporter=f"skyexport {__version__}",
-                    )
-                )  # fmt: skip
+                with contextlib.closing(coordinator):
+                    archive_posts, workers = coordinator.run(tree, say, debug=debug)
+                    media_sums = coordinator.copy_media(destination.media_directory)
+                    counters.stage = "finishing"
+                    files, path = destination.commit(
+                        lambda data: manifest_bytes(
+                            options, archive, archive_posts, counters.posts, coordinator.notices, data,
+                            coordinator.media_files, now, exporter=f"skyexport {__version__}",
+                        ),
+                        media_sums,
+                    )  # fmt: skip
         return ExportSummary(
             format=options.format, posts=counters.posts, batches=coordinator.batches, workers=workers,
             seconds=counters.seconds, bytes=files[0].bytes, peak_memory_bytes=guard.peak_bytes,
@@ -133,11 +144,16 @@ def export(
             archive_held_seconds=coordinator.held_seconds,
             journal_mode=archive.source.journal_mode,
             path=path, directory=path.parent if path and options.to is None else None, files=files,
+            media_files=coordinator.media_files, media_bytes=counters.media_bytes,
             warnings=coordinator.notices.warnings, warning_places=coordinator.notices.places,
         )  # fmt: skip
     except StoppedError as error:
         # After the last step as well, while everything is closed.
         raise error if error.kept or path is None else StoppedError(error.signal_number, str(path)) from None
+    except MemoryError as error:
+        if path is not None:
+            raise
+        raise MemoryLimitError(_NO_MEMORY, "use fewer workers or smaller batches") from error
 
 
 @contextlib.contextmanager
@@ -148,7 +164,7 @@ def _opened(options: ExportOptions, now: datetime) -> Iterator[Destination]:
     except BaseException as error:
         kept = uninterrupted(destination.abort)
         if isinstance(error, MemoryError) and kept is None:
-            raise MemoryLimitError("the system gives no more memory", "use fewer workers or smaller batches") from error
+            raise MemoryLimitError(_NO_MEMORY, "use fewer workers or smaller batches") from error
         if kept is None:
             raise
         # It has its final name and is whole: whatever came after must not say otherwise.
@@ -190,6 +206,9 @@ class _Coordinator:
         self._held_since: float | None = None
         self._large: LargePost | None = None
         """The large post that is being rendered."""
+        self._media: MediaList | None = None
+        self.media_files = 0
+        """Media files copied."""
 
     def run(self, tree: ProcessTree, say: Callable[[str], None], *, debug: bool) -> tuple[int, int]:
         """Write the whole data file, from the archive itself or from a copy of its posts.
@@ -202,7 +221,7 @@ class _Coordinator:
                 return self._export(tree, debug=debug)
             except _NeverHeldError as error:
                 say(f"{error.message}: its posts are copied first, as with --snapshot copy")
-        with self._archive.copy(self._selection) as copy:
+        with self._archive.copy(self._selection, media=self._options.media) as copy:
             assert copy.copied is not None
             self._archive = copy
             self.held_seconds += copy.copied.held_seconds
@@ -232,8 +251,9 @@ class _Coordinator:
                 tree.add(worker.process.pid)
             self._pin(pool)
             posts = self._archive.count_posts()
-            if sample is not None:
-                self._check_room(sample.least_bytes(posts))
+            self._list_media()
+            if sample is not None or self._media is not None:
+                self._check_room(0 if sample is None else sample.least_bytes(posts))
             plan = self._archive.plan(self._selection, self._options.batch_size, posts)
             self._counters.posts_to_read = plan.posts
             self._counters.stage = "exporting"
@@ -262,11 +282,12 @@ class _Coordinator:
     def _sample(self) -> Sample | None:
         """Some posts, to tell how large the export will be; None where there is room enough, or nobody knows."""
         free = None if self._file.directory is None else free_bytes(self._file.directory)
-        if free is None or free > _ROOM_ENOUGH * self._archive.path.stat().st_size:
+        if free is None or free > _ROOM_ENOUGH * self._archive.status.st_size:
             return None
         try:
             return Sample.of(self._archive, self._options.format, self._selection, self._begin_large_post)
-        except ArchiveBusyError:
+        except (ArchiveBusyError, ArchiveChangedError):
+            # Nothing is held yet, and somebody writes meanwhile.
             return None
 
     def _check_room(self, least_bytes: int) -> None:
@@ -277,7 +298,13 @@ class _Coordinator:
         """
         directory = self._file.directory
         free = None if directory is None else free_bytes(directory)
-        if directory is None or free is None or free >= least_bytes or not takes_bytes_as_they_are(directory):
+        if directory is None or free is None or not takes_bytes_as_they_are(directory):
+            return
+        if self._media is not None and free < least_bytes + self._media.bytes:
+            # Files may be missing, and an archive may say anything of their size.
+            with MediaRoot(self._media_root) as root:
+                least_bytes += sum(self._media.sizes(root))
+        if free >= least_bytes:
             return
         place = self._options.to or self._options.output_dir
         raise OutputError(
@@ -285,6 +312,56 @@ class _Coordinator:
             f" and the disk of {place} has {format_size(free)} free",
             "free some space, or choose another place with -o",
         )
+
+    @property
+    def _media_root(self) -> Path:
+        return self._options.media_root or self._archive.path.parent
+
+    def _list_media(self) -> None:
+        """Find out, in the state that is exported, which media files belong to it."""
+        if self._options.media:
+            from skyexport.media import MediaList
+
+            self._media = MediaList(self._archive.media_of(self._selection))
+
+    def copy_media(self, target: Path | None) -> Iterator[bytes]:
+        """Copy the media files, now that nobody waits for the archive any more.
+
+        Args:
+            target: The directory for them, made here if there are any.
+
+        Returns:
+            Lines of SHA256SUMS, in pieces, to be read before `close`.
+        """
+        if self._media is None or target is None or not self._media.files:
+            return iter(())
+        from skyexport.media import copied_media
+
+        self._counters.stage = "copying media"
+        self._counters.media_files_to_read = self._media.files
+        with MediaRoot(self._media_root) as root:
+            copies = copied_media(self._media, root, target, sync=self._options.sync, check=self._monitor.check)
+            with contextlib.closing(copies):
+                for copy in copies:
+                    self._counters.media_files += 1
+                    if copy.written is not None:
+                        self.media_files += 1
+                        self._counters.media_bytes += copy.written.bytes
+                        self._media.sums.write(copy.written.sum_line().encode())
+                    if copy.warning is not None:
+                        path = os.fsencode(copy.file_path).decode(errors="replace")
+                        notices = Notices()
+                        notices.add(copy.warning, f"{path}: {copy.why}" if copy.why else path)
+                        self._note(notices)
+        if not self.media_files:
+            target.rmdir()
+        self._media.sums.seek(0)
+        return iter(self._media.sums)
+
+    def close(self) -> None:
+        """Forget the list of media."""
+        if self._media is not None:
+            self._media.close()
 
     def _pin(self, pool: Pool) -> None:
         """Hold one state of the archive, the same in this process and in all workers.
@@ -344,11 +421,8 @@ class _Coordinator:
         except (MemoryLimitError, MemoryError) as error:
             if self._large is None:
                 raise
-            why = error.message if isinstance(error, MemoryLimitError) else "the system gives no more memory"
-            raise MemoryLimitError(
-                f"{why}, with a post of {format_size(self._large.stored_bytes)}: {self._large.called}",
-                "allow more with --memory-limit, if there is more",
-            ) from error
+            why = error.message if isinstance(error, MemoryLimitError) else _NO_MEMORY
+            raise self._large.beyond_memory(why) from error
 
     def _begin_large_post(self, post: LargePost) -> None:
         """Note that it is rendered from now on.

@@ -9,18 +9,23 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import apsw
 
 from skyexport.errors import ArchiveError
-from skyexport.render import quote_identifier
+from skyexport.memory import MemoryGuard
+from skyexport.render import MAX_CHUNK_BYTES, LargePost, quote_identifier, stored_bytes_sql
 from skyexport.selection import Selection
 from skyexport.source import BUSY_MILLISECONDS, Source, as_number, reading, restrict, wait_for_writers
 
-__all__ = ["REINDEX", "Copied", "copy_posts", "counted_posts"]
+__all__ = ["MEDIA_COLUMNS", "REINDEX", "Copied", "copy_posts", "counted_posts"]
+
+MEDIA_COLUMNS = ("hash", "post_uri", "file_path", "size_bytes")
+"""What an export of media needs of their table."""
 
 _INDEX_CACHE_KIB = 32_000
 """Page cache while an index is made: its sort spills to a temporary file beyond it."""
@@ -52,8 +57,9 @@ def copy_posts(
     *,
     indexed: Iterable[str],
     selection: Selection,
-    media: bool,
+    media: Sequence[str] | None,
     check: Callable[[], None],
+    memory: MemoryGuard | None,
 ) -> Copied:
     """Copy posts into a new database.
 
@@ -65,12 +71,14 @@ def copy_posts(
         indexes: Column → index of the archive that begins with it; all must agree about the number of posts.
         indexed: Columns on which the copy gets an index, where the archive has one.
         selection: Posts to copy; some more may be copied as well.
-        media: Copy the number of media rows too.
+        media: Columns of the media rows to copy as well, none for just their number; None to leave the table out.
         check: Called now and then; what it raises ends the copying.
+        memory: No post is read that is surely beyond it.
 
     Raises:
         ArchiveError, ArchiveBusyError: The archive can not be read.
         OutputError: There is no room for the copy.
+        MemoryLimitError: A post can not be read within the limit.
     """
     present = [name for name, sql in columns.items() if sql == name]
     os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
@@ -78,8 +86,8 @@ def copy_posts(
         connection.execute(f"create table posts ({', '.join(present)})")
         connection.execute("create table schema_version (version)")
         connection.execute("insert into schema_version values (?)", (schema_version,))
-        if media:
-            connection.execute("create table media (id)")
+        if media is not None:
+            connection.execute(f"create table media ({', '.join(media) or 'id'})")
         connection.execute("attach ? as archive", (source.uri(),))
         restrict(connection, also_insert=("posts", "media"))
         began = time.monotonic()
@@ -89,12 +97,13 @@ def copy_posts(
         names = f"rowid, {', '.join(present)}"
         by_author = "did = :did" if selection.did is not None else "true"
         for span in selection.spans():
-            found = f"select {names} from archive.posts where {by_author} and {span.where}"
-            connection.execute(f"insert into main.posts ({names}) {found}", {"did": selection.did, **span.parameters})
+            found = f"from archive.posts where {by_author} and {span.where}"
+            parameters = {"did": selection.did, **span.parameters}
+            _insert(connection, names, found, parameters, stored_bytes_sql(columns), memory)
             if selection.everything and connection.changes() != archive_posts:
                 raise ArchiveError(f"{source.called} is damaged: {_DISAGREE}", REINDEX)
-        if media:
-            connection.execute("insert into main.media select null from archive.media")
+        if media is not None:
+            connection.execute(f"insert into main.media select {', '.join(media) or 'null'} from archive.media")
         connection.execute("commit")
         held_seconds = time.monotonic() - began
         types = _declared(connection, present)
@@ -108,6 +117,29 @@ def copy_posts(
             if column in indexes:
                 connection.execute(f"create index copied_{column} on posts({column} collate BINARY)")
     return Copied(archive_posts, held_seconds)
+
+
+def _insert(
+    connection: apsw.Connection, names: str, found: str, parameters: Mapping[str, str | None], sizes: str,
+    memory: MemoryGuard | None,
+) -> None:  # fmt: skip
+    """Copy the posts that `select … {found}` finds; SQLite refuses values beyond the memory before it reads them."""
+    before = connection.limit(apsw.SQLITE_LIMIT_LENGTH)
+    if memory is not None:
+        # SQLite has the value, and the row that it makes of it.
+        largest = max(memory.affordable_bytes() // 2, MAX_CHUNK_BYTES)
+        connection.limit(apsw.SQLITE_LIMIT_LENGTH, min(largest, before))
+    try:
+        connection.execute(f"insert into main.posts ({names}) select {names} {found}", parameters)
+    except apsw.TooBigError:
+        if memory is None:
+            raise
+        sql = f"select rowid, {LargePost.URI_SQL}, {sizes} as size {found} order by size desc limit 1"
+        ((row_id, uri, size),) = cast(Any, connection.execute(sql, parameters).fetchall())
+        post = LargePost.of(row_id, uri, size)
+        raise post.beyond_memory(memory.beyond(post.needed_bytes).message) from None
+    finally:
+        connection.limit(apsw.SQLITE_LIMIT_LENGTH, before)
 
 
 def counted_posts(connection: apsw.Connection, schema: str, indexes: Iterable[str], path: str) -> int:

@@ -15,14 +15,16 @@ import secrets
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
 from skyexport.cleanup import uninterrupted
 from skyexport.errors import OptionError, OutputError
 from skyexport.lock import Lock, remove_leftovers
+from skyexport.media_root import MEDIA_DIRECTORY
 from skyexport.options import ExportOptions
 from skyexport.writer import OutputFile, WrittenFile, output_error, sync_to_disk
 
@@ -56,11 +58,19 @@ class Destination(Protocol):
     swept: list[Path]
     """What killed runs had left in its place, and what was removed."""
 
-    def commit(self, manifest: ManifestMaker) -> tuple[list[WrittenFile], Path | None]:
+    @property
+    def media_directory(self) -> Path | None:
+        """Where media files are to be copied to, which is not there yet; None where there is no place for them."""
+        ...
+
+    def commit(
+        self, manifest: ManifestMaker, media_sums: Iterable[bytes] = ()
+    ) -> tuple[list[WrittenFile], Path | None]:
         """Make the export durable and give it its final name.
 
         Args:
             manifest: Makes the manifest, for a destination that has one.
+            media_sums: Lines of SHA256SUMS for the media files, in pieces.
 
         Returns:
             The files, the data file first, and the path of the data file; None for a stream.
@@ -165,6 +175,7 @@ class _Directory:
         self._file_name = file_name
         self._final: Path | None = None
         self._partial = parent / f".{self._stamp}-{secrets.token_hex(4)}.partial"
+        self.media_directory = self._partial / MEDIA_DIRECTORY
         self._new_parents: list[Path] = []
         self._lock: Lock | None = None
         try:
@@ -195,12 +206,18 @@ class _Directory:
                 return Lock(self._parent / _LOCK, f"into {self._parent}")
         raise OutputError(f"{self._parent} goes away all the time", "choose another place with -o")
 
-    def commit(self, manifest: ManifestMaker) -> tuple[list[WrittenFile], Path | None]:
+    def commit(
+        self, manifest: ManifestMaker, media_sums: Iterable[bytes] = ()
+    ) -> tuple[list[WrittenFile], Path | None]:
         self.file.sync()
         self.file.close()
         files = [self.file.written(self._file_name)]
-        files.append(self._written(_MANIFEST, manifest(files[0])))
-        files.append(self._written(_SUMS, "".join(file.sum_line() for file in files).encode()))
+        files.append(self._written(_MANIFEST, [manifest(files[0])]))
+        sums = (file.sum_line().encode() for file in list(files))
+        files.append(self._written(_SUMS, chain(sums, media_sums)))
+        if self.media_directory.exists():
+            with _as_output_error(self.media_directory):
+                _sync_directory(self.media_directory, sync=self._sync)
         with _as_output_error(self._partial):
             _sync_directory(self._partial, sync=self._sync)
             final = self._rename()
@@ -210,11 +227,12 @@ class _Directory:
         self._settled = True
         return files, final / self._file_name
 
-    def _written(self, name: str, content: bytes) -> WrittenFile:
-        """A small file beside the data file, on the disk."""
+    def _written(self, name: str, content: Iterable[bytes]) -> WrittenFile:
+        """A file beside the data file, on the disk."""
         file = _create(self._partial / name, sync=self._sync)
         try:
-            file.write(content)
+            for piece in content:
+                file.write(piece)
             file.sync()
         finally:
             file.close()
@@ -260,6 +278,8 @@ class _Directory:
 class _File:
     """Just the data file."""
 
+    media_directory: Path | None = None
+
     _settled = True
     """Whether there is nothing left to be undone."""
 
@@ -288,8 +308,10 @@ class _File:
         if not self._settled:
             self.abort()
 
-    def commit(self, manifest: ManifestMaker) -> tuple[list[WrittenFile], Path | None]:
-        del manifest
+    def commit(
+        self, manifest: ManifestMaker, media_sums: Iterable[bytes] = ()
+    ) -> tuple[list[WrittenFile], Path | None]:
+        del manifest, media_sums
         self.file.sync()
         self.file.close()
         self._naming = True
@@ -336,13 +358,17 @@ class _File:
 class _Stream:
     """A pipe, a device, or whatever standard output is: written directly."""
 
+    media_directory: Path | None = None
+
     def __init__(self, descriptor: int, name: str) -> None:
         self._name = name
         self.swept: list[Path] = []
         self.file = OutputFile(descriptor, name)
 
-    def commit(self, manifest: ManifestMaker) -> tuple[list[WrittenFile], Path | None]:
-        del manifest
+    def commit(
+        self, manifest: ManifestMaker, media_sums: Iterable[bytes] = ()
+    ) -> tuple[list[WrittenFile], Path | None]:
+        del manifest, media_sums
         self.file.close()
         return [self.file.written(self._name)], None
 

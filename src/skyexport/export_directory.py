@@ -7,7 +7,6 @@ of one would wait for a writer for ever.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import stat
@@ -105,23 +104,31 @@ class ExportDirectory:
             raise
         return descriptor
 
-    def files_in(self, name: str) -> tuple[int, list[str]]:
-        """Of the subdirectory *name*: how many plain files there are, and the names of what else there is, sorted.
+    def subdirectory(self, name: str) -> ExportDirectory:
+        """The directory *name* in it, likewise.
 
         Raises:
             NotAFileError: It is no directory.
-            OSError: It can not be read.
+            OSError: It can not be opened.
         """
         path = self._place_of(name)
         _check_kind(os.stat(path, dir_fd=self._descriptor, follow_symlinks=False).st_mode, stat.S_IFDIR)
-        with contextlib.ExitStack() as opened:
-            place: str | int = path
-            if _BY_DESCRIPTOR:
-                place = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _SAFELY, dir_fd=self._descriptor)
-                opened.callback(os.close, place)
-            entries = opened.enter_context(os.scandir(place))
-            files = 0
-            others = []
+        inner = ExportDirectory.__new__(ExportDirectory)
+        inner._path = self._path / name
+        inner._descriptor = None
+        if _BY_DESCRIPTOR:
+            inner._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _SAFELY, dir_fd=self._descriptor)
+        return inner
+
+    def count_files(self) -> tuple[int, list[str]]:
+        """How many plain files there are, and the names of what else there is, sorted.
+
+        Raises:
+            OSError: It can not be read.
+        """
+        files = 0
+        others = []
+        with os.scandir(self._path if self._descriptor is None else self._descriptor) as entries:
             for entry in entries:
                 if entry.is_file(follow_symlinks=False):
                     files += 1

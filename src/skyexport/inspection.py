@@ -87,7 +87,7 @@ def inspect(path: Path) -> Inspection:
         first, last = archive.first_and_last()
         return Inspection(
             path=archive.path,
-            bytes=archive.path.stat().st_size,
+            bytes=archive.status.st_size,
             posts=posts,
             authors=authors,
             largest_authors=[Author(did, count) for did, count in largest],

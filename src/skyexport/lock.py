@@ -40,6 +40,9 @@ _HELD_ERRORS = frozenset({errno.EACCES, errno.EAGAIN, errno.EDEADLK})
 _LOCKED_BYTE = 1 << 30
 """Windows lets nobody read what is locked: lock a byte far behind the text."""
 
+_TEXT_BEGINS = b"process "
+"""How the text begins: a file with another one is somebody's own, and not touched."""
+
 _TEXT_BYTES = 400
 """More than any such text has."""
 
@@ -166,11 +169,18 @@ def _opened(path: Path) -> tuple[int, bool]:
                 descriptor, writable = os.open(path, os.O_RDWR | flags), True
             except PermissionError:
                 descriptor, writable = os.open(path, os.O_RDONLY | flags), False
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            if stat.S_ISREG(os.fstat(descriptor).st_mode) and _is_ours(descriptor):
                 return descriptor, writable
             os.close(descriptor)
             break
-    raise OSError(errno.EEXIST, "what lies there is no lock file of an export", str(path))
+    raise OSError(errno.EEXIST, f"{path.name} beside it is no lock file of an export", str(path))
+
+
+def _is_ours(descriptor: int) -> bool:
+    """Whether a file is a lock file: with the text of one, or the beginning of that."""
+    text = os.read(descriptor, _TEXT_BYTES)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return text.startswith(_TEXT_BEGINS) or _TEXT_BEGINS.startswith(text)
 
 
 def _names(path: Path, descriptor: int) -> bool:
@@ -184,7 +194,7 @@ def _names(path: Path, descriptor: int) -> bool:
 
 def _note_holder(descriptor: int) -> None:
     since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
-    text = f"process {os.getpid()} on {socket.gethostname()} since {since} UTC\n"
+    text = f"{_TEXT_BEGINS.decode()}{os.getpid()} on {socket.gethostname()} since {since} UTC\n"
     # A full disk is found out soon enough, by what matters.
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)

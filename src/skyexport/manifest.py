@@ -13,6 +13,7 @@ import orjson
 
 from skyexport import timestamps
 from skyexport.archive import Archive
+from skyexport.media_root import MEDIA_DIRECTORY
 from skyexport.notices import Notices
 from skyexport.options import ExportOptions
 from skyexport.writer import WrittenFile
@@ -30,6 +31,7 @@ def manifest_bytes(
     posts: int,
     notices: Notices,
     data: WrittenFile,
+    media_files: int,
     now: datetime,
     exporter: str,
 ) -> bytes:
@@ -42,6 +44,7 @@ def manifest_bytes(
         posts: How many were exported.
         notices: Of the whole export.
         data: The data file.
+        media_files: How many media files were copied.
         now: When the export was made, with a time zone.
         exporter: Name and version of this program.
     """
@@ -49,7 +52,7 @@ def manifest_bytes(
         "export_format": options.format,
         "export_timestamp": now.astimezone(UTC).isoformat().replace("+00:00", "Z"),
         "post_count": posts,
-        "media_count": 0,
+        "media_count": media_files,
     }
     if options.since is not None or options.until is not None:
         content["date_range"] = {
@@ -58,7 +61,7 @@ def manifest_bytes(
         }
     content |= {
         "version": _FORMAT_VERSION,
-        "files": [data.name],
+        "files": [f"{MEDIA_DIRECTORY}/ ({media_files} files)", data.name] if media_files else [data.name],
         "exporter": exporter,
         "author": options.did,
         "batch_size": options.batch_size,

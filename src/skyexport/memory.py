@@ -108,15 +108,23 @@ class MemoryGuard:
                 _ALLOW_MORE,
             )
 
+    def affordable_bytes(self) -> int:
+        """How much more memory stays below the limit."""
+        return self._limit_bytes - self._sampler()
+
     def check_affordable(self, needed_bytes: int) -> None:
         """Fail when so much more memory would reach the limit, before it is taken.
 
         Raises:
             MemoryLimitError: It would.
         """
-        if self._sampler() + needed_bytes >= self._limit_bytes:
-            needed, limit = format_size(needed_bytes), format_size(self._limit_bytes)
-            raise MemoryLimitError(f"{needed} are needed, more than the limit of {limit} leaves", _ALLOW_MORE)
+        if needed_bytes >= self.affordable_bytes():
+            raise self.beyond(needed_bytes)
+
+    def beyond(self, needed_bytes: int) -> MemoryLimitError:
+        """The error that so much more memory would reach the limit."""
+        needed, limit = format_size(needed_bytes), format_size(self._limit_bytes)
+        return MemoryLimitError(f"{needed} are needed, more than the limit of {limit} leaves", _ALLOW_MORE)
 
     def window(self, batches: int) -> int:
         """How many batches may be in flight, out of *batches* when there is memory enough: at least one."""

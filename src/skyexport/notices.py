@@ -1,4 +1,4 @@
-"""What is worth knowing of exported values: counted by kind, with the place of the first of each."""
+"""What is worth knowing of exported values and files: counted by kind, with the place of the first of each."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ class Notices:
     """Counts of stored values that no export can carry as they are, and of cells that look like formulas.
 
     Kinds: `unreadable_time` and `unreadable_json` (kept as the JSON string of what is stored), `invalid_utf8` (bytes
-    replaced by U+FFFD), `unreadable_count` (a number column that holds no finite number).
+    replaced by U+FFFD), `unreadable_count` (a number column that holds no finite number). Of media files:
+    `missing_media`, `unreadable_media` (no plain file below the media root, or no permission), `damaged_media` (not
+    what their hash says).
     """
 
     counts: dict[str, int] = field(default_factory=dict)
     places: dict[str, list[str]] = field(default_factory=dict)
-    """Kind → "column of post uri", cut short where it is long, for the first MAX_PLACES of them."""
+    """Kind → "column of post uri" or "path: why", cut short where it is long, for the first MAX_PLACES of them."""
     formulas: int = 0
     """Cells that a spreadsheet may take for a formula: exported as they are stored, and too usual to be listed."""
 
@@ -38,10 +40,10 @@ class Notices:
         """Kind → count, of everything."""
         return {**self.counts, FORMULA: self.formulas} if self.formulas else dict(self.counts)
 
-    def add(self, kind: str, column: str, uri: str) -> None:
-        """Count one value of *kind*, in *column* of the post *uri*."""
+    def add(self, kind: str, place: str) -> None:
+        """Count one value of *kind*; the *place* of a stored value is "column of post uri"."""
         self.counts[kind] = self.counts.get(kind, 0) + 1
-        self._add_places(kind, [f"{column} of {uri}"[:_MAX_PLACE_CHARACTERS]])
+        self._add_places(kind, [place[:_MAX_PLACE_CHARACTERS]])
 
     def merge(self, other: Notices) -> None:
         """Add the counts of *other*, which come later in export order."""

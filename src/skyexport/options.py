@@ -101,6 +101,10 @@ class ExportOptions:
     """Fail when something can not be exported as it is stored, instead of counting it."""
     snapshot: str = "pin"
     """How one state of the archive is held: a name from `SNAPSHOTS`."""
+    media: bool = False
+    """Copy the media files of the exported posts into the export directory; not with *to*."""
+    media_root: Path | None = None
+    """What paths of media in the archive are relative to; None for the archive's own directory."""
     since_nanoseconds: int | None = field(init=False)
     """*since* as an instant: nanoseconds since 1970, inclusive."""
     until_nanoseconds: int | None = field(init=False)
@@ -113,6 +117,12 @@ class ExportOptions:
         put(self, "archive", parse_path(self.archive, "archive"))
         put(self, "output_dir", parse_path(self.output_dir, "output directory"))
         put(self, "to", None if self.to is None else parse_file(self.to))
+        if self.media_root is not None:
+            put(self, "media_root", parse_path(self.media_root, "directory of media"))
+            if not self.media:
+                raise OptionError("a directory of media without media", "add --media, or leave out --media-root")
+        if self.media and self.to is not None:
+            raise OptionError("--to writes just the data file, without media", "leave out --media, or use -o")
         put(self, "since_nanoseconds", parse_bound(self.since, end_of_day=False, name="since"))
         put(self, "until_nanoseconds", parse_bound(self.until, end_of_day=True, name="until"))
         if self.format not in FORMATS:

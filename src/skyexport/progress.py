@@ -28,7 +28,7 @@ __all__ = ["MODES", "Counters", "Monitor", "Progress", "Reporter", "Stage", "rep
 SCHEMA_VERSION = 1
 """Of events and summaries: it grows when a field changes its meaning; fields may be added any time."""
 
-Stage = Literal["preparing", "exporting", "finishing", "verifying", "done"]
+Stage = Literal["preparing", "exporting", "copying media", "finishing", "verifying", "done"]
 
 _TICK_SECONDS = 0.2
 """A bar that moves five times a second looks alive; a memory sample costs less than a millisecond."""
@@ -60,6 +60,12 @@ class Progress:
     """Since the export began."""
     memory_bytes: int
     """Of all its processes."""
+    media_files: int = 0
+    """Media files gone through, copied or not."""
+    media_files_to_read: int = 0
+    """How many there are to go through."""
+    media_bytes: int = 0
+    """Bytes of media copied."""
 
     @property
     def fraction(self) -> float:
@@ -80,6 +86,11 @@ class Progress:
         """For people, in one line."""
         if self.stage == "preparing":
             return f"reading the archive's index, {self.seconds:.0f} s"
+        if self.media_files_to_read and self.stage in ("copying media", "verifying"):
+            return (
+                f"{self.stage.removesuffix(' media')} media, {self.media_files:,} of {self.media_files_to_read:,} files"
+                f", {format_size(self.media_bytes)}, {self.seconds:.0f} s"
+            )
         if self.stage == "finishing":
             return f"waiting for the disk, {self.seconds:.0f} s: {format_size(self.bytes)} written"
         taken = f", {self.posts:,} taken" if self.posts < self.posts_read else ""
@@ -110,6 +121,9 @@ class Counters:
         self.posts_read = 0
         self.posts_to_read = 0
         self.bytes = 0
+        self.media_files = 0
+        self.media_files_to_read = 0
+        self.media_bytes = 0
 
     @property
     def seconds(self) -> float:
@@ -119,8 +133,9 @@ class Counters:
     def progress(self, memory_bytes: int) -> Progress:
         """This moment."""
         return Progress(
-            self.stage, self.posts, self.posts_read, self.posts_to_read, self.bytes, self.seconds, memory_bytes
-        )
+            self.stage, self.posts, self.posts_read, self.posts_to_read, self.bytes, self.seconds, memory_bytes,
+            self.media_files, self.media_files_to_read, self.media_bytes,
+        )  # fmt: skip
 
 
 class Monitor:
@@ -142,7 +157,10 @@ class Monitor:
 
     def __enter__(self) -> Self:
         self._guard.sample()
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise MemoryError(f"the system gives no more threads: {error}") from error
         return self
 
     def __exit__(

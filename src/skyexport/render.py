@@ -11,18 +11,19 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import apsw
 
 from skyexport import json_text
-from skyexport.errors import ArchiveChangedError
-from skyexport.formats.base import COLUMNS, Format, NotUsualError, StoredPost, as_bytes, stored_value_sql
+from skyexport.errors import ArchiveChangedError, MemoryLimitError
+from skyexport.formats.base import COLUMNS, Format, NotUsualError, StoredPost, StoredValue, as_bytes, stored_value_sql
 from skyexport.notices import Notices
+from skyexport.options import format_size
 from skyexport.plan import Batch, KeyRange
 from skyexport.selection import Selection
 
-__all__ = ["MAX_CHUNK_BYTES", "BatchRenderer", "Chunk", "LargePost", "quote_identifier"]
+__all__ = ["MAX_CHUNK_BYTES", "BatchRenderer", "Chunk", "LargePost", "quote_identifier", "stored_bytes_sql"]
 
 MAX_CHUNK_BYTES = 4_000_000
 """Size of a chunk at most, and of the slot it travels in: a batch of 1,000 posts takes about 1.1 MB as JSON."""
@@ -62,15 +63,36 @@ class Chunk:
 class LargePost:
     """A post that is larger than a chunk, so that rendering it takes several times its size in memory."""
 
+    URI_SQL: ClassVar[str] = f"iif(octet_length(uri) <= {_LONGEST_URI_BYTES}, cast(uri as blob), null)"
+    """SQL for the uri of a post, NULL where it is too long to be named."""
+
     called: str
     """Its uri, or what stands for that."""
     stored_bytes: int
     """Of all columns that are read."""
 
+    @classmethod
+    def of(cls, row_id: int, uri: StoredValue, stored_bytes: int) -> LargePost:
+        """The post of that row id, for which `URI_SQL` gave *uri*."""
+        called = f"the post with row id {row_id}" if uri is None else json_text.decode(as_bytes(uri))
+        return cls(called, stored_bytes)
+
     @property
     def needed_bytes(self) -> int:
         """What surely is needed to read it: SQLite has it then, and so has Python."""
         return 2 * self.stored_bytes
+
+    def beyond_memory(self, why: str) -> MemoryLimitError:
+        """The error that *why* ends the export, with this post."""
+        return MemoryLimitError(
+            f"{why}, with a post of {format_size(self.stored_bytes)}: {self.called}",
+            "allow more with --memory-limit, if there is more",
+        )
+
+
+def stored_bytes_sql(columns: Mapping[str, str]) -> str:
+    """SQL for the bytes of all columns of a post that are read."""
+    return " + ".join(f"ifnull(octet_length({columns[name]}), 0)" for name in COLUMNS)
 
 
 class BatchRenderer:
@@ -122,8 +144,8 @@ class BatchRenderer:
         self._row_ids_sql = "select value as row_id from carray(:row_ids)"
         aggregates = ", ".join(f"cast({aggregate} as blob)" for aggregate in format.aggregates(columns))
         self._fast_sql = f"select count(*), {aggregates}"
-        sizes = " + ".join(f"ifnull(octet_length({columns[name]}), 0)" for name in COLUMNS)
-        uri = f"iif(octet_length(uri) <= {_LONGEST_URI_BYTES}, cast(uri as blob), null)"
+        sizes = stored_bytes_sql(columns)
+        uri = LargePost.URI_SQL
         self._large_sql = f"select {sizes}, {uri}"
         self._exact_sql = "select " + ", ".join(stored_value_sql(columns, name) for name in COLUMNS)
         self._of_source_sql = f"cross join posts on posts.rowid = batch.row_id where {selection.where_sql()}"
@@ -217,8 +239,7 @@ class BatchRenderer:
                 raise ArchiveChangedError("a post went away while it was exported", "export again")
             return
         stored_bytes, uri = row
-        called = f"the post with row id {row_ids[0]}" if uri is None else json_text.decode(as_bytes(uri))
-        self._before_large_post(LargePost(called, stored_bytes))
+        self._before_large_post(LargePost.of(row_ids[0], uri, stored_bytes))
         values = self._row_of_any_size(self._exact_sql, row_ids)
         assert values is not None
         notices = Notices()

@@ -81,9 +81,9 @@ def remove_left_scratches() -> list[Path]:
     Returns:
         What is gone now.
     """
-    folder = temporary_folder()
     stems = set()
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, OutputError):
+        folder = temporary_folder()
         found = (path for path in folder.iterdir() if _NAME.fullmatch(path.name) and is_own(path))
         stems = {path.name.rpartition(".")[0] for path in found}
     removed = []
@@ -98,9 +98,16 @@ def remove_left_scratches() -> list[Path]:
 
 
 def temporary_folder() -> Path:
-    """Where SQLite puts its own temporary files: /var/tmp before /tmp, which may be memory."""
+    """Where SQLite puts its own temporary files: /var/tmp before /tmp, which may be memory.
+
+    Raises:
+        OutputError: There is no such place.
+    """
     if sys.platform != "win32":
         for name in (os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"), "/var/tmp"):
             if name and os.access(name, os.W_OK | os.X_OK) and Path(name).is_dir():
                 return Path(name).absolute()
-    return Path(tempfile.gettempdir())
+    try:
+        return Path(tempfile.gettempdir())
+    except OSError as error:
+        raise OutputError("there is no place for temporary files", "set TMPDIR to a directory with room") from error

@@ -66,6 +66,11 @@ _READ_VERSION_AT = 19
 """What SQLite goes by, also where the number before it, for writing, is another."""
 _RECOVER = "start and stop bskyarchive once, then export again"
 
+_WRITE_ERRORS = frozenset(
+    {apsw.SQLITE_IOERR_WRITE, apsw.SQLITE_IOERR_TRUNCATE, apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_CLOSE}
+)
+"""Errors that only temporary files and private copies can have: nothing is ever written to an archive."""
+
 _UTF_16 = (2, 3)
 """How the header names the text encodings UTF-16, either end first."""
 
@@ -251,10 +256,21 @@ def reading(path: str) -> Iterator[None]:
             " needs room there",
             "free some, or set TMPDIR to a larger place",
         ) from None
+    except apsw.IOError as error:
+        if getattr(error, "extendedresult", 0) in _WRITE_ERRORS:
+            raise OutputError(
+                "can not write to the folder for temporary files, where copying posts and sorting need room",
+                "set TMPDIR to another place",
+            ) from None
+        raise _damaged(path, error) from None
     except apsw.Error as error:
-        raise ArchiveError(
-            f"{path} is damaged or not a database: {error}", "restore it from a backup, or try sqlite3's .recover"
-        ) from None
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: str, error: apsw.Error) -> ArchiveError:
+    return ArchiveError(
+        f"{path} is damaged or not a database: {error}", "restore it from a backup, or try sqlite3's .recover"
+    )
 
 
 def _header(path: Path) -> bytes:

@@ -22,6 +22,18 @@ _WARNINGS = {
     "invalid_utf8": ("text that is not valid UTF-8", "texts that are not valid UTF-8"),
 }
 
+_MEDIA_WARNINGS = {
+    "missing_media": ("media file is missing", "media files are missing"),
+    "unreadable_media": (
+        "media file can not be read, and is left out",
+        "media files can not be read, and are left out",
+    ),
+    "damaged_media": (
+        "media file is not what its hash says, and is copied as it is",
+        "media files are not what their hashes say, and are copied as they are",
+    ),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class ExportSummary:
@@ -48,10 +60,13 @@ class ExportSummary:
     """The export directory, when one was made."""
     files: list[WrittenFile]
     """All files of the export, the data file first."""
+    media_files: int
+    """Media files copied."""
+    media_bytes: int
     warnings: dict[str, int]
-    """Kind → how many stored values; see docs/format.md."""
+    """Kind → how many stored values or media files; see docs/format.md."""
     warning_places: dict[str, list[str]]
-    """Kind → column and post of the first hundred that could not be exported as they are."""
+    """Kind → column and post, or path, of the first hundred that could not be exported as they are."""
 
     @property
     def posts_per_second(self) -> float:
@@ -77,6 +92,8 @@ class ExportSummary:
             "path": _text(self.path),
             "directory": _text(self.directory),
             "files": [asdict(file) for file in self.files],
+            "media_files": self.media_files,
+            "media_bytes": self.media_bytes,
             "warnings": self.warnings,
             "warning_places": self.warning_places,
         }
@@ -91,10 +108,16 @@ class ExportSummary:
             lines = [f"no post matched: an empty {self.format.upper()} file, in {took}"]
         peak = format_size(self.peak_memory_bytes)
         lines.append(f"{format_size(self.bytes)}, peak memory {peak} ({self.memory_metric.upper()})")
+        if self.media_files:
+            files = "1 media file" if self.media_files == 1 else f"{self.media_files:,} media files"
+            lines.append(f"{files}, {format_size(self.media_bytes)}")
         for kind, (first, *_) in self.warning_places.items():
             count = self.warnings[kind]
-            what = _WARNINGS[kind][count > 1]
-            lines.append(f"warning: {count:,} {what}, kept as far as possible; the first: {first}")
+            if kind in _MEDIA_WARNINGS:
+                what = _MEDIA_WARNINGS[kind][count > 1]
+            else:
+                what = f"{_WARNINGS[kind][count > 1]}, kept as far as possible"
+            lines.append(f"warning: {count:,} {what}; the first: {first}")
         if formulas := self.warnings.get(FORMULA):
             cells = "1 cell" if formulas == 1 else f"{formulas:,} cells"
             lines.append(f"note: {cells} that a spreadsheet may take for a formula, written as stored")

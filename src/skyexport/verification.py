@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from skyexport.claims import MAX_CLAIMS_BYTES, Checksum, Manifest, read_manifest, read_sums
+from skyexport.claims import MAX_CLAIMS_BYTES, Checksum, Manifest, Sums, media_sum, read_manifest, read_sums
 from skyexport.errors import Difference, NoExportError, VerifyError
 from skyexport.export_directory import ExportDirectory, NotAFileError
+from skyexport.media_root import MEDIA_DIRECTORY
 from skyexport.memory import MemoryGuard, ProcessTree
 from skyexport.options import format_size
 from skyexport.progress import Counters, Monitor, Progress
@@ -29,10 +30,16 @@ __all__ = ["Verification", "verify"]
 
 _MANIFEST = "manifest.json"
 _SUMS = "SHA256SUMS"
-_MEDIA = "media"
-
 _BLOCK_BYTES = 1 << 20
 """Read at once: as much as a chunk of an export has."""
+
+_MISSING = "missing"
+
+_LONGEST_LINE_BYTES = 1000
+"""Of SHA256SUMS: longer ones are cut, and then wrong."""
+
+_MEDIA_DIFFERENCES = 1000
+"""Media files that differ and are named; of more, only the number is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +75,15 @@ class Verification:
         found = [f"{posts} in {READERS[self.format][0]} ({format_size(self.bytes)})"]
         if self.media_files:
             found.append(f"{self.media_files:,} media files")
-        if self.checksums:
-            found.append(f"the SHA-256 of {' and '.join(checksum.name for checksum in self.checksums)}")
+        summed = [checksum.name for checksum in self.checksums]
+        if self.media_files and MEDIA_DIRECTORY not in self.unverified:
+            summed.append(f"all in {MEDIA_DIRECTORY}/")
+        if summed:
+            found.append(
+                f"the SHA-256 of {', '.join(summed[:-1])} and {summed[-1]}"
+                if summed[1:]
+                else f"the SHA-256 of {summed[0]}"
+            )
         unverified = f"; no checksums to verify the bytes of {', '.join(self.unverified)}" if self.unverified else ""
         return f"{self.directory} is as its manifest says: {', '.join(found)}{unverified}"
 
@@ -128,9 +142,12 @@ class _Verifier:
         """What is there, in order; looked up quickly, however many a stranger made."""
         self._expected: dict[str, _Expected] = {}
         self._small_files: dict[str, bytes] = {}
-        """Manifest and checksums, name → content."""
+        """The manifest, name → content."""
+        self._sums = Sums()
         self.manifest = Manifest()
         self.differences: list[Difference] = []
+        self._media_differences = 0
+        """How many of media files there are, named or not."""
         self.checksums: list[Checksum] = []
 
     def read_claims(self, path: Path) -> None:
@@ -159,14 +176,21 @@ class _Verifier:
             self._read_sums()
 
     def _read_sums(self) -> None:
-        content = self._small_file(_SUMS)
-        if content is not None:
-            sums, problems = read_sums(content)
-            self._note(_SUMS, *problems)
-            if self.manifest.checksums is not None:
-                self._note(_SUMS, *(f"has no line for {name}" for name in self._expected if name not in sums))
-            for name, sha256 in sums.items():
-                self._expect(name).sha256[_SUMS] = sha256
+        if _SUMS in self._names:
+            with self._noting(_SUMS):
+                self._sums = read_sums(self._lines(_SUMS))
+                self._note(_SUMS, *self._sums.problems)
+                if self.manifest.checksums is not None:
+                    missing = [name for name in self._expected if name not in self._sums.files]
+                    self._note(_SUMS, *(f"has no line for {name}" for name in missing))
+                    if self._sums.media_files != self.manifest.media_files:
+                        self._note(
+                            _SUMS,
+                            f"has lines for {self._sums.media_files:,} media files;"
+                            f" {_MANIFEST} says {self.manifest.media_files:,}",
+                        )
+                for name, sha256 in self._sums.files.items():
+                    self._expect(name).sha256[_SUMS] = sha256
         self._expect(_SUMS)
 
     def _expect(self, name: str) -> _Expected:
@@ -187,9 +211,9 @@ class _Verifier:
                 self._compare_file(name, check)
         if self._expected.keys() - {_MANIFEST, _SUMS}:
             for name in self._names:
-                if name not in self._expected and name != _MEDIA:
+                if name not in self._expected and name != MEDIA_DIRECTORY:
                     self._note(name, "not part of the export")
-            self._compare_media()
+            self._compare_media(check)
 
     def _compare_file(self, name: str, check: Callable[[], None]) -> None:
         """Read a file once, from beginning to end, and compare it with what it should be."""
@@ -199,7 +223,7 @@ class _Verifier:
         digest = hashlib.sha256()
         size = 0
         with self._noting(name):
-            for block in self._blocks(name):
+            for block in _blocks(self._directory, name):
                 check()
                 size += len(block)
                 digest.update(block)
@@ -226,25 +250,75 @@ class _Verifier:
                 say = " and ".join(who for who in wrong if expected.sha256[who] == said)
                 self._note(name, f"has the SHA-256 {sha256}; according to {say} it is {said}")
 
-    def _compare_media(self) -> None:
+    def _compare_media(self, check: Callable[[], None]) -> None:
         said = self.manifest.media_files
-        if _MEDIA not in self._names:
+        if MEDIA_DIRECTORY not in self._names:
             if said:
-                self._note(_MEDIA, "missing")
+                self._note(MEDIA_DIRECTORY, "missing")
             return
-        with self._noting(_MEDIA):
-            files, others = self._directory.files_in(_MEDIA)
+        with self._noting(MEDIA_DIRECTORY), self._directory.subdirectory(MEDIA_DIRECTORY) as media:
+            files, others = media.count_files()
             for name in others:
-                self._note(f"{_MEDIA}/{name}", "not a file")
+                self._note(f"{MEDIA_DIRECTORY}/{name}", "not a file")
             if files != said:
-                self._note(_MEDIA, f"the number of files is {files:,}; {_MANIFEST} says {said:,}")
+                self._note(MEDIA_DIRECTORY, f"the number of files is {files:,}; {_MANIFEST} says {said:,}")
+            if self._sums.media_files:
+                self._counters.media_files_to_read = self._sums.media_files
+                self._compare_media_files(media, files, check)
+
+    def _compare_media_files(self, media: ExportDirectory, files: int, check: Callable[[], None]) -> None:
+        """Compare each media file with its line of SHA256SUMS; *files* are there."""
+        there = 0
+        for name, said in self._media_sums():
+            wrong = ""
+            try:
+                digest = hashlib.sha256()
+                for block in _blocks(media, name):
+                    check()
+                    digest.update(block)
+                    self._counters.media_bytes += len(block)
+                if digest.hexdigest() != said:
+                    wrong = f"has the SHA-256 {digest.hexdigest()}; according to {_SUMS} it is {said}"
+            except OSError as error:
+                wrong = _why_unreadable(error)
+            there += wrong != _MISSING
+            self._counters.media_files += 1
+            if wrong:
+                self._note_media(name, wrong)
+        if files > there:
+            extra = set(media.names())
+            for name, _ in self._media_sums():
+                extra.discard(name)
+            for name in sorted(extra):
+                self._note_media(name, "not part of the export")
+        if self._media_differences > _MEDIA_DIFFERENCES:
+            self._note(MEDIA_DIRECTORY, f"{self._media_differences - _MEDIA_DIFFERENCES:,} more files differ")
+
+    def _note_media(self, name: str, what: str) -> None:
+        self._media_differences += 1
+        if self._media_differences <= _MEDIA_DIFFERENCES:
+            self._note(f"{MEDIA_DIRECTORY}/{name}", what)
+
+    def _media_sums(self) -> Iterator[tuple[str, str]]:
+        """Name and SHA-256 of each media file, as SHA256SUMS says."""
+        return filter(None, map(media_sum, self._lines(_SUMS)))
+
+    def _lines(self, name: str) -> Iterator[bytes]:
+        """The lines of a file, with their ends; a very long one is cut, so that it is none."""
+        rest = b""
+        for block in _blocks(self._directory, name):
+            *lines, rest = (rest + block).split(b"\n")
+            yield from (line[:_LONGEST_LINE_BYTES] + b"\n" for line in lines)
+            rest = rest[: _LONGEST_LINE_BYTES + 1]
+        if rest:
+            yield rest
 
     def unverified(self) -> list[str]:
         """The files whose bytes could not be compared with anything."""
         if self.manifest.checksums is not None:
             return []
         files = [name for name, expected in self._expected.items() if not expected.sha256 and name != _SUMS]
-        return [*files, _MEDIA] if self.manifest.media_files else files
+        return [*files, MEDIA_DIRECTORY] if self.manifest.media_files > self._sums.media_files else files
 
     def _small_file(self, name: str) -> bytes | None:
         """All of a file, None where it can not be read, which is noted; or is missing, which is noted elsewhere."""
@@ -252,7 +326,7 @@ class _Verifier:
             return None
         content = bytearray()
         with self._noting(name):
-            for block in self._blocks(name):
+            for block in _blocks(self._directory, name):
                 content += block
                 if len(content) > MAX_CLAIMS_BYTES:
                     self._note(name, f"is larger than {format_size(MAX_CLAIMS_BYTES)}, which no such file is")
@@ -260,39 +334,42 @@ class _Verifier:
             self._small_files[name] = bytes(content)
         return self._small_files.get(name)
 
-    def _blocks(self, name: str) -> Iterator[bytes]:
-        """A file from beginning to end.
-
-        Raises:
-            OSError: It can not be read, or is no file.
-        """
-        descriptor = self._directory.open(name)
-        try:
-            left = os.fstat(descriptor).st_size
-            while block := os.read(descriptor, _BLOCK_BYTES):
-                left -= len(block)
-                if left < 0:
-                    break
-                yield block
-            if left:
-                raise OSError(errno.EAGAIN, "it changes at the moment")
-        finally:
-            os.close(descriptor)
-
     @contextlib.contextmanager
     def _noting(self, name: str) -> Iterator[None]:
         """Note what keeps a file from being read."""
         try:
             yield
-        except FileNotFoundError:
-            self._note(name, "missing")
-        except NotAFileError as error:
-            self._note(name, str(error))
         except OSError as error:
-            self._note(name, f"can not be read: {error.strerror}")
+            self._note(name, _why_unreadable(error))
 
     def _note(self, name: str, *whats: str) -> None:
         self.differences += [Difference(_text(name), what) for what in whats]
+
+
+def _why_unreadable(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return _MISSING
+    return str(error) if isinstance(error, NotAFileError) else f"can not be read: {error.strerror}"
+
+
+def _blocks(directory: ExportDirectory, name: str) -> Iterator[bytes]:
+    """A file from beginning to end.
+
+    Raises:
+        OSError: It can not be read, or is no file.
+    """
+    descriptor = directory.open(name)
+    try:
+        left = os.fstat(descriptor).st_size
+        while block := os.read(descriptor, _BLOCK_BYTES):
+            left -= len(block)
+            if left < 0:
+                break
+            yield block
+        if left:
+            raise OSError(errno.EAGAIN, "it changes at the moment")
+    finally:
+        os.close(descriptor)
 
 
 class _Posts:

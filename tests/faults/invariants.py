@@ -105,15 +105,19 @@ def _verified_export(directory: Path) -> Path:
     manifest = json.loads((directory / "manifest.json").read_bytes())
     (noted,) = manifest["checksums"]
     data = (directory / noted["name"]).read_bytes()
-    assert manifest["files"] == [noted["name"]]
+    media = sorted(f"media/{path.name}" for path in directory.glob("media/*"))
+    assert manifest["files"] == [*[f"media/ ({len(media)} files)"] * bool(media), noted["name"]]
+    assert manifest["media_count"] == len(media)
     assert noted["bytes"] == len(data)
     assert noted["sha256"] == hashlib.sha256(data).hexdigest()
     assert manifest["post_count"] == parsed(noted["name"], data)
     sums = dict(line.split("  ")[::-1] for line in (directory / "SHA256SUMS").read_text().splitlines())
-    assert list(sums) == [noted["name"], "manifest.json"]
+    assert list(sums) == [noted["name"], "manifest.json", *media]
     for name, found in sums.items():
         assert hashlib.sha256((directory / name).read_bytes()).hexdigest() == found, name
-    assert {path.name for path in directory.iterdir()} == {"SHA256SUMS", *sums}
+    assert {path.name for path in directory.iterdir()} == {
+        "SHA256SUMS", noted["name"], "manifest.json", *["media"] * bool(media)
+    }  # fmt: skip
     return directory / str(noted["name"])
 
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pytest
 
-__all__ = ["MATRIX", "NOT_APPLICABLE", "Trials", "trials"]
+__all__ = ["MATRIX", "Trials", "trials"]
 
 MATRIX = {
     "1": "SIGKILL of the coordinator at a random time",
@@ -44,6 +44,7 @@ MATRIX = {
     "31": "posts in one instant, times that are no times",
     "32": "a post of 50 MB",
     "33": "the memory limit is reached",
+    "34": "media files that are missing, unreadable, cut off, changing, or no files",
     "37": "`verify` on an export with a changed byte, a missing file, an extra file",
     "38": "time zone, locale, umask, few descriptors, hash seed",
     "39": "0 to 16 workers, archives around the size of a batch",
@@ -54,11 +55,10 @@ MATRIX = {
     "modes": "permissions of what is written",
     "links": "symbolic links planted at every name that an export uses",
     "names": "authors' names as names of directories",
+    "paths": "paths and hashes of media that lead elsewhere, or nowhere",
+    "race": "paths of media that become links to elsewhere, and files again, all the time",
 }
 """Row → what is done to the export."""
-
-NOT_APPLICABLE = {"34": "media files that are missing, unreadable, links, changing: media are not copied yet"}
-"""Rows that wait for something to be there at all."""
 
 
 @dataclass(frozen=True, slots=True)

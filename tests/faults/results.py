@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
 
-from tests.faults.matrix import MATRIX, NOT_APPLICABLE
+from tests.faults.matrix import MATRIX
 from tests.faults.plan import Found, Outcome
 
 __all__ = ["Results", "Setting", "Tally", "numbers_of", "ranges_of"]
@@ -151,10 +151,10 @@ class Results:
     def _row_lines(self) -> list[str]:
         heads = ("row", "what is done", "trials", "run", "failures", "skipped", "duration", "date", "setting", "")
         lines = [_line(heads), _line(["---"] * len(heads))]
-        for row, what in {**MATRIX, **NOT_APPLICABLE}.items():
+        for row, what in MATRIX.items():
             tests = [found for found in self.tests.values() if found.row == row]
             figures = self._figures(tests) if tests else [""] * (len(heads) - 3)
-            lines.append(_line([row, what, *figures, "not applicable" if row in NOT_APPLICABLE else _state(tests)]))
+            lines.append(_line([row, what, *figures, _state(tests)]))
         return lines
 
     def _figures(self, tests: Sequence[Tally]) -> list[str]:

@@ -55,7 +55,6 @@ def test_a_row_is_complete_when_every_trial_was_run() -> None:
     add(results, "b.py::test_c", 1, outcome="failed", why="a | b\x1b")
     assert row(results, "2")[-1] == "**failed**"
     assert "- `FAULTS=full SEED=1 pytest 'b.py::test_c[1]'`: a \\| b \n" in results.page()
-    assert row(results, "34")[-1] == "not applicable"
 
 
 def test_only_runs_of_the_same_kind_count_together(tmp_path: Path) -> None:

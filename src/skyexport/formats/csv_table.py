@@ -215,7 +215,7 @@ class _ExactValues:
 
     def _as_stored(self, kind: str, value: StoredValue, uri: bytes, column: str) -> bytes:
         data = as_bytes(value)
-        self._notices.add(kind, column, json_text.decode(uri))
+        self._notices.add(kind, f"{column} of {json_text.decode(uri)}")
         self._notices.formulas += _formulas([data])
         return _quoted(data)
 
@@ -224,7 +224,7 @@ class _ExactValues:
         try:
             return _media_fields([as_bytes(value)], self._notices)[0]
         except ValueError:
-            self._notices.add("unreadable_json", column, json_text.decode(uri))
+            self._notices.add("unreadable_json", f"{column} of {json_text.decode(uri)}")
             return b""
 
 

@@ -215,4 +215,4 @@ class _ExactValues:
         yield b"".join(gathered)
 
     def _note(self, kind: str, uri: bytes, column: str) -> None:
-        self._notices.add(kind, column, json_text.decode(uri))
+        self._notices.add(kind, f"{column} of {json_text.decode(uri)}")
