@@ -80,7 +80,8 @@ def add(trial: Trial, sha256: object, file_path: object, size: int = 1) -> None:
 
 def media_of(trial: Trial) -> Media:
     """Some good files, and one that is good as well, and not yet in the archive."""
-    contents = [trial.random.randbytes(trial.random.choice((1, 300, 70_000))) for _ in range(GOOD + 1)]
+    sizes = (0, 299, 69_999)
+    contents = [bytes([number]) + trial.random.randbytes(trial.random.choice(sizes)) for number in range(GOOD + 1)]
     for content in contents:
         file = trial.archive.parent / usual_path(hashlib.sha256(content).hexdigest())
         file.parent.mkdir(parents=True, exist_ok=True)
