@@ -543,13 +543,11 @@ class Archive:
 
 def _file(format: Format, chunks: Iterable[Chunk]) -> Iterator[bytes]:
     """Chunks as the file that they make."""
-    before = format.prologue
+    file = format.new_file()
     for chunk in chunks:
-        if chunk.starts_post:
-            yield before
-            before = format.separator
-        yield chunk.data
-    yield format.epilogue if before is format.separator else format.empty
+        for piece in file.add(chunk.data, chunk.posts):
+            yield bytes(piece)
+    yield from file.finish()
 
 
 def _parsed(posts: bytes) -> list[Post]:

@@ -18,6 +18,7 @@ from skyexport.options import (
     DEFAULT_BATCH_SIZE,
     DEFAULT_OUTPUT_DIR,
     ExportOptions,
+    parse_columns,
     parse_file,
     parse_number,
     parse_path,
@@ -100,13 +101,58 @@ def _skyexport(
         "skyexport export archive.db",
         "skyexport export archive.db -f csv --since 2024-01-01 --until 2024-12-31",
         "skyexport export archive.db --did did:plc:ewvi7nxzyoun6zhxrhs64oiz -j 4",
-        "skyexport export archive.db --to - | gzip > posts.json.gz",
+        "skyexport export archive.db --to posts.jsonl.zst",
+        "skyexport export archive.db --to - | less",
     ),
 )
 def _export(
     context: typer.Context,
     archive: ArchivePath,
-    format: Annotated[str, typer.Option("--format", "-f", metavar="json|csv", help="The output format.")] = "json",
+    format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="json|jsonl|csv|parquet",
+            help="The output format.",
+            show_default="what the name of --to says, else json",
+        ),
+    ] = "",
+    compress: Annotated[
+        str,
+        typer.Option(
+            metavar="gzip|zstd[:LEVEL]",
+            help="Compress data files of text.",
+            show_default="what the name of --to says, else none",
+        ),
+    ] = "",
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,C", help="Only these columns, in this order; not for json.", show_default="all of them"
+        ),
+    ] = None,
+    delimiter: Annotated[
+        str, typer.Option(metavar=",|;|TAB", help="What stands between the fields of csv; also the bar, |.")
+    ] = ",",
+    no_bom: Annotated[bool, typer.Option("--no-bom", help="Begin csv without a byte order mark.")] = False,
+    csv_safe: Annotated[
+        bool,
+        typer.Option(
+            "--csv-safe", help="Put an apostrophe before cells of csv that a spreadsheet may take for a formula."
+        ),
+    ] = False,
+    split_posts: Annotated[
+        str | None, typer.Option(metavar="N", help="Begin another data file after N posts.", show_default="one file")
+    ] = None,
+    split_bytes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Begin another data file before one is larger, uncompressed; like 100MB.",
+            show_default="one file",
+        ),
+    ] = None,
     did: Annotated[
         str | None, typer.Option(metavar="DID", help="Only posts by this author.", show_default="every author")
     ] = None,
@@ -182,7 +228,7 @@ def _export(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print settings and checksums as well.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Export posts, newest first, to one JSON or CSV file.
+    """Export posts, newest first, to one file of JSON, JSON Lines, CSV or Parquet, or to several.
 
     The bytes of the file depend on the posts and the format only. Nothing has its final name before it is complete.
     """  # fmt: skip
@@ -205,6 +251,10 @@ def _export(
             raise OptionError("--json and --to - both want standard output", "leave one of them out")
         options = ExportOptions(
             archive=parse_path(archive, "archive"), format=format, did=did, since=since, until=until,
+            compress=compress, columns=() if columns is None else parse_columns(columns),
+            delimiter="\t" if delimiter in ("tab", "TAB", r"\t") else delimiter, bom=not no_bom, csv_safe=csv_safe,
+            split_posts=None if split_posts is None else parse_number(split_posts, "posts"),
+            split_bytes=None if split_bytes is None else parse_size(split_bytes),
             output_dir=DEFAULT_OUTPUT_DIR if output_dir is None else parse_path(output_dir, "output directory"),
             to=None if to is None else parse_file(to), overwrite=overwrite, workers=_workers(workers),
             batch_size=parse_number(batch_size, "posts"),

@@ -34,6 +34,7 @@ import apsw
 from skyexport import __version__
 from skyexport.archive import Archive
 from skyexport.cleanup import uninterrupted
+from skyexport.compression import compressor_of
 from skyexport.copying import REINDEX
 from skyexport.destination import Destination, open_destination
 from skyexport.disk import free_bytes, takes_bytes_as_they_are
@@ -57,14 +58,14 @@ from skyexport.options import ExportOptions, available_cpus, format_size
 from skyexport.plan import Plan
 from skyexport.pool import BATCHES_A_WORKER, Pool, Worker
 from skyexport.progress import Counters, Monitor, Progress
-from skyexport.render import LargePost
+from skyexport.render import Chunk, LargePost
 from skyexport.scratch import remove_left_scratches
 from skyexport.selection import Selection
 from skyexport.sequence import Sequencer
 from skyexport.source import PIN_BUSY_MILLISECONDS, wait_for_writers
 from skyexport.summary import ExportSummary
 from skyexport.worker import WorkerSetup
-from skyexport.writer import OrderedWriter, OutputFile
+from skyexport.writer import OrderedWriter
 
 if TYPE_CHECKING:
     from skyexport.media import MediaList
@@ -125,7 +126,7 @@ def export(
             with _opened(options, now) as destination:
                 if swept := [*destination.swept, *remove_left_scratches()]:
                     say(f"removed what killed exports had left: {', '.join(map(str, swept))}")
-                coordinator = _Coordinator(options, archive, destination.file, counters, guard, monitor)
+                coordinator = _Coordinator(options, archive, destination, counters, guard, monitor)
                 with contextlib.closing(coordinator):
                     archive_posts, workers = coordinator.run(tree, say, debug=debug)
                     media_sums = coordinator.copy_media(destination.media_directory)
@@ -139,7 +140,7 @@ def export(
                     )  # fmt: skip
         return ExportSummary(
             format=options.format, posts=counters.posts, batches=coordinator.batches, workers=workers,
-            seconds=counters.seconds, bytes=files[0].bytes, peak_memory_bytes=guard.peak_bytes,
+            seconds=counters.seconds, bytes=counters.bytes, peak_memory_bytes=guard.peak_bytes,
             memory_metric=tree.metric,
             archive_held_seconds=coordinator.held_seconds,
             journal_mode=archive.source.journal_mode,
@@ -158,7 +159,7 @@ def export(
 
 @contextlib.contextmanager
 def _opened(options: ExportOptions, now: datetime) -> Iterator[Destination]:
-    destination = open_destination(options, FORMATS[options.format].file_name, now)
+    destination = open_destination(options, now)
     try:
         yield destination
     except BaseException as error:
@@ -186,19 +187,23 @@ class _Coordinator:
         self,
         options: ExportOptions,
         archive: Archive,
-        file: OutputFile,
+        destination: Destination,
         counters: Counters,
         guard: MemoryGuard,
         monitor: Monitor,
     ) -> None:
         self._options = options
         self._archive = archive
-        self._file = file
+        self._directory = destination.file.directory
+        """Where data files are; None for a stream."""
         self._counters = counters
         self._guard = guard
         self._monitor = monitor
         self._selection = Selection(options.did, options.since_nanoseconds, options.until_nanoseconds)
-        self._writer = OrderedWriter(FORMATS[options.format], file)
+        self._format = FORMATS[options.format].configured(options.settings)
+        self._writer = OrderedWriter(
+            self._format, destination.file, options.compression, options.split, destination.next_file
+        )
         self.notices = Notices()
         self.batches = 0
         self.held_seconds = 0.0
@@ -244,6 +249,8 @@ class _Coordinator:
             self._archive.columns,
             self._archive.created_at_index,
             self._options.format,
+            self._options.settings,
+            self._options.compression,
             self._selection,
         )
         with Pool(setup, workers, debug=debug) as pool:
@@ -267,7 +274,7 @@ class _Coordinator:
         # The workers are gone, and what they held with them: whoever wants to write can do so from now on.
         self._let_go()
         self._writer.finish()
-        self._counters.bytes = self._file.bytes_written
+        self._counters.bytes = self._writer.bytes_written
         self._archive.check_unchanged()
         return posts, workers
 
@@ -281,11 +288,14 @@ class _Coordinator:
 
     def _sample(self) -> Sample | None:
         """Some posts, to tell how large the export will be; None where there is room enough, or nobody knows."""
-        free = None if self._file.directory is None else free_bytes(self._file.directory)
+        free = None if self._directory is None else free_bytes(self._directory)
         if free is None or free > _ROOM_ENOUGH * self._archive.status.st_size:
             return None
         try:
-            return Sample.of(self._archive, self._options.format, self._selection, self._begin_large_post)
+            return Sample.of(
+                self._archive, self._format, self._selection, self._begin_large_post,
+                compress=compressor_of(self._options.compression),
+            )  # fmt: skip
         except (ArchiveBusyError, ArchiveChangedError):
             # Nothing is held yet, and somebody writes meanwhile.
             return None
@@ -296,7 +306,7 @@ class _Coordinator:
         Raises:
             OutputError: It can not.
         """
-        directory = self._file.directory
+        directory = self._directory
         free = None if directory is None else free_bytes(directory)
         if directory is None or free is None or not takes_bytes_as_they_are(directory):
             return
@@ -441,7 +451,7 @@ class _Coordinator:
             with self._archive.reading():
                 for chunk in renderer.render(batch):
                     self._monitor.check()
-                    self._write(chunk.data, chunk.posts)
+                    self._write(chunk.data, chunk)
                     self._note(chunk.notices)
                     self._counters.posts_read += chunk.posts_read
                     unread -= chunk.posts_read
@@ -475,7 +485,7 @@ class _Coordinator:
             if ready.is_last:
                 worker.finished(frame.sequence)
             for sender, chunk in sequencer.add(frame.sequence, (worker, ready), is_last=ready.is_last):
-                self._write(sender.slots.view(chunk.slot, chunk.length), chunk.posts)
+                self._write(sender.slots.view(chunk.slot, chunk.length), chunk)
                 sender.send(Kind.SLOT_FREE, chunk.slot)
                 self._note(chunk.notices)
                 self._counters.posts_read += chunk.posts_read
@@ -491,11 +501,11 @@ class _Coordinator:
             self._begin_large_post(worker.large)
             worker.send(Kind.TURN, sequence)
 
-    def _write(self, data: bytes | memoryview, posts: int) -> None:
+    def _write(self, data: bytes | memoryview, chunk: Chunk | ChunkReady) -> None:
         if data:
-            self._writer.add(data, posts)
+            self._writer.add(data, chunk.posts, chunk.plain_bytes, goes_on=chunk.goes_on)
             self._counters.posts = self._writer.posts
-            self._counters.bytes = self._file.bytes_written
+            self._counters.bytes = self._writer.bytes_written
 
     def _note(self, notices: Notices) -> None:
         self.notices.merge(notices)

@@ -28,7 +28,7 @@ from skyexport.media_root import MEDIA_DIRECTORY
 from skyexport.options import ExportOptions
 from skyexport.writer import OutputFile, WrittenFile, output_error, sync_to_disk
 
-__all__ = ["Destination", "directory_name", "open_destination"]
+__all__ = ["MAX_DATA_FILES", "Destination", "directory_name", "open_destination"]
 
 _MANIFEST = "manifest.json"
 _SUMS = "SHA256SUMS"
@@ -41,19 +41,23 @@ _LOCK = ".skyexport.lock"
 _LEFTOVER = re.compile(r"\.\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-[0-9a-f]{8}\.partial")
 """What export directories are called while they grow."""
 
+MAX_DATA_FILES = 10_000
+"""As many as a manifest can list and still be read at once."""
+
 _ATTEMPTS = 100
 """To make an author's directory, which a run that fails at the same moment may take away."""
 
 _STANDARD_OUTPUT = frozenset({"-", "/dev/stdout"})
 
-ManifestMaker = Callable[[WrittenFile], bytes]
+ManifestMaker = Callable[[list[WrittenFile]], bytes]
+"""Makes the manifest of these data files."""
 
 
 class Destination(Protocol):
     """Where the data file goes."""
 
     file: OutputFile
-    """The data file, open."""
+    """The data file that is open."""
 
     swept: list[Path]
     """What killed runs had left in its place, and what was removed."""
@@ -61,6 +65,14 @@ class Destination(Protocol):
     @property
     def media_directory(self) -> Path | None:
         """Where media files are to be copied to, which is not there yet; None where there is no place for them."""
+        ...
+
+    def next_file(self) -> OutputFile:
+        """Complete the data file that is open, and open another.
+
+        Raises:
+            OutputError: One of both can not be written, or there are too many.
+        """
         ...
 
     def commit(
@@ -73,7 +85,7 @@ class Destination(Protocol):
             media_sums: Lines of SHA256SUMS for the media files, in pieces.
 
         Returns:
-            The files, the data file first, and the path of the data file; None for a stream.
+            The files, the data files first, and the path of the first one; None for a stream.
 
         Raises:
             OutputError: That did not work; `abort` tells whether it has its final name all the same.
@@ -89,12 +101,11 @@ class Destination(Protocol):
         ...
 
 
-def open_destination(options: ExportOptions, file_name: str, now: datetime) -> Destination:
+def open_destination(options: ExportOptions, now: datetime) -> Destination:
     """Open the destination that *options* ask for.
 
     Args:
         options: What to export.
-        file_name: Name of the data file in an export directory.
         now: Names the export directory.
 
     Raises:
@@ -103,7 +114,8 @@ def open_destination(options: ExportOptions, file_name: str, now: datetime) -> D
         AlreadyRunningError: Another export is writing there.
     """
     if options.to is None:
-        return _Directory(options.output_dir / directory_name(options.did), file_name, now, sync=options.sync)
+        parent = options.output_dir / directory_name(options.did)
+        return _Directory(parent, options.data_file_name, now, sync=options.sync)
     _check_not_the_archive(options.to, options.archive)
     if str(options.to) in _STANDARD_OUTPUT:
         return _Stream(os.dup(1), "standard output")
@@ -163,16 +175,19 @@ def directory_name(did: str | None, *, portable: bool = sys.platform == "win32")
 
 
 class _Directory:
-    """`<author or all>/<time>/` with the data file, the manifest and the checksums of both."""
+    """`<author or all>/<time>/` with the data files, the manifest and the checksums of all."""
 
     _settled = True
     """Whether there is nothing left to be undone."""
 
-    def __init__(self, parent: Path, file_name: str, now: datetime, *, sync: bool) -> None:
+    def __init__(self, parent: Path, name: Callable[[int], str], now: datetime, *, sync: bool) -> None:
         self._parent = parent
         self._sync = sync
         self._stamp = now.strftime("%Y-%m-%d_%H-%M-%S")
-        self._file_name = file_name
+        self._name = name
+        """Of a data file, by its number."""
+        self._complete: list[WrittenFile] = []
+        """The data files before the one that is open."""
         self._final: Path | None = None
         self._partial = parent / f".{self._stamp}-{secrets.token_hex(4)}.partial"
         self.media_directory = self._partial / MEDIA_DIRECTORY
@@ -183,7 +198,7 @@ class _Directory:
                 self._lock = self._locked_parent()
                 self.swept = remove_leftovers(self._lock, parent, _LEFTOVER)
                 self._partial.mkdir(mode=0o700)
-            self.file = _create(self._partial / file_name, sync=sync)
+            self.file = _create(self._partial / name(1), sync=sync)
         except BaseException:
             uninterrupted(self._remove)
             raise
@@ -209,10 +224,9 @@ class _Directory:
     def commit(
         self, manifest: ManifestMaker, media_sums: Iterable[bytes] = ()
     ) -> tuple[list[WrittenFile], Path | None]:
-        self.file.sync()
-        self.file.close()
-        files = [self.file.written(self._file_name)]
-        files.append(self._written(_MANIFEST, [manifest(files[0])]))
+        self._finish_file()
+        files = self._complete
+        files.append(self._written(_MANIFEST, [manifest(list(files))]))
         sums = (file.sum_line().encode() for file in list(files))
         files.append(self._written(_SUMS, chain(sums, media_sums)))
         if self.media_directory.exists():
@@ -225,7 +239,20 @@ class _Directory:
             _sync_directory(self._parent, sync=self._sync)
         self._let_go()
         self._settled = True
-        return files, final / self._file_name
+        return files, final / self._name(1)
+
+    def next_file(self) -> OutputFile:
+        self._finish_file()
+        number = len(self._complete) + 1
+        if number > MAX_DATA_FILES:
+            raise OutputError(f"more than {MAX_DATA_FILES:,} data files", "split less often")
+        self.file = _create(self._partial / self._name(number), sync=self._sync)
+        return self.file
+
+    def _finish_file(self) -> None:
+        self.file.sync()
+        self.file.close()
+        self._complete.append(self.file.written(self._name(len(self._complete) + 1)))
 
     def _written(self, name: str, content: Iterable[bytes]) -> WrittenFile:
         """A file beside the data file, on the disk."""
@@ -308,6 +335,9 @@ class _File:
         if not self._settled:
             self.abort()
 
+    def next_file(self) -> OutputFile:
+        raise AssertionError("there is one file only")
+
     def commit(
         self, manifest: ManifestMaker, media_sums: Iterable[bytes] = ()
     ) -> tuple[list[WrittenFile], Path | None]:
@@ -364,6 +394,9 @@ class _Stream:
         self._name = name
         self.swept: list[Path] = []
         self.file = OutputFile(descriptor, name)
+
+    def next_file(self) -> OutputFile:
+        raise AssertionError("there is one file only")
 
     def commit(
         self, manifest: ManifestMaker, media_sums: Iterable[bytes] = ()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from skyexport.archive import Archive
-from skyexport.formats import FORMATS
+from skyexport.formats.base import Compress, Format
 from skyexport.options import DEFAULT_BATCH_SIZE
 from skyexport.plan import row_id_batches
 from skyexport.render import BatchRenderer, LargePost
@@ -20,6 +20,9 @@ _SAMPLE_POSTS = 4000
 
 _STRETCHES = 16
 """Posts are sampled in so many places of the archive, since habits change over the years."""
+
+_COMPRESSED_SHARE = 0.5
+"""More posts together are compressed better, but not so much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,39 +40,45 @@ class Sample:
     def of(
         cls,
         archive: Archive,
-        format_name: str,
+        format: Format,
         selection: Selection,
         before_large_post: Callable[[LargePost], None] = lambda _: None,
+        *,
+        compress: Compress | None = None,
     ) -> Sample:
         """Render some posts of every part of the archive.
 
         Args:
             archive: It.
-            format_name: How.
+            format: How.
             selection: Which posts.
             before_large_post: As `BatchRenderer` takes it.
+            compress: Likewise.
 
         Raises:
             ArchiveError, ArchiveBusyError: It can not be read.
         """
-        format = FORMATS[format_name]
         sampled = rendered = 0
         least = float("inf")
+        around = sum(map(len, format.new_file(compress).finish()))
         with archive.reading(), contextlib.closing(archive.source.connect()) as connection:
             renderer = BatchRenderer(
                 connection, archive.columns, archive.created_at_index, format, selection,
-                before_large_post=before_large_post,
+                compress=compress, before_large_post=before_large_post,
             )  # fmt: skip
             for stretch in archive.sample_row_ids(_STRETCHES, _SAMPLE_POSTS):
-                size = 0
+                file = format.new_file(compress)
+                size = -around
                 for batch in row_id_batches(stretch, DEFAULT_BATCH_SIZE):
                     for chunk in renderer.render(batch):
-                        size += len(chunk.data) + len(format.separator) * chunk.starts_post
-                least = min(least, size / len(stretch))
+                        size += sum(map(len, file.add(chunk.data, chunk.posts)))
+                size += sum(map(len, file.finish()))
+                least = min(least, max(0, size) / len(stretch))
                 sampled += len(stretch)
-                rendered += size
-        around = len(format.prologue) + len(format.epilogue) - len(format.separator)
-        return cls(rendered / sampled, least, around) if sampled else cls(0.0, 0.0, len(format.empty))
+                rendered += max(0, size)
+        if compress is not None or not format.is_text:
+            least *= _COMPRESSED_SHARE
+        return cls(rendered / sampled, least, around) if sampled else cls(0.0, 0.0, around)
 
     def expected_bytes(self, posts: int) -> int:
         """The likely size of an export of an archive with so many posts."""

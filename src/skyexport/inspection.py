@@ -97,5 +97,7 @@ def inspect(path: Path) -> Inspection:
             archive_schema_version=archive.schema_version,
             journal_mode=archive.source.journal_mode,
             created_at_index=archive.created_at_index is not None,
-            expected_bytes={name: Sample.of(archive, name, Selection()).expected_bytes(posts) for name in FORMATS},
+            expected_bytes={
+                name: Sample.of(archive, format, Selection()).expected_bytes(posts) for name, format in FORMATS.items()
+            },
         )

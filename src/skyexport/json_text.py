@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator
 
 __all__ = [
+    "compact",
     "decode",
     "escape_line_separators",
     "find_in_utf8",
@@ -197,11 +198,19 @@ def indent(data: bytes, level: int) -> Iterator[bytes]:
             level += 1
         if token == b":":
             yield b": "
-        elif len(token) <= _PIECE_BYTES and token.isascii():
-            yield token
         else:
             yield from _spelt(token)
         before = token
+
+
+def compact(data: bytes) -> Iterator[bytes]:
+    """The same without any white space between tokens.
+
+    Raises:
+        ValueError: As `tokens` does. Pieces may have been yielded before.
+    """
+    for token in tokens(data):
+        yield from _spelt(token)
 
 
 @functools.lru_cache(maxsize=64)
@@ -211,6 +220,9 @@ def _line_break(level: int) -> bytes:
 
 def _spelt(token: bytes) -> Iterator[bytes]:
     """A token of any size in valid UTF-8."""
+    if len(token) <= _PIECE_BYTES and token.isascii():
+        yield token
+        return
     for text in _decoded(token):
         yield escape_line_separators(text.encode())
 

@@ -30,7 +30,7 @@ def manifest_bytes(
     archive_posts: int,
     posts: int,
     notices: Notices,
-    data: WrittenFile,
+    data: list[WrittenFile],
     media_files: int,
     now: datetime,
     exporter: str,
@@ -43,7 +43,7 @@ def manifest_bytes(
         archive_posts: How many posts that archive holds.
         posts: How many were exported.
         notices: Of the whole export.
-        data: The data file.
+        data: The data files.
         media_files: How many media files were copied.
         now: When the export was made, with a time zone.
         exporter: Name and version of this program.
@@ -61,11 +61,12 @@ def manifest_bytes(
         }
     content |= {
         "version": _FORMAT_VERSION,
-        "files": [f"{MEDIA_DIRECTORY}/ ({media_files} files)", data.name] if media_files else [data.name],
+        "files": [f"{MEDIA_DIRECTORY}/ ({media_files} files)"] * bool(media_files) + [file.name for file in data],
         "exporter": exporter,
         "author": options.did,
         "batch_size": options.batch_size,
-        "checksums": [asdict(data)],
+        "options": options.shaping(),
+        "checksums": [asdict(file) for file in data],
         "warnings": notices.warnings,
         "warning_places": notices.places,
         "source": {

@@ -19,7 +19,7 @@ __all__ = ["ChunkReady", "Frame", "Kind", "decode_batch", "encode_batch", "read_
 
 _HEADER = struct.Struct("<cqI")
 _KEY_RANGE = struct.Struct("<qqq")
-_CHUNK = struct.Struct("<qqqq?")
+_CHUNK = struct.Struct("<qqqqq??")
 
 
 class Kind(Enum):
@@ -65,8 +65,12 @@ class ChunkReady:
 
     slot: int
     length: int
+    plain_bytes: int
+    """Size before compression, of the whole chunk when this is the first part of one, else 0."""
     posts: int
     """Posts that begin in these bytes."""
+    goes_on: bool
+    """Whether the one post goes on in another chunk."""
     posts_read: int
     """Posts of the archive that the batch has gone through since its chunk before, selected or not."""
     is_last: bool
@@ -76,15 +80,18 @@ class ChunkReady:
 
     def encode(self) -> bytes:
         """As a payload: numbers, and JSON behind them where there are notices."""
-        numbers = _CHUNK.pack(self.slot, self.length, self.posts, self.posts_read, self.is_last)
+        numbers = _CHUNK.pack(
+            self.slot, self.length, self.plain_bytes, self.posts, self.posts_read, self.goes_on, self.is_last
+        )
         return numbers + (json.dumps(asdict(self.notices)).encode() if self.notices else b"")
 
     @classmethod
     def decode(cls, payload: bytes) -> ChunkReady:
         """What `encode` was given."""
         notices = payload[_CHUNK.size :]
-        slot, length, posts, posts_read, is_last = _CHUNK.unpack_from(payload)
-        return cls(slot, length, posts, posts_read, is_last, Notices(**json.loads(notices)) if notices else Notices())
+        slot, length, plain_bytes, posts, posts_read, goes_on, is_last = _CHUNK.unpack_from(payload)
+        noted = Notices(**json.loads(notices)) if notices else Notices()
+        return cls(slot, length, plain_bytes, posts, goes_on, posts_read, is_last, noted)
 
 
 def write_frame(stream: IO[bytes], kind: Kind, sequence: int = 0, payload: bytes = b"") -> None:

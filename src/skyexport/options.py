@@ -8,16 +8,24 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from skyexport import timestamps
+from skyexport.compression import COMPRESSIONS, Compression, parse_compression
 from skyexport.errors import OptionError
+from skyexport.format_settings import DELIMITERS, FormatSettings
+
+if TYPE_CHECKING:
+    from skyexport.formats import Format
 
 __all__ = [
     "SNAPSHOTS",
     "ExportOptions",
+    "Split",
     "available_cpus",
     "format_size",
     "parse_bound",
+    "parse_columns",
     "parse_file",
     "parse_number",
     "parse_path",
@@ -65,6 +73,20 @@ _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]
 Bound = str | date | datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Split:
+    """When a data file is full, so that another begins: a post is never cut. Each is None for no such bound."""
+
+    posts: int | None = None
+    """Posts in a file, at most."""
+    bytes: int | None = None
+    """Its size before compression at most, but for a file of one post that is larger. A post whose size is not known
+    when it begins, for it is rendered in pieces, is the first one of its file."""
+
+    def __bool__(self) -> bool:
+        return self.posts is not None or self.bytes is not None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions:
     """One export. Values are checked when the object is made, before anything is opened.
@@ -75,8 +97,22 @@ class ExportOptions:
 
     archive: Path
     """The SQLite archive; it is only ever read."""
-    format: str = "json"
-    """A name from `formats.FORMATS`."""
+    format: str = ""
+    """A name from `formats.FORMATS`; empty for what the name of *to* says, else JSON."""
+    compress: str = ""
+    """`gzip` or `zstd`, also with `:level`, `none`; empty for what the name of *to* says, else none."""
+    columns: tuple[str, ...] = ()
+    """Only these columns, in this order; none for all."""
+    delimiter: str = ","
+    """Between the fields of a CSV file."""
+    bom: bool = True
+    """Begin a CSV file with a byte order mark."""
+    csv_safe: bool = False
+    """Put an apostrophe before cells of a CSV file that a spreadsheet may take for a formula."""
+    split_posts: int | None = None
+    """Begin another data file after so many posts; not with *to*."""
+    split_bytes: int | None = None
+    """Begin another data file before one has more than so many bytes, uncompressed; not with *to*."""
     did: str | None = None
     """Only posts by this author; None for all."""
     since: Bound = None
@@ -109,10 +145,12 @@ class ExportOptions:
     """*since* as an instant: nanoseconds since 1970, inclusive."""
     until_nanoseconds: int | None = field(init=False)
     """*until* as an instant, inclusive."""
+    compression: Compression | None = field(init=False)
+    """What *compress* says, None for no compression."""
+    settings: FormatSettings = field(init=False)
+    """*columns*, *delimiter*, *bom* and *csv_safe*."""
 
     def __post_init__(self) -> None:
-        from skyexport.formats import FORMATS
-
         put = object.__setattr__
         put(self, "archive", parse_path(self.archive, "archive"))
         put(self, "output_dir", parse_path(self.output_dir, "output directory"))
@@ -125,8 +163,7 @@ class ExportOptions:
             raise OptionError("--to writes just the data file, without media", "leave out --media, or use -o")
         put(self, "since_nanoseconds", parse_bound(self.since, end_of_day=False, name="since"))
         put(self, "until_nanoseconds", parse_bound(self.until, end_of_day=True, name="until"))
-        if self.format not in FORMATS:
-            raise OptionError(f"unknown format {self.format!r}", f"formats are {', '.join(FORMATS)}")
+        self._check_format()
         if self.did is not None and not (len(self.did) <= _MAX_DID_LENGTH and _DID.fullmatch(self.did)):
             raise OptionError(
                 f"{self.did!r} is not an author's DID",
@@ -143,6 +180,84 @@ class ExportOptions:
             raise OptionError(f"unknown snapshot {self.snapshot!r}", f"choose from {', '.join(SNAPSHOTS)}")
         if self.memory_limit_bytes < 1:
             raise OptionError(f"a memory limit of {self.memory_limit_bytes} bytes", "leave it out for 500MB")
+
+    def _check_format(self) -> None:
+        """Settle format, compression and what else the bytes depend on."""
+        from skyexport.formats import FORMATS
+
+        put = object.__setattr__
+        named_compression = named_format = None
+        if self.to is not None:
+            named_compression = COMPRESSIONS.get(self.to.suffix.lower())
+            name = self.to.with_suffix("") if named_compression is not None else self.to
+            named_format = next((name_ for name_, one in FORMATS.items() if one.suffix == name.suffix.lower()), None)
+        if not self.format:
+            put(self, "format", named_format or "json")
+        if self.format not in FORMATS:
+            raise OptionError(f"unknown format {self.format!r}", f"formats are {', '.join(FORMATS)}")
+        if named_format not in (None, self.format):
+            raise OptionError(
+                f"{self.to} is named like {named_format}, and the format is {self.format}",
+                f"leave out --format, or name it …{FORMATS[self.format].suffix}",
+            )
+        put(self, "compression", parse_compression(self.compress) if self.compress else named_compression)
+        if named_compression is not None and getattr(self.compression, "name", None) != named_compression.name:
+            raise OptionError(
+                f"{self.to} is named like {named_compression.name}, and that is not what --compress says",
+                "leave out --compress, or give the file another name",
+            )
+        put(self, "columns", tuple(self.columns))
+        put(self, "settings", FormatSettings(columns=self.columns, delimiter=self.delimiter, bom=self.bom,
+                                             csv_safe=self.csv_safe))  # fmt: skip
+        self._check_settings(FORMATS[self.format])
+        if self.split and self.to is not None:
+            raise OptionError("--to writes one file, and is not split", "use -o instead")
+        for bound, what in ((self.split_posts, "posts"), (self.split_bytes, "bytes")):
+            if bound is not None and bound < 1:
+                raise OptionError(f"data files of {bound} {what}", "choose 1 or more")
+
+    def _check_settings(self, format: Format) -> None:
+        for name in self.settings.changed():
+            if name not in format.takes:
+                what = {"columns": "--columns is", "delimiter": "--delimiter is", "bom": "--no-bom is"}.get(name)
+                raise OptionError(f"{what or '--csv-safe is'} not for {self.format}", "leave it out")
+        if unknown := [name for name in self.columns if name not in format.columns]:
+            raise OptionError(f"{self.format} has no column {unknown[0]!r}", f"choose from {', '.join(format.columns)}")
+        if len(set(self.columns)) < len(self.columns):
+            raise OptionError("a column twice", "name each column once")
+        if self.delimiter not in DELIMITERS:
+            raise OptionError(f"{self.delimiter!r} can not be a delimiter", "choose , ; | or tab")
+        if self.compression is not None and not format.is_text:
+            raise OptionError(f"--compress is not for {self.format}, which is compressed in itself", "leave it out")
+        if self.split_bytes is not None and not format.is_text:
+            raise OptionError(
+                f"--split-bytes is not for {self.format}: sizes are known only when a file is written",
+                "use --split-posts",
+            )
+
+    def shaping(self) -> dict[str, Any]:
+        """What data files look like, besides their format: what is not as usual, option → value as in JSON."""
+        found: dict[str, Any] = self.settings.changed()
+        if self.compression is not None:
+            found["compress"] = str(self.compression)
+        bounds = {"split_posts": self.split_posts, "split_bytes": self.split_bytes}
+        return found | {name: bound for name, bound in bounds.items() if bound is not None}
+
+    @property
+    def split(self) -> Split:
+        """When a data file is full."""
+        return Split(self.split_posts, self.split_bytes)
+
+    def data_file_name(self, number: int = 1) -> str:
+        """Name of a data file in an export directory.
+
+        Args:
+            number: Which one, from 1 on, when there may be several.
+        """
+        from skyexport.formats import FORMATS
+
+        stem = f"posts-{number:05}" if self.split else "posts"
+        return stem + FORMATS[self.format].suffix + (self.compression.suffix if self.compression is not None else "")
 
 
 def parse_path(text: str | os.PathLike[str], what: str) -> Path:
@@ -166,6 +281,18 @@ def parse_file(text: str | os.PathLike[str]) -> Path:
     if os.fspath(text).endswith(("/", os.sep)):
         raise OptionError(f"{text} can only be a directory", "name the file with --to, or the place of exports with -o")
     return path
+
+
+def parse_columns(text: str) -> tuple[str, ...]:
+    """Names of columns with commas between them.
+
+    Raises:
+        OptionError: There is a name missing.
+    """
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise OptionError(f"{text!r} lacks the name of a column", "write them like uri,created_at,text")
+    return names
 
 
 def parse_number(text: str, name: str, hint: str = "write it in digits, like 1000") -> int:

@@ -29,7 +29,7 @@ from skyexport.cleanup import uninterrupted
 from skyexport.errors import ExportError, WorkerError
 from skyexport.messages import Frame, Kind, encode_batch, read_frame, write_frame
 from skyexport.plan import Batch, KeyRange
-from skyexport.render import MAX_CHUNK_BYTES, LargePost
+from skyexport.render import SLOT_BYTES, LargePost
 from skyexport.slots import SlotHandle, Slots
 from skyexport.worker import WorkerSetup
 
@@ -156,7 +156,7 @@ class Pool:
     def _start(self, number: int, setup: WorkerSetup, *, debug: bool) -> None:
         slots = None
         try:
-            slots = Slots.create(MAX_CHUNK_BYTES)
+            slots = Slots.create(SLOT_BYTES)
             process = _spawn(slots.handle, debug=debug)
         except OSError as error:
             if slots is not None:

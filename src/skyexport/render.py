@@ -10,23 +10,43 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import apsw
 
 from skyexport import json_text
 from skyexport.errors import ArchiveChangedError, MemoryLimitError
-from skyexport.formats.base import COLUMNS, Format, NotUsualError, StoredPost, StoredValue, as_bytes, stored_value_sql
+from skyexport.formats.base import (
+    COLUMNS,
+    Compress,
+    Format,
+    NotUsualError,
+    StoredPost,
+    StoredValue,
+    as_bytes,
+    stored_value_sql,
+)
 from skyexport.notices import Notices
 from skyexport.options import format_size
 from skyexport.plan import Batch, KeyRange
 from skyexport.selection import Selection
 
-__all__ = ["MAX_CHUNK_BYTES", "BatchRenderer", "Chunk", "LargePost", "quote_identifier", "stored_bytes_sql"]
+__all__ = [
+    "MAX_CHUNK_BYTES",
+    "SLOT_BYTES",
+    "BatchRenderer",
+    "Chunk",
+    "LargePost",
+    "quote_identifier",
+    "stored_bytes_sql",
+]
 
 MAX_CHUNK_BYTES = 4_000_000
-"""Size of a chunk at most, and of the slot it travels in: a batch of 1,000 posts takes about 1.1 MB as JSON."""
+"""Size of a chunk at most, before compression: a batch of 1,000 posts takes about 1.1 MB as JSON."""
+
+SLOT_BYTES = MAX_CHUNK_BYTES + 64_000
+"""Size of the slot that a chunk travels in: compressing makes what can not be compressed a little larger."""
 
 _UNIT_POSTS = 2000
 """Posts in one SQL statement at most: larger batches would mostly be rendered in vain, and halved."""
@@ -48,10 +68,14 @@ class Chunk:
     data: bytes
     posts: int
     """How many posts begin in it."""
+    goes_on: bool = False
+    """Whether its one post goes on in the next chunk."""
     posts_read: int = 0
     """How many posts of the batch were gone through for it, selected or not."""
     notices: Notices = field(default_factory=Notices)
     """Of these posts."""
+    plain_bytes: int = 0
+    """Size of the data before compression."""
 
     @property
     def starts_post(self) -> bool:
@@ -104,6 +128,7 @@ class BatchRenderer:
         index: The index on created_at that key ranges are steps of; None when there are only row ids.
         format: The output format.
         selection: Which posts of a batch to take.
+        compress: How to compress each chunk; not at all when None.
         always_exact: Do not try the fast way first; the bytes are the same, it only takes longer.
         before_large_post: Called before such a post is read; what it raises ends the rendering.
     """
@@ -116,10 +141,12 @@ class BatchRenderer:
         format: Format,
         selection: Selection,
         *,
+        compress: Compress | None = None,
         always_exact: bool = False,
         before_large_post: Callable[[LargePost], None] = lambda _: None,
     ) -> None:
         self._connection = connection
+        self._compress = compress
         self._always_exact = always_exact
         self._before_large_post = before_large_post
         self._format = format
@@ -156,6 +183,11 @@ class BatchRenderer:
         Raises:
             ArchiveChangedError: The archive holds other posts in this range than when it was planned.
         """
+        for chunk in self._chunks(batch):
+            data = chunk.data if self._compress is None else self._compress(chunk.data)
+            yield replace(chunk, data=data, plain_bytes=len(chunk.data))
+
+    def _chunks(self, batch: Batch) -> Iterator[Chunk]:
         if isinstance(batch, KeyRange):
             bounds = {"first": batch.first, "last": batch.last}
             found: list[Any] = self._connection.execute(self._count_sql, bounds).fetchall()
@@ -213,7 +245,7 @@ class BatchRenderer:
         data = self._format.finished(selected, values, notices) if selected else b""
         if data is None or (len(data) > MAX_CHUNK_BYTES and posts > 1):
             return None
-        return Chunk(data, selected, posts, notices)
+        return Chunk(data, selected, posts_read=posts, notices=notices)
 
     def _exact(self, source: str, parameters: Mapping[str, object], posts: int) -> Chunk | None:
         rendered: list[bytes] = []
@@ -230,7 +262,7 @@ class BatchRenderer:
                 if size > MAX_CHUNK_BYTES:
                     return None
             rendered.append(b"".join(pieces))
-        return Chunk(self._format.separator.join(rendered), len(rendered), posts, notices)
+        return Chunk(self._format.separator.join(rendered), len(rendered), posts_read=posts, notices=notices)
 
     def _large_post(self, row_ids: array[int]) -> Iterator[Chunk]:
         row = self._row_of_any_size(self._large_sql, row_ids)
@@ -250,10 +282,10 @@ class BatchRenderer:
             gathered.append(piece)
             size += len(piece)
             if size > MAX_CHUNK_BYTES // 4:
-                yield Chunk(b"".join(gathered), posts, posts)
+                yield Chunk(b"".join(gathered), posts, goes_on=posts > 0, posts_read=posts)
                 gathered.clear()
                 size = posts = 0
-        yield Chunk(b"".join(gathered), posts, posts, notices)
+        yield Chunk(b"".join(gathered), posts, posts_read=posts, notices=notices)
 
     def _row_of_any_size(self, select: str, row_ids: array[int]) -> tuple[Any, ...] | None:
         """What *select* gives for the one post of this list; None when it is not selected."""

@@ -21,7 +21,9 @@ from typing import IO, Any, TypeVar
 
 import apsw
 
+from skyexport.compression import Compression, compressor_of
 from skyexport.errors import ArchiveBusyError, ExportError
+from skyexport.format_settings import FormatSettings
 from skyexport.formats import FORMATS
 from skyexport.messages import ChunkReady, Frame, Kind, decode_batch, read_frame, write_frame
 from skyexport.notices import Notices
@@ -51,6 +53,8 @@ class WorkerSetup:
     columns: dict[str, str]
     index: str | None
     format: str
+    settings: FormatSettings
+    compression: Compression | None
     selection: Selection
 
     def to_json(self, slots: SlotHandle) -> bytes:
@@ -62,8 +66,14 @@ class WorkerSetup:
         """What `to_json` was given."""
         values: dict[str, Any] = json.loads(payload)
         slots = SlotHandle(**values.pop("slots"))
-        source, selection = Source(**values.pop("source")), Selection(**values.pop("selection"))
-        return cls(source=source, selection=selection, **values), slots
+        compression = values.pop("compression")
+        return cls(
+            source=Source(**values.pop("source")),
+            selection=Selection(**values.pop("selection")),
+            settings=FormatSettings.of(values.pop("settings")),
+            compression=Compression(**compression) if compression else None,
+            **values,
+        ), slots
 
     def renderer(
         self, connection: apsw.Connection, before_large_post: Callable[[LargePost], None] = lambda _: None
@@ -73,8 +83,9 @@ class WorkerSetup:
             connection,
             self.columns,
             self.index,
-            FORMATS[self.format],
+            FORMATS[self.format].configured(self.settings),
             self.selection,
+            compress=compressor_of(self.compression),
             before_large_post=before_large_post,
         )
 
@@ -185,7 +196,7 @@ class _Worker:
         """Put the chunks of a batch into slots, one after the other, each as soon as there is a free one."""
         notices = Notices()
         unread = batch.posts
-        held = _Part(memoryview(b""), 0, 0)
+        held = _Part(memoryview(b""), 0, 0, 0, goes_on=False)
         for chunk in chunks:
             notices.merge(chunk.notices)
             for part in _parts(chunk, self._slots.handle.slot_bytes):
@@ -198,7 +209,9 @@ class _Worker:
     def _send_part(self, part: _Part, *, is_last: bool, notices: Notices) -> None:
         slot = self._next(self._free_slots)
         self._slots.fill(slot, part.data)
-        ready = ChunkReady(slot, len(part.data), part.posts, part.posts_read, is_last, notices)
+        ready = ChunkReady(
+            slot, len(part.data), part.plain_bytes, part.posts, part.goes_on, part.posts_read, is_last, notices
+        )
         write_frame(self._answers, Kind.CHUNK, self._sequence, ready.encode())
 
 
@@ -207,8 +220,10 @@ class _Part:
     """As much of a chunk as fits into a slot, and the posts that begin in it and that were gone through for it."""
 
     data: memoryview
+    plain_bytes: int
     posts: int
     posts_read: int
+    goes_on: bool
 
 
 def _parts(chunk: Chunk, slot_bytes: int) -> Iterator[_Part]:
@@ -216,7 +231,10 @@ def _parts(chunk: Chunk, slot_bytes: int) -> Iterator[_Part]:
     data = memoryview(chunk.data)
     for start in range(0, len(data), slot_bytes):
         first = start == 0
-        yield _Part(data[start : start + slot_bytes], chunk.posts * first, chunk.posts_read * first)
+        yield _Part(
+            data[start : start + slot_bytes], chunk.plain_bytes * first, chunk.posts * first, chunk.posts_read * first,
+            chunk.goes_on and first,
+        )  # fmt: skip
 
 
 def main() -> None:

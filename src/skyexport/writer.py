@@ -10,13 +10,15 @@ import errno
 import hashlib
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from skyexport.compression import Compression, compressor_of
 from skyexport.disk import free_bytes
 from skyexport.errors import OutputError, StoppedError
 from skyexport.formats import Format
-from skyexport.options import format_size
+from skyexport.options import Split, format_size
 
 if sys.platform != "win32":
     import fcntl
@@ -124,24 +126,116 @@ class OutputFile:
         return WrittenFile(name, self.bytes_written, self._digest.hexdigest())
 
 
+_NO_SPLIT = Split()
+
+
 class OrderedWriter:
-    """Writes the chunks of an export, which come in export order."""
+    """Writes the chunks of an export, which come in export order, into one file or several.
 
-    def __init__(self, format: Format, file: OutputFile) -> None:
+    Args:
+        format: Of the chunks.
+        file: The first data file.
+        compression: How the chunks are compressed.
+        split: When a file is full.
+        next_file: Closes the data file that is open, and opens another.
+    """
+
+    def __init__(
+        self,
+        format: Format,
+        file: OutputFile,
+        compression: Compression | None = None,
+        split: Split = _NO_SPLIT,
+        next_file: Callable[[], OutputFile] | None = None,
+    ) -> None:
         self._format = format
-        self._file = file
+        self._compression = compression
+        self._compress = compressor_of(compression)
+        self._split = split
+        self._next_file = next_file
+        self._bytes_before = 0
+        """Of the files before this one."""
         self.posts = 0
+        self._begin(file)
 
-    def add(self, data: bytes | memoryview, posts: int) -> None:
-        """Write one chunk, in which *posts* begin; with none it continues the post before."""
-        if posts:
-            self._file.write(self._format.separator if self.posts else self._format.prologue)
-            self.posts += posts
-        self._file.write(data)
+    def _begin(self, file: OutputFile) -> None:
+        self._file = file
+        self._data_file = self._format.new_file(self._compress)
+        self._posts_in_file = 0
+        self._plain_bytes_in_file = self._format.bytes_around
+
+    @property
+    def bytes_written(self) -> int:
+        """Of all data files."""
+        return self._bytes_before + self._file.bytes_written
+
+    def add(self, data: bytes | memoryview, posts: int, plain_bytes: int = 0, *, goes_on: bool = False) -> None:
+        """Write one chunk.
+
+        Args:
+            data: Compressed, if *compression* says so. A chunk of several posts is whole.
+            posts: How many begin in it; with none it continues the post before.
+            plain_bytes: Size before compression of the chunk of which this is the first part, else 0.
+            goes_on: Whether its post goes on in other chunks.
+        """
+        if posts and not self._has_room(posts, plain_bytes, goes_on=goes_on):
+            if posts > 1:
+                self._add_one_by_one(bytes(data))
+                return
+            self._begin_next_file()
+        self._count(posts, plain_bytes)
+        self._write(data, posts)
+
+    def _has_room(self, posts: int, plain_bytes: int, *, goes_on: bool = False) -> bool:
+        """Whether the open file can take so much more."""
+        if not self._split or (posts == 1 and not self._posts_in_file):
+            return True
+        if self._split.posts is not None and self._posts_in_file + posts > self._split.posts:
+            return False
+        separator = len(self._format.separator) if self._posts_in_file else 0
+        size = self._plain_bytes_in_file + separator + plain_bytes
+        return self._split.bytes is None or (size <= self._split.bytes and not goes_on)
+
+    def _count(self, posts: int, plain_bytes: int) -> None:
+        if posts and self._posts_in_file:
+            self._plain_bytes_in_file += len(self._format.separator)
+        self._plain_bytes_in_file += plain_bytes
+        self._posts_in_file += posts
+        self.posts += posts
+
+    def _add_one_by_one(self, data: bytes) -> None:
+        """Write a chunk that does not belong into one file as a whole."""
+        if self._compression is not None:
+            data = b"".join(self._compression.decompressor().feed(data))
+        group: list[bytes] = []
+        for post in self._format.posts_of(data):
+            if not self._has_room(1, len(post)):
+                self._write_group(group)
+                self._begin_next_file()
+            group.append(post)
+            self._count(1, len(post))
+        self._write_group(group)
+
+    def _write_group(self, group: list[bytes]) -> None:
+        if group:
+            data = self._format.separator.join(group)
+            self._write(data if self._compress is None else self._compress(data), len(group))
+            group.clear()
+
+    def _write(self, data: bytes | memoryview, posts: int) -> None:
+        for piece in self._data_file.add(data, posts):
+            self._file.write(piece)
+
+    def _begin_next_file(self) -> None:
+        assert self._next_file is not None
+        self.finish()
+        self._bytes_before += self._file.bytes_written
+        self._begin(self._next_file())
 
     def finish(self) -> None:
-        """Write what stands behind the last post."""
-        self._file.write(self._format.epilogue if self.posts else self._format.empty)
+        """Write what stands behind the last post of the last file."""
+        for piece in self._data_file.finish():
+            self._file.write(piece)
 
 
 def sync_to_disk(descriptor: int) -> None:

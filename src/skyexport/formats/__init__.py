@@ -5,8 +5,15 @@ from __future__ import annotations
 from skyexport.formats.base import Format
 from skyexport.formats.csv_table import CsvTable
 from skyexport.formats.json_array import JsonArray
+from skyexport.formats.json_lines import JsonLines
 
 __all__ = ["FORMATS", "Format"]
 
-FORMATS: dict[str, Format] = {"json": JsonArray(), "csv": CsvTable()}
-"""Name → format."""
+_ALL: tuple[Format, ...] = (
+    JsonArray(),
+    JsonLines(),
+    CsvTable(),
+)
+
+FORMATS = {format.name: format for format in _ALL}
+"""Name → format, with the usual settings."""

@@ -14,12 +14,14 @@ numbers, since stored text need not be valid UTF-8.
 from __future__ import annotations
 
 import math
+from abc import ABC
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 import apsw
 
 from skyexport import json_text, timestamps
+from skyexport.format_settings import FormatSettings
 from skyexport.notices import Notices
 
 __all__ = [
@@ -27,10 +29,13 @@ __all__ = [
     "COUNTS",
     "FLAGS",
     "TIMES",
+    "Compress",
+    "DataFile",
     "Format",
     "NotUsualError",
     "StoredPost",
     "StoredValue",
+    "TextFormat",
     "add_count",
     "add_function",
     "as_bytes",
@@ -78,10 +83,26 @@ StoredPost = Mapping[str, StoredValue]
 """One post, column → value; a flag is 0 or 1."""
 
 
+Compress = Callable[[bytes], bytes]
+"""Makes of data what can be decompressed by itself."""
+
+
 class TimeSql(Protocol):
     """SQL for a time as nearly every one is stored, as functions of `timestamps` give it; NULL for any other."""
 
     def __call__(self, column: str, *, by_server: bool) -> str: ...
+
+
+class DataFile(Protocol):
+    """Puts chunks together to one data file: what to write, in pieces."""
+
+    def add(self, data: bytes | memoryview, posts: int) -> Iterator[bytes | memoryview]:
+        """Go on with a chunk, in which *posts* begin; with none it continues the post before. *data* is not kept."""
+        ...
+
+    def finish(self) -> Iterator[bytes]:
+        """End the file."""
+        ...
 
 
 class Format(Protocol):
@@ -89,16 +110,29 @@ class Format(Protocol):
 
     name: str
     """As `--format` has it."""
-    file_name: str
-    """Name of the data file in an export directory."""
-    prologue: bytes
-    """What stands before the first post."""
+    suffix: str
+    """At the end of a data file's name."""
+    columns: tuple[str, ...]
+    """Those that `FormatSettings.columns` can choose from; none where it can not."""
+    takes: frozenset[str]
+    """Names of the `FormatSettings` that mean something to it."""
+    is_text: bool
+    """Whether a file is text: chunks one behind the other, which can be compressed, and of which the size is known."""
     separator: bytes
-    """What stands between two posts."""
-    epilogue: bytes
-    """What stands after the last post."""
-    empty: bytes
-    """The whole file when there is no post."""
+    """What stands between two posts of a chunk."""
+
+    @property
+    def bytes_around(self) -> int:
+        """Size of what a file has before its first post and behind its last one."""
+        ...
+
+    def configured(self, settings: FormatSettings) -> Format:
+        """The same with other settings, of which it takes all that are not as usual.
+
+        Raises:
+            OptionError: A program is missing that this format needs.
+        """
+        ...
 
     def aggregates(self, columns: Mapping[str, str]) -> tuple[str, ...]:
         """SQL aggregates over the posts of a batch, in export order, from whose values `finished` makes the bytes.
@@ -128,6 +162,69 @@ class Format(Protocol):
     def pieces(self, post: StoredPost, notices: Notices) -> Iterator[bytes]:
         """One post of any size, exactly, in pieces that are small beside it; *notices* get what had to be changed."""
         ...
+
+    def posts_of(self, data: bytes) -> list[bytes]:
+        """The posts of a chunk, one by one, without the separators."""
+        ...
+
+    def new_file(self, compress: Compress | None = None) -> DataFile:
+        """A data file with nothing in it.
+
+        Args:
+            compress: How the chunks are compressed that will be added.
+        """
+        ...
+
+
+class TextFormat(ABC):
+    """What formats have in common that are text: a beginning, posts with something in between, an end."""
+
+    name: str
+    suffix: str
+    columns: tuple[str, ...] = ()
+    takes: frozenset[str] = frozenset()
+    is_text = True
+    prologue: bytes
+    """What stands before the first post."""
+    separator: bytes
+    """What stands between two posts."""
+    epilogue: bytes
+    """What stands after the last post."""
+    empty: bytes
+    """The whole file when there is no post."""
+
+    @property
+    def bytes_around(self) -> int:
+        """See `Format`."""
+        return len(self.prologue) + len(self.epilogue)
+
+    def configured(self, settings: FormatSettings) -> Self:
+        """As it is: there is nothing to choose."""
+        del settings
+        return self
+
+    def new_file(self, compress: Compress | None = None) -> DataFile:
+        """See `Format`."""
+        return _TextFile(self, compress or bytes)
+
+
+class _TextFile:
+    """Puts what stands around and between posts where it belongs."""
+
+    def __init__(self, format: TextFormat, compress: Compress) -> None:
+        self._format = format
+        self._compress = compress
+        self._separator = compress(format.separator)
+        self._begun = False
+
+    def add(self, data: bytes | memoryview, posts: int) -> Iterator[bytes | memoryview]:
+        if posts:
+            yield self._separator if self._begun else self._compress(self._format.prologue)
+            self._begun = True
+        yield data
+
+    def finish(self) -> Iterator[bytes]:
+        yield self._compress(self._format.epilogue if self._begun else self._format.empty)
 
 
 class NotUsualError(Exception):

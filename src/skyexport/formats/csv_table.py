@@ -1,20 +1,26 @@
 """The CSV format: fifteen columns, a byte order mark, quotes only where they are needed.
 
-Source: docs/format.md, "posts.csv"; RFC 4180, with `\\n` as the end of a record.
+Source: docs/formats.md, "posts.csv"; RFC 4180, with `\\n` as the end of a record.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Self
 
 import apsw
 
 from skyexport import json_text, timestamps
+from skyexport.format_settings import USUAL, FormatSettings
 from skyexport.formats.base import (
+    COUNTS,
+    FLAGS,
+    TIMES,
     NotUsualError,
     StoredPost,
     StoredValue,
+    TextFormat,
     add_count,
     add_function,
     as_bytes,
@@ -28,11 +34,30 @@ from skyexport.notices import Notices
 
 __all__ = ["CsvTable"]
 
-_HEADER = (
-    "URI,CID,DID,Text,CreatedAt,LikeCount,RepostCount,ReplyCount,QuoteCount,IsReply,ReplyParent,HasMedia,MediaFiles,"
-    "EmbedType,IndexedAt"
-)
-_COUNTS = ("like_count", "repost_count", "reply_count", "quote_count")
+_HEADINGS = {
+    "uri": "URI",
+    "cid": "CID",
+    "did": "DID",
+    "text": "Text",
+    "created_at": "CreatedAt",
+    "like_count": "LikeCount",
+    "repost_count": "RepostCount",
+    "reply_count": "ReplyCount",
+    "quote_count": "QuoteCount",
+    "is_reply": "IsReply",
+    "reply_parent": "ReplyParent",
+    "has_media": "HasMedia",
+    "media_files": "MediaFiles",
+    "embed_type": "EmbedType",
+    "indexed_at": "IndexedAt",
+}
+"""Column → its heading, in the order of a table with all of them."""
+
+_TEXT = "text"
+_MEDIA = "media_files"
+"""The columns that Python fills in."""
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _PIECE_BYTES = 1 << 18
 """Large fields are quoted in pieces of this many bytes."""
@@ -50,65 +75,67 @@ _WHITE_SPACE = (
     (0x205F, 0x2060),
     (0x3000, 0x3001),
 )
-_SPECIAL = re.compile(rb'[,"\r\n]')
 _BEGINS_WITH_SPACE = re.compile(
     b"|".join(re.escape(chr(code).encode()) for start, end in _WHITE_SPACE for code in range(start, end))
 )
 _FIRST_OF_SPACE = frozenset(chr(code).encode()[:1] for start, end in _WHITE_SPACE for code in range(start, end))
 
-_FORMULA_BEGINS = tuple(character.encode() for character in "=+-@\t\r＝＋－＠")
+_PLAIN_FORMULA_BEGINS = ("=", "+", "-", "@")
+_FORMULA_BEGINS = tuple(character.encode() for character in (*_PLAIN_FORMULA_BEGINS, *"\t\r＝＋－＠"))
 """A spreadsheet may take a cell for a formula that begins so."""
 _FIRST_OF_FORMULA = frozenset(begin[:1] for begin in _FORMULA_BEGINS)
+_TO_BE_MADE_SAFE = re.compile(b"'*+(?:" + b"|".join(map(re.escape, _FORMULA_BEGINS)) + b")")
+"""Also what only looks as if it had been made safe, so that one apostrophe less is always what was stored."""
 
-_PLAIN = bytes(code for code in range(0x21, 0x7F) if code not in b',"\\')
-"""What surely needs no quotes: ASCII without space, comma, quote and backslash."""
-
-_COMMA = ", ',', "
-"""Between arguments of SQL's concat: a comma in the record."""
+_PLAIN = bytes(code for code in range(0x21, 0x7F) if code not in b'"\\')
+"""What surely needs no quotes, the delimiter aside: ASCII without space, quote and backslash."""
 
 _TEXT_PLACE = b"\x1e"
 _MEDIA_PLACE = b"\x1f"
 """Stand for the fields that Python fills in: control characters, which plain identifiers, times and numbers lack."""
 
-_REST = b",,," + _TEXT_PLACE + b",,,,,,,,,,,\n"
-_REST_WITH_MEDIA = b",,," + _TEXT_PLACE + b",,,,,,,,," + _MEDIA_PLACE + b",,\n"
-"""What is left of a record without all that is plain: any that has something else left needs quotes."""
-
 _BETWEEN = b"\x1e"
 """Stands between texts, and between embeds. A text that has it itself is noticed by their number; no JSON has it."""
 
 
-class CsvTable:
+class CsvTable(TextFormat):
     """Posts as a table for spreadsheets and loaders."""
 
     name = "csv"
-    file_name = "posts.csv"
-    prologue = b"\xef\xbb\xbf" + _HEADER.encode() + b"\n"
+    suffix = ".csv"
+    columns = tuple(_HEADINGS)
+    takes = frozenset({"columns", "delimiter", "bom", "csv_safe"})
     separator = b"\n"
     epilogue = b"\n"
-    empty = prologue
+
+    def __init__(self, settings: FormatSettings = USUAL) -> None:
+        self._columns = settings.columns or self.columns
+        self._cells = cells = _Cells(settings)
+        headings = cells.delimiter.join(_HEADINGS[name].encode() for name in self._columns)
+        self.prologue = (_BYTE_ORDER_MARK if settings.bom else b"") + headings + b"\n"
+        self.empty = self.prologue
+        # What is left of a record without all that is plain: any that has something else left needs quotes.
+        places = {_TEXT: _TEXT_PLACE}
+        self._rest = cells.delimiter.join(places.get(name, b"") for name in self._columns) + b"\n"
+        places[_MEDIA] = _MEDIA_PLACE
+        self._rest_with_media = cells.delimiter.join(places.get(name, b"") for name in self._columns) + b"\n"
+
+    def configured(self, settings: FormatSettings) -> Self:
+        """With chosen columns, and so on."""
+        return type(self)(settings)
 
     def aggregates(self, columns: Mapping[str, str]) -> tuple[str, ...]:
         """Records with places for the text and the media; the texts; the embeds of posts with media."""
-        has_media = columns["has_media"]
-        record = [
-            columns["uri"],
-            columns["cid"],
-            columns["did"],
-            f"'{_TEXT_PLACE.decode()}'",
-            _time_sql(columns, "created_at"),
-            *(count_sql(columns, name) for name in _COUNTS),
-            f"iif({columns['is_reply']}, 'true', 'false')",
-            columns["reply_parent"],
-            f"iif({has_media}, 'true,{_MEDIA_PLACE.decode()}', 'false,')",
-            columns["embed_type"],
-            _time_sql(columns, "indexed_at"),
-        ]
-        embed = f"iif({has_media}, cast(ifnull({columns['embed_data']}, '') as text), null)"
+        delimiter = f", '{self._cells.delimiter.decode()}', "
+        record = delimiter.join(_field_sql(columns, name) for name in self._columns)
+        embed = f"iif({columns['has_media']}, cast(ifnull({columns['embed_data']}, '') as text), null)"
+        between = _BETWEEN.decode()
         return (
-            f"string_agg(concat({_COMMA.join(record)}), '\n')",
-            f"string_agg(cast(ifnull({columns['text']}, '') as text), '{_BETWEEN.decode()}')",
-            f"string_agg({embed}, '{_BETWEEN.decode()}')",
+            f"string_agg(concat({record}), '\n')",
+            f"string_agg(cast(ifnull({columns['text']}, '') as text), '{between}')"
+            if _TEXT in self._columns
+            else "null",
+            f"string_agg({embed}, '{between}')" if _MEDIA in self._columns else "null",
         )
 
     def register(self, connection: apsw.Connection) -> None:
@@ -117,40 +144,74 @@ class CsvTable:
         add_function(connection, "sky_csv_time", _time)
 
     def finished(self, posts: int, values: Sequence[bytes | None], notices: Notices, /) -> bytes | None:
-        """The records with all of their fields; None when an identifier needs quotes or an embed is no JSON."""
+        """The records with all of their fields; None when an identifier is not plain or an embed is no JSON."""
         records, joined_texts, joined_embeds = values
-        if records is None or joined_texts is None or not _is_plain(records, posts):
+        if records is None or not self._is_plain(records, posts):
             return None
-        texts = joined_texts.split(_BETWEEN)
+        texts = joined_texts.split(_BETWEEN) if joined_texts is not None else []
         embeds = joined_embeds.split(_BETWEEN) if joined_embeds is not None else []
-        if len(texts) != posts or len(embeds) != records.count(_MEDIA_PLACE):
+        if len(texts) != posts * (_TEXT in self._columns) or len(embeds) != records.count(_MEDIA_PLACE):
             return None
         try:
-            media = _media_fields(embeds, notices)
+            names = [media_names(embed) if embed else b"" for embed in embeds]
         except ValueError:
             return None
-        notices.formulas += _formulas(texts)
-        return _filled(_filled(records, _MEDIA_PLACE, media), _TEXT_PLACE, [_quoted(text) for text in texts])
+        cells = self._cells
+        notices.formulas += _formulas(texts) + _formulas(names)
+        if embeds:
+            records = _filled(records, _MEDIA_PLACE, cells.all_written(names))
+        return _filled(records, _TEXT_PLACE, [cells.written(text) for text in texts]) if texts else records
+
+    def _is_plain(self, records: bytes, posts: int) -> bool:
+        """Whether no identifier needs quotes or begins a formula, or has in it what stands between or for fields."""
+        if self._cells.may_begin_formula(records) or (self._cells.alone and b"\n\n" in b"\n" + records + b"\n"):
+            return False
+        rest = records.translate(None, self._cells.plain) + b"\n"
+        return rest.replace(self._rest_with_media, self._rest) == self._rest * posts
 
     def pieces(self, post: StoredPost, notices: Notices) -> Iterator[bytes]:
         """One record, a field at a time."""
-        values = _ExactValues(notices)
+        values = _ExactValues(notices, self._cells)
         uri = as_bytes(post["uri"])
-        yield b",".join(_quoted(as_bytes(post[name])) for name in ("uri", "cid", "did")) + b","
-        text = as_bytes(post["text"])
-        notices.formulas += _formulas([text])
-        yield from _quoted_pieces(text)
-        yield b"," + values.time(post["created_at"], uri, "created_at")
-        for name in _COUNTS:
-            yield b"," + values.count(post[name], uri, name)
-        yield b",true," if post["is_reply"] else b",false,"
-        yield _quoted(as_bytes(post["reply_parent"]))
-        yield b",true," + values.media(post["embed_data"], uri, "embed_data") if post["has_media"] else b",false,"
-        yield b"," + _quoted(as_bytes(post["embed_type"])) + b"," + values.time(post["indexed_at"], uri, "indexed_at")
+        delimiter = b""
+        for name in self._columns:
+            yield delimiter
+            delimiter = self._cells.delimiter
+            if name == _MEDIA:
+                yield values.media(post["embed_data"], uri, "embed_data") if post["has_media"] else b""
+            elif name in TIMES:
+                yield values.time(post[name], uri, name)
+            elif name in COUNTS:
+                yield values.count(post[name], uri, name)
+            elif name in FLAGS:
+                yield b"true" if post[name] else b"false"
+            else:
+                data = as_bytes(post[name])
+                notices.formulas += _formulas([data])
+                yield from self._cells.written_in_pieces(data)
+
+    def posts_of(self, data: bytes) -> list[bytes]:
+        """Cut at line feeds that are not within quotes."""
+        return [found[0] for found in _RECORD.finditer(data)]
 
 
-def _time_sql(columns: Mapping[str, str], name: str) -> str:
-    return time_sql(columns, name, timestamps.rfc3339_seconds_sql, "sky_csv_time")
+_RECORD = re.compile(rb'(?:[^"\n]++|"[^"]*+")++')
+"""A record has no end within quotes, and is never empty."""
+
+
+def _field_sql(columns: Mapping[str, str], name: str) -> str:
+    """SQL for a field; of those that Python fills in, for what keeps its place."""
+    if name == _TEXT:
+        return f"'{_TEXT_PLACE.decode()}'"
+    if name == _MEDIA:
+        return f"iif({columns['has_media']}, '{_MEDIA_PLACE.decode()}', '')"
+    if name in TIMES:
+        return time_sql(columns, name, timestamps.rfc3339_seconds_sql, "sky_csv_time")
+    if name in COUNTS:
+        return count_sql(columns, name)
+    if name in FLAGS:
+        return f"iif({columns[name]}, 'true', 'false')"
+    return columns[name]
 
 
 def _time(value: StoredValue) -> str:
@@ -159,25 +220,6 @@ def _time(value: StoredValue) -> str:
     if timestamp is None:
         raise NotUsualError
     return timestamp.rfc3339_seconds()
-
-
-def _is_plain(records: bytes, posts: int) -> bool:
-    """Whether no identifier needs quotes, or has in it what stands between fields and records, or for a field."""
-    rest = records.translate(None, _PLAIN)
-    return (rest + b"\n").replace(_REST_WITH_MEDIA, _REST) == _REST * posts
-
-
-def _media_fields(embeds: list[bytes], notices: Notices) -> list[bytes]:
-    """The fields of these embeds, each of which may be empty; *notices* get how many look like formulas.
-
-    Raises:
-        ValueError: One of them is no JSON.
-    """
-    names = [media_names(embed) if embed else b"" for embed in embeds]
-    notices.formulas += _formulas(names)
-    if len(b"\n".join(names).translate(None, _PLAIN)) == len(names) - 1:
-        return names
-    return [_quoted(name) for name in names]
 
 
 def _formulas(cells: list[bytes]) -> int:
@@ -193,11 +235,68 @@ def _filled(records: bytes, place: bytes, fields: list[bytes]) -> bytes:
     return b"".join(filled)
 
 
+class _Cells:
+    """How the content of a cell is written: what gets quotes, and what an apostrophe."""
+
+    def __init__(self, settings: FormatSettings) -> None:
+        self.delimiter = settings.delimiter.encode()
+        self.plain = _PLAIN.replace(self.delimiter, b"")
+        self._safe = settings.csv_safe
+        self.alone = len(settings.columns) == 1
+        """Whether there is one column only: then an empty cell gets quotes, since readers skip empty lines."""
+        self._special = re.compile(rb'["\r\n%s]' % re.escape(self.delimiter))
+        odd_begins = [begin.encode() for begin in (*_PLAIN_FORMULA_BEGINS, *("'" * self._safe))]
+        self._odd_begins = [(begin, self.delimiter + begin, b"\n" + begin) for begin in odd_begins]
+
+    def may_begin_formula(self, records: bytes) -> bool:
+        """Whether a field of these records, of which none is quoted, may begin a formula: a negative number may."""
+        return any(
+            begin in records and (after_delimiter in records or after_record in records or records.startswith(begin))
+            for begin, after_delimiter, after_record in self._odd_begins
+        )
+
+    def written(self, data: bytes) -> bytes:
+        """A cell with quotes and apostrophe, where it needs them."""
+        if self._safe:
+            data = self._made_safe(data)
+        return b'"' + data.replace(b'"', b'""') + b'"' if self._needs_quotes(data) else data
+
+    def all_written(self, cells: list[bytes]) -> list[bytes]:
+        """The same for many, which are hardly ever more than plain."""
+        if not self._safe and not self.alone and len(b"\n".join(cells).translate(None, self.plain)) == len(cells) - 1:
+            return cells
+        return [self.written(cell) for cell in cells]
+
+    def written_in_pieces(self, data: bytes) -> Iterator[bytes]:
+        """The same for a large one."""
+        if self._safe:
+            data = self._made_safe(data)
+        if not self._needs_quotes(data):
+            yield data
+            return
+        yield b'"'
+        for start in range(0, len(data), _PIECE_BYTES):
+            yield data[start : start + _PIECE_BYTES].replace(b'"', b'""')
+        yield b'"'
+
+    def _made_safe(self, data: bytes) -> bytes:
+        return b"'" + data if _TO_BE_MADE_SAFE.match(data) else data
+
+    def _needs_quotes(self, data: bytes) -> bool:
+        return (
+            self._special.search(data) is not None
+            or (data[:1] in _FIRST_OF_SPACE and _BEGINS_WITH_SPACE.match(data) is not None)
+            or data == rb"\."
+            or (self.alone and not data)
+        )
+
+
 class _ExactValues:
     """Stored values → fields, whatever is stored. Each method takes (value, the post's uri, column name)."""
 
-    def __init__(self, notices: Notices) -> None:
+    def __init__(self, notices: Notices, cells: _Cells) -> None:
         self._notices = notices
+        self._cells = cells
 
     def time(self, value: StoredValue, uri: bytes, column: str) -> bytes:
         """RFC 3339 to the second, or what is stored when that is no time."""
@@ -217,34 +316,15 @@ class _ExactValues:
         data = as_bytes(value)
         self._notices.add(kind, f"{column} of {json_text.decode(uri)}")
         self._notices.formulas += _formulas([data])
-        return _quoted(data)
+        return self._cells.written(data)
 
     def media(self, value: StoredValue, uri: bytes, column: str) -> bytes:
         """The names of the media files that an embed shows, joined with `;`."""
         try:
-            return _media_fields([as_bytes(value)], self._notices)[0]
+            embed = as_bytes(value)
+            names = media_names(embed) if embed else b""
         except ValueError:
             self._notices.add("unreadable_json", f"{column} of {json_text.decode(uri)}")
             return b""
-
-
-def _quoted(data: bytes) -> bytes:
-    return b'"' + data.replace(b'"', b'""') + b'"' if _needs_quotes(data) else data
-
-
-def _quoted_pieces(data: bytes) -> Iterator[bytes]:
-    if not _needs_quotes(data):
-        yield data
-        return
-    yield b'"'
-    for start in range(0, len(data), _PIECE_BYTES):
-        yield data[start : start + _PIECE_BYTES].replace(b'"', b'""')
-    yield b'"'
-
-
-def _needs_quotes(data: bytes) -> bool:
-    return (
-        _SPECIAL.search(data) is not None
-        or (data[:1] in _FIRST_OF_SPACE and _BEGINS_WITH_SPACE.match(data) is not None)
-        or data == rb"\."
-    )
+        self._notices.formulas += _formulas([names])
+        return self._cells.written(names)

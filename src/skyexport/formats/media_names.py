@@ -1,6 +1,6 @@
 """The names of the media files that an embed shows, for tables.
 
-Source: docs/format.md, "posts.csv", MediaFiles.
+Source: docs/formats.md, "posts.csv", MediaFiles.
 """
 
 from __future__ import annotations

@@ -1,0 +1,201 @@
+"""Compressing chunks, each on its own, so that workers do it in parallel: what they make can simply be concatenated.
+
+A gzip file may have any number of members, a Zstandard file any number of frames (RFC 1952, RFC 8878). The same data
+give the same bytes, with the same version of the library: neither names nor times are stored.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from skyexport.errors import OptionError
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+__all__ = ["COMPRESSIONS", "Compression", "Decompressor", "compressor_of", "parse_compression"]
+
+_WORDS = re.compile("([a-z]+)(?::([0-9]{1,2}))?")
+
+_GZIP = 16 + zlib.MAX_WBITS
+"""How zlib is asked for the gzip format; it leaves the time out, and names no file."""
+
+_PIECE_BYTES = 1 << 20
+"""Decompressed at once: so little data can become very much."""
+
+_MAX_WINDOW_LOG = 27
+"""As the `zstd` command has it: what looks back further than 128 MB is refused instead of given the memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compression:
+    """One way to compress."""
+
+    name: str
+    suffix: str
+    """At the end of a file's name."""
+    level: int
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.level}"
+
+    def compressor(self) -> Callable[[bytes], bytes]:
+        """What turns data into one member or frame that stands for itself; not to be used by several threads."""
+        if self.name == "gzip":
+            return self._gzip_member
+        parameters = zstd.CompressionParameter
+        compressor = zstd.ZstdCompressor(
+            options={parameters.compression_level: self.level, parameters.checksum_flag: 1}
+        )
+        return lambda data: compressor.compress(data, zstd.ZstdCompressor.FLUSH_FRAME)
+
+    def _gzip_member(self, data: bytes) -> bytes:
+        compressor = zlib.compressobj(self.level, wbits=_GZIP)
+        return compressor.compress(data) + compressor.flush()
+
+    def decompressor(self) -> Decompressor:
+        """What reads a whole file, in blocks of any size."""
+        return Decompressor(_GzipMember if self.name == "gzip" else _ZstdFrame)
+
+
+def compressor_of(compression: Compression | None) -> Callable[[bytes], bytes] | None:
+    """What compresses chunks so, None where they stay as they are."""
+    return None if compression is None else compression.compressor()
+
+
+class _Member(Protocol):
+    """Reads one member or frame."""
+
+    @property
+    def eof(self) -> bool:
+        """Whether it has ended."""
+
+    @property
+    def rest(self) -> bytes:
+        """What was fed and not used yet, or stands behind its end."""
+
+    def read(self, data: bytes) -> bytes:
+        """Go on with *data*; at most _PIECE_BYTES of the result."""
+
+
+class _GzipMember:
+    def __init__(self) -> None:
+        self._decompressor = zlib.decompressobj(wbits=_GZIP)
+
+    @property
+    def eof(self) -> bool:
+        return self._decompressor.eof
+
+    @property
+    def rest(self) -> bytes:
+        return self._decompressor.unused_data or self._decompressor.unconsumed_tail
+
+    def read(self, data: bytes) -> bytes:
+        try:
+            return self._decompressor.decompress(data, _PIECE_BYTES)
+        except zlib.error as error:
+            raise ValueError(f"not gzip: {error}") from None
+
+
+class _ZstdFrame:
+    def __init__(self) -> None:
+        self._decompressor = zstd.ZstdDecompressor(
+            options={zstd.DecompressionParameter.window_log_max: _MAX_WINDOW_LOG}
+        )
+
+    @property
+    def eof(self) -> bool:
+        return self._decompressor.eof
+
+    @property
+    def rest(self) -> bytes:
+        return self._decompressor.unused_data if self.eof else b""
+
+    def read(self, data: bytes) -> bytes:
+        try:
+            return self._decompressor.decompress(data, _PIECE_BYTES)
+        except zstd.ZstdError as error:
+            raise ValueError(f"not Zstandard: {error}") from None
+
+
+class Decompressor:
+    """Reads a file of members or frames, one behind the other, in bounded memory.
+
+    Args:
+        member: Makes what reads one.
+    """
+
+    def __init__(self, member: Callable[[], _Member]) -> None:
+        self._new = member
+        self._member: _Member | None = None
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """What the next bytes of the file mean, in pieces of a megabyte at most.
+
+        Raises:
+            ValueError: They are no such file.
+        """
+        while True:
+            if self._member is None:
+                if not data:
+                    return
+                self._member = self._new()
+            piece = self._member.read(data)
+            if piece:
+                yield piece
+            data = self._member.rest
+            if self._member.eof:
+                self._member = None
+            elif not data and len(piece) < _PIECE_BYTES:
+                return
+
+    def finish(self) -> None:
+        """The file ends here.
+
+        Raises:
+            ValueError: It is cut off.
+        """
+        if self._member is not None:
+            raise ValueError("cut off within a compressed part")
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    suffix: str
+    usual_level: int
+    levels: range
+
+
+_KINDS = {
+    "gzip": _Kind(".gz", 6, range(1, 10)),
+    # Beyond 19 a compressor takes hundreds of megabytes.
+    "zstd": _Kind(".zst", 3, range(1, 20)),
+}
+
+COMPRESSIONS = {kind.suffix: Compression(name, kind.suffix, kind.usual_level) for name, kind in _KINDS.items()}
+"""Suffix → the usual way to compress what is called so."""
+
+
+def parse_compression(text: str) -> Compression | None:
+    """`gzip`, `zstd`, either with `:level`; `none` for no compression.
+
+    Raises:
+        OptionError: Something else.
+    """
+    match = _WORDS.fullmatch(text)
+    if text == "none":
+        return None
+    kind = _KINDS.get(match[1]) if match else None
+    if match is None or kind is None:
+        raise OptionError(f"unknown compression {text!r}", "choose gzip, zstd, gzip:9, zstd:19 or the like, or none")
+    level = kind.usual_level if match[2] is None else int(match[2])
+    if level not in kind.levels:
+        raise OptionError(f"{match[1]} has no level {level}", f"choose {kind.levels[0]} to {kind.levels[-1]}")
+    return Compression(match[1], kind.suffix, level)

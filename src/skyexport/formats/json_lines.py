@@ -1,0 +1,45 @@
+"""The JSON Lines format: a post a line, without white space between tokens.
+
+Source: docs/formats.md, "posts.jsonl"; https://jsonlines.org.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+from skyexport import json_text
+from skyexport.format_settings import USUAL, FormatSettings
+from skyexport.formats.base import COLUMNS
+from skyexport.formats.json_posts import POST_ENDS, JsonPosts, Layout
+
+__all__ = ["JsonLines"]
+
+
+class JsonLines(JsonPosts):
+    """Posts as JSON objects, one a line. The braces around posts are in prologue, separator and epilogue."""
+
+    name = "jsonl"
+    suffix = ".jsonl"
+    columns: tuple[str, ...] = COLUMNS
+    takes = frozenset({"columns"})
+    prologue = b"{"
+    separator = b"}\n{"
+    epilogue = b"}\n"
+    empty = b""
+
+    def __init__(self, settings: FormatSettings = USUAL) -> None:
+        super().__init__(
+            Layout("", b"", ":", "json({})", lambda data, _: json_text.compact(data), 0), settings.columns or COLUMNS
+        )
+
+    def configured(self, settings: FormatSettings) -> Self:
+        """With chosen columns."""
+        return type(self)(settings)
+
+    def placed(self, text: bytes) -> bytes:
+        """With the line ends between posts."""
+        return text.replace(POST_ENDS.encode(), self.separator)
+
+    def posts_of(self, data: bytes) -> list[bytes]:
+        """Cut at the separator: there is no line feed within a post."""
+        return data.split(self.separator)
