@@ -12,20 +12,35 @@ from typing import Any
 
 import orjson
 
+from skyexport.compression import Compression, parse_compression
+from skyexport.errors import OptionError
 from skyexport.export_directory import is_plain_name
+from skyexport.format_settings import DELIMITERS, USUAL, FormatSettings
 from skyexport.media_root import MEDIA_DIRECTORY
 from skyexport.readers import READERS
+from skyexport.readers.csv_table import HEADINGS
+from skyexport.readers.json_posts import KEYS
+from skyexport.readers.parquet_table import PARQUET_COLUMNS
 
 __all__ = ["MAX_CLAIMS_BYTES", "Checksum", "Manifest", "Sums", "media_sum", "read_manifest", "read_sums"]
 
-MAX_CLAIMS_BYTES = 5_000_000
-"""Larger files of this kind are not read: notices are bounded, so no manifest of ours comes near to it."""
+MAX_CLAIMS_BYTES = 10_000_000
+"""Larger files of this kind are not read: notices, and the number of data files, are bounded."""
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 _SUM_LINE = re.compile("([0-9a-f]{64})  (.+)")
 _MEDIA_LINE = re.compile(rb"([0-9a-f]{64})  media/([A-Za-z0-9._-]{1,200})\n")
 _MEDIA = re.compile(r"media/ \(([0-9]{1,12}) files?\)")
 """How the established exporter lists media in `files`."""
+
+_SPLIT = frozenset({"split_posts", "split_bytes"})
+"""The options of which one says that there may be several data files."""
+
+_NUMBERED = re.compile(r"posts-[0-9]{5,}\.[a-z.]+")
+"""What those are called."""
+
+_COLUMNS = {"csv": frozenset(HEADINGS), "jsonl": frozenset(KEYS), "parquet": frozenset(PARQUET_COLUMNS)}
+"""Format → the columns that it may have, where there is a choice."""
 
 _SHOWN_CHARACTERS = 60
 """Of a value that should not be there."""
@@ -46,6 +61,8 @@ class Manifest:
 
     format: str | None = None
     """A name from `READERS`."""
+    settings: FormatSettings = USUAL
+    compression: Compression | None = None
     posts: int | None = None
     files: list[str] = field(default_factory=list)
     """Plain names."""
@@ -55,10 +72,8 @@ class Manifest:
     problems: list[str] = field(default_factory=list)
     """What is wrong with it."""
 
-    @property
-    def data_file(self) -> str | None:
-        """Name of the data file."""
-        return None if self.format is None else READERS[self.format][0]
+    data_files: list[str] = field(default_factory=list)
+    """Names of the data files, in order: those of `files` that it must name."""
 
 
 def read_manifest(content: bytes) -> Manifest:
@@ -82,7 +97,14 @@ def read_manifest(content: bytes) -> Manifest:
         manifest.posts = posts
     else:
         wrong(f"has {_shown(posts)} for post_count, not a number of posts")
+    options = values.get("options", {})
+    if isinstance(options, dict):
+        _read_options(manifest, options)
+    else:
+        wrong(f"has {_shown(options)} for options, not an object")
     _read_files(manifest, values.get("files"))
+    if manifest.format is not None:
+        _find_data_files(manifest, split=isinstance(options, dict) and bool(_SPLIT & options.keys()))
     media = values.get("media_count", 0)
     if media != manifest.media_files or not _is_count(media):
         wrong(f"has {_shown(media)} for media_count, but {manifest.media_files:,} media files in files")
@@ -103,8 +125,39 @@ def _read_files(manifest: Manifest, names: Any) -> None:
             manifest.files.append(name)
         else:
             manifest.problems.append(f"names {_shown(name)} in files, which is no file of an export")
-    if manifest.data_file is not None and manifest.data_file not in manifest.files:
-        manifest.problems.append(f"does not name {manifest.data_file} in files")
+
+
+def _read_options(manifest: Manifest, options: dict[Any, Any]) -> None:
+    """What data files look like; what is not known may be of a later version, and is passed over."""
+    wrong = manifest.problems.append
+    columns, delimiter, bom = options.get("columns", []), options.get("delimiter", ","), options.get("bom", True)
+    known = _COLUMNS.get(manifest.format or "", frozenset())
+    if not isinstance(columns, list) or not all(isinstance(name, str) and name in known for name in columns):
+        wrong(f"has {_shown(columns)} for columns, not a list of columns")
+    elif delimiter not in DELIMITERS or not isinstance(bom, bool):
+        wrong(f"has {_shown(delimiter)} for delimiter and {_shown(bom)} for bom")
+    else:
+        manifest.settings = FormatSettings(columns=tuple(columns), delimiter=delimiter, bom=bom)
+    compress = options.get("compress")
+    if compress is not None:
+        try:
+            manifest.compression = parse_compression(compress if isinstance(compress, str) else "")
+        except OptionError:
+            wrong(f"has {_shown(compress)} for compress, not a known compression")
+
+
+def _find_data_files(manifest: Manifest, *, split: bool) -> None:
+    """Which of the files hold posts, and whether they are those that there must be."""
+    suffix = READERS[manifest.format or ""][0] + (manifest.compression.suffix if manifest.compression else "")
+    if not split:
+        manifest.data_files = [f"posts{suffix}"]
+    else:
+        count = sum(bool(_NUMBERED.fullmatch(name)) for name in manifest.files)
+        manifest.data_files = [f"posts-{number:05}{suffix}" for number in range(1, max(1, count) + 1)]
+    there = set(manifest.files)
+    for name in manifest.data_files:
+        if name not in there:
+            manifest.problems.append(f"does not name {name} in files")
 
 
 def _read_checksums(manifest: Manifest, values: Any) -> None:

@@ -140,7 +140,8 @@ def export(
                     )  # fmt: skip
         return ExportSummary(
             format=options.format, posts=counters.posts, batches=coordinator.batches, workers=workers,
-            seconds=counters.seconds, bytes=counters.bytes, peak_memory_bytes=guard.peak_bytes,
+            seconds=counters.seconds, data_files=coordinator.data_files, bytes=counters.bytes,
+            csv_safe=options.csv_safe, peak_memory_bytes=guard.peak_bytes,
             memory_metric=tree.metric,
             archive_held_seconds=coordinator.held_seconds,
             journal_mode=archive.source.journal_mode,
@@ -277,6 +278,11 @@ class _Coordinator:
         self._counters.bytes = self._writer.bytes_written
         self._archive.check_unchanged()
         return posts, workers
+
+    @property
+    def data_files(self) -> int:
+        """How many data files there are."""
+        return self._writer.files
 
     def _workers(self) -> int:
         if self._options.workers is not None:

@@ -45,8 +45,9 @@ class ExportSummary:
     workers: int
     """Worker processes; 0 when this process did the work."""
     seconds: float
+    data_files: int
     bytes: int
-    """Size of the data file."""
+    """Size of the data files."""
     peak_memory_bytes: int
     """The largest sample of all processes together."""
     memory_metric: Metric
@@ -55,14 +56,16 @@ class ExportSummary:
     """How long the archive was held at one state: in rollback mode nobody could write to it meanwhile."""
     journal_mode: JournalMode
     path: Path | None
-    """The data file; None when it went to standard output or into a device."""
+    """The data file, the first of several; None when it went to standard output or into a device."""
     directory: Path | None
     """The export directory, when one was made."""
     files: list[WrittenFile]
-    """All files of the export, the data file first."""
+    """All files of the export, the data files first, but for media."""
     media_files: int
     """Media files copied."""
     media_bytes: int
+    csv_safe: bool
+    """Whether cells that a spreadsheet may take for a formula have an apostrophe before them."""
     warnings: dict[str, int]
     """Kind → how many stored values or media files; see docs/format.md."""
     warning_places: dict[str, list[str]]
@@ -84,6 +87,7 @@ class ExportSummary:
             "workers": self.workers,
             "seconds": round(self.seconds, 3),
             "posts_per_second": round(self.posts_per_second, 1),
+            "data_files": self.data_files,
             "bytes": self.bytes,
             "peak_memory_bytes": self.peak_memory_bytes,
             "memory_metric": self.memory_metric,
@@ -94,6 +98,7 @@ class ExportSummary:
             "files": [asdict(file) for file in self.files],
             "media_files": self.media_files,
             "media_bytes": self.media_bytes,
+            "csv_safe": self.csv_safe,
             "warnings": self.warnings,
             "warning_places": self.warning_places,
         }
@@ -107,7 +112,10 @@ class ExportSummary:
         if not self.posts:
             lines = [f"no post matched: an empty {self.format.upper()} file, in {took}"]
         peak = format_size(self.peak_memory_bytes)
-        lines.append(f"{format_size(self.bytes)}, peak memory {peak} ({self.memory_metric.upper()})")
+        size = format_size(self.bytes)
+        if self.data_files > 1:
+            size += f" in {self.data_files:,} files"
+        lines.append(f"{size}, peak memory {peak} ({self.memory_metric.upper()})")
         if self.media_files:
             files = "1 media file" if self.media_files == 1 else f"{self.media_files:,} media files"
             lines.append(f"{files}, {format_size(self.media_bytes)}")
@@ -119,8 +127,9 @@ class ExportSummary:
                 what = f"{_WARNINGS[kind][count > 1]}, kept as far as possible"
             lines.append(f"warning: {count:,} {what}; the first: {first}")
         if formulas := self.warnings.get(FORMULA):
+            how = "with an apostrophe before it" if self.csv_safe else "written as stored"
             cells = "1 cell" if formulas == 1 else f"{formulas:,} cells"
-            lines.append(f"note: {cells} that a spreadsheet may take for a formula, written as stored")
+            lines.append(f"note: {cells} that a spreadsheet may take for a formula, {how}")
         if self.journal_mode == "rollback" and self.archive_held_seconds:
             lines.append(self.held_sentence())
         if self.path is not None:

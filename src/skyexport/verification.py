@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from skyexport.claims import MAX_CLAIMS_BYTES, Checksum, Manifest, Sums, media_sum, read_manifest, read_sums
+from skyexport.compression import Decompressor
 from skyexport.errors import Difference, NoExportError, VerifyError
 from skyexport.export_directory import ExportDirectory, NotAFileError
 from skyexport.media_root import MEDIA_DIRECTORY
@@ -48,10 +49,12 @@ class Verification:
 
     directory: Path
     format: str
+    data_files: list[str]
+    """Their names, in order."""
     posts: int
-    """Posts in the data file, counted."""
+    """Posts in the data files, counted."""
     bytes: int
-    """Size of the data file."""
+    """Size of the data files."""
     media_files: int
     """Media files, counted."""
     checksums: list[Checksum]
@@ -72,10 +75,12 @@ class Verification:
     def sentence(self) -> str:
         """For people, in one line."""
         posts = "1 post" if self.posts == 1 else f"{self.posts:,} posts"
-        found = [f"{posts} in {READERS[self.format][0]} ({format_size(self.bytes)})"]
+        found = [f"{posts} in {shown_files(self.data_files)} ({format_size(self.bytes)})"]
         if self.media_files:
             found.append(f"{self.media_files:,} media files")
-        summed = [checksum.name for checksum in self.checksums]
+        summed = [checksum.name for checksum in self.checksums if checksum.name not in self.data_files]
+        if len(summed) < len(self.checksums):
+            summed.append(shown_files(self.data_files))
         if self.media_files and MEDIA_DIRECTORY not in self.unverified:
             summed.append(f"all in {MEDIA_DIRECTORY}/")
         if summed:
@@ -117,10 +122,16 @@ def verify(directory: Path | str, on_progress: Callable[[Progress], None] | None
     if verifier.differences or manifest.format is None:
         raise VerifyError(_text(path), verifier.differences)
     return Verification(
-        directory=path, format=manifest.format, posts=counters.posts, bytes=counters.bytes,
+        directory=path, format=manifest.format, data_files=manifest.data_files,
+        posts=counters.posts, bytes=counters.bytes,
         media_files=manifest.media_files, checksums=verifier.checksums, unverified=verifier.unverified(),
         seconds=time.monotonic() - started,
     )  # fmt: skip
+
+
+def shown_files(names: list[str]) -> str:
+    """Data files as people call them."""
+    return names[0] if len(names) == 1 else f"{len(names):,} files, {names[0]} to {names[-1]}"
 
 
 @dataclass(slots=True)
@@ -149,6 +160,10 @@ class _Verifier:
         self._media_differences = 0
         """How many of media files there are, named or not."""
         self.checksums: list[Checksum] = []
+        self._data_files: set[str] = set()
+        self._read_files: set[str] = set()
+        """The data files that could be read to their ends."""
+        self._posts_read = 0
 
     def read_claims(self, path: Path) -> None:
         """Read what the export says of itself.
@@ -166,6 +181,7 @@ class _Verifier:
             self.manifest = read_manifest(content)
             self._note(_MANIFEST, *self.manifest.problems)
         self._counters.posts_to_read = self.manifest.posts or 0
+        self._data_files.update(self.manifest.data_files)
         for name in (_MANIFEST, *self.manifest.files):
             self._expect(name)
         for checksum in self.manifest.checksums or ():
@@ -209,17 +225,30 @@ class _Verifier:
                 self._note(name, "missing")
             elif name not in (_MANIFEST, _SUMS):
                 self._compare_file(name, check)
+        self._compare_posts()
         if self._expected.keys() - {_MANIFEST, _SUMS}:
             for name in self._names:
                 if name not in self._expected and name != MEDIA_DIRECTORY:
                     self._note(name, "not part of the export")
             self._compare_media(check)
 
+    def _compare_posts(self) -> None:
+        """Compare how many posts there are, where all of them could be read."""
+        said = self.manifest.posts
+        if said not in (None, self._posts_read) and self._data_files == self._read_files:
+            name = self.manifest.data_files[0] if len(self._data_files) == 1 else "the data files"
+            self._note(name, f"the number of posts is {self._posts_read:,}; {_MANIFEST} says {said:,}")
+
+    def _posts_of(self, name: str, format: str) -> _Posts:
+        reader = READERS[format][1](self.manifest.settings, lambda: os.fdopen(self._directory.open(name), "rb"))
+        compression = self.manifest.compression
+        return _Posts(reader, self._counters, compression.decompressor() if compression is not None else None)
+
     def _compare_file(self, name: str, check: Callable[[], None]) -> None:
         """Read a file once, from beginning to end, and compare it with what it should be."""
         posts = None
-        if name == self.manifest.data_file and self.manifest.format is not None:
-            posts = _Posts(READERS[self.manifest.format][1](), self._counters)
+        if name in self._data_files and self.manifest.format is not None:
+            posts = self._posts_of(name, self.manifest.format)
         digest = hashlib.sha256()
         size = 0
         with self._noting(name):
@@ -231,7 +260,11 @@ class _Verifier:
                     posts.read(block)
             self._compare_bytes(name, size, digest.hexdigest())
             if posts is not None:
-                self._note(name, *posts.problems(self.manifest.posts))
+                posts.finish()
+                self._note(name, *posts.problems)
+                self._posts_read += posts.posts
+                if not posts.problems:
+                    self._read_files.add(name)
 
     def _compare_bytes(self, name: str, size: int, sha256: str) -> None:
         expected = self._expect(name)
@@ -375,32 +408,45 @@ def _blocks(directory: ExportDirectory, name: str) -> Iterator[bytes]:
 class _Posts:
     """The posts of a data file, counted as it is read."""
 
-    def __init__(self, reader: Reader, counters: Counters) -> None:
+    def __init__(self, reader: Reader, counters: Counters, decompressor: Decompressor | None) -> None:
         self._reader = reader
         self._counters = counters
-        self._problem: str | None = None
+        self._posts_before = counters.posts
+        self._decompressor = decompressor
+        self.problems: list[str] = []
+        """What keeps the file from being read: nothing more than the first of it."""
+
+    @property
+    def posts(self) -> int:
+        """Whole posts read so far."""
+        return self._reader.posts
 
     def read(self, block: bytes) -> None:
         """Read on."""
         self._counters.bytes += len(block)
-        self._read(lambda: self._reader.feed(block))
+        self._read(lambda: self._feed(block))
 
-    def problems(self, said: int | None) -> Iterator[str]:
-        """What is wrong with the file, now that it was read to its end, and should have so many posts."""
-        self._read(self._reader.finish)
-        if self._problem is not None:
-            yield self._problem
-        elif said not in (None, self._reader.posts):
-            yield f"the number of posts is {self._reader.posts:,}; {_MANIFEST} says {said:,}"
+    def _feed(self, block: bytes) -> None:
+        for plain in self._decompressor.feed(block) if self._decompressor is not None else (block,):
+            self._reader.feed(plain)
+
+    def finish(self) -> None:
+        """The file ends here."""
+        self._read(self._finish)
+
+    def _finish(self) -> None:
+        if self._decompressor is not None:
+            self._decompressor.finish()
+        self._reader.finish()
 
     def _read(self, read: Callable[[], None]) -> None:
         """Go on reading, up to the first problem."""
-        if self._problem is None:
+        if not self.problems:
             try:
                 read()
             except ValueError as error:
-                self._problem = str(error)
-            self._counters.posts = self._counters.posts_read = self._reader.posts
+                self.problems.append(str(error))
+            self._counters.posts = self._counters.posts_read = self._posts_before + self._reader.posts
 
 
 def _text(path: Path | str) -> str:

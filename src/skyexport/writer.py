@@ -156,10 +156,13 @@ class OrderedWriter:
         self._bytes_before = 0
         """Of the files before this one."""
         self.posts = 0
+        self.files = 0
+        """How many were begun."""
         self._begin(file)
 
     def _begin(self, file: OutputFile) -> None:
         self._file = file
+        self.files += 1
         self._data_file = self._format.new_file(self._compress)
         self._posts_in_file = 0
         self._plain_bytes_in_file = self._format.bytes_around

@@ -6,6 +6,7 @@ from skyexport.formats.base import Format
 from skyexport.formats.csv_table import CsvTable
 from skyexport.formats.json_array import JsonArray
 from skyexport.formats.json_lines import JsonLines
+from skyexport.formats.parquet_table import ParquetTable
 
 __all__ = ["FORMATS", "Format"]
 
@@ -13,6 +14,7 @@ _ALL: tuple[Format, ...] = (
     JsonArray(),
     JsonLines(),
     CsvTable(),
+    ParquetTable(),
 )
 
 FORMATS = {format.name: format for format in _ALL}

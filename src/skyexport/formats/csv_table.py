@@ -178,7 +178,11 @@ class CsvTable(TextFormat):
             yield delimiter
             delimiter = self._cells.delimiter
             if name == _MEDIA:
-                yield values.media(post["embed_data"], uri, "embed_data") if post["has_media"] else b""
+                yield (
+                    values.media(post["embed_data"], uri, "embed_data")
+                    if post["has_media"]
+                    else self._cells.written(b"")
+                )
             elif name in TIMES:
                 yield values.time(post[name], uri, name)
             elif name in COUNTS:
@@ -325,6 +329,6 @@ class _ExactValues:
             names = media_names(embed) if embed else b""
         except ValueError:
             self._notices.add("unreadable_json", f"{column} of {json_text.decode(uri)}")
-            return b""
+            names = b""
         self._notices.formulas += _formulas([names])
         return self._cells.written(names)

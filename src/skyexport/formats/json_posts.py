@@ -33,11 +33,11 @@ from skyexport.formats.base import (
 )
 from skyexport.notices import Notices
 
-__all__ = ["POST_ENDS", "JsonPosts", "Layout"]
+__all__ = ["JSON", "LEFT_OUT_WHEN_EMPTY", "POST_ENDS", "JsonPosts", "Layout", "add_json", "add_time", "json_sql"]
 
 _TEXTS = frozenset({"uri", "cid", "did", "text", "reply_parent", "embed_type"})
-_JSON = frozenset({"embed_data", "labels"})
-_LEFT_OUT_WHEN_EMPTY = frozenset({"reply_parent", "embed_type", "embed_data", "labels"})
+JSON = frozenset({"embed_data", "labels"})
+LEFT_OUT_WHEN_EMPTY = frozenset({"reply_parent", "embed_type", "embed_data", "labels"})
 
 POST_ENDS = "\x1e"
 """Stands between posts in what SQL gives: no JSON has a control character but between tokens, and there SQL makes none
@@ -89,23 +89,23 @@ class JsonPosts(TextFormat):
         for name in self._columns:
             key = f'{self._comma(name)}{self._layout.sql_before_key}"{name}"{self._layout.colon}'
             value = self._value_sql(columns, name)
-            if name not in _LEFT_OUT_WHEN_EMPTY:
+            if name not in LEFT_OUT_WHEN_EMPTY:
                 parts += [f"'{key}'", value]
                 continue
             member = f"iif(octet_length({columns[name]}) > 0, concat('{key}', {value}), '')"
-            if name in _JSON:  # Most embeds and labels are a stored null.
+            if name in JSON:  # Most embeds and labels are a stored null.
                 member = f"iif({columns[name]} = x'6e756c6c', '{key}null', {member})"
             parts.append(member)
         members = f"concat({', '.join(parts)})"
-        if self._columns[0] in _LEFT_OUT_WHEN_EMPTY:
+        if self._columns[0] in LEFT_OUT_WHEN_EMPTY:
             members = f"substr({members}, 2)"
         return (f"string_agg({members}, '{POST_ENDS}')",)
 
     def register(self, connection: apsw.Connection) -> None:
         """Add sky_json and sky_json_time, each of (a stored value)."""
         add_count(connection)
-        add_function(connection, "sky_json", self._json)
-        add_function(connection, "sky_json_time", _time)
+        add_time(connection, '"')
+        add_json(connection, self._layout.embed_at)
 
     def finished(self, _: int, values: Sequence[bytes | None], __: Notices, /) -> bytes | None:
         """With the escapes that `json_quote` leaves out (U+2028, U+2029), and put into place; None when not UTF-8."""
@@ -129,13 +129,13 @@ class JsonPosts(TextFormat):
         comma = b""
         for name in self._columns:
             value = post[name]
-            if name in _LEFT_OUT_WHEN_EMPTY and not as_bytes(value):
+            if name in LEFT_OUT_WHEN_EMPTY and not as_bytes(value):
                 continue
             yield comma + self._layout.before_key + f'"{name}"{self._layout.colon}'.encode()
             comma = b","
             if name in _TEXTS:
                 yield from values.text_pieces(value, uri, name)
-            elif name in _JSON:
+            elif name in JSON:
                 yield from values.json_pieces(value, uri, name)
             elif name in TIMES:
                 yield values.time(value, uri, name).encode()
@@ -147,7 +147,7 @@ class JsonPosts(TextFormat):
     def _comma(self, name: str) -> str:
         """Before every key but the first; before that as well, where it may be left out, to be cut off afterwards."""
         first = self._columns[0]
-        return "" if name == first and first not in _LEFT_OUT_WHEN_EMPTY else ","
+        return "" if name == first and first not in LEFT_OUT_WHEN_EMPTY else ","
 
     def _value_sql(self, columns: Mapping[str, str], name: str) -> str:
         column = columns[name]
@@ -155,28 +155,40 @@ class JsonPosts(TextFormat):
             return f"json_quote(cast(ifnull({column}, '') as text))"
         if name in TIMES:
             return time_sql(columns, name, functools.partial(timestamps.rfc3339_sql, quote='"'), "sky_json_time")
-        if name in _JSON:
-            # A BLOB would be taken for SQLite's binary JSON: always cast. JSON5 and a NUL with something after it pass
-            # the parser, so json_valid(…, 1) and format, which stops at a NUL and is faster than looking for one, keep
-            # them out. A line break in the result is never inside a string.
-            stored = f"cast({column} as text)"
-            small = f"octet_length({column}) <= {_CHECKED_BYTES}"
-            valid = (
-                f"{small} and json_valid({stored}, 1) and octet_length(format('%s', {stored})) = octet_length({column})"
-            )
-            spelt = self._layout.embed_sql.format(stored)
-            return f"iif({valid}, {spelt}, sky_json({stored_value_sql(columns, name)}))"
+        if name in JSON:
+            return json_sql(columns, name, self._layout.embed_sql)
         if name in COUNTS:
             return count_sql(columns, name)
         return f"iif({column}, 'true', 'false')"
 
-    def _json(self, value: StoredValue) -> str:
-        """JSON that SQLite did not take, for it is nested too deep or large, from the first level on."""
+
+def json_sql(columns: Mapping[str, str], name: str, embed_sql: str) -> str:
+    """SQL for stored JSON, which is not empty; `add_json` adds the function that it calls.
+
+    Args:
+        columns: Column → SQL for it.
+        name: The column.
+        embed_sql: SQL for the JSON that *{}* is.
+    """
+    column = columns[name]
+    # A BLOB would be taken for SQLite's binary JSON: always cast. JSON5 and a NUL with something after it pass the
+    # parser, so json_valid(…, 1) and format, which stops at a NUL and is faster than looking for one, keep them out. A
+    # line break in the result is never inside a string.
+    stored = f"cast({column} as text)"
+    small = f"octet_length({column}) <= {_CHECKED_BYTES}"
+    valid = f"{small} and json_valid({stored}, 1) and octet_length(format('%s', {stored})) = octet_length({column})"
+    return f"iif({valid}, {embed_sql.format(stored)}, sky_json({stored_value_sql(columns, name)}))"
+
+
+def add_json(connection: apsw.Connection, embed_at: Callable[[bytes, int], Iterator[bytes]]) -> None:
+    """Add sky_json of (a stored value): JSON that SQLite did not take, for it is nested too deep or large."""
+
+    def read(value: StoredValue) -> str:
         data = as_bytes(value)
         pieces: list[bytes] = []
         size = 0
         try:
-            for piece in self._layout.embed_at(data, 0):
+            for piece in embed_at(data, 0):
                 pieces.append(piece)
                 size += len(piece)
                 if size > _LARGE_BYTES:
@@ -187,13 +199,19 @@ class JsonPosts(TextFormat):
             raise NotUsualError
         return b"".join(pieces).decode()
 
+    add_function(connection, "sky_json", read)
 
-def _time(value: StoredValue) -> str:
-    """A time in any spelling."""
-    timestamp = stored_time(value)
-    if timestamp is None:
-        raise NotUsualError
-    return f'"{timestamp.rfc3339()}"'
+
+def add_time(connection: apsw.Connection, quote: str) -> None:
+    """Add sky_json_time of (a stored value): a time in any spelling, in quotes."""
+
+    def read(value: StoredValue) -> str:
+        timestamp = stored_time(value)
+        if timestamp is None:
+            raise NotUsualError
+        return f"{quote}{timestamp.rfc3339()}{quote}"
+
+    add_function(connection, "sky_json_time", read)
 
 
 class _ExactValues:

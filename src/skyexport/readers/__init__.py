@@ -9,10 +9,14 @@ Nothing here knows how posts are rendered, and nothing is shared with the module
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import BinaryIO, Protocol
 
+from skyexport.format_settings import FormatSettings
 from skyexport.readers.csv_table import CsvTableReader
 from skyexport.readers.json_array import JsonArrayReader
+from skyexport.readers.json_lines import JsonLinesReader
+from skyexport.readers.parquet_table import ParquetTableReader
 
 __all__ = ["READERS", "Reader"]
 
@@ -42,8 +46,13 @@ class Reader(Protocol):
         ...
 
 
-READERS: dict[str, tuple[str, type[Reader]]] = {
-    "json": ("posts.json", JsonArrayReader),
-    "csv": ("posts.csv", CsvTableReader),
+ReaderMaker = Callable[[FormatSettings, Callable[[], BinaryIO]], Reader]
+"""Makes a reader of (what the file looks like, what opens it once more)."""
+
+READERS: dict[str, tuple[str, ReaderMaker]] = {
+    "json": (".json", JsonArrayReader),
+    "jsonl": (".jsonl", JsonLinesReader),
+    "csv": (".csv", CsvTableReader),
+    "parquet": (".parquet", ParquetTableReader),
 }
-"""Format → name of its data file, and what reads it."""
+"""Format → suffix of its data files, and what makes a reader of one."""

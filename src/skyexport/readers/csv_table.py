@@ -11,13 +11,20 @@ import io
 import re
 from enum import Enum
 
-__all__ = ["CsvTableReader"]
+from skyexport.format_settings import FormatSettings
 
-_HEADER = (
-    *("URI", "CID", "DID", "Text", "CreatedAt", "LikeCount", "RepostCount", "ReplyCount", "QuoteCount"),
-    *("IsReply", "ReplyParent", "HasMedia", "MediaFiles", "EmbedType", "IndexedAt"),
-)
-_BEGINNING = b"\xef\xbb\xbf" + ",".join(_HEADER).encode() + b"\n"
+__all__ = ["HEADINGS", "CsvTableReader"]
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+HEADINGS = {
+    name: name.title().replace("_", "")
+    for name in (
+        *("uri", "cid", "did", "text", "created_at", "like_count", "repost_count", "reply_count", "quote_count"),
+        *("is_reply", "reply_parent", "has_media", "media_files", "embed_type", "indexed_at"),
+    )
+} | {"uri": "URI", "cid": "CID", "did": "DID"}
+"""Column → heading, in the order of a table with all of them."""
 
 _LARGE_BYTES = 4_000_000
 """What has no end after so many bytes goes through the slow parser, which need not hold it."""
@@ -26,11 +33,16 @@ _LARGE_BYTES = 4_000_000
 class CsvTableReader:
     """Reads posts.csv; see `Reader`."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: FormatSettings, _: object = None) -> None:
+        columns = settings.columns or tuple(HEADINGS)
+        header = settings.delimiter.join(HEADINGS[name] for name in columns)
+        self._beginning = _BYTE_ORDER_MARK * settings.bom + header.encode() + b"\n"
+        self._delimiter = settings.delimiter
+        self._fields = len(columns)
         self._rest = b""
         """What was fed and not read yet; it begins where the header or a record begins, or is empty."""
         self._header_read = False
-        self._parser = _SlowParser()
+        self._parser = _SlowParser(settings.delimiter.encode(), len(columns))
 
     @property
     def posts(self) -> int:
@@ -43,11 +55,11 @@ class CsvTableReader:
         self._rest = b""
         position = 0
         if not self._header_read:
-            if len(data) < len(_BEGINNING):
+            if len(data) < len(self._beginning):
                 self._rest = data
                 return
             self._read_header(data)
-            position = len(_BEGINNING)
+            position = len(self._beginning)
         while position < len(data):
             if self._parser.before_record:
                 end = _records_end(data, position)
@@ -68,7 +80,7 @@ class CsvTableReader:
             raise ValueError(f"not CSV: cut off in post {self.posts + 1:,}")
 
     def _read_header(self, data: bytes) -> None:
-        if not data.startswith(_BEGINNING):
+        if not data.startswith(self._beginning):
             raise ValueError("not a table of posts: it does not begin with their header")
         self._header_read = True
 
@@ -77,10 +89,12 @@ class CsvTableReader:
         posts = self.posts
         try:
             # Fields beyond csv's limit, which is the program's to set, are refused as well.
-            for fields in csv.reader(io.StringIO(group.decode("latin-1"), newline="\n"), strict=True):
+            for fields in csv.reader(
+                io.StringIO(group.decode("latin-1"), newline="\n"), delimiter=self._delimiter, strict=True
+            ):
                 posts += 1
-                if len(fields) != len(_HEADER):
-                    raise _wrong_fields(posts, len(fields))
+                if len(fields) != self._fields:
+                    raise _wrong_fields(posts, len(fields), self._fields)
         except csv.Error:
             position = 0
             while position < len(group):
@@ -101,8 +115,8 @@ def _records_end(data: bytes, start: int) -> int:
     return _end(_RECORDS, data, start)
 
 
-def _wrong_fields(post: int, fields: int) -> ValueError:
-    return ValueError(f"not a table of posts: post {post:,} has {fields:,} fields instead of {len(_HEADER)}")
+def _wrong_fields(post: int, fields: int, expected: int) -> ValueError:
+    return ValueError(f"not a table of posts: post {post:,} has {fields:,} fields instead of {expected}")
 
 
 class _At(Enum):
@@ -120,14 +134,16 @@ class _At(Enum):
     """Behind a quote in such a field: its end, or the first of two."""
 
 
-_PLAIN = re.compile(rb'[^",\r\n]*+')
 _QUOTED = re.compile(rb'[^"]*+(?:""[^"]*+)*+')
 
 
 class _SlowParser:
     """Reads records a field at a time, wherever blocks end (RFC 4180, records ended by a line feed)."""
 
-    def __init__(self) -> None:
+    def __init__(self, delimiter: bytes, fields: int) -> None:
+        self._delimiter = delimiter
+        self._expected_fields = fields
+        self._plain = re.compile(rb'[^"\r\n%s]*+' % re.escape(delimiter))
         self.posts = 0
         self._at = _At.RECORD
         self._fields = 0
@@ -159,7 +175,7 @@ class _SlowParser:
                 position += 1
             else:
                 if self._at is _At.PLAIN:
-                    position = _end(_PLAIN, data, position)
+                    position = _end(self._plain, data, position)
                 if position < len(data):
                     self._end_field(data[position : position + 1])
                     position += 1
@@ -168,14 +184,14 @@ class _SlowParser:
         return position
 
     def _end_field(self, mark: bytes) -> None:
-        if mark not in (b",", b"\n"):
+        if mark not in (self._delimiter, b"\n"):
             raise ValueError(f"not CSV: {mark.decode('latin-1')!r} is out of place in post {self.posts + 1:,}")
         self._fields += 1
         self._at = _At.FIELD
         if mark == b"\n":
             self.posts += 1
-            if self._fields != len(_HEADER):
-                raise _wrong_fields(self.posts, self._fields)
+            if self._fields != self._expected_fields:
+                raise _wrong_fields(self.posts, self._fields, self._expected_fields)
             self._fields = 0
             self._at = _At.RECORD
 

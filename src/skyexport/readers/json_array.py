@@ -6,12 +6,10 @@ parser reads them as what they are. If all parts are JSON, so is the whole, cut 
 
 from __future__ import annotations
 
-import codecs
-import itertools
-import re
-from enum import Enum
-
 import orjson
+
+from skyexport.format_settings import FormatSettings
+from skyexport.readers.json_posts import PostsParser, key_orders, wrong_keys
 
 __all__ = ["JsonArrayReader"]
 
@@ -21,40 +19,14 @@ _LAST_POST_END = b"\n  }\n"
 _LARGE_BYTES = 4_000_000
 """What has no end after so many bytes goes through the slow parser, which need not hold it."""
 
-_MAX_DEPTH = 10_002
-"""Embeds have 10,000 levels at most, two below the file's own."""
-
-_LONGEST_KEY_BYTES = 64
-"""Longer ones are not looked at, they are none of a post's."""
-
-_SHOWN_KEYS = 20
-"""So many keys of a post that has the wrong ones are told."""
-
-
-def _key_orders() -> frozenset[tuple[str, ...]]:
-    """The keys of a post in their order, each with and without what is left out when it is empty."""
-    always_before = (
-        *("uri", "cid", "did", "text", "created_at", "indexed_at", "has_media"),
-        *("like_count", "repost_count", "reply_count", "quote_count", "is_reply"),
-    )
-    sometimes = ("reply_parent", "embed_type", "embed_data", "labels")
-    return frozenset(
-        (*always_before, *some, "archived_at")
-        for count in range(len(sometimes) + 1)
-        for some in itertools.combinations(sometimes, count)
-    )
-
-
-_KEY_ORDERS = _key_orders()
-
 
 class JsonArrayReader:
     """Reads posts.json; see `Reader`."""
 
-    def __init__(self) -> None:
+    def __init__(self, _: FormatSettings, __: object = None) -> None:
         self._rest = b""
         """What was fed and not read yet; it begins between two posts, or is empty."""
-        self._parser = _SlowParser()
+        self._parser = PostsParser(key_orders())
 
     @property
     def posts(self) -> int:
@@ -115,205 +87,7 @@ class JsonArrayReader:
         for number, post in enumerate(posts, self.posts + 1):
             if type(post) is not dict:
                 raise ValueError(f"post {number:,} is not an object")
-            if tuple(post) not in _KEY_ORDERS:
-                raise _wrong_keys(number, list(post))
+            if tuple(post) not in self._parser.orders:
+                raise wrong_keys(number, list(post))
         self._parser.skip(len(group), len(posts))
         return True
-
-
-def _wrong_keys(number: int, keys: list[str]) -> ValueError:
-    return ValueError(
-        f"post {number:,} has not the keys of a post, in their order, but {', '.join(keys[:_SHOWN_KEYS])}"
-    )
-
-
-class _Next(Enum):
-    """What may come next, as errors call it."""
-
-    VALUE = "a value"
-    VALUE_OR_END = "a value or the end of an array"
-    KEY = "a key"
-    KEY_OR_END = "a key or the end of an object"
-    COLON = "a colon"
-    COMMA_OR_END = "a comma or the end of what is open"
-    NOTHING = "nothing more"
-
-
-_BEFORE_VALUE = (_Next.VALUE, _Next.VALUE_OR_END)
-_BEFORE_KEY = (_Next.KEY, _Next.KEY_OR_END)
-
-# Possessive, so that a string of any length is matched without remembering other ways to do it.
-_STRING_BODY = re.compile(rb'[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+')
-_TOKEN = re.compile(rb'[ \t\n\r]*+(?:(?P<mark>[{}\[\],:"])|(?P<scalar>[-+.0-9A-Za-z]++)|(?P<other>[^ \t\n\r])|\Z)')
-_SCALAR = re.compile(rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?|true|false|null")
-_MORE_DIGITS = re.compile(rb"([0-9]{2})[0-9]++")
-_ESCAPE_BEGINNING = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?")
-_LONGEST_SCALAR_BYTES = 20
-"""With no more than two digits in a row none is longer."""
-
-
-class _SlowParser:
-    """Reads a JSON array of posts a token at a time, wherever blocks end."""
-
-    def __init__(self) -> None:
-        self.posts = 0
-        self._offset = 0
-        """Bytes of the file that were read."""
-        self._next = _Next.VALUE
-        self._open = bytearray()
-        """The brackets that are open, the outermost first."""
-        self._keys: list[str] = []
-        """Of the post that is being read."""
-        self._in_string = False
-        self._tail = b""
-        """The beginning of what goes on in the next block: an escape, a number, a word, a key of a post."""
-        self._utf8 = codecs.getincrementaldecoder("utf-8")()
-
-    @property
-    def before_post(self) -> bool:
-        """Whether a post comes next, or the end of the array."""
-        return len(self._open) == 1 and self._next in _BEFORE_VALUE and not self._tail
-
-    def skip(self, length: int, posts: int) -> None:
-        """So many bytes were read otherwise, and were whole posts with commas between them."""
-        self._offset += length
-        self.posts += posts
-        self._next = _Next.COMMA_OR_END
-
-    def read_all(self, data: bytes) -> None:
-        """Read all of *data*."""
-        position = 0
-        while position < len(data):
-            position = self.read(data, position)
-
-    def read(self, data: bytes, position: int) -> int:
-        """Read from *position* up to where a post may begin, but something, or to the end of *data*.
-
-        Returns:
-            How far that is.
-
-        Raises:
-            ValueError: It is not JSON, or not an array of posts.
-        """
-        carried = len(self._tail)
-        if carried:
-            data, shift, position = self._tail + data[position:], position - carried, 0
-            self._tail = b""
-        else:
-            shift = 0
-        self._offset -= carried or position  # Where *data* begins, until it was read.
-        end = self._read_tokens(data, position)
-        try:
-            self._utf8.decode(data[position + carried : end])
-        except UnicodeDecodeError as error:
-            at = self._offset + position + carried + error.start + 1
-            raise ValueError(f"not UTF-8 at byte {at:,}, {self._where()}") from None
-        self._offset += end
-        return end + shift
-
-    def finish(self) -> None:
-        """The file ends here."""
-        if self._next is not _Next.NOTHING or self._tail:
-            raise ValueError(f"not JSON: cut off at byte {self._offset:,}, {self._where()}")
-
-    def _read_tokens(self, data: bytes, position: int) -> int:
-        if self._in_string:
-            position = self._read_string(data, position)
-        while position < len(data):
-            token = _TOKEN.match(data, position)
-            if token is None or token["other"]:
-                raise self._unexpected(self._next.value, token.start("other") if token else position)
-            position = token.end()
-            if token["mark"] == b'"':
-                position = self._begin_string(data, position)
-            elif token["mark"]:
-                self._mark(token["mark"], position - 1)
-                if self.before_post:
-                    return position
-            elif token["scalar"]:
-                self._scalar(token["scalar"], token.start("scalar"), is_whole=position < len(data))
-        return position
-
-    def _begin_string(self, data: bytes, position: int) -> int:
-        """Read a string from behind its opening quote, to its end or that of *data*."""
-        before = self._next
-        is_key = before in _BEFORE_KEY
-        if not is_key:
-            self._check_value(position - 1)
-        self._next = _Next.COLON if is_key else _Next.COMMA_OR_END
-        self._in_string = True
-        end = self._read_string(data, position)
-        if is_key and len(self._open) == 2:
-            if len(self._keys) == _SHOWN_KEYS or end - position > _LONGEST_KEY_BYTES:
-                raise _wrong_keys(self.posts + 1, self._keys)
-            if self._in_string:
-                self._next, self._in_string, self._tail = before, False, data[position - 1 :]
-            else:
-                self._keys.append(data[position : end - 1].decode(errors="replace"))
-        return end
-
-    def _read_string(self, data: bytes, position: int) -> int:
-        """Read on in a string; behind its closing quote, or at the end of *data* when that does not come."""
-        match = _STRING_BODY.match(data, position)
-        end = match.end() if match else position
-        if data[end : end + 1] == b'"':
-            self._in_string = False
-            return end + 1
-        rest = data[end:]
-        if rest and not _ESCAPE_BEGINNING.fullmatch(rest):
-            raise self._unexpected("no such character in a string", end)
-        self._tail = rest
-        return len(data)
-
-    def _mark(self, mark: bytes, position: int) -> None:
-        if mark in b"{[":
-            self._check_value(position, mark)
-            if len(self._open) == _MAX_DEPTH:
-                raise self._unexpected(f"no more than {_MAX_DEPTH:,} levels", position)
-            self._open += mark
-            self._next = _Next.KEY_OR_END if mark == b"{" else _Next.VALUE_OR_END
-        elif mark in b"}]":
-            opening, or_end = (b"{", _Next.KEY_OR_END) if mark == b"}" else (b"[", _Next.VALUE_OR_END)
-            if not self._open.endswith(opening) or self._next not in (or_end, _Next.COMMA_OR_END):
-                raise self._unexpected(self._next.value, position)
-            self._open.pop()
-            self._next = _Next.COMMA_OR_END if self._open else _Next.NOTHING
-            if len(self._open) == 1:
-                self._end_post()
-        elif mark == b":" and self._next is _Next.COLON:
-            self._next = _Next.VALUE
-        elif mark == b"," and self._next is _Next.COMMA_OR_END:
-            self._next = _Next.KEY if self._open.endswith(b"{") else _Next.VALUE
-        else:
-            raise self._unexpected(self._next.value, position)
-
-    def _scalar(self, scalar: bytes, position: int, *, is_whole: bool) -> None:
-        if is_whole:
-            self._check_value(position)
-            if not _SCALAR.fullmatch(scalar):
-                raise self._unexpected("no such number or word", position)
-            self._next = _Next.COMMA_OR_END
-            return
-        # How many digits there are is of no importance, beyond the second: 01 is no number.
-        self._tail = _MORE_DIGITS.sub(rb"\1", scalar)
-        if len(self._tail) > _LONGEST_SCALAR_BYTES:
-            raise self._unexpected("no such number or word", position)
-
-    def _check_value(self, position: int, mark: bytes = b"") -> None:
-        """Fail where no value may begin, or not this kind of value."""
-        if self._next not in _BEFORE_VALUE:
-            raise self._unexpected(self._next.value, position)
-        if len(self._open) < 2 and mark != (b"{" if self._open else b"["):
-            raise ValueError(f"post {self.posts + 1:,} is not an object" if self._open else "not an array")
-
-    def _end_post(self) -> None:
-        self.posts += 1
-        if tuple(self._keys) not in _KEY_ORDERS:
-            raise _wrong_keys(self.posts, self._keys)
-        self._keys.clear()
-
-    def _unexpected(self, expected: str, position: int) -> ValueError:
-        return ValueError(f"not JSON at byte {self._offset + position + 1:,}, {self._where()}: {expected} expected")
-
-    def _where(self) -> str:
-        return f"in post {self.posts + 1:,}" if len(self._open) > 1 else f"after {self.posts:,} posts"

@@ -1,0 +1,67 @@
+"""Reading posts.parquet: a table with the columns of posts, all of whose values can be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import BinaryIO
+
+from skyexport.errors import OptionError
+from skyexport.format_settings import FormatSettings
+from skyexport.readers.json_posts import KEYS
+
+__all__ = ["PARQUET_COLUMNS", "ParquetTableReader"]
+
+_TIMES = ("created_at", "indexed_at", "archived_at")
+_COUNTS = ("like_count", "repost_count", "reply_count", "quote_count")
+_FLAGS = ("has_media", "is_reply")
+
+PARQUET_COLUMNS = {
+    **dict.fromkeys((*KEYS, "originals"), "string"),
+    **dict.fromkeys(_TIMES, "timestamp[us, tz=UTC]"),
+    **dict.fromkeys(_COUNTS, "int64"),
+    **dict.fromkeys(_FLAGS, "bool"),
+}
+"""Column → its type, in the order of a table with all of them."""
+
+_ROWS = 4096
+"""Read at once."""
+
+
+class ParquetTableReader:
+    """Reads posts.parquet; see `Reader`. What it is fed does not matter: it opens the file itself, at the end.
+
+    Args:
+        settings: Which columns there must be.
+        open_file: Opens the file.
+
+    Raises:
+        OptionError: pyarrow is not installed.
+    """
+
+    def __init__(self, settings: FormatSettings, open_file: Callable[[], BinaryIO]) -> None:
+        try:
+            import pyarrow.parquet  # noqa: F401
+        except ImportError as error:
+            raise OptionError(f"reading parquet needs pyarrow: {error}", "pip install 'skyexport[parquet]'") from None
+        self._columns = settings.columns or tuple(PARQUET_COLUMNS)
+        self._open_file = open_file
+        self.posts = 0
+
+    def feed(self, data: bytes) -> None:
+        """Pass it over: what a table has is known from its end only."""
+
+    def finish(self) -> None:
+        """Read the whole table; see `Reader`."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            with self._open_file() as opened, pq.ParquetFile(opened) as file:
+                found = {field.name: str(field.type) for field in file.schema_arrow}
+                if list(found.items()) != [(name, PARQUET_COLUMNS[name]) for name in self._columns]:
+                    raise ValueError(f"not a table of posts: it has {', '.join(map(' '.join, found.items()))[:1000]}")
+                for batch in file.iter_batches(batch_size=_ROWS, use_threads=False):
+                    batch.validate(full=True)
+                    self.posts += batch.num_rows
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"not Parquet: {str(error).splitlines()[0][:300]}") from None
