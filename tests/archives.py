@@ -198,14 +198,13 @@ def rendered(
 def joined(format_name: str, chunks: Iterable[Chunk]) -> tuple[bytes, Notices]:
     """Chunks as the file that they make, and the sum of their notices."""
     format = FORMATS[format_name]
-    parts: list[bytes] = []
+    file = format.new_file()
+    parts: list[bytes | memoryview] = []
     notices = Notices()
     for chunk in chunks:
-        if chunk.starts_post:
-            parts.append(format.separator if parts else format.prologue)
-        parts.append(chunk.data)
+        parts += file.add(chunk.data, chunk.posts)
         notices.merge(chunk.notices)
-    return b"".join([*parts, format.epilogue] if parts else [format.empty]), notices
+    return b"".join([*parts, *file.finish()]), notices
 
 
 def sorted_row_ids(connection: apsw.Connection) -> list[int]:

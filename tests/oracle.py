@@ -6,6 +6,7 @@ It shares no code with the exporter, so that the two agree only where both are r
 from __future__ import annotations
 
 import calendar
+import json
 import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -27,7 +28,6 @@ CSV_HEADER = (
     "URI,CID,DID,Text,CreatedAt,LikeCount,RepostCount,ReplyCount,QuoteCount,IsReply,ReplyParent,HasMedia,MediaFiles,"
     "EmbedType,IndexedAt"
 )
-IDENTIFIERS = ("URI", "CID", "DID", "ReplyParent", "EmbedType")
 WHITE_SPACE = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 ESCAPES = {
     '"': '\\"',
@@ -236,7 +236,7 @@ def formulas(row: StoredRow) -> int:
     for name, cell in zip(CSV_HEADER.split(","), csv_cells(row), strict=True):
         column = f"{name.removesuffix('Count').lower()}_count"
         is_number = name.endswith("Count") and not json_value(column, row[column]).startswith('"')
-        found += not is_number and name not in IDENTIFIERS and text_of(cell)[:1] in tuple("=+-@\t\r＝＋－＠")
+        found += not is_number and text_of(cell)[:1] in tuple("=+-@\t\r＝＋－＠")
     return found
 
 
@@ -272,5 +272,106 @@ def csv_file(rows: Iterable[StoredRow]) -> bytes:
     return b"\xef\xbb\xbf" + b"".join(record + b"\n" for record in records)
 
 
-POST = {"json": json_post, "csv": csv_post}
-FILE = {"json": json_file, "csv": csv_file}
+def compact(text: str) -> str:
+    """Valid JSON without white space between tokens."""
+    tokens = re.findall(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+', text, re.DOTALL)
+    return "".join(tokens).replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def jsonl_post(row: StoredRow) -> bytes:
+    """One line of posts.jsonl, without its braces."""
+    members = []
+    for key in JSON_KEYS:
+        if key not in OPTIONAL_KEYS or bytes_of(row[key]):
+            value = json_value(key, row[key])
+            members.append(f'"{key}":{compact(value) if key in ("embed_data", "labels") else value}')
+    return ",".join(members).encode()
+
+
+def jsonl_file(rows: Iterable[StoredRow]) -> bytes:
+    """posts.jsonl of these posts."""
+    return b"".join(b"{" + jsonl_post(row) + b"}\n" for row in in_export_order(rows))
+
+
+YEAR_0, YEAR_10000 = -62_167_219_200_000_000, 253_402_300_800_000_000
+"""In microseconds since 1970."""
+
+
+def microseconds(time: Time) -> int:
+    """Since 1970, in UTC; whatever is less is cut off."""
+    year = int(time.local[:4])
+    moment = datetime.fromisoformat(f"{2000 + year % 400:04d}{time.local[4:]}")
+    cycles = (2000 + year % 400 - year) // 400
+    seconds = calendar.timegm(moment.timetuple()) - cycles * 146_097 * 86_400 - time.minutes_east * 60
+    return seconds * 1_000_000 + int(time.fraction[:6].ljust(6, "0"))
+
+
+def parquet_row(row: StoredRow) -> dict[str, Any]:
+    """The values of a row of posts.parquet, times in microseconds."""
+    values: dict[str, Any] = {}
+    originals: dict[str, Any] = {}
+    for key in JSON_KEYS:
+        shown = json_value(key, row[key])
+        if key in OPTIONAL_KEYS and not bytes_of(row[key]):
+            values[key] = None
+        elif key in ("embed_data", "labels"):
+            values[key] = compact(shown)
+        elif key in ("has_media", "is_reply"):
+            values[key] = shown == "true"
+        elif key.endswith("_at"):
+            time = read_time(row[key])
+            instant = None if time is None else microseconds(time)
+            values[key] = instant if instant is not None and YEAR_0 <= instant < YEAR_10000 else None
+            if time is None or time.zone != "Z" or len(time.fraction) > 6:
+                originals[key] = json.loads(shown)
+        elif key.endswith("_count"):
+            number = json.loads(shown)
+            values[key] = number if isinstance(number, int) else None
+            if not isinstance(number, int):
+                originals[key] = number
+        else:
+            values[key] = text_of(bytes_of(row[key]))
+    return values | {"originals": originals}
+
+
+def shown_row(values: dict[str, Any]) -> bytes:
+    """A row of posts.parquet as a line that can be compared."""
+    return json.dumps(values, sort_keys=True).encode() + b"\n"
+
+
+def parquet_post(row: StoredRow) -> bytes:
+    """What `content` shows of one post."""
+    return shown_row(parquet_row(row))
+
+
+def parquet_file(rows: Iterable[StoredRow]) -> bytes:
+    """What `content` shows of a file of these posts."""
+    return b"".join(map(parquet_post, in_export_order(rows)))
+
+
+def content(format_name: str, data: bytes) -> bytes:
+    """What is said by a file, or by rendered posts: their bytes, but where other bytes can say the same."""
+    if format_name != "parquet":
+        return data
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    source = pa.BufferReader(data)
+    tables = []
+    if data.startswith(b"PAR1"):
+        tables.append(pq.read_table(source))
+    else:
+        while source.tell() < source.size():
+            with pa.ipc.open_stream(source) as stream:
+                tables.append(stream.read_all())
+    rows = []
+    for table in tables:
+        for place, name in enumerate(table.column_names):
+            if pa.types.is_timestamp(table.schema.field(place).type):
+                table = table.set_column(place, name, table.column(place).cast(pa.int64()))
+        rows += table.to_pylist()
+    return b"".join(shown_row(row | {"originals": json.loads(row["originals"] or "{}")}) for row in rows)
+
+
+POST = {"json": json_post, "jsonl": jsonl_post, "csv": csv_post, "parquet": parquet_post}
+FILE = {"json": json_file, "jsonl": jsonl_file, "csv": csv_file, "parquet": parquet_file}

@@ -57,6 +57,9 @@ _ROW_GROUP_POSTS = 1 << 16
 _ROW_GROUP_BYTES = 96_000_000
 """Of texts and embeds: where posts are much larger than usual, a row group has fewer of them, to bound the memory."""
 
+_PIECE_BYTES = 1 << 18
+"""A large post is passed on in pieces of this many bytes."""
+
 _USUAL_TIME_BYTES = len("2024-05-22T18:57:38.254123Z")
 """A time in UTC that is longer has parts of a microsecond."""
 
@@ -181,7 +184,9 @@ class ParquetTable:
                 read[name] = [values.json(value, name)]
             else:
                 read[name] = [values.text(value, name)]
-        yield self._stream(read, [originals])
+        data = self._stream(read, [originals])
+        for start in range(0, len(data), _PIECE_BYTES):
+            yield data[start : start + _PIECE_BYTES]
 
     def posts_of(self, data: bytes) -> list[bytes]:
         """A record batch for each post."""
@@ -377,9 +382,10 @@ class _ParquetFile:
         import pyarrow as pa
 
         if self._posts:
-            table = pa.Table.from_batches(self._gathered, self._schema)
-            self._writer.write_table(table, row_group_size=_ROW_GROUP_POSTS)
+            # Where pages end depends on the pieces that a column comes in: let it be one.
+            table = pa.Table.from_batches(self._gathered, self._schema).combine_chunks()
             self._gathered.clear()
+            self._writer.write_table(table, row_group_size=_ROW_GROUP_POSTS)
             self._posts = self._bytes = 0
 
 
