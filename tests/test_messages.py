@@ -36,7 +36,7 @@ def test_batches(batch: Batch, sequence: int) -> None:
 def test_chunks(counts: dict[str, int]) -> None:
     """So does what is said of a chunk, notices included."""
     notices = Notices(counts, {kind: ["text of at://\x00é"] for kind in counts})
-    ready = ChunkReady(2, 4_000_000, 1000, 1001, True, notices)
+    ready = ChunkReady(2, 4_000_000, 5_000_000, 1000, True, 1001, True, notices)
     assert ChunkReady.decode(ready.encode()) == ready
 
 

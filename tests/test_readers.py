@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skyexport.format_settings import USUAL
 from skyexport.formats import FORMATS
 from skyexport.readers import READERS
 from tests.archives import Row, memory_archive, post, read_rows, rendered_by_row_ids
@@ -26,11 +27,19 @@ GOLDEN = ROOT / "tests" / "golden"
 
 def posts_read(format: str, data: bytes, block_bytes: int = 1 << 20) -> int:
     """How many posts the reader finds, in blocks of this size."""
-    reader = READERS[format][1]()
+    reader = READERS[format][1](USUAL, lambda: io.BytesIO(data))
     for start in range(0, len(data), block_bytes):
         reader.feed(data[start : start + block_bytes])
     reader.finish()
     return reader.posts
+
+
+def golden(format: str) -> bytes:
+    """The golden posts in a format."""
+    if format != "parquet":
+        return (GOLDEN / f"posts.{format}").read_bytes()
+    with contextlib.closing(memory_archive(read_rows(GOLDEN / "rows.json"))) as connection:
+        return rendered_by_row_ids(connection, format)[0]
 
 
 def refused_json(_: bytes) -> None:
@@ -56,20 +65,21 @@ def test_golden_files(way: str, format: str, block_bytes: int) -> None:
     """Every hostile and ordinary post is counted, wherever blocks end, whichever parser reads it."""
     del way
     posts = len(read_rows(GOLDEN / "rows.json"))
-    assert posts_read(format, (GOLDEN / f"posts.{format}").read_bytes(), block_bytes) == posts
+    assert posts_read(format, golden(format), block_bytes) == posts
 
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_no_posts(way: str, format: str) -> None:
     """A file without posts is one."""
     del way
-    assert posts_read(format, FORMATS[format].empty) == posts_read(format, FORMATS[format].empty, 1) == 0
+    empty = b"".join(FORMATS[format].configured(USUAL).new_file().finish())
+    assert posts_read(format, empty) == posts_read(format, empty, 1) == 0
 
 
 def test_names_are_those_of_the_formats() -> None:
     """There is a reader for each format, of the file that it writes."""
-    assert {name: file_name for name, (file_name, _) in READERS.items()} == {
-        name: format.file_name for name, format in FORMATS.items()
+    assert {name: suffix for name, (suffix, _) in READERS.items()} == {
+        name: format.suffix for name, format in FORMATS.items()
     }
 
 
@@ -163,14 +173,14 @@ def test_damaged_csv(position: int, put: bytes, removed: int, block_bytes: int) 
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_cut_is_noticed(way: str, format: str) -> None:
-    """A file that ends early is refused, unless only JSON's last line feed is gone, or whole records of CSV."""
+    """A file that ends early is refused, unless only JSON's last line feed is gone, or whole records or lines."""
     del way
     data = SMALL[format]
     accepted = []
     for length in range(len(data)):
         with contextlib.suppress(ValueError):
             accepted.append(posts_read(format, data[:length]))
-    assert accepted == ([3] if format == "json" else [0, 1, 2])
+    assert accepted == {"json": [3], "csv": [0, 1, 2], "jsonl": [0, 1, 2], "parquet": []}[format]
 
 
 ODD_JSON = [
@@ -253,6 +263,7 @@ def test_what_is_wrong_and_large(
         ("json", b"x"),
         ("json", rb"\u0001\n\""),
         ("json", "\U0001f600\u3042\u00e9".encode()),
+        ("jsonl", rb"\u0001\n\""),
         ("csv", b"x"),
         ("csv", b'\n"",""'),
         ("csv", "\U0001f600\n,".encode()),
@@ -266,7 +277,7 @@ def test_memory_for_a_large_post(tmp_path: Path, format: str, unit: bytes) -> No
         for _ in range(600):
             file.write(unit * (100_000 // len(unit)))
         file.write(after)
-    reader = READERS[format][1]()
+    reader = READERS[format][1](USUAL, lambda: (tmp_path / "out").open("rb"))
     tracemalloc.start()
     try:
         with (tmp_path / "out").open("rb", buffering=0) as file:

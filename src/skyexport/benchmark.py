@@ -25,7 +25,6 @@ import psutil
 from skyexport.archive import Archive
 from skyexport.coordinator import export
 from skyexport.errors import ArchiveChangedError, ExportError, MemoryLimitError, OptionError, OutputError
-from skyexport.formats import FORMATS
 from skyexport.options import MAX_WORKERS, ExportOptions, available_cpus, format_size, parse_bound
 from skyexport.progress import SCHEMA_VERSION, duration
 from skyexport.summary import ExportSummary
@@ -48,6 +47,8 @@ _NO_GAIN = 0.05
 _NEVER = "9999-12-31"
 """Nothing is created from then on: an export of it shows what starting and counting take."""
 
+_FORMATS = ("json", "csv")
+"""Those that the established exporter has; which workers are best for them is best for the others, too."""
 _TARGETS = ("null", "disk")
 _HEADINGS = ("format", "workers", "target", "seconds", "min to max", "posts/s", "bytes/s", "peak memory")
 
@@ -186,7 +187,7 @@ def recommend(measurements: Sequence[Measurement], archive_posts: int, options: 
     total = {
         workers: sum(one.seconds_for(archive_posts) for one in by_format.values())
         for workers, by_format in found.items()
-        if len(by_format) == len(FORMATS)
+        if len(by_format) == len(_FORMATS)
     }
     fastest = min(total, key=lambda workers: (total[workers], workers))
     workers = min(number for number in total if total[number] * (1 - _NO_GAIN) <= total[fastest])
@@ -247,19 +248,19 @@ def benchmark(
         measurements: list[Measurement] = []
 
         def measure(format: str, target: str, workers: int, *, sync: bool) -> None:
-            steps = len(FORMATS) * (len(_TARGETS) * len(counts) + 1)
+            steps = len(_FORMATS) * (len(_TARGETS) * len(counts) + 1)
             say(f"{len(measurements) + 1} of {steps}: {format} to the {_target(target, sync)}, {_in_words(workers)}")
             measurements.append(sliced.measure(format, target, workers, sync=sync))
 
         for workers in counts:
             try:
-                for format, target in product(FORMATS, _TARGETS):
+                for format, target in product(_FORMATS, _TARGETS):
                     measure(format, target, workers, sync=target == "disk")
             except MemoryLimitError as error:
                 if not workers:
                     raise
                 notes.append(f"not measured {_in_words(workers)}: {error.message}")
-        for format in FORMATS:
+        for format in _FORMATS:
             measure(format, "disk", recommend(measurements, archive_posts, options).workers, sync=False)
         return Benchmark(
             path=archive.path, archive_bytes=archive.path.stat().st_size, archive_posts=archive_posts,
@@ -357,7 +358,7 @@ def _folder(output_dir: Path) -> Iterator[Path]:
 
 
 def _place(one: Measurement) -> tuple[int, int]:
-    return list(FORMATS).index(one.format), _TARGETS.index(one.target)
+    return _FORMATS.index(one.format), _TARGETS.index(one.target)
 
 
 def _target(target: str, sync: bool) -> str:

@@ -66,19 +66,24 @@ class Sample:
                 connection, archive.columns, archive.created_at_index, format, selection,
                 compress=compress, before_large_post=before_large_post,
             )  # fmt: skip
+            file = format.new_file(compress)
             for stretch in archive.sample_row_ids(_STRETCHES, _SAMPLE_POSTS):
-                file = format.new_file(compress)
-                size = -around
+                size = 0
                 for batch in row_id_batches(stretch, DEFAULT_BATCH_SIZE):
                     for chunk in renderer.render(batch):
                         size += sum(map(len, file.add(chunk.data, chunk.posts)))
-                size += sum(map(len, file.finish()))
-                least = min(least, max(0, size) / len(stretch))
+                least = min(least, size / len(stretch))
                 sampled += len(stretch)
-                rendered += max(0, size)
+                rendered += size
+            rendered += sum(map(len, file.finish()))
+        if not sampled:
+            return cls(0.0, 0.0, around)
+        expected = max(0, rendered - around) / sampled
+        if not format.is_text:
+            least = expected
         if compress is not None or not format.is_text:
             least *= _COMPRESSED_SHARE
-        return cls(rendered / sampled, least, around) if sampled else cls(0.0, 0.0, around)
+        return cls(expected, least, around)
 
     def expected_bytes(self, posts: int) -> int:
         """The likely size of an export of an archive with so many posts."""
