@@ -185,7 +185,7 @@ def test_cut_off(directory: Path) -> None:
     assert len(found) == 3
     assert found[0] == f"{path.name}: has {size - 10:,} bytes; manifest.json says {size:,}"
     assert "according to manifest.json and SHA256SUMS it is" in found[1]
-    assert "cut off" in found[2]
+    assert ("not Parquet" if path.suffix == ".parquet" else "cut off") in found[2]
 
 
 def test_all_differences_are_found(directory: Path) -> None:
@@ -280,7 +280,7 @@ def test_hostile_manifests(
     assert found[0].startswith("manifest.json: ")
     assert any(message in line for line in found), found
     assert all(len(line) < 300 for line in found)
-    names = {"export", "manifest.json", "SHA256SUMS", "posts.json", "posts.csv", "media"}
+    names = {"export", "manifest.json", "SHA256SUMS", "media", *(f"posts.{name}" for name in FORMATS)}
     assert set(opened) <= names
 
 
@@ -456,7 +456,7 @@ def test_damage_of_the_established_exporters_files(established: Path) -> None:
     (established / "media" / "more").mkdir()
     os.truncate(data_file(established), 300)
     cut_off, more, media = differences(established)
-    assert "cut off" in cut_off
+    assert ("not Parquet" if data_file(established).suffix == ".parquet" else "cut off") in cut_off
     assert more == "media/more: not a file"
     assert media == "media: the number of files is 1; manifest.json says 2"
     shutil.rmtree(established / "media")
@@ -465,7 +465,7 @@ def test_damage_of_the_established_exporters_files(established: Path) -> None:
     assert differences(established)[-1] == "media: a file, not a directory"
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", ["json", "csv"])
 def test_contract_manifests(contract_dir: Path, tmp_path: Path, format: str) -> None:
     """The manifests that the established exporter wrote are understood."""
     (tmp_path / "media").mkdir()
@@ -479,6 +479,8 @@ def test_contract_manifests(contract_dir: Path, tmp_path: Path, format: str) -> 
 
 def test_memory(directory: Path) -> None:
     """A post of 60 MB is verified in a fraction of its size."""
+    if data_file(directory).suffix == ".parquet":
+        pytest.skip("a table is read by pyarrow, whose memory this does not see")
     before, number, after = data_file(directory).read_bytes().partition(b"number ")
     with data_file(directory).open("wb") as file:
         file.write(before)
