@@ -189,10 +189,11 @@ class Configuration:
 
     def unknown_variables(self) -> dict[str, str | None]:
         """Variables that look like ours but give no option of any command → a known one that is spelt nearly so."""
-        known = {_PREFIX + CONFIG.upper()}
-        known.update(setting.variable for settings in self.settings.values() for setting in settings.values())
-        unknown = sorted(name for name in self._environment if name.startswith(_PREFIX) and name not in known)
-        return {name: _near(name, known) for name in unknown}
+        settings = [setting for settings in self.settings.values() for setting in settings.values()]
+        known = {CONFIG.upper(), *(setting.variable.removeprefix(_PREFIX) for setting in settings)}
+        names = sorted(name.removeprefix(_PREFIX) for name in self._environment if name.startswith(_PREFIX))
+        nearest = {name: _near(name, known) for name in names if name not in known}
+        return {_PREFIX + name: near and _PREFIX + near for name, near in nearest.items()}
 
     def obeyed(self, command: str, typed: Container[str]) -> list[str]:
         """Keys of the options whose values a project file gives."""
