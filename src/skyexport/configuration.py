@@ -58,6 +58,9 @@ _NOT_FOR_PROJECTS = frozenset({"from-file", "overwrite", "register", "to"})
 _PLACES = re.compile("DIR|DIRECTORY|FILE|LIST|PATH|ARCHIVE")
 """Words for the value of an option that is a path."""
 
+_PLACE_TYPES = ("path", "file", "directory", "filename")
+"""Names of the types that are paths to typer."""
+
 _FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
@@ -83,7 +86,7 @@ class Setting:
     @property
     def is_place(self) -> bool:
         """Whether its value is a path."""
-        return _PLACES.fullmatch(self.option.metavar or "") is not None
+        return _PLACES.fullmatch(self.option.metavar or "") is not None or self.option.type.name in _PLACE_TYPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,14 +411,15 @@ def _check_within(place: str, where: str) -> None:
     Raises:
         OptionError: This is elsewhere, perhaps behind a link.
     """
+    path = Path(place)
     try:
-        here = Path.cwd().resolve()
-        inside = (here / place).resolve().is_relative_to(here)
+        # A share of the network must not even be looked at: Windows would log in there.
+        inside = not path.anchor and ".." not in path.parts and path.resolve().is_relative_to(Path.cwd().resolve())
     except (OSError, ValueError, RuntimeError):
         inside = False
     if not inside:
         raise OptionError(
-            f"{where}: {place!r} is outside of the directory of this project file, which may be a stranger's",
+            f"{where}: {place!r} is no path below the directory of this project file, which may be a stranger's",
             "write it on the command line, or name a file of your own with --config",
         )
 
