@@ -21,7 +21,7 @@ import make_archive
 from skyexport import ExportOptions, export
 from skyexport.cli import app
 from skyexport.configuration import MAX_FILE_BYTES, Configuration, Setting, settings_of, user_file
-from skyexport.errors import OptionError
+from skyexport.errors import EXIT_CODES, OptionError
 from skyexport.signals import Signals
 from tests.command import PROGRAM, files_below, skyexport
 from tests.conftest import ROOT
@@ -438,6 +438,9 @@ def test_config_in_words(here: Path) -> None:
     assert columns["strict"] == ["strict", "false", "default"]
     assert len({line.index("default") for line in lines if line.endswith("default")}) == 1
     assert re.search(r"(?m)^user file +.*config.toml +not there$", "\n".join(lines))
+    text = run("config", "--help").stdout
+    assert "    skyexport config export --json\n" in text
+    assert all(f"    {code:<4} {meaning}" in text for code, meaning in EXIT_CODES.items())
     everything = run("config").stdout
     assert all(f"[{command}]" in everything for command in SETTINGS)
     assert failure("config", "exprot").startswith("there is no command 'exprot'; commands are export, ")
