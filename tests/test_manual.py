@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -33,6 +34,19 @@ def needs(program: str) -> pytest.MarkDecorator:
 def test_files_are_up_to_date(name: str) -> None:
     """What lies in docs/share is what the commands of today give."""
     assert (SHARE / name).read_text(encoding="utf-8") == make_manual.files()[name], "run `make manual`, and commit"
+
+
+def test_every_run_makes_the_same() -> None:
+    """What is made does not depend on the order in which Python happens to have the members of a set."""
+    program = "import make_manual; print(make_manual.files())"
+    texts = {
+        subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True,
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT / "tools"), "PYTHONUTF8": "1"},
+        ).stdout
+        for seed in ("1", "2", "3", "4")
+    }  # fmt: skip
+    assert len(texts) == 1
 
 
 def test_nothing_else_is_installed() -> None:

@@ -107,7 +107,10 @@ def read_command(context: typer.Context, names: Sequence[str]) -> Command:
         elif isinstance(parameter, TyperOption) and (record := parameter.get_help_record(context)):
             options.append(
                 Option(
-                    [*parameter.opts, *parameter.secondary_opts],
+                    # Those of --help come from a set, in an order that changes from run to run.
+                    sorted(
+                        [*parameter.opts, *parameter.secondary_opts], key=lambda name: (name.startswith("--"), name)
+                    ),
                     (record[0], without_parentheses(record[1])),
                     parameter.help or "",
                     None if parameter.is_flag or parameter.count else value_of(parameter.make_metavar(context), names),
