@@ -13,7 +13,7 @@ DEMO := build/demo
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check wheel faults bench bench-whole clean
+.PHONY: help demo test check manual wheel faults bench bench-whole clean
 
 help: ## Show what can be made.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ check: $(VENV)/dev ## Check format, lint and types.
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+manual: $(BIN)/skyexport ## Make the manual page and the completion of shells anew, when options have changed.
+	$(BIN)/python tools/make_manual.py
+
 wheel: $(VENV)/dev ## Build the wheel, install it by itself, and compare an export of it with ours.
 	rm -rf build/wheel && mkdir -p build/wheel
 	$(BIN)/python tools/make_archive.py build/wheel/archive.db --posts 3000 --seed 1
@@ -59,6 +62,7 @@ wheel: $(VENV)/dev ## Build the wheel, install it by itself, and compare an expo
 	build/wheel/venv/$(notdir $(BIN))/skyexport export build/wheel/archive.db -j 2 -q --to build/wheel/theirs.json
 	$(BIN)/skyexport export build/wheel/archive.db -j 0 -q --to build/wheel/ours.json
 	cmp build/wheel/theirs.json build/wheel/ours.json
+	for file in $$(cd docs/share && find * -type f); do cmp docs/share/$$file build/wheel/venv/share/$$file || exit; done
 
 test: check wheel ## Set up, check, and run the tests, here and with the built wheel.
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,17 @@ settings.register_profile(
 settings.load_profile("skyexport")
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _without_own_options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing that whoever runs the tests has set for the command changes what it does in them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        for name in list(os.environ):
+            if name.startswith("SKYEXPORT_"):
+                patch.delenv(name)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ SOURCE = ROOT / "src" / "skyexport"
 LAYERS = [
     {"__main__"},
     {"cli"},
+    {"configuration"},
     {"benchmark"},
     {"coordinator", "inspection", "verification"},
     {"estimate"},

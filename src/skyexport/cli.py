@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import typer
 import typer.core
 
 from skyexport import __version__
+from skyexport.configuration import CONFIG, PROJECT_FILE, Configuration
 from skyexport.errors import EXIT_CODES, ExportError, OptionError, StoppedError, VerifyError
 from skyexport.options import (
     DEFAULT_BATCH_SIZE,
@@ -31,15 +33,37 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
+_CONFIG_FILE = "skyexport.config"
+"""Where a context keeps what --config names."""
+
+_CONFIGURATION = "skyexport.configuration"
+"""Where a context keeps what environment and files say, or the error in it."""
+
 
 def _epilog(*examples: str) -> str:
     """Examples and exit codes as they stand below the options; `\\b` keeps their lines as they are."""
     codes = [f"  {code:<4} {meaning}" for code, meaning in EXIT_CODES.items()]
-    return "\b\n" + "\n".join(["Examples:", *(f"  {line}" for line in examples), "", "\b", "Exit status:", *codes])
+    elsewhere = "Options are also taken from variables SKYEXPORT_<OPTION> and from TOML files; see `skyexport config`."
+    return "\b\n" + "\n".join(
+        ["Examples:", *(f"  {line}" for line in examples), "", "\b", "Exit status:", *codes, "", elsewhere]
+    )
 
 
 class _Commands(typer.core.TyperGroup):
-    """The commands; what is said of wrong arguments, which a shell makes of any file names, is safe for a terminal."""
+    """The commands; each of them takes --config, and options from elsewhere than the command line.
+
+    What is said of wrong arguments, which a shell makes of any file names, is safe for a terminal.
+    """
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for command in (self, *self.commands.values()):
+            option = typer.core.TyperOption(
+                param_decls=[f"--{CONFIG}"], type=str, metavar="FILE", expose_value=False, callback=_configure,
+                help="Take options from this TOML file as well.",
+            )  # fmt: skip
+            # The first one: options that are not typed look for their values in the order of their declaration.
+            command.params.insert(0, option)
 
     def make_context(self, *arguments: Any, **more: Any) -> Any:
         with _printable_errors():
@@ -57,8 +81,60 @@ def _printable_errors() -> Iterator[None]:
     except Exception as error:
         message = getattr(error, "message", None)
         if isinstance(message, str):
+            _leave_when_from_elsewhere(error, message)
             error.message = _printable(message)  # type: ignore[attr-defined]
         raise
+
+
+def _configure(context: Any, _: Any, config: str | None) -> None:
+    """Have options that are not typed take the values which environment and files give them.
+
+    What is wrong there is kept until the command begins, and knows how to tell it.
+    """
+    if context.resilient_parsing:
+        return
+    if config is not None:
+        context.meta[_CONFIG_FILE] = config
+    if context.parent is None:
+        return
+    try:
+        configuration = Configuration(context.parent.command, context.meta.get(_CONFIG_FILE), os.environ)
+        given = configuration.given(context.command.name)
+    except OptionError as error:
+        context.meta[_CONFIGURATION] = error
+    else:
+        context.meta[_CONFIGURATION] = configuration
+        context.default_map = {name: it.value for name, it in given.items() if it.value is not None}
+
+
+def _configuration(context: typer.Context) -> Configuration:
+    """What environment and files say.
+
+    Raises:
+        OptionError: It can not be understood.
+    """
+    found: Configuration | OptionError = context.meta[_CONFIGURATION]
+    if isinstance(found, OptionError):
+        raise found
+    return found
+
+
+def _typed(context: typer.Context) -> dict[str, Any]:
+    """Options that the command line has."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name: context.params[name] for name, source in sources.items() if source and source.name == "COMMANDLINE"}
+
+
+def _leave_when_from_elsewhere(error: Exception, message: str) -> None:
+    """Tell in one line what is wrong with the value of an option that nobody has typed."""
+    context: Any = getattr(error, "ctx", None)
+    option: Any = getattr(error, "param", None)
+    configuration = context.meta.get(_CONFIGURATION) if context and option else None
+    if isinstance(configuration, Configuration) and option.name in (context.default_map or {}):
+        source = context.get_parameter_source(option.name)
+        if source is None or source.name != "COMMANDLINE":
+            told = OptionError(f"{option.opts[0]}: {message.rstrip('.')}")
+            _leave(configuration.traced(told, context.command.name, _typed(context)), as_json=False)
 
 
 app = typer.Typer(
@@ -233,7 +309,7 @@ def _export(
     The bytes of the file depend on the posts and the format only. Nothing has its final name before it is complete.
     """  # fmt: skip
     signals = _signals(context)
-    with _told(signals, as_json=as_json, debug=debug):
+    with _told(context, as_json=as_json, debug=debug):
         with signals.waiting():
             from skyexport.coordinator import export
             from skyexport.progress import MODES, Progress, reporter_for
@@ -298,7 +374,7 @@ def _say_summary(summary: ExportSummary, options: ExportOptions, *, verbose: boo
 def _inspect(context: typer.Context, archive: ArchivePath, as_json: AsJson = False, debug: Debug = False) -> None:
     """Show what an archive holds: posts, authors, dates, and how large an export would be."""
     signals = _signals(context)
-    with _told(signals, as_json=as_json, debug=debug):
+    with _told(context, as_json=as_json, debug=debug):
         with signals.waiting():
             from skyexport.inspection import inspect
 
@@ -329,7 +405,7 @@ def _verify(
 ) -> None:
     """Verify an export: that every file is as it was written, and the data file can be read and has all posts."""
     signals = _signals(context)
-    with _told(signals, as_json=as_json, debug=debug):
+    with _told(context, as_json=as_json, debug=debug):
         with signals.waiting():
             from skyexport.progress import reporter_for
             from skyexport.verification import verify
@@ -381,7 +457,7 @@ def _bench(
     numbers of workers.
     """
     signals = _signals(context)
-    with _told(signals, as_json=as_json, debug=debug):
+    with _told(context, as_json=as_json, debug=debug):
         with signals.waiting():
             from skyexport.benchmark import benchmark
 
@@ -399,6 +475,33 @@ def _bench(
                 _print(_printable(line))
 
 
+@app.command(name="config", epilog=_epilog("skyexport config", "skyexport config export --json"))
+def _config(
+    context: typer.Context,
+    command: Annotated[
+        str | None,
+        typer.Argument(metavar="COMMAND", help="Only the options of this command.", show_default="all commands"),
+    ] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Show which value holds for each option that is not typed, and why.
+
+    The first of these holds: the command line; the variable SKYEXPORT_<OPTION>; the TOML file that --config or
+    SKYEXPORT_CONFIG names; skyexport.toml in the current directory; the user's own file; the default.
+    """
+    with _told(context, as_json=as_json, debug=debug):
+        configuration = _configuration(context)
+        if command is not None and command not in configuration.settings:
+            raise OptionError(f"there is no command {command!r}", f"commands are {', '.join(configuration.settings)}")
+        commands = [*configuration.settings] if command is None else [command]
+        if as_json:
+            _print_json(configuration.to_dict(commands))
+        else:
+            for line in configuration.lines(commands):
+                _print(_printable(line))
+
+
 def _workers(text: str) -> int | None:
     if text == "auto":
         return None
@@ -411,13 +514,18 @@ def _signals(context: typer.Context) -> Signals:
 
 
 @contextlib.contextmanager
-def _told(signals: Signals, *, as_json: bool, debug: bool) -> Iterator[None]:
+def _told(context: typer.Context, *, as_json: bool, debug: bool) -> Iterator[None]:
     """Turn what is raised into a line for people, an object for programs, and the exit code."""
+    signals = _signals(context)
     try:
+        _say_project_file(context)
         yield
         signals.settle()
     except ExportError as error:
         signals.settle()
+        found = context.meta[_CONFIGURATION]
+        if isinstance(error, OptionError) and isinstance(found, Configuration):
+            error = found.traced(error, context.command.name or "", _typed(context))
         if debug:
             _say_traceback()
         _leave(error, as_json=as_json)
@@ -427,6 +535,13 @@ def _told(signals: Signals, *, as_json: bool, debug: bool) -> Iterator[None]:
         signals.settle()
         _say_traceback()
         _leave(ExportError(f"unexpected {type(error).__name__}: {error}", "please report it"), as_json=as_json)
+
+
+def _say_project_file(context: typer.Context) -> None:
+    """Name a project file that is obeyed, though a file can not ask for quiet about itself."""
+    keys = _configuration(context).obeyed(context.command.name or "", _typed(context))
+    if keys and ("quiet" in keys or not context.params.get("quiet")):
+        _say(f"{PROJECT_FILE} of this directory sets {', '.join(keys)}")
 
 
 def _leave(error: ExportError, *, as_json: bool) -> NoReturn:

@@ -1,0 +1,465 @@
+"""Make the manual page and the completion of shells from the commands as they are declared.
+
+They lie in docs/share, from where the package brings them to share/ of the place where it is installed. Completion is
+plain lists of words: pressing TAB starts no program.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+from typer.core import TyperArgument, TyperGroup, TyperOption
+from typer.main import get_command
+
+from skyexport import __version__
+from skyexport.cli import app
+from skyexport.errors import EXIT_CODES
+
+SHARE = Path(__file__).resolve().parents[1] / "docs" / "share"
+
+MADE = "Made by tools/make_manual.py; change it there, and run `make manual`."
+
+DIRECTORIES = ("DIR", "DIRECTORY")
+FILES = ("ARCHIVE", "FILE", "LIST", "PATH")
+"""Words for values that are paths."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """What can be written for an argument, or behind an option."""
+
+    metavar: str
+    words: Sequence[str] = ()
+    """All that it can be, or some of it; none where it can be anything."""
+    kind: str = "any"
+    """`files`, `directories`, or `any`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option as it is typed."""
+
+    names: Sequence[str]
+    record: tuple[str, str]
+    """Names with the metavar, and the help, as --help shows them."""
+    help: str
+    value: Value | None
+    """None for a flag."""
+    repeatable: bool
+    instead: bool
+    """Whether it is answered in the place of the command."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command, or the program itself, as it is called."""
+
+    name: str
+    usage: str
+    summary: str
+    details: str
+    examples: Sequence[str]
+    arguments: Sequence[tuple[Value, str]]
+    """Each with its help."""
+    repeats: bool
+    """Whether the last argument may be given several times."""
+    options: Sequence[Option]
+
+
+def files() -> dict[str, str]:
+    """All files that are made: path below docs/share → text."""
+    program, *commands = read_commands()
+    return {
+        "man/man1/skyexport.1": manual(program, commands),
+        "bash-completion/completions/skyexport": bash(program, commands),
+        "zsh/site-functions/_skyexport": zsh(program, commands),
+        "fish/vendor_completions.d/skyexport.fish": fish(program, commands),
+    }
+
+
+def read_commands() -> list[Command]:
+    """The program, then its commands, from the tree that the command line is made of."""
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    root = typer.Context(group, info_name="skyexport", **group.context_settings)
+    contexts = [root]
+    for name, command in group.commands.items():
+        if not command.hidden:
+            contexts.append(typer.Context(command, info_name=name, parent=root))
+    return [read_command(context, list(group.commands)) for context in contexts]
+
+
+def read_command(context: typer.Context, names: Sequence[str]) -> Command:
+    """One of them; *names* are those of all commands."""
+    command = context.command
+    arguments, options, repeats = [], [], False
+    for parameter in command.get_params(context):
+        if isinstance(parameter, TyperArgument):
+            metavar = parameter.make_metavar(ctx=context)
+            record = parameter.get_help_record(context)
+            arguments.append((value_of(metavar, names), without_parentheses(record[1] if record else "")))
+            repeats = parameter.nargs != 1
+        elif isinstance(parameter, TyperOption) and (record := parameter.get_help_record(context)):
+            options.append(
+                Option(
+                    # Those of --help come from a set, in an order that changes from run to run.
+                    sorted(
+                        [*parameter.opts, *parameter.secondary_opts], key=lambda name: (name.startswith("--"), name)
+                    ),
+                    (record[0], without_parentheses(record[1])),
+                    parameter.help or "",
+                    None if parameter.is_flag or parameter.count else value_of(parameter.make_metavar(context), names),
+                    parameter.multiple,
+                    # Those of the program that are no --config all are.
+                    parameter.is_eager or (context.parent is None and parameter.is_flag),
+                )
+            )
+    summary, _, details = (command.help or "").partition("\n\n")
+    return Command(
+        context.info_name or "",
+        re.sub(r"[{}]", "", " ".join([context.command_path, *command.collect_usage_pieces(context)])),
+        " ".join(summary.split()),
+        " ".join(details.split()),
+        re.findall(r"(?m)^  (skyexport .*)$", command.epilog or ""),
+        arguments,
+        repeats,
+        options,
+    )
+
+
+def without_parentheses(help: str) -> str:
+    """Help with a default in words as it reads in running text, and without what the usage shows already."""
+    return re.sub(r"\[default: \((.*)\)\]", r"[default: \1]", help.removesuffix("[required]"))
+
+
+def value_of(metavar: str, commands: Sequence[str]) -> Value:
+    """What a metavar stands for: words with | between them, a kind of path, a command, or anything."""
+    bare = re.sub(r"\[[^]]*\]|\.\.\.", "", metavar) or metavar.strip("[].")
+    if bare in DIRECTORIES:
+        return Value(metavar, kind="directories")
+    if bare in FILES:
+        return Value(metavar, kind="files")
+    if bare == "COMMAND":
+        return Value(metavar, words=commands)
+    return Value(metavar, [word for word in bare.split("|") if "|" in bare and re.fullmatch("[a-z][a-z0-9-]*", word)])
+
+
+# ------------------------------------------------------------------------------------------------------ manual page
+
+DESCRIPTION = """\
+skyexport exports the posts of a local Bluesky archive, the SQLite file that bskyarchive keeps, in parallel and in
+bounded memory, whatever its size. The archive is only read. Nothing has its final name before it is complete, and the
+bytes of a file depend on the posts and the format only."""
+
+ENVIRONMENT = [
+    (
+        "SKYEXPORT_<OPTION>",
+        "The value of a long option, in upper case and with _ for -, of every command that has it: SKYEXPORT_FORMAT, "
+        "SKYEXPORT_MEMORY_LIMIT, SKYEXPORT_NO_SYNC. Flags are 1, true or yes, or 0, false or no. What is typed goes "
+        "before it, files come after it. An empty variable stands for the default.",
+    ),
+    ("SKYEXPORT_CONFIG", "The file that --config would name."),
+    ("TMPDIR", "Where temporary files are made; else in /var/tmp."),
+]
+
+FILES_SECTION = [
+    (
+        "skyexport.toml",
+        "Options for what is exported from this directory: a table for each command, as [export], and a key for each "
+        'long option, as format = "csv". It may be a stranger\'s, and so can not set overwrite, register, to, or '
+        "from-file, nor paths that lead elsewhere.",
+    ),
+    (
+        "$XDG_CONFIG_HOME/skyexport/config.toml, ~/.config/skyexport/config.toml",
+        "The user's own, likewise, which may set everything. On macOS in ~/Library/Application Support/skyexport, on "
+        "Windows in %APPDATA%\\skyexport.",
+    ),
+    ("exports/<author or all>/<time>/", "An export: the data file, manifest.json, SHA256SUMS, and media/."),
+]
+
+
+def manual(program: Command, commands: Sequence[Command]) -> str:
+    """The page for all commands, in the macros of man(7)."""
+    lines = [
+        f'.\\" {MADE}',
+        f'.TH SKYEXPORT 1 "" "skyexport {__version__}" "User Commands"',
+        # Names of options and files are not to be cut.
+        ".nh",
+        ".ad l",
+        ".SH NAME",
+        f"skyexport \\- {roff(program.summary[0].lower() + program.summary.rstrip('.')[1:])}",
+        ".SH SYNOPSIS",
+    ]
+    for command in commands:
+        name, *rest = command.usage.removeprefix("skyexport ").split()
+        lines += [f".B skyexport {roff(name)}", roff(" ".join(rest)), ".br"]
+    lines += [".SH DESCRIPTION", roff(" ".join(DESCRIPTION.split())), ".SH OPTIONS"]
+    for option in program.options:
+        lines += tagged(*option.record)
+    lines += [".PP", roff("Every command takes --config and --help as well."), ".SH COMMANDS"]
+    for command in commands:
+        lines += [f".SS {roff(command.usage)}", roff(command.summary)]
+        if command.details:
+            lines += [".PP", roff(command.details)]
+        for value, text in command.arguments:
+            lines += tagged(value.metavar, text)
+        for option in command.options:
+            if not {"--config", "--help"} & set(option.names):
+                lines += tagged(*option.record)
+    lines.append(".SH EXIT STATUS")
+    for code, meaning in EXIT_CODES.items():
+        lines += tagged(str(code), meaning)
+    lines.append(".SH ENVIRONMENT")
+    for name, text in ENVIRONMENT:
+        lines += tagged(name, text)
+    lines.append(".SH FILES")
+    for name, text in FILES_SECTION:
+        lines += tagged(name, text)
+    lines.append(".SH EXAMPLES")
+    for command in commands:
+        for example in command.examples:
+            lines += [".PP", ".nf", roff(example), ".fi"]
+    lines += [".SH SEE ALSO", ".BR sqlite3 (1),", ".BR sha256sum (1)"]
+    return "\n".join(lines) + "\n"
+
+
+def tagged(tag: str, text: str) -> list[str]:
+    """A paragraph that hangs from its tag."""
+    return [".TP", f".B {roff(tag)}", roff(text)]
+
+
+def roff(text: str) -> str:
+    """Text as troff prints it, whatever is in it."""
+    escapes = {"\\": "\\e", "-": "\\-", "'": "\\(aq", "`": "\\(ga", "^": "\\(ha", "~": "\\(ti", '"': "\\(dq"}
+    line = "".join(escapes.get(c, c if c < "\x7f" else f"\\[u{ord(c):04X}]") for c in " ".join(text.split()))
+    return f"\\&{line}" if line.startswith(".") else line
+
+
+# ------------------------------------------------------------------------------------------------------- completion
+
+
+def bash(program: Command, commands: Sequence[Command]) -> str:
+    """For bash, also that of macOS, 3.2."""
+    names = [command.name for command in commands]
+    cases = []
+    for command in (program, *commands):
+        where = "" if command is program else command.name
+        valued: dict[str, list[str]] = {}
+        for option in command.options:
+            if option.value is not None:
+                action = bash_action(option.value)
+                valued.setdefault(action, []).extend(f"'{where} {name}'" for name in option.names)
+        cases += [f"        {' | '.join(patterns)}) {action}; return ;;" for action, patterns in valued.items()]
+    options, arguments = [], []
+    for command in (program, *commands):
+        where = "''" if command is program else command.name
+        typed = Value("", words=[name for option in command.options for name in option.names])
+        options.append(f"            {where}) {bash_action(typed)} ;;")
+        last = command.arguments[-1][0] if command.arguments else Value("", words=names)
+        arguments.append(f"            {where}) {bash_action(last)} ;;")
+    return f"""\
+# Completion of skyexport for bash. {MADE}
+
+_skyexport_words() {{
+    local word
+    for word in $1; do
+        case $word in "$current"*) COMPREPLY+=("$word") ;; esac
+    done
+    compopt +o default 2>/dev/null
+}}
+
+_skyexport_directories() {{
+    local word
+    while IFS= read -r word; do COMPREPLY+=("$word"); done < <(compgen -d -- "$current")
+    compopt -o filenames 2>/dev/null
+}}
+
+_skyexport() {{
+    local current=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD - 1]}} command= number
+    COMPREPLY=()
+    # A break of words comes before and behind "=".
+    if [[ $current == "=" ]]; then
+        current=
+    elif [[ $before == "=" ]]; then
+        before=${{COMP_WORDS[COMP_CWORD - 2]}}
+    fi
+    for ((number = 1; number < COMP_CWORD; number++)); do
+        case ${{COMP_WORDS[number]}} in
+            --config) ((number++)) ;;
+            {" | ".join(names)}) command=${{COMP_WORDS[number]}}; break ;;
+        esac
+    done
+    # Where nothing is found here bash offers files.
+    case "$command $before" in
+{chr(10).join(cases)}
+    esac
+    if [[ $current == -* ]]; then
+        case $command in
+{chr(10).join(options)}
+        esac
+    else
+        case $command in
+{chr(10).join(arguments)}
+        esac
+    fi
+}}
+
+complete -o default -F _skyexport skyexport
+"""
+
+
+def bash_action(value: Value) -> str:
+    """What to call for a value."""
+    if value.words:
+        return f"_skyexport_words '{' '.join(value.words)}'"
+    return {"directories": "_skyexport_directories", "files": ":", "any": "_skyexport_words ''"}[value.kind]
+
+
+def zsh(program: Command, commands: Sequence[Command]) -> str:
+    """For zsh."""
+    descriptions = "\n".join(f"        {quoted(f'{c.name}:{c.summary}')}" for c in commands)
+    branches = []
+    for command in commands:
+        specs = [*(zsh_option(option) for option in command.options), *zsh_arguments(command)]
+        joined = " \\\n            ".join(specs)
+        branches.append(f"      {command.name})\n          _arguments -s \\\n            {joined}\n          ;;")
+    own = " \\\n    ".join(zsh_option(option) for option in program.options)
+    return f"""\
+#compdef skyexport
+# Completion of skyexport for zsh. {MADE}
+
+_skyexport() {{
+  local curcontext=$curcontext state line
+  local -a commands
+  _arguments -C \\
+    {own} \\
+    '1:command:->command' \\
+    '*::argument:->argument' && return
+  case $state in
+    command)
+      commands=(
+{descriptions}
+      )
+      _describe command commands
+      ;;
+    argument)
+      case $line[1] in
+{chr(10).join(branches)}
+      esac
+      ;;
+  esac
+}}
+
+_skyexport "$@"
+"""
+
+
+def zsh_option(option: Option) -> str:
+    """What `_arguments` wants to know of an option."""
+    names = option.names
+    if option.instead:
+        first = "(- *)"
+    elif option.repeatable:
+        first = "*"
+    else:
+        first = f"({' '.join(names)})" if len(names) > 1 else ""
+    help = re.sub(r"([\[\]:\\])", r"\\\1", option.help)
+    value = "" if option.value is None else zsh_value(option.value)
+    equals = "" if option.value is None else "="
+    specs = [f"{name}{equals if name.startswith('--') else ''}[{help}]{value}" for name in names]
+    return " ".join(quoted(f"{first}{spec}") for spec in specs)
+
+
+def zsh_value(value: Value) -> str:
+    """Behind an option, or for an argument: message and action."""
+    message = re.sub(r"([:\\])", r"\\\1", value.metavar)
+    if value.words:
+        return f":{message}:({' '.join(value.words)})"
+    return f":{message}:" + {"directories": "_files -/", "files": "_files", "any": " "}[value.kind]
+
+
+def zsh_arguments(command: Command) -> Iterator[str]:
+    """The same of arguments."""
+    for number, (value, _) in enumerate(command.arguments, 1):
+        last = command.repeats and number == len(command.arguments)
+        yield quoted(f"{'*' if last else number}{zsh_value(value)}")
+
+
+def fish(program: Command, commands: Sequence[Command]) -> str:
+    """For fish, from 3.0 on."""
+    lines = [
+        f"# Completion of skyexport for fish. {MADE}",
+        "",
+        "function __skyexport_command",
+        "    set -l words (commandline -opc)",
+        "    set -e words[1]",
+        "    while set -q words[1]",
+        "        switch $words[1]",
+        "            case --config",
+        "                set -q words[2]; and set -e words[1]",
+        "            case '-*'",
+        "            case '*'",
+        "                echo $words[1]",
+        "                return 0",
+        "        end",
+        "        set -e words[1]",
+        "    end",
+        "    return 1",
+        "end",
+        "",
+        "complete -c skyexport -f",
+    ]
+    nowhere = "complete -c skyexport -n 'not __skyexport_command >/dev/null'"
+    lines += [f"{nowhere} -a {command.name} -d {fish_quoted(command.summary)}" for command in commands]
+    lines += [f"{nowhere} {fish_option(option)}" for option in program.options]
+    for command in commands:
+        here = f"complete -c skyexport -n 'contains -- {command.name} (__skyexport_command)'"
+        lines.append("")
+        lines += [f"{here} {fish_value(value)}" for value, _ in command.arguments if fish_value(value)]
+        lines += [f"{here} {fish_option(option)}" for option in command.options]
+    return "\n".join(lines) + "\n"
+
+
+def fish_option(option: Option) -> str:
+    """Its names, value, and help."""
+    names = [f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in option.names]
+    value = []
+    if option.value is not None:
+        value = ["-r" if option.value.kind == "files" else "-x", fish_value(option.value)]
+    return " ".join(filter(None, [*names, *value, "-d", fish_quoted(option.help)]))
+
+
+def fish_value(value: Value) -> str:
+    """What it may be."""
+    if value.words:
+        return f"-a {fish_quoted(' '.join(value.words))}"
+    return {"directories": "-a '(__fish_complete_directories)'", "files": "-F", "any": ""}[value.kind]
+
+
+def quoted(text: str) -> str:
+    """In single quotes for zsh."""
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def fish_quoted(text: str) -> str:
+    """In single quotes for fish."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def main() -> None:
+    """Write all files."""
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
+    for name, text in files().items():
+        path = SHARE / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="\n")
+        print(path.relative_to(SHARE.parents[1]))
+
+
+if __name__ == "__main__":
+    main()
