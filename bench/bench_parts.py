@@ -112,7 +112,7 @@ def bench_writing(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
         file.close()
         return file.bytes_written
 
-    around = len(format.prologue) + 99 * len(format.separator) + len(format.epilogue)
+    around = format.bytes_around + 99 * len(format.separator)
     assert measured(benchmark, write) == 100 * CHUNK_BYTES + around
 
 

@@ -117,7 +117,7 @@ def export(
     counters = Counters()
     tree = ProcessTree()
     guard = MemoryGuard(options.memory_limit_bytes, tree.sample)
-    guard.check_workable(options.workers or 0)
+    guard.check_workable(options.workers or 0, FORMATS[options.format].loaded_bytes)
     now = datetime.now(UTC)
     path: Path | None = None
     try:
@@ -289,7 +289,9 @@ class _Coordinator:
             return self._options.workers
         if not self._archive.has_posts(self._selection, _WORKERS_FROM_POSTS):
             return 0
-        affordable = self._guard.affordable_workers(available_cpus())
+        affordable = self._guard.affordable_workers(
+            available_cpus(), self._format.loaded_bytes, self._format.gathered_bytes
+        )
         return affordable if affordable > 1 else 0
 
     def _sample(self) -> Sample | None:

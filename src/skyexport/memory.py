@@ -130,18 +130,28 @@ class MemoryGuard:
         """How many batches may be in flight, out of *batches* when there is memory enough: at least one."""
         return max(1, batches >> self._pressure)
 
-    def affordable_workers(self, workers: int) -> int:
-        """How many of *workers* fit below the soft mark; 0 when none does."""
-        available = int(self._limit_bytes * _SOFT_SHARE) - self._sampler()
-        return max(0, min(workers, available // _WORKER_BYTES))
+    def affordable_workers(self, workers: int, loaded_bytes: int = 0, gathered_bytes: int = 0) -> int:
+        """How many of *workers* fit below the soft mark; 0 when none does.
 
-    def check_workable(self, workers: int) -> None:
+        Args:
+            workers: So many at most.
+            loaded_bytes: What each needs besides, see `Format`.
+            gathered_bytes: What this process will need, likewise.
+        """
+        available = int(self._limit_bytes * _SOFT_SHARE) - self._sampler() - gathered_bytes
+        return max(0, min(workers, available // (_WORKER_BYTES + loaded_bytes)))
+
+    def check_workable(self, workers: int, loaded_bytes: int = 0) -> None:
         """Fail when the limit leaves no room to work with *workers*, before they are started.
+
+        Args:
+            workers: How many.
+            loaded_bytes: What each, or this process, needs besides, see `Format`.
 
         Raises:
             MemoryLimitError: Says which limit would do.
         """
-        needed = self._sampler() + (workers * _WORKER_BYTES or _RENDERING_BYTES)
+        needed = self._sampler() + (workers * (_WORKER_BYTES + loaded_bytes) or _RENDERING_BYTES) + loaded_bytes
         if needed > self._limit_bytes * _SOFT_SHARE:
             # Samples differ from run to run: what is named here must do the next time as well.
             enough = -int(-needed / _SOFT_SHARE // 5_000_000) * 5 + 10

@@ -120,6 +120,10 @@ class Format(Protocol):
     """Whether a file is text: chunks one behind the other, which can be compressed, and of which the size is known."""
     separator: bytes
     """What stands between two posts of a chunk."""
+    loaded_bytes: int
+    """Memory that its libraries take in a process."""
+    gathered_bytes: int
+    """Memory that the writer usually takes for posts that are not written yet."""
 
     @property
     def bytes_around(self) -> int:
@@ -184,6 +188,8 @@ class TextFormat(ABC):
     columns: tuple[str, ...] = ()
     takes: frozenset[str] = frozenset()
     is_text = True
+    loaded_bytes = 0
+    gathered_bytes = 0
     prologue: bytes
     """What stands before the first post."""
     separator: bytes

@@ -83,6 +83,8 @@ class ParquetTable:
     is_text = False
     separator = b""
     bytes_around = 0
+    loaded_bytes = 45_000_000
+    gathered_bytes = 230_000_000
 
     def __init__(self, settings: FormatSettings = USUAL) -> None:
         self._columns = settings.columns or _COLUMNS
@@ -99,8 +101,7 @@ class ParquetTable:
             OptionError: pyarrow is not installed.
         """
         try:
-            import pyarrow.compute
-            import pyarrow.parquet
+            import pyarrow
         except ImportError as error:
             raise OptionError(f"parquet needs pyarrow: {error}", "pip install 'skyexport[parquet]'") from None
         # The pool that it usually takes keeps what was freed.
