@@ -30,7 +30,7 @@ LAYERS = [
     {"progress", "sequence", "writer", "worker"},
     {"archive", "disk", "messages", "slots"},
     {"copying", "created_at", "recovery", "scratch"},
-    {"lock", "memory", "render", "source"},
+    {"lock", "memory", "render", "shown_media", "source"},
     {"plan", "selection", "options"},
     {"formats", "formats.csv_table", "formats.json_array"},
     {"formats.base", "formats.media_names"},
