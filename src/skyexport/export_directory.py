@@ -104,6 +104,17 @@ class ExportDirectory:
             raise
         return descriptor
 
+    def link(self, name: str, target: Path) -> None:
+        """Give the file *name*, whatever it is, the name *target* as well; a link is not followed.
+
+        Raises:
+            OSError: The system can not do that.
+        """
+        if self._descriptor is not None and os.link in os.supports_dir_fd:
+            os.link(name, target, src_dir_fd=self._descriptor, follow_symlinks=False)
+        else:
+            os.link(self._path / name, target)
+
     def subdirectory(self, name: str) -> ExportDirectory:
         """The directory *name* in it, likewise.
 

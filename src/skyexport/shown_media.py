@@ -12,6 +12,7 @@ import re
 
 import apsw
 
+from skyexport.formats.base import add_function
 from skyexport.formats.media_names import media_names
 from skyexport.selection import Selection
 
@@ -49,7 +50,10 @@ iif(
   (select sky_only_shown({_EMBED}) from {{schema}}posts where uri = post_uri),
   null
 )"""
-"""SQL for the digest of the one image that a row of media must be of; NULL where that can not be known."""
+"""SQL for the digest of the one image that a row of media must be of; NULL or empty where that can not be known.
+
+Its `{schema}` is the database with posts and media, and a dot, or nothing.
+"""
 
 
 def digest_of(name: bytes) -> str | None:
@@ -69,8 +73,8 @@ def digest_of(name: bytes) -> str | None:
 
 def register(connection: apsw.Connection) -> None:
     """Add the functions that the SQL of this module calls."""
-    connection.create_scalar_function("sky_shown", _shown, 1, deterministic=True)
-    connection.create_scalar_function("sky_only_shown", _only_shown, 1, deterministic=True)
+    add_function(connection, "sky_shown", _shown)
+    add_function(connection, "sky_only_shown", _only_shown)
 
 
 def _shown(embed: bytes | None) -> str:
@@ -78,10 +82,10 @@ def _shown(embed: bytes | None) -> str:
     return "[" + ",".join(f'"{digest}"' for name in _names(embed) if (digest := digest_of(name))) + "]"
 
 
-def _only_shown(embed: bytes | None) -> str | None:
-    """The digest of the one image that an embed shows."""
+def _only_shown(embed: bytes | None) -> str:
+    """The digest of the one image that an embed shows; nothing where that is not what it does."""
     names = _names(embed)
-    return digest_of(names.pop()) if len(names) == 1 else None
+    return (digest_of(names.pop()) or "") if len(names) == 1 else ""
 
 
 def _names(embed: bytes | None) -> set[bytes]:
