@@ -10,9 +10,11 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import IO
 
 import apsw
 import psutil
@@ -204,6 +206,22 @@ def peaks_with(folder: Path, files: int) -> tuple[int, int]:
     assert first["media_files"] == second["media_files"] == second["media_linked"] == len(contents)
     assert first["warnings"] == second["warnings"] == {"missing_media": files - len(contents)}
     return first["peak_memory_bytes"], second["peak_memory_bytes"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("full", [1, 2])
+def test_no_room_for_the_list(archive: Path, monkeypatch: pytest.MonkeyPatch, full: int) -> None:
+    """A full folder for temporary files ends the export with a line, be it before or after media are copied."""
+    made, opened = tempfile.TemporaryFile, []
+
+    def temporary_file(*, dir: Path) -> IO[bytes]:
+        opened.append(True)
+        return Path("/dev/full").open("w+b") if len(opened) == full else made(dir=dir)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", temporary_file)
+    with pytest.raises(OutputError, match=r"temporary file in .*TMPDIR"):
+        exported(archive)
+    assert not (archive.parent.parent / "out").exists()
 
 
 def test_options_that_contradict(archive: Path, tmp_path: Path) -> None:

@@ -101,6 +101,7 @@ def _skyexport(
         "skyexport export archive.db -f csv --since 2024-01-01 --until 2024-12-31",
         "skyexport export archive.db --did did:plc:ewvi7nxzyoun6zhxrhs64oiz -j 4",
         "skyexport export archive.db --to - | gzip > posts.json.gz",
+        "skyexport export archive.db --media --link-media exports/all/2026-11-24_11-23-22",
     ),
 )
 def _export(

@@ -168,7 +168,9 @@ class _MediaList:
 
     def close(self) -> None:
         """Forget it. More than once does no harm."""
-        self._closing.close()
+        # What could not be written then can not be now, and nobody wants it any more.
+        with contextlib.suppress(OSError):
+            self._closing.close()
 
     def __iter__(self) -> Iterator[MediaFile]:
         self._spool.seek(0)
