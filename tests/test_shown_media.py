@@ -113,6 +113,20 @@ def test_same_image(tmp_path: Path, snapshot: str, index: bool, theirs: bytes, o
     assert summary.media.posts_without == (not known)
 
 
+@pytest.mark.parametrize("snapshot", ["pin", "copy"])
+def test_posts_without_an_index(tmp_path: Path, snapshot: str) -> None:
+    """Where posts can not be found by uri, files are those of the rows, and those that are named by their hash."""
+    archive = made(tmp_path / "in", images(UPLOADED), images(UPLOADED), images(cid_of(b"named")))
+    add_media(archive, b"named", 99)
+    add_media(archive, b"own", 1)
+    with contextlib.closing(apsw.Connection(str(archive))) as connection:
+        connection.execute("create table plain as select * from posts; drop table posts")
+        connection.execute("alter table plain rename to posts")
+    summary = exported(archive, snapshot=snapshot, did=OURS)
+    assert set(media_in(summary).values()) == {b"named", b"own"}
+    assert set(media_in(exported(archive, snapshot=snapshot)).values()) == {CONTENT, b"named", b"own"}
+
+
 def test_same_image_of_a_post_with_two_files(tmp_path: Path) -> None:
     """Where the remembered post has two files, nobody knows which one the image is."""
     archive = made(tmp_path / "in", images(UPLOADED), images(UPLOADED))

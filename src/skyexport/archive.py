@@ -301,7 +301,8 @@ class Archive:
                 "iif(typeof(hash) = 'text', cast(hash as blob), null),"
                 f" substr(cast(file_path as blob), 1, {_MAX_MEDIA_PATH_BYTES}), size_bytes"
             )
-            sql = f"{files_sql(selection, values, self._only_shown_sql())} order by hash"
+            uri_indexed = self._index_on("uri") is not None
+            sql = files_sql(selection, values, self._only_shown_sql(), uri_indexed=uri_indexed) + " order by hash"
             last = None
             for stored_hash, stored_path, stored_size in self.connection.execute(sql, parameters(selection)):
                 file = MediaFile(json_text.decode(as_bytes(stored_hash)), os.fsdecode(as_bytes(stored_path)))
@@ -336,7 +337,7 @@ class Archive:
         """SQL for what `shown_media` calls so."""
         if self.source.private and ONLY_SHOWN_COLUMN in self._columns_of("media"):
             return ONLY_SHOWN_COLUMN
-        return ONLY_SHOWN_SQL.format(schema="")
+        return "null" if self._index_on("uri") is None else ONLY_SHOWN_SQL.format(schema="")
 
     def authors(self, largest: int) -> tuple[int, list[tuple[str, int]]]:
         """How many authors there are, and the *largest* ones: DID and number of posts."""

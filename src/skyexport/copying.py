@@ -106,7 +106,7 @@ def copy_posts(
                 raise ArchiveError(f"{source.called} is damaged: {_DISAGREE}", REINDEX)
         if media is not None:
             # Posts that are not copied may show what others show, too.
-            only_shown = ONLY_SHOWN_SQL.format(schema="archive.")
+            only_shown = ONLY_SHOWN_SQL.format(schema="archive.") if "uri" in indexes else "null"
             values = ", ".join([*media, only_shown] if media else ["null"])
             connection.execute(f"insert into main.media select {values} from archive.media")
         connection.execute("commit")

@@ -52,7 +52,8 @@ iif(
 )"""
 """SQL for the digest of the one image that a row of media must be of; NULL or empty where that can not be known.
 
-Its `{schema}` is the database with posts and media, and a dot, or nothing.
+It looks for a post, once a row, so that posts need an index on their uri. Its `{schema}` is the database with posts and
+media, and a dot, or nothing.
 """
 
 
@@ -111,14 +112,19 @@ def parameters(selection: Selection) -> dict[str, str]:
     return found
 
 
-def files_sql(selection: Selection, what: str, only_shown: str) -> str:
+def files_sql(selection: Selection, what: str, only_shown: str, *, uri_indexed: bool) -> str:
     """SQL for the rows of media whose file a selected post has, or shows.
 
     Args:
         selection: Which posts.
         what: The values of a row.
         only_shown: `ONLY_SHOWN_COLUMN`, or `ONLY_SHOWN_SQL`.
+        uri_indexed: Whether posts are found by uri quickly; else a list of the selected ones is made first.
     """
+    where = selection.where_sql()
+    has_post = f"exists (select 1 from posts where uri = post_uri and {where})"
+    if not uri_indexed:
+        has_post = f"post_uri in (select uri from posts where {where})"
     return f"""
 with digests(digest) as materialized (
   select value
@@ -126,7 +132,7 @@ with digests(digest) as materialized (
 )
 select {what}
 from media
-where exists (select 1 from posts where uri = post_uri and {selection.where_sql()})
+where {has_post}
 or hash in (select digest from digests)
 or {only_shown} in (select digest from digests)"""
 
