@@ -29,6 +29,9 @@ from skyexport.selection import Selection
 
 __all__ = ["Media", "MediaCounts"]
 
+_BLOCK_BYTES = 1 << 16
+"""Of SHA256SUMS, written at once."""
+
 
 @dataclass(slots=True)
 class MediaCounts:
@@ -194,7 +197,8 @@ class _MediaList:
         """
         with _as_output_error():
             self._sums.seek(0)
-        yield from self._sums
+        while block := self._sums.read(_BLOCK_BYTES):
+            yield block
 
     def sizes(self, root: MediaRoot, earlier: EarlierMedia | None) -> Iterator[int]:
         """What the files take that are there, and surely must be copied."""
