@@ -10,9 +10,11 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import IO
 
 import apsw
 import psutil
@@ -21,7 +23,6 @@ import pytest
 from skyexport import (
     ArchiveError,
     ExportOptions,
-    ExportSummary,
     OptionError,
     OutputError,
     Progress,
@@ -31,38 +32,12 @@ from skyexport import (
     verify,
 )
 from skyexport.formats import FORMATS
+from skyexport.formats.base import add_function
 from tests.archives import file_archive, post
 from tests.command import files_below, skyexport, skyexport_json
+from tests.media_files import add_media, exported, media_in, name_of, path_of
 
 OWNER = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
-
-
-def path_of(content: bytes, suffix: str = ".jpg") -> str:
-    """Where bskyarchive puts a file."""
-    sha256 = hashlib.sha256(content).hexdigest()
-    return f"media/{sha256[:2]}/{sha256[2:4]}/{sha256}{suffix}"
-
-
-def name_of(content: bytes, suffix: str = ".jpg") -> str:
-    """What it is called in an export."""
-    return hashlib.sha256(content).hexdigest() + suffix
-
-
-def add_media(archive: Path, content: bytes, number: int = 0, *, size: object = None, there: bool = True) -> Path:
-    """A file of the post of that number: the row, and the file itself below the archive's directory."""
-    with contextlib.closing(apsw.Connection(str(archive))) as connection:
-        connection.execute(
-            "insert into media (hash, post_uri, mime_type, file_path, size_bytes) values (?, ?, 'image/jpeg', ?, ?)",
-            (
-                hashlib.sha256(content).hexdigest(), post(number)["uri"], path_of(content),
-                len(content) if size is None else size,
-            ),
-        )  # fmt: skip
-    file = archive.parent / path_of(content)
-    if there:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content)
-    return file
 
 
 @pytest.fixture
@@ -77,20 +52,6 @@ def archive(tmp_path: Path) -> Path:
     for number in range(5):
         add_media(path, b"media of %d" % number, number)
     return path
-
-
-def exported(archive: Path, **options: object) -> ExportSummary:
-    """Export with media, in one process, next to the archive's directory."""
-    to = archive.parent.parent / "out"
-    return export(
-        ExportOptions(**{"archive": archive, "output_dir": to, "media": True, "workers": 0, **options})  # type: ignore[arg-type]
-    )
-
-
-def media_in(summary: ExportSummary) -> dict[str, bytes]:
-    """Name → content of the media files of an export."""
-    assert summary.directory is not None
-    return {path.name: path.read_bytes() for path in summary.directory.glob("media/*")}
 
 
 @pytest.mark.parametrize("snapshot", ["pin", "copy"])
@@ -202,6 +163,65 @@ def test_media_root(archive: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="directory of media") as caught:
         exported(archive, media_root=tmp_path / "nowhere")
     assert caught.value.exit_code == 2
+
+
+def test_media_root_comes_first(archive: Path, tmp_path: Path) -> None:
+    """A directory of media that is not there, or can not be opened, is told before anything else is done."""
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("nowhere", "file", "loop", "x" * 300, "nul\0"):
+        # Whoever came to open the output would stumble over that.
+        with pytest.raises(OptionError, match=r"directory(?s:.*)--media-root"):
+            exported(archive, media_root=tmp_path / name, output_dir=tmp_path / "file", snapshot="copy")
+
+
+@pytest.mark.slow
+def test_memory_for_many_files(tmp_path: Path) -> None:
+    """Ten times as many files take no more memory, whether they are there, are linked, or are missing."""
+    few, many = (peaks_with(tmp_path / str(files), files) for files in (20_000, 200_000))
+    assert many[0] < few[0] + 10_000_000
+    assert many[1] < few[1] + 10_000_000
+
+
+def peaks_with(folder: Path, files: int) -> tuple[int, int]:
+    """The memory that an export with so many rows of media takes, of which a tenth are there; and one that links."""
+    folder.mkdir()
+    path = file_archive(folder / "archive.db", [post(number, has_media=1) for number in range(1000)])
+    contents = [b"%d" % number for number in range(files // 10)]
+    with contextlib.closing(apsw.Connection(str(path))) as connection:
+        add_function(connection, "sha256", lambda number: hashlib.sha256(b"%d" % number).hexdigest())
+        connection.execute(
+            "with recursive numbers(n) as (select 0 union all select n + 1 from numbers where n + 1 < ?)"
+            " insert into media (hash, post_uri, mime_type, file_path, size_bytes)"
+            " select sha256(n), (select uri from posts where rowid = 1 + n % 1000), 'image/jpeg',"
+            " 'media/' || sha256(n) || '.jpg', 5 from numbers",
+            (files,),
+        )
+    (folder / "media").mkdir()
+    for content in contents:
+        (folder / "media" / name_of(content)).write_bytes(content)
+    arguments = ("export", path, "-o", folder / "out", "--media", "--no-sync")
+    first = skyexport_json(*arguments, timeout=300)
+    second = skyexport_json(*arguments, "--link-media", first["directory"], timeout=300)
+    assert first["media_files"] == second["media_files"] == second["media_linked"] == len(contents)
+    assert first["warnings"] == second["warnings"] == {"missing_media": files - len(contents)}
+    return first["peak_memory_bytes"], second["peak_memory_bytes"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("full", [1, 2])
+def test_no_room_for_the_list(archive: Path, monkeypatch: pytest.MonkeyPatch, full: int) -> None:
+    """A full folder for temporary files ends the export with a line, be it before or after media are copied."""
+    made, opened = tempfile.TemporaryFile, []
+
+    def temporary_file(*, dir: Path) -> IO[bytes]:
+        opened.append(True)
+        return Path("/dev/full").open("w+b") if len(opened) == full else made(dir=dir)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", temporary_file)
+    with pytest.raises(OutputError, match=r"temporary file in .*TMPDIR"):
+        exported(archive)
+    assert not (archive.parent.parent / "out").exists()
 
 
 def test_options_that_contradict(archive: Path, tmp_path: Path) -> None:

@@ -32,6 +32,15 @@ from skyexport.recovery import recovered
 from skyexport.render import BatchRenderer, Chunk, quote_identifier
 from skyexport.scratch import Scratch
 from skyexport.selection import Selection, Span
+from skyexport.shown_media import (
+    ONLY_SHOWN_COLUMN,
+    ONLY_SHOWN_SQL,
+    files_sql,
+    parameters,
+    posts_with_media_sql,
+    register,
+    unknown_sql,
+)
 from skyexport.source import CACHE_KIB, Source, as_number, files_beside, has_content, pin, reading, unpin
 
 __all__ = ["Archive", "Post"]
@@ -278,7 +287,7 @@ class Archive:
     def media_of(self, selection: Selection) -> Iterator[tuple[MediaFile, int]]:
         """The media files of the selected posts, by hash, and how many bytes the archive says that they have.
 
-        The archive remembers one post for each file.
+        The archive remembers one post for each file; that others show it is found out by name (`shown_media`).
 
         Raises:
             ArchiveError: Its media table has no hashes, posts and paths.
@@ -286,25 +295,49 @@ class Archive:
         if "media" not in self._tables:
             return
         with self.reading():
-            if not self._has_media_columns():
-                raise ArchiveError(
-                    f"{self.path} has a table media without {', '.join(MEDIA_COLUMNS)}", "leave out --media"
-                )
-            selection.register(self.connection)
-            rows = self.connection.execute(
-                # Text is in the order of names; what is stored otherwise is no hash.
-                f"select iif(typeof(hash) = 'text', cast(hash as blob), null),"
+            self._prepare_for_media(selection)
+            # Text is in the order of names; what is stored otherwise is no hash.
+            values = (
+                "iif(typeof(hash) = 'text', cast(hash as blob), null),"
                 f" substr(cast(file_path as blob), 1, {_MAX_MEDIA_PATH_BYTES}), size_bytes"
-                f" from media cross join (select uri from posts where {selection.where_sql()}) on uri = post_uri"
-                " order by hash",
-                selection.parameters(),
             )
+            uri_indexed = self._index_on("uri") is not None
+            sql = files_sql(selection, values, self._only_shown_sql(), uri_indexed=uri_indexed) + " order by hash"
             last = None
-            for stored_hash, stored_path, stored_size in rows:
+            for stored_hash, stored_path, stored_size in self.connection.execute(sql, parameters(selection)):
                 file = MediaFile(json_text.decode(as_bytes(stored_hash)), os.fsdecode(as_bytes(stored_path)))
                 if file.sha256 != last:
                     last = file.sha256
                     yield file, stored_size if isinstance(stored_size, int) else 0
+
+    def count_posts_without_known_media(self, selection: Selection) -> int:
+        """How many of the selected posts have media, and none that `media_of` could find.
+
+        Raises:
+            ArchiveError: As there.
+        """
+        with self.reading():
+            if "media" not in self._tables:
+                selection.register(self.connection)
+                sql = f"select count(*) from ({posts_with_media_sql(selection)})"
+            else:
+                self._prepare_for_media(selection)
+                sql = unknown_sql(selection, self._only_shown_sql())
+            return as_number(self.connection.execute(sql, parameters(selection)).get)
+
+    def _prepare_for_media(self, selection: Selection) -> None:
+        if not self._has_media_columns():
+            raise ArchiveError(f"{self.path} has a table media without {', '.join(MEDIA_COLUMNS)}", "leave out --media")
+        if "json_each" in self._tables:
+            raise ArchiveError(f"{self.path} is not a bskyarchive archive: odd table json_each", "leave out --media")
+        selection.register(self.connection)
+        register(self.connection)
+
+    def _only_shown_sql(self) -> str:
+        """SQL for what `shown_media` calls so."""
+        if self.source.private and ONLY_SHOWN_COLUMN in self._columns_of("media"):
+            return ONLY_SHOWN_COLUMN
+        return "null" if self._index_on("uri") is None else ONLY_SHOWN_SQL.format(schema="")
 
     def authors(self, largest: int) -> tuple[int, list[tuple[str, int]]]:
         """How many authors there are, and the *largest* ones: DID and number of posts."""

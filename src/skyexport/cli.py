@@ -179,6 +179,7 @@ def _skyexport(
         "skyexport export archive.db --did did:plc:ewvi7nxzyoun6zhxrhs64oiz -j 4",
         "skyexport export archive.db --to posts.jsonl.zst",
         "skyexport export archive.db --to - | less",
+        "skyexport export archive.db --media --link-media exports/all/2026-11-24_11-23-22",
     ),
 )
 def _export(
@@ -299,6 +300,14 @@ def _export(
             metavar="DIR", help="What paths of media are relative to.", show_default="the directory of ARCHIVE"
         ),
     ] = None,
+    link_media: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="An earlier export: hard-link media files that it has and that have not changed, instead of copying.",
+            show_default=False,
+        ),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail when a value can not be exported as stored.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print settings and checksums as well.")] = False,
@@ -313,9 +322,6 @@ def _export(
         with signals.waiting():
             from skyexport.coordinator import export
             from skyexport.progress import MODES, Progress, reporter_for
-
-            if media:
-                import skyexport.media  # noqa: F401
 
         if progress not in MODES:
             raise OptionError(f"unknown progress {progress!r}", f"choose from {', '.join(MODES)}")
@@ -337,6 +343,7 @@ def _export(
             memory_limit_bytes=parse_size(memory_limit), sync=not no_sync, strict=strict,
             snapshot=snapshot, media=media,
             media_root=None if media_root is None else parse_path(media_root, "directory of media"),
+            link_media=None if link_media is None else parse_path(link_media, "earlier export"),
         )  # fmt: skip
         reporter = reporter_for("none" if quiet and progress == "auto" else progress, sys.stderr)
 

@@ -21,13 +21,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import apsw
 
@@ -50,7 +48,7 @@ from skyexport.errors import (
 from skyexport.estimate import Sample
 from skyexport.formats import FORMATS
 from skyexport.manifest import manifest_bytes
-from skyexport.media_root import MediaRoot
+from skyexport.media import Media
 from skyexport.memory import MemoryGuard, ProcessTree
 from skyexport.messages import ChunkReady, Kind
 from skyexport.notices import Notices
@@ -66,9 +64,6 @@ from skyexport.source import PIN_BUSY_MILLISECONDS, wait_for_writers
 from skyexport.summary import ExportSummary
 from skyexport.worker import WorkerSetup
 from skyexport.writer import OrderedWriter
-
-if TYPE_CHECKING:
-    from skyexport.media import MediaList
 
 __all__ = ["export"]
 
@@ -123,21 +118,20 @@ def export(
     try:
         with Archive(options.archive, memory=guard) as archive, Monitor(counters, guard, on_progress) as monitor:
             archive.watch(monitor.check, _SQLITE_STEPS)
-            with _opened(options, now) as destination:
+            with _media(options, archive) as media, _opened(options, now) as destination:
                 if swept := [*destination.swept, *remove_left_scratches()]:
                     say(f"removed what killed exports had left: {', '.join(map(str, swept))}")
-                coordinator = _Coordinator(options, archive, destination, counters, guard, monitor)
-                with contextlib.closing(coordinator):
-                    archive_posts, workers = coordinator.run(tree, say, debug=debug)
-                    media_sums = coordinator.copy_media(destination.media_directory)
-                    counters.stage = "finishing"
-                    files, path = destination.commit(
-                        lambda data: manifest_bytes(
-                            options, archive, archive_posts, counters.posts, coordinator.notices, data,
-                            coordinator.media_files, now, exporter=f"skyexport {__version__}",
-                        ),
-                        media_sums,
-                    )  # fmt: skip
+                coordinator = _Coordinator(options, archive, media, destination, counters, guard, monitor)
+                archive_posts, workers = coordinator.run(tree, say, debug=debug)
+                media_sums = coordinator.copy_media(destination.media_directory)
+                counters.stage = "finishing"
+                files, path = destination.commit(
+                    lambda data: manifest_bytes(
+                        options, archive, archive_posts, counters.posts, coordinator.notices, data,
+                        None if media is None else media.counts, now, exporter=f"skyexport {__version__}",
+                    ),
+                    media_sums,
+                )  # fmt: skip
         return ExportSummary(
             format=options.format, posts=counters.posts, batches=coordinator.batches, workers=workers,
             seconds=counters.seconds, data_files=coordinator.data_files, bytes=counters.bytes,
@@ -146,7 +140,7 @@ def export(
             archive_held_seconds=coordinator.held_seconds,
             journal_mode=archive.source.journal_mode,
             path=path, directory=path.parent if path and options.to is None else None, files=files,
-            media_files=coordinator.media_files, media_bytes=counters.media_bytes,
+            media=None if media is None else media.counts, media_bytes=counters.media_bytes,
             warnings=coordinator.notices.warnings, warning_places=coordinator.notices.places,
         )  # fmt: skip
     except StoppedError as error:
@@ -156,6 +150,10 @@ def export(
         if path is not None:
             raise
         raise MemoryLimitError(_NO_MEMORY, "use fewer workers or smaller batches") from error
+
+
+def _media(options: ExportOptions, archive: Archive) -> contextlib.AbstractContextManager[Media | None]:
+    return Media(options, archive.path.parent) if options.media else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
@@ -188,6 +186,7 @@ class _Coordinator:
         self,
         options: ExportOptions,
         archive: Archive,
+        media: Media | None,
         destination: Destination,
         counters: Counters,
         guard: MemoryGuard,
@@ -195,6 +194,7 @@ class _Coordinator:
     ) -> None:
         self._options = options
         self._archive = archive
+        self._media = media
         self._directory = destination.file.directory
         """Where data files are; None for a stream."""
         self._counters = counters
@@ -212,9 +212,6 @@ class _Coordinator:
         self._held_since: float | None = None
         self._large: LargePost | None = None
         """The large post that is being rendered."""
-        self._media: MediaList | None = None
-        self.media_files = 0
-        """Media files copied."""
 
     def run(self, tree: ProcessTree, say: Callable[[str], None], *, debug: bool) -> tuple[int, int]:
         """Write the whole data file, from the archive itself or from a copy of its posts.
@@ -259,7 +256,8 @@ class _Coordinator:
                 tree.add(worker.process.pid)
             self._pin(pool)
             posts = self._archive.count_posts()
-            self._list_media()
+            if self._media is not None:
+                self._media.list_files(self._archive, self._selection)
             if sample is not None or self._media is not None:
                 self._check_room(0 if sample is None else sample.least_bytes(posts))
             plan = self._archive.plan(self._selection, self._options.batch_size, posts)
@@ -318,10 +316,8 @@ class _Coordinator:
         free = None if directory is None else free_bytes(directory)
         if directory is None or free is None or not takes_bytes_as_they_are(directory):
             return
-        if self._media is not None and free < least_bytes + self._media.bytes:
-            # Files may be missing, and an archive may say anything of their size.
-            with MediaRoot(self._media_root) as root:
-                least_bytes += sum(self._media.sizes(root))
+        if self._media is not None:
+            least_bytes += self._media.least_bytes(free - least_bytes)
         if free >= least_bytes:
             return
         place = self._options.to or self._options.output_dir
@@ -331,55 +327,11 @@ class _Coordinator:
             "free some space, or choose another place with -o",
         )
 
-    @property
-    def _media_root(self) -> Path:
-        return self._options.media_root or self._archive.path.parent
-
-    def _list_media(self) -> None:
-        """Find out, in the state that is exported, which media files belong to it."""
-        if self._options.media:
-            from skyexport.media import MediaList
-
-            self._media = MediaList(self._archive.media_of(self._selection))
-
     def copy_media(self, target: Path | None) -> Iterator[bytes]:
-        """Copy the media files, now that nobody waits for the archive any more.
-
-        Args:
-            target: The directory for them, made here if there are any.
-
-        Returns:
-            Lines of SHA256SUMS, in pieces, to be read before `close`.
-        """
-        if self._media is None or target is None or not self._media.files:
+        """Copy the media files into *target*; returns lines of SHA256SUMS, in pieces."""
+        if self._media is None or target is None:
             return iter(())
-        from skyexport.media import copied_media
-
-        self._counters.stage = "copying media"
-        self._counters.media_files_to_read = self._media.files
-        with MediaRoot(self._media_root) as root:
-            copies = copied_media(self._media, root, target, sync=self._options.sync, check=self._monitor.check)
-            with contextlib.closing(copies):
-                for copy in copies:
-                    self._counters.media_files += 1
-                    if copy.written is not None:
-                        self.media_files += 1
-                        self._counters.media_bytes += copy.written.bytes
-                        self._media.sums.write(copy.written.sum_line().encode())
-                    if copy.warning is not None:
-                        path = os.fsencode(copy.file_path).decode(errors="replace")
-                        notices = Notices()
-                        notices.add(copy.warning, f"{path}: {copy.why}" if copy.why else path)
-                        self._note(notices)
-        if not self.media_files:
-            target.rmdir()
-        self._media.sums.seek(0)
-        return iter(self._media.sums)
-
-    def close(self) -> None:
-        """Forget the list of media."""
-        if self._media is not None:
-            self._media.close()
+        return self._media.copy(target, self._counters, check=self._monitor.check, note=self._note)
 
     def _pin(self, pool: Pool) -> None:
         """Hold one state of the archive, the same in this process and in all workers.

@@ -20,6 +20,7 @@ from skyexport.errors import ArchiveError
 from skyexport.memory import MemoryGuard
 from skyexport.render import MAX_CHUNK_BYTES, LargePost, quote_identifier, stored_bytes_sql
 from skyexport.selection import Selection
+from skyexport.shown_media import ONLY_SHOWN_COLUMN, ONLY_SHOWN_SQL, register
 from skyexport.source import BUSY_MILLISECONDS, Source, as_number, reading, restrict, wait_for_writers
 
 __all__ = ["MEDIA_COLUMNS", "REINDEX", "Copied", "copy_posts", "counted_posts"]
@@ -87,7 +88,8 @@ def copy_posts(
         connection.execute("create table schema_version (version)")
         connection.execute("insert into schema_version values (?)", (schema_version,))
         if media is not None:
-            connection.execute(f"create table media ({', '.join(media) or 'id'})")
+            connection.execute(f"create table media ({', '.join([*media, ONLY_SHOWN_COLUMN] if media else ['id'])})")
+            register(connection)
         connection.execute("attach ? as archive", (source.uri(),))
         restrict(connection, also_insert=("posts", "media"))
         began = time.monotonic()
@@ -103,7 +105,10 @@ def copy_posts(
             if selection.everything and connection.changes() != archive_posts:
                 raise ArchiveError(f"{source.called} is damaged: {_DISAGREE}", REINDEX)
         if media is not None:
-            connection.execute(f"insert into main.media select {', '.join(media) or 'null'} from archive.media")
+            # Posts that are not copied may show what others show, too.
+            only_shown = ONLY_SHOWN_SQL.format(schema="archive.") if "uri" in indexes else "null"
+            values = ", ".join([*media, only_shown] if media else ["null"])
+            connection.execute(f"insert into main.media select {values} from archive.media")
         connection.execute("commit")
         held_seconds = time.monotonic() - began
         types = _declared(connection, present)

@@ -21,6 +21,8 @@ __all__ = ["ExportDirectory", "NotAFileError", "is_plain_name"]
 _BY_DESCRIPTOR = {os.open, os.stat} <= os.supports_dir_fd and os.scandir in os.supports_fd
 """Windows has no way to name a file by its directory's descriptor."""
 
+_LINKS_BY_DESCRIPTOR = _BY_DESCRIPTOR and os.link in os.supports_dir_fd
+
 _SAFELY = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_BINARY"))
 """Flags to open what a stranger has put there."""
 
@@ -103,6 +105,17 @@ class ExportDirectory:
             os.close(descriptor)
             raise
         return descriptor
+
+    def link(self, name: str, target: Path) -> None:
+        """Give the file *name*, whatever it is, the name *target* as well; a link is not followed.
+
+        Raises:
+            OSError: The system can not do that.
+        """
+        if self._descriptor is not None and _LINKS_BY_DESCRIPTOR:
+            os.link(name, target, src_dir_fd=self._descriptor, follow_symlinks=False)
+        else:
+            os.link(self._path / name, target)
 
     def subdirectory(self, name: str) -> ExportDirectory:
         """The directory *name* in it, likewise.

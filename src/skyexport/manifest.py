@@ -13,6 +13,7 @@ import orjson
 
 from skyexport import timestamps
 from skyexport.archive import Archive
+from skyexport.media import MediaCounts
 from skyexport.media_root import MEDIA_DIRECTORY
 from skyexport.notices import Notices
 from skyexport.options import ExportOptions
@@ -31,7 +32,7 @@ def manifest_bytes(
     posts: int,
     notices: Notices,
     data: list[WrittenFile],
-    media_files: int,
+    media: MediaCounts | None,
     now: datetime,
     exporter: str,
 ) -> bytes:
@@ -44,10 +45,11 @@ def manifest_bytes(
         posts: How many were exported.
         notices: Of the whole export.
         data: The data files.
-        media_files: How many media files were copied.
+        media: Counts of media; None where none were asked for.
         now: When the export was made, with a time zone.
         exporter: Name and version of this program.
     """
+    media_files = 0 if media is None else media.files
     content: dict[str, object] = {
         "export_format": options.format,
         "export_timestamp": now.astimezone(UTC).isoformat().replace("+00:00", "Z"),
@@ -67,6 +69,10 @@ def manifest_bytes(
         "batch_size": options.batch_size,
         "options": options.shaping(),
         "checksums": [asdict(file) for file in data],
+    }
+    if media is not None:
+        content |= {"media_linked": media.linked, "posts_without_known_media": media.posts_without}
+    content |= {
         "warnings": notices.warnings,
         "warning_places": notices.places,
         "source": {

@@ -1,58 +1,144 @@
-"""Media: which files belong to the exported posts, and copying them into an export.
+"""The media of an export: which files belong to the exported posts, where they lie, and what became of them.
 
 The list of files is taken while the archive is held at the state that is exported, and lies in a temporary file, since
-it may be longer than memory allows. Files are copied when the archive is let go of. What is missing, can not be read,
-or is not what its hash says is counted and named, and never the end of an export.
+it may be longer than memory allows. Files are copied when the archive is let go of.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import hashlib
 import json
 import os
 import tempfile
-import threading
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from types import TracebackType
+from typing import IO, Self
 
+from skyexport.archive import Archive
+from skyexport.earlier_media import EarlierMedia
 from skyexport.errors import OutputError
-from skyexport.media_root import MEDIA_DIRECTORY, MediaFile, MediaRoot, UnsafePathError
+from skyexport.media_copying import copied_media
+from skyexport.media_root import MediaFile, MediaRoot, UnsafePathError
+from skyexport.notices import Notices
+from skyexport.options import ExportOptions
+from skyexport.progress import Counters
 from skyexport.scratch import temporary_folder
-from skyexport.writer import WrittenFile, output_error, sync_to_disk
+from skyexport.selection import Selection
 
-__all__ = ["MediaCopy", "MediaList", "copied_media"]
+__all__ = ["Media", "MediaCounts"]
 
-_THREADS = 8
-"""Files copied at the same time: what takes long with small ones is waiting for the disk."""
-
-_AHEAD = 64
-"""Files begun before the oldest of them is done."""
-
-_PIECE_BYTES = 16_000_000
-"""Copied at once by the system, between looks whether to stop."""
-
-_BLOCK_BYTES = 1 << 20
-"""Read at once for the checksum, and where the system can not copy by itself."""
-
-_WAIT_SECONDS = 0.1
-"""Between looks at the memory and for signals while the next file takes long."""
-
-_NO_ROOM_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
-"""Errors of copying that are surely those of the copy."""
-
-_CAN_NOT_COPY_ERRORS = frozenset(
-    {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF, errno.ENOTTY}
-)
-"""How a system says that it does not copy between these two files by itself."""
+_BLOCK_BYTES = 1 << 16
+"""Of SHA256SUMS, written at once."""
 
 
-class MediaList:
+@dataclass(slots=True)
+class MediaCounts:
+    """What an export says of its media."""
+
+    files: int = 0
+    """Files in it."""
+    linked: int = 0
+    """How many of them are linked to those of an earlier export."""
+    posts_without: int = 0
+    """Exported posts that have media, of which no file is known to the archive."""
+
+
+class Media:
+    """The media of one export. Use it in a `with` statement.
+
+    Args:
+        options: Where media lie, and an earlier export, if any.
+        archive_directory: Where they lie if nothing else is said.
+
+    Raises:
+        OptionError: There is no such directory of media.
+        NoExportError: There is no such earlier export.
+    """
+
+    def __init__(self, options: ExportOptions, archive_directory: Path) -> None:
+        self.counts = MediaCounts()
+        self._sync = options.sync
+        self._list: _MediaList | None = None
+        self._closing = contextlib.ExitStack()
+        with contextlib.ExitStack() as opened:
+            self._root = opened.enter_context(MediaRoot(options.media_root or archive_directory))
+            self._earlier: EarlierMedia | None = None
+            if options.link_media is not None:
+                self._earlier = opened.enter_context(EarlierMedia(options.link_media))
+            self._closing = opened.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+        self._closing.close()
+
+    def list_files(self, archive: Archive, selection: Selection) -> None:
+        """Find out, in the state that is exported, which media files belong to it.
+
+        Raises:
+            ArchiveError: Its media table is none.
+            OutputError: There is no room for the list.
+        """
+        self._list = _MediaList(archive.media_of(selection))
+        self._closing.callback(self._list.close)
+        self.counts.posts_without = archive.count_posts_without_known_media(selection)
+
+    def least_bytes(self, enough: int) -> int:
+        """What the files take at least; where the archive says that it is not more than *enough*, just what it says."""
+        if self._list is None or self._list.bytes <= enough:
+            return 0 if self._list is None else self._list.bytes
+        # Files may be missing, and an archive may say anything of their size.
+        return sum(self._list.sizes(self._root, self._earlier))
+
+    def copy(
+        self,
+        target: Path,
+        counters: Counters,
+        *,
+        check: Callable[[], None],
+        note: Callable[[Notices], None],
+    ) -> Iterator[bytes]:
+        """Copy the files, now that nobody waits for the archive any more.
+
+        Args:
+            target: The directory for them, made here if there are any.
+            counters: Told how far it is.
+            check: Called several times a second; what it raises ends this.
+            note: Told what is not as it should be.
+
+        Returns:
+            Lines of SHA256SUMS, in pieces, to be read before the `with` block ends.
+
+        Raises:
+            OutputError: A copy can not be written.
+        """
+        if self._list is None or not self._list.files:
+            return iter(())
+        counters.stage = "copying media"
+        counters.media_files_to_read = self._list.files
+        copies = copied_media(self._list, self._root, self._earlier, target, sync=self._sync, check=check)
+        with contextlib.closing(copies):
+            for copy in copies:
+                counters.media_files += 1
+                if copy.written is not None:
+                    self.counts.files += 1
+                    self.counts.linked += copy.linked
+                    counters.media_bytes += copy.written.bytes
+                    self._list.add_sum(copy.written.sum_line())
+                if copy.warning is not None:
+                    path = os.fsencode(copy.file_path).decode(errors="replace")
+                    notices = Notices()
+                    notices.add(copy.warning, f"{path}: {copy.why}" if copy.why else path)
+                    note(notices)
+        if not self.counts.files:
+            target.rmdir()
+        return self._list.sums()
+
+
+class _MediaList:
     """Media files in the order of their hashes, and what is found out about them, in temporary files without a name.
 
     Args:
@@ -68,20 +154,14 @@ class MediaList:
         self.files = 0
         self._closing = contextlib.ExitStack()
         try:
-            self._spool = self._temporary_file()
-            self.sums = self._temporary_file()
-            """Lines of SHA256SUMS, for whoever copies the files."""
-            for file, size in found:
-                self._spool.write(json.dumps([file.sha256, file.file_path]).encode() + b"\n")
-                self.files += 1
-                self.bytes += max(0, size)
-            self._spool.flush()
-        except OSError as error:
-            self.close()
-            raise OutputError(
-                f"can not write a temporary file in {temporary_folder()}: {error.strerror}",
-                "set TMPDIR to a place where there is room",
-            ) from error
+            with _as_output_error():
+                self._spool = self._temporary_file()
+                self._sums = self._temporary_file()
+                for file, size in found:
+                    self._spool.write(json.dumps([file.sha256, file.file_path]).encode() + b"\n")
+                    self.files += 1
+                    self.bytes += max(0, size)
+                self._spool.flush()
         except BaseException:
             self.close()
             raise
@@ -91,16 +171,40 @@ class MediaList:
 
     def close(self) -> None:
         """Forget it. More than once does no harm."""
-        self._closing.close()
+        # What could not be written then can not be now, and nobody wants it any more.
+        with contextlib.suppress(OSError):
+            self._closing.close()
 
     def __iter__(self) -> Iterator[MediaFile]:
         self._spool.seek(0)
         for line in self._spool:
             yield MediaFile(*json.loads(line))
 
-    def sizes(self, root: MediaRoot) -> Iterator[int]:
-        """What the files that are there take."""
+    def add_sum(self, line: str) -> None:
+        """Note a line of SHA256SUMS.
+
+        Raises:
+            OutputError: There is no room for it.
+        """
+        with _as_output_error():
+            self._sums.write(line.encode())
+
+    def sums(self) -> Iterator[bytes]:
+        """What was noted, in pieces.
+
+        Raises:
+            OutputError: There is no room for it.
+        """
+        with _as_output_error():
+            self._sums.seek(0)
+        while block := self._sums.read(_BLOCK_BYTES):
+            yield block
+
+    def sizes(self, root: MediaRoot, earlier: EarlierMedia | None) -> Iterator[int]:
+        """What the files take that are there, and surely must be copied."""
         for file in self:
+            if earlier is not None and file.name is not None and earlier.has(file.name):
+                continue
             with contextlib.suppress(OSError, UnsafePathError):
                 descriptor = root.open(file.file_path)
                 try:
@@ -109,176 +213,12 @@ class MediaList:
                     os.close(descriptor)
 
 
-@dataclass(frozen=True, slots=True)
-class MediaCopy:
-    """What became of a media file."""
-
-    file_path: str
-    """Its path in the archive."""
-    written: WrittenFile | None = None
-    """The copy, None where there is none."""
-    warning: str | None = None
-    """A kind of warning: `missing_media`, `unreadable_media` or `damaged_media`."""
-    why: str = ""
-
-
-class _StoppedError(Exception):
-    """Nobody wants the copy any more."""
-
-
-def copied_media(
-    files: MediaList, root: MediaRoot, target: Path, *, sync: bool, check: Callable[[], None]
-) -> Generator[MediaCopy, None, None]:
-    """Copy files into a new directory, several at a time.
-
-    Args:
-        files: Which.
-        root: What their paths are relative to.
-        target: The directory, made here.
-        sync: Wait until they are on the disk.
-        check: Called several times a second; what it raises ends this.
-
-    Returns:
-        What became of each, in the order of *files*.
-
-    Raises:
-        OutputError: A copy can not be written.
-    """
+@contextlib.contextmanager
+def _as_output_error() -> Iterator[None]:
     try:
-        target.mkdir(mode=0o700)
+        yield
     except OSError as error:
-        raise output_error(error, str(target), target.parent) from error
-    copier = _Copier(root, target, sync=sync)
-    executor = ThreadPoolExecutor(max_workers=_THREADS)
-    begun: deque[Future[MediaCopy]] = deque()
-    try:
-        for file in files:
-            try:
-                begun.append(executor.submit(copier.copy, file))
-            except RuntimeError as error:
-                raise MemoryError(f"the system gives no more threads: {error}") from error
-            if len(begun) == _AHEAD:
-                yield _waited_for(begun.popleft(), check)
-        while begun:
-            yield _waited_for(begun.popleft(), check)
-    finally:
-        copier.stopped.set()
-        executor.shutdown(cancel_futures=True)
-
-
-def _waited_for(copy: Future[MediaCopy], check: Callable[[], None]) -> MediaCopy:
-    while True:
-        check()
-        with contextlib.suppress(TimeoutError):
-            return copy.result(timeout=_WAIT_SECONDS)
-
-
-class _Copier:
-    """Copies files, from any thread."""
-
-    def __init__(self, root: MediaRoot, target: Path, *, sync: bool) -> None:
-        self._root = root
-        self._target = target
-        self._sync = sync
-        self.stopped = threading.Event()
-
-    def copy(self, file: MediaFile) -> MediaCopy:
-        """Copy one.
-
-        Raises:
-            OutputError: The copy can not be written.
-        """
-        name = file.name
-        if name is None:
-            return MediaCopy(file.file_path, None, "unreadable_media", "neither hash nor suffix of a media file")
-        try:
-            source = self._root.open(file.file_path)
-        except FileNotFoundError:
-            return MediaCopy(file.file_path, None, "missing_media")
-        except UnsafePathError as error:
-            return MediaCopy(file.file_path, None, "unreadable_media", str(error))
-        except OSError as error:
-            return MediaCopy(file.file_path, None, "unreadable_media", error.strerror or "can not be opened")
-        try:
-            return self._copied(source, file, name)
-        finally:
-            os.close(source)
-
-    def _copied(self, source: int, file: MediaFile, name: str) -> MediaCopy:
-        path = self._target / name
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-        status = os.fstat(source)
-        try:
-            target = os.open(path, flags, 0o600)
-            try:
-                problem = self._transfer(source, target, status.st_size)
-                sha256, size = self._checksum(target)
-                damaged = not problem and sha256 != file.sha256
-                # A file of another name elsewhere, which this one may only pretend to be, would leave its place so.
-                if damaged and status.st_nlink > 1:
-                    problem = "not what its hash says, and there are other names for it"
-                if not problem and self._sync:
-                    sync_to_disk(target)
-            finally:
-                os.close(target)
-            if problem:
-                path.unlink()
-        except OSError as error:
-            raise output_error(error, str(path), self._target) from error
-        if problem:
-            return MediaCopy(file.file_path, None, "unreadable_media", problem)
-        written = WrittenFile(f"{MEDIA_DIRECTORY}/{name}", size, sha256)
-        if damaged:
-            return MediaCopy(file.file_path, written, "damaged_media", "not what its hash says")
-        return MediaCopy(file.file_path, written)
-
-    def _transfer(self, source: int, target: int, size: int) -> str:
-        """Copy so many bytes, by the system where it can; returns why the source can not be read, if so.
-
-        Raises:
-            OSError: The target can not be written.
-        """
-        done = 0
-        by_system = hasattr(os, "copy_file_range")
-        while done < size:
-            if self.stopped.is_set():
-                raise _StoppedError
-            piece = min(size - done, _PIECE_BYTES)
-            try:
-                if by_system:
-                    copied = os.copy_file_range(source, target, piece)
-                else:
-                    copied = _write_all(target, os.read(source, min(piece, _BLOCK_BYTES)))
-            except OSError as error:
-                if by_system and error.errno in _CAN_NOT_COPY_ERRORS:
-                    by_system = False
-                    continue
-                if error.errno in _NO_ROOM_ERRORS:
-                    raise
-                return error.strerror or "can not be read"
-            if not copied:
-                if not by_system:
-                    break
-                # The file became shorter; or this is a file system from which the system copies nothing, and is silent.
-                by_system = False
-            done += copied
-        return ""
-
-    def _checksum(self, target: int) -> tuple[str, int]:
-        """Of what was written, and its size."""
-        digest = hashlib.sha256()
-        size = 0
-        os.lseek(target, 0, os.SEEK_SET)
-        while block := os.read(target, _BLOCK_BYTES):
-            if self.stopped.is_set():
-                raise _StoppedError
-            digest.update(block)
-            size += len(block)
-        return digest.hexdigest(), size
-
-
-def _write_all(target: int, data: bytes) -> int:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(target, rest) :]
-    return len(data)
+        raise OutputError(
+            f"can not write a temporary file in {temporary_folder()}: {error.strerror}",
+            "set TMPDIR to a place where there is room",
+        ) from error

@@ -77,7 +77,8 @@ class MediaRoot:
             if not stat.S_ISDIR(self._path.stat().st_mode):
                 raise OptionError(f"{path} is not a directory", "name the directory of media with --media-root")
             self._descriptor = os.open(self._path, _DIRECTORY) if _BY_DESCRIPTOR else -1
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
+            # RuntimeError is a link in a circle, before Python 3.13.
             reason = error.strerror if isinstance(error, OSError) else error
             raise OptionError(f"can not open the directory of media {path}: {reason}", "see --media-root") from error
 

@@ -141,6 +141,8 @@ class ExportOptions:
     """Copy the media files of the exported posts into the export directory; not with *to*."""
     media_root: Path | None = None
     """What paths of media in the archive are relative to; None for the archive's own directory."""
+    link_media: Path | None = None
+    """An earlier export directory: media files that are there, and unchanged, are linked instead of copied."""
     since_nanoseconds: int | None = field(init=False)
     """*since* as an instant: nanoseconds since 1970, inclusive."""
     until_nanoseconds: int | None = field(init=False)
@@ -159,6 +161,10 @@ class ExportOptions:
             put(self, "media_root", parse_path(self.media_root, "directory of media"))
             if not self.media:
                 raise OptionError("a directory of media without media", "add --media, or leave out --media-root")
+        if self.link_media is not None:
+            put(self, "link_media", parse_path(self.link_media, "earlier export"))
+            if not self.media:
+                raise OptionError("an earlier export without media", "add --media, or leave out --link-media")
         if self.media and self.to is not None:
             raise OptionError("--to writes just the data file, without media", "leave out --media, or use -o")
         put(self, "since_nanoseconds", parse_bound(self.since, end_of_day=False, name="since"))

@@ -49,8 +49,8 @@ all the time, in rollback mode, leaves less than a millisecond between its trans
 CACHE_KIB = 2000
 """Page cache of a connection. Batches lie close together in the file; more was not faster (docs/architecture.md)."""
 
-_READABLE_TABLES = frozenset({"posts", "media", "schema_version", "carray"})
-"""carray is the list of row ids that a batch may be."""
+_READABLE_TABLES = frozenset({"posts", "media", "schema_version", "carray", "json_each"})
+"""carray is the list of row ids that a batch may be, json_each what a function of ours gives."""
 _ALLOWED_PRAGMAS = frozenset(
     {"cache_size", "data_version", "index_list", "index_xinfo", "page_size", "table_list", "table_xinfo"}
 )

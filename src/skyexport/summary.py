@@ -6,6 +6,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from skyexport.media import MediaCounts
 from skyexport.memory import Metric
 from skyexport.notices import FORMULA
 from skyexport.options import format_size
@@ -61,15 +62,21 @@ class ExportSummary:
     """The export directory, when one was made."""
     files: list[WrittenFile]
     """All files of the export, the data files first, but for media."""
-    media_files: int
-    """Media files copied."""
+    media: MediaCounts | None
+    """None where no media were asked for."""
     media_bytes: int
+    """Size of the media files."""
     csv_safe: bool
     """Whether cells that a spreadsheet may take for a formula have an apostrophe before them."""
     warnings: dict[str, int]
     """Kind → how many stored values or media files; see docs/format.md."""
     warning_places: dict[str, list[str]]
     """Kind → column and post, or path, of the first hundred that could not be exported as they are."""
+
+    @property
+    def media_files(self) -> int:
+        """Media files in the export, copied or linked."""
+        return 0 if self.media is None else self.media.files
 
     @property
     def posts_per_second(self) -> float:
@@ -99,6 +106,8 @@ class ExportSummary:
             "media_files": self.media_files,
             "media_bytes": self.media_bytes,
             "csv_safe": self.csv_safe,
+            "media_linked": 0 if self.media is None else self.media.linked,
+            "posts_without_known_media": None if self.media is None else self.media.posts_without,
             "warnings": self.warnings,
             "warning_places": self.warning_places,
         }
@@ -118,7 +127,8 @@ class ExportSummary:
         lines.append(f"{size}, peak memory {peak} ({self.memory_metric.upper()})")
         if self.media_files:
             files = "1 media file" if self.media_files == 1 else f"{self.media_files:,} media files"
-            lines.append(f"{files}, {format_size(self.media_bytes)}")
+            linked = f", {self.media.linked:,} of them linked" if self.media and self.media.linked else ""
+            lines.append(f"{files}, {format_size(self.media_bytes)}{linked}")
         for kind, (first, *_) in self.warning_places.items():
             count = self.warnings[kind]
             if kind in _MEDIA_WARNINGS:
@@ -126,6 +136,9 @@ class ExportSummary:
             else:
                 what = f"{_WARNINGS[kind][count > 1]}, kept as far as possible"
             lines.append(f"warning: {count:,} {what}; the first: {first}")
+        if self.media and (without := self.media.posts_without):
+            posts = "1 post has media" if without == 1 else f"{without:,} posts have media"
+            lines.append(f"note: {posts} of which the archive knows no file")
         if formulas := self.warnings.get(FORMULA):
             how = "with an apostrophe before it" if self.csv_safe else "written as stored"
             cells = "1 cell" if formulas == 1 else f"{formulas:,} cells"

@@ -25,6 +25,8 @@ WAYS = [
     ("-f", "json", "-j", "2", "--snapshot", "copy"),
     ("-f", "csv", "-j", "0", "--to", "OUT/posts"),
     ("-f", "json", "-j", "2", "--to", "OUT/posts", "--overwrite"),
+    ("-f", "json", "-j", "0", "--media", "--media-root", "ROOT"),
+    ("-f", "csv", "-j", "2", "--media", "--media-root", "ROOT", "--link-media", "EARLIER"),
 ]
 
 
@@ -40,6 +42,17 @@ def test_coordinator_is_killed(trial: Trial) -> None:
     arguments = trial.random.choice(WAYS)
     run = trial.start_by(arguments)
     time.sleep(trial.random.uniform(0, 1.2 * trial.ground.seconds(arguments)))
+    run.process.kill()
+    check_killed(trial, run.end(), arguments)
+
+
+@trials("1", quick=1, full=200)
+def test_coordinator_is_killed_while_it_copies_media(trial: Trial) -> None:
+    """The same while media are copied and linked; an earlier export that they are linked to stays as it was."""
+    arguments = WAYS[-1 - trial.number % 2]
+    run = trial.start_by(arguments)
+    if run.wait_for(lambda: any(trial.out.glob("all/.*.partial/media/*"))):
+        time.sleep(trial.random.uniform(0, 0.2))
     run.process.kill()
     check_killed(trial, run.end(), arguments)
 
@@ -62,6 +75,7 @@ WAYS_TO_END = [
     ("-f", "csv", "-j", "0"),
     ("-f", "json", "-j", "2"),
     ("-f", "csv", "-j", "2", "--to", "OUT/posts", "--overwrite"),
+    ("-f", "json", "-j", "0", "--media", "--media-root", "ROOT", "--link-media", "EARLIER"),
 ]
 CALLS = (
     *("write", "fsync", "fdatasync", "close", "openat", "link", "linkat", "symlink", "flock"),

@@ -21,6 +21,11 @@ WAYS = {
 }
 
 
+MEDIA = ("--media", "--media-root", "ROOT")
+MORE = [(), (), MEDIA, (*MEDIA, "--link-media", "EARLIER")]
+"""Further arguments: half of the runs have media."""
+
+
 def is_listening(run: Run) -> bool:
     """Whether the program has taken signals into its own hands; before, they are Python's and the shell's matter."""
     try:
@@ -40,7 +45,8 @@ def test_signal(trial: Trial) -> None:
     """
     number, everybody, times = list(WAYS.values())[trial.number % len(WAYS)]
     format, workers = trial.random.choice(("json", "csv")), trial.random.choice(("0", "2"))
-    arguments = ("-f", format, "-j", workers, "--snapshot", trial.random.choice(("pin", "copy")))
+    snapshot = trial.random.choice(("pin", "copy"))
+    arguments = ("-f", format, "-j", workers, "--snapshot", snapshot, *trial.random.choice(MORE))
     usual = trial.ground.seconds(arguments)
     started = time.monotonic()
     run = trial.start_by(arguments, start_new_session=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import hashlib
 import json
 import os
 import random
@@ -20,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import apsw
 import psutil
 
 import make_archive
@@ -28,7 +30,7 @@ from tests.command import PROGRAM
 from tests.conftest import ROOT
 from tests.faults import invariants
 
-__all__ = ["BATCH", "MARK", "Ended", "Ground", "Run", "Trial", "bytes_of", "usual_ground"]
+__all__ = ["BATCH", "MARK", "Ended", "Ground", "Run", "Trial", "bytes_of", "media_ground", "usual_ground"]
 
 BATCH = 100
 """Posts a batch: twenty batches of the usual archive, which one process exports in a twentieth of a second."""
@@ -38,6 +40,9 @@ MARK = "SKYEXPORT_TRIAL"
 
 SABOTAGE = ROOT / "tests" / "faults" / "sabotage"
 """A directory for PYTHONPATH that puts faults into the program's processes."""
+
+MEDIA_FILES = 200
+"""Of `media_ground`: copying them takes about as long as writing the posts."""
 
 _LONGEST_SECONDS = 60.0
 """A run that takes longer hangs."""
@@ -76,6 +81,57 @@ class Ground:
                 trial.start_by(arguments).end()
                 self._seconds[arguments] = time.monotonic() - started
         return self._seconds[arguments]
+
+
+class MediaGround:
+    """An archive with media, the directory of their files, and an earlier export of half of them.
+
+    Args:
+        folder: Where to put all that.
+        ground: Its posts.
+    """
+
+    def __init__(self, folder: Path, ground: Ground) -> None:
+        self.archive = folder / "archive.db"
+        self.root = folder / "root"
+        self.root.mkdir()
+        shutil.copyfile(ground.archive, self.archive)
+        self._add(0)
+        made = export(
+            ExportOptions(archive=self.archive, output_dir=folder / "out", media=True, media_root=self.root, workers=0)
+        )
+        assert made.directory is not None
+        self.earlier = made.directory
+        self._add(MEDIA_FILES // 2)
+        self._before = self._fingerprints()
+
+    def _add(self, first: int) -> None:
+        """Half of the files, and their rows."""
+        with contextlib.closing(apsw.Connection(str(self.archive))) as connection:
+            for number in range(first, first + MEDIA_FILES // 2):
+                content = b"%d " % number * (number * 10)
+                name = hashlib.sha256(content).hexdigest() + ".jpg"
+                (self.root / name).write_bytes(content)
+                connection.execute(
+                    "insert into media (hash, post_uri, mime_type, file_path, size_bytes)"
+                    " select ?, uri, 'image/jpeg', ?, ? from posts where rowid = ?",
+                    (name[:64], name, len(content), number + 1),
+                )
+
+    def _fingerprints(self) -> list[dict[str, str]]:
+        return [invariants.fingerprint(folder) for folder in (self.root, self.earlier, self.earlier / "media")]
+
+    def assert_untouched(self) -> None:
+        """All is as it was made."""
+        assert self._fingerprints() == self._before
+
+
+@functools.cache
+def media_ground() -> MediaGround:
+    """The usual archive with media, made once a process."""
+    folder = Path(tempfile.mkdtemp(prefix="skyexport-media-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return MediaGround(folder, usual_ground())
 
 
 @functools.cache
@@ -183,6 +239,7 @@ class Trial:
         self._before = invariants.fingerprint(self.archive.parent)
         self._shared = invariants.shared_memory()
         self._runs: list[Run] = []
+        self._media: MediaGround | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -239,11 +296,21 @@ class Trial:
         return run
 
     def start_by(self, arguments: Sequence[str], before: Sequence[str] = (), **options: Any) -> Run:
-        """Start the command with arguments in which `OUT` is the output directory, `--to OUT/posts` a file in it."""
+        """Start the command with arguments in which `OUT` is the output directory, `--to OUT/posts` a file in it.
+
+        With `--media` the archive is that of `media_ground`; `ROOT` and `EARLIER` are its directories.
+        """
+        names = {"OUT": self.out}
+        if "--media" in arguments:
+            self._media = media_ground()
+            self.use(self._media.archive)
+            names |= {"ROOT": self._media.root, "EARLIER": self._media.earlier}
         if "--to" in arguments:
             self.to = self.out / "posts"
             self.out.mkdir(exist_ok=True)
-        given = [argument.replace("OUT", str(self.out)) for argument in arguments]
+        given = list(arguments)
+        for name, path in names.items():
+            given = [argument.replace(name, str(path)) for argument in given]
         return self.start(*given, before=before, to_directory=self.to is None, **options)
 
     def export(self, **options: Any) -> Ended:
@@ -331,6 +398,8 @@ class Trial:
         invariants.assert_nothing_in(self.temporary, self._shared, leftovers=leftovers)
         if untouched:
             invariants.assert_untouched(self.archive.parent, self._before)
+        if self._media is not None:
+            self._media.assert_untouched()
         exports = self._exports(leftovers=leftovers)
         for path in exports:
             assert data is None or path.read_bytes() == data

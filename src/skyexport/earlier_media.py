@@ -1,0 +1,112 @@
+"""The media of an earlier export, to link those to that have not changed.
+
+The directory is read as a stranger's, though it is the user's own most of the time: nothing outside of it is linked,
+no file that others may change, and nothing in it is ever written, renamed or removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from skyexport.claims import MAX_CLAIMS_BYTES, read_manifest
+from skyexport.errors import NoExportError
+from skyexport.export_directory import ExportDirectory, is_plain_name
+from skyexport.media_root import MEDIA_DIRECTORY
+
+__all__ = ["EarlierMedia"]
+
+_MANIFEST = "manifest.json"
+_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
+
+class EarlierMedia:
+    """The media files of the export in *path*. Use it in a `with` statement.
+
+    Raises:
+        NoExportError: There is none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._closing = contextlib.ExitStack()
+        with contextlib.ExitStack() as opened:
+            directory = opened.enter_context(ExportDirectory(path))
+            _check_is_export(directory, path)
+            self._media: ExportDirectory | None = None
+            try:
+                self._media = opened.enter_context(directory.subdirectory(MEDIA_DIRECTORY))
+            except FileNotFoundError:
+                pass  # That export had none.
+            except OSError as error:
+                raise NoExportError(f"can not open {MEDIA_DIRECTORY} in {path}: {error.strerror or error}") from error
+            self._closing = opened.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+        self._closing.close()
+
+    def has(self, name: str) -> bool:
+        """Whether there may be such a file."""
+        descriptor = self.open(name)
+        if descriptor is not None:
+            os.close(descriptor)
+        return descriptor is not None
+
+    def open(self, name: str) -> int | None:
+        """A descriptor to read the plain file *name*; None where there is none that nobody else may change."""
+        if self._media is None or not is_plain_name(name):
+            return None
+        try:
+            descriptor = self._media.open(name)
+        except OSError:
+            return None
+        if not _is_only_ours(os.fstat(descriptor)):
+            os.close(descriptor)
+            return None
+        return descriptor
+
+    def link(self, name: str, descriptor: int, target: Path) -> bool:
+        """Give the file *name*, open as *descriptor*, the name *target* as well; False where that can not be."""
+        assert self._media is not None
+        try:
+            self._media.link(name, target)
+        except OSError:
+            return False
+        if os.path.samestat(target.lstat(), os.fstat(descriptor)):
+            return True
+        # The name has just become that of another file.
+        target.unlink()
+        return False
+
+
+def _check_is_export(directory: ExportDirectory, path: Path) -> None:
+    reason = ""
+    try:
+        descriptor = directory.open(_MANIFEST)
+        try:
+            content = os.read(descriptor, MAX_CLAIMS_BYTES)
+        finally:
+            os.close(descriptor)
+        if read_manifest(content).format is None:
+            reason = f"{_MANIFEST} is not one of an export"
+    except FileNotFoundError:
+        reason = f"no {_MANIFEST}"
+    except OSError as error:
+        reason = f"{_MANIFEST} is {error}" if error.strerror is None else f"{_MANIFEST}: {error.strerror}"
+    if reason:
+        raise NoExportError(
+            f"there is no export in {path}: {reason}", "name the directory of an earlier export with --link-media"
+        )
+
+
+def _is_only_ours(status: os.stat_result) -> bool:
+    """Whether no other user may change the file, now that it is verified; Windows does not say."""
+    if not hasattr(os, "geteuid"):
+        return True
+    return status.st_uid == os.geteuid() and not status.st_mode & _WRITABLE_BY_OTHERS
