@@ -23,20 +23,21 @@ SOURCE = ROOT / "src" / "skyexport"
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"benchmark"},
-    {"coordinator", "inspection", "verification"},
+    {"benchmark", "dry_run"},
+    {"coordinator", "earlier_posts", "inspection", "verification"},
     {"estimate"},
-    {"destination", "manifest", "media", "pool", "summary"},
+    {"destination", "manifest", "media", "pool", "register", "row_ids", "summary"},
     {"progress", "sequence", "writer", "worker"},
     {"archive", "disk", "messages", "slots"},
     {"copying", "created_at", "recovery", "scratch"},
-    {"lock", "memory", "render", "source"},
+    {"full_text", "lock", "memory", "render", "source"},
     {"plan", "selection", "options"},
     {"formats", "formats.csv_table", "formats.json_array"},
     {"formats.base", "formats.media_names"},
     {"claims"},
     {"export_directory"},
     {"readers", "readers.csv_table", "readers.json_array"},
+    {"earlier_export"},
     {"cleanup", "json_text", "media_root", "notices", "signals", "timestamps"},
     {"errors"},
 ]
@@ -73,7 +74,7 @@ def test_layers() -> None:
 def test_connections_are_made_in_few_places() -> None:
     """No module opens an archive, or a copy of one, but those in which it is restricted at once."""
     found = {name for name, path in modules().items() if "apsw.Connection(" in path.read_text(encoding="utf-8")}
-    assert found == {"archive", "copying", "recovery", "source"}
+    assert found == {"archive", "copying", "earlier_posts", "full_text", "recovery", "register", "source"}
 
 
 def error_classes() -> list[type[ExportError]]:

@@ -18,8 +18,8 @@ from skyexport.readers import READERS
 
 __all__ = ["MAX_CLAIMS_BYTES", "Checksum", "Manifest", "Sums", "media_sum", "read_manifest", "read_sums"]
 
-MAX_CLAIMS_BYTES = 5_000_000
-"""Larger files of this kind are not read: notices are bounded, so no manifest of ours comes near to it."""
+MAX_CLAIMS_BYTES = 20_000_000
+"""Larger files of this kind are not read: notices, and the list of posts that disappeared, are bounded below it."""
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 _SUM_LINE = re.compile("([0-9a-f]{64})  (.+)")

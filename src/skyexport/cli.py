@@ -101,6 +101,8 @@ def _skyexport(
         "skyexport export archive.db -f csv --since 2024-01-01 --until 2024-12-31",
         "skyexport export archive.db --did did:plc:ewvi7nxzyoun6zhxrhs64oiz -j 4",
         "skyexport export archive.db --to - | gzip > posts.json.gz",
+        "skyexport export archive.db --match 'cats OR dogs' --dry-run",
+        "skyexport export archive.db --since-export exports/all/2026-11-24_11-23-22",
     ),
 )
 def _export(
@@ -177,6 +179,32 @@ def _export(
             metavar="DIR", help="What paths of media are relative to.", show_default="the directory of ARCHIVE"
         ),
     ] = None,
+    match: Annotated[
+        str | None,
+        typer.Option(
+            metavar="QUERY",
+            help="Only posts that the archive's full-text index finds, in the syntax of SQLite's FTS5.",
+            show_default=False,
+        ),
+    ] = None,
+    since_export: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DIR",
+            help="Only posts that are new or changed since the export in DIR; again for its increments, oldest first.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be exported, how large and where; write nothing.")
+    ] = False,
+    register: Annotated[
+        bool,
+        typer.Option(
+            "--register",
+            help="Add the export to the archive's own list, as bskyarchive does: the only write to an archive ever.",
+        ),
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail when a value can not be exported as stored.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print settings and checksums as well.")] = False,
@@ -211,6 +239,8 @@ def _export(
             memory_limit_bytes=parse_size(memory_limit), sync=not no_sync, strict=strict,
             snapshot=snapshot, media=media,
             media_root=None if media_root is None else parse_path(media_root, "directory of media"),
+            match=match, register=register,
+            since_export=[parse_path(path, "earlier export") for path in since_export or ()],
         )  # fmt: skip
         reporter = reporter_for("none" if quiet and progress == "auto" else progress, sys.stderr)
 
@@ -218,6 +248,17 @@ def _export(
             signals.check()
             reporter(moment)
 
+        if dry_run:
+            from skyexport.dry_run import dry_run as find_out
+
+            with contextlib.closing(reporter):
+                found = find_out(options, watch)
+            if as_json:
+                _print_json(found.to_dict())
+            else:
+                for line in found.lines():
+                    _print(_printable(line))
+            return
         summary: ExportSummary | None = None
         try:
             with contextlib.closing(reporter):

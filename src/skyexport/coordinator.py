@@ -24,7 +24,8 @@ import json
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,7 @@ from skyexport.cleanup import uninterrupted
 from skyexport.copying import REINDEX
 from skyexport.destination import Destination, open_destination
 from skyexport.disk import free_bytes, takes_bytes_as_they_are
+from skyexport.earlier_posts import Disappeared, EarlierPosts, check_place
 from skyexport.errors import (
     ArchiveBusyError,
     ArchiveChangedError,
@@ -54,12 +56,14 @@ from skyexport.memory import MemoryGuard, ProcessTree
 from skyexport.messages import ChunkReady, Kind
 from skyexport.notices import Notices
 from skyexport.options import ExportOptions, available_cpus, format_size
-from skyexport.plan import Plan
+from skyexport.plan import Plan, RowIds, row_id_batches
 from skyexport.pool import BATCHES_A_WORKER, Pool, Worker
 from skyexport.progress import Counters, Monitor, Progress
+from skyexport.register import Registry
 from skyexport.render import LargePost
+from skyexport.row_ids import RowIdFile
 from skyexport.scratch import remove_left_scratches
-from skyexport.selection import Selection
+from skyexport.selection import Narrowing, Selection
 from skyexport.sequence import Sequencer
 from skyexport.source import PIN_BUSY_MILLISECONDS, wait_for_writers
 from skyexport.summary import ExportSummary
@@ -69,7 +73,7 @@ from skyexport.writer import OrderedWriter, OutputFile
 if TYPE_CHECKING:
     from skyexport.media import MediaList
 
-__all__ = ["export"]
+__all__ = ["SQLITE_STEPS", "check_room", "chosen_workers", "export"]
 
 _WORKERS_FROM_POSTS = 40_000
 """Below this, one process is done before workers have started (docs/architecture.md)."""
@@ -85,7 +89,7 @@ _POLL_SECONDS = 0.1
 
 _NO_MEMORY = "the system gives no more memory"
 
-_SQLITE_STEPS = 100_000
+SQLITE_STEPS = 100_000
 """Between looks at the memory and for signals inside SQLite: some milliseconds."""
 
 
@@ -119,14 +123,23 @@ def export(
     guard.check_workable(options.workers or 0)
     now = datetime.now(UTC)
     path: Path | None = None
+    registered: str | None = None
+    check_place(options)
     try:
-        with Archive(options.archive, memory=guard) as archive, Monitor(counters, guard, on_progress) as monitor:
-            archive.watch(monitor.check, _SQLITE_STEPS)
+        with (
+            contextlib.ExitStack() as last,
+            Archive(options.archive, memory=guard, match=options.match) as archive,
+            Monitor(counters, guard, on_progress) as monitor,
+        ):
+            archive.watch(monitor.check, SQLITE_STEPS)
+            match = [] if options.match is None else [archive.matching(options.match)]
+            registry = Registry(archive, options) if options.register else None
             with _opened(options, now) as destination:
                 if swept := [*destination.swept, *remove_left_scratches()]:
                     say(f"removed what killed exports had left: {', '.join(map(str, swept))}")
-                coordinator = _Coordinator(options, archive, destination.file, counters, guard, monitor)
+                coordinator = _Coordinator(options, archive, destination.file, counters, guard, monitor, match)
                 with contextlib.closing(coordinator):
+                    coordinator.read_earlier_exports(last)
                     archive_posts, workers = coordinator.run(tree, say, debug=debug)
                     media_sums = coordinator.copy_media(destination.media_directory)
                     counters.stage = "finishing"
@@ -134,9 +147,15 @@ def export(
                         lambda data: manifest_bytes(
                             options, archive, archive_posts, counters.posts, coordinator.notices, data,
                             coordinator.media_files, now, exporter=f"skyexport {__version__}",
+                            narrowed=coordinator.narrowed_by(),
                         ),
                         media_sums,
                     )  # fmt: skip
+        if registry is not None and path is not None:
+            registered = registry.add(
+                path.parent, now, counters.posts, coordinator.media_files,
+                sum(file.bytes for file in files) + counters.media_bytes,
+            )  # fmt: skip
         return ExportSummary(
             format=options.format, posts=counters.posts, batches=coordinator.batches, workers=workers,
             seconds=counters.seconds, bytes=files[0].bytes, peak_memory_bytes=guard.peak_bytes,
@@ -146,6 +165,8 @@ def export(
             path=path, directory=path.parent if path and options.to is None else None, files=files,
             media_files=coordinator.media_files, media_bytes=counters.media_bytes,
             warnings=coordinator.notices.warnings, warning_places=coordinator.notices.places,
+            disappeared=None if coordinator.disappeared is None else coordinator.disappeared.posts,
+            registered=registered,
         )  # fmt: skip
     except StoppedError as error:
         # After the last step as well, while everything is closed.
@@ -175,6 +196,30 @@ def _opened(options: ExportOptions, now: datetime) -> Iterator[Destination]:
         raise
 
 
+def chosen_workers(options: ExportOptions, archive: Archive, selection: Selection, guard: MemoryGuard) -> int:
+    """How many workers an export gets."""
+    if options.workers is not None:
+        return options.workers
+    if not archive.has_posts(selection, _WORKERS_FROM_POSTS):
+        return 0
+    affordable = guard.affordable_workers(available_cpus())
+    return affordable if affordable > 1 else 0
+
+
+def check_room(options: ExportOptions, least_bytes: int, free: int) -> None:
+    """Fail when an export of so many bytes can not fit on its disk, where so many are free.
+
+    Raises:
+        OutputError: It can not.
+    """
+    if free < least_bytes:
+        raise OutputError(
+            f"the export needs {format_size(least_bytes)} or more,"
+            f" and the disk of {options.to or options.output_dir} has {format_size(free)} free",
+            "free some space, or choose another place with -o",
+        )
+
+
 class _NeverHeldError(ArchiveBusyError):
     """Another program wrote to the archive in every attempt to take hold of one state of it."""
 
@@ -190,6 +235,7 @@ class _Coordinator:
         counters: Counters,
         guard: MemoryGuard,
         monitor: Monitor,
+        narrowings: Sequence[Narrowing] = (),
     ) -> None:
         self._options = options
         self._archive = archive
@@ -198,6 +244,13 @@ class _Coordinator:
         self._guard = guard
         self._monitor = monitor
         self._selection = Selection(options.did, options.since_nanoseconds, options.until_nanoseconds)
+        self._narrowed = replace(self._selection, narrowings=narrowings)
+        """What is still to be asked of what is exported; workers get the rest."""
+        self._earlier: EarlierPosts | None = None
+        self.disappeared: Disappeared | None = None
+        """Posts of earlier exports that the archive has no more; None when there are no such exports."""
+        self._chosen: RowIdFile | None = None
+        """The posts that all narrowings select."""
         self._writer = OrderedWriter(FORMATS[options.format], file)
         self.notices = Notices()
         self.batches = 0
@@ -210,6 +263,31 @@ class _Coordinator:
         self.media_files = 0
         """Media files copied."""
 
+    def read_earlier_exports(self, last: contextlib.ExitStack) -> None:
+        """Verify the earlier exports and read which posts they have.
+
+        Args:
+            last: What holds them is closed with it, when no connection has it open any more.
+        """
+        if not self._options.since_export:
+            return
+        self._counters.stage = "reading earlier exports"
+        self._earlier = EarlierPosts(self._options.since_export, self._monitor.check)
+        last.callback(self._earlier.close)
+        self._narrowed = replace(self._narrowed, narrowings=[*self._narrowed.narrowings, self._earlier])
+        self._counters.stage = "preparing"
+
+    def narrowed_by(self) -> dict[str, object]:
+        """What the manifest says of it."""
+        said: dict[str, object] = {}
+        if self._options.match is not None:
+            said["match"] = self._options.match
+        if self._earlier is not None and self.disappeared is not None:
+            said["since_export"] = [asdict(export) for export in self._earlier.exports]
+            said["disappeared"] = self.disappeared.uris
+            said["disappeared_unlisted"] = self.disappeared.unlisted
+        return said
+
     def run(self, tree: ProcessTree, say: Callable[[str], None], *, debug: bool) -> tuple[int, int]:
         """Write the whole data file, from the archive itself or from a copy of its posts.
 
@@ -221,9 +299,10 @@ class _Coordinator:
                 return self._export(tree, debug=debug)
             except _NeverHeldError as error:
                 say(f"{error.message}: its posts are copied first, as with --snapshot copy")
-        with self._archive.copy(self._selection, media=self._options.media) as copy:
+        with self._archive.copy(self._narrowed, media=self._options.media, while_held=self._find_disappeared) as copy:
             assert copy.copied is not None
             self._archive = copy
+            self._narrowed = self._selection
             self.held_seconds += copy.copied.held_seconds
             _, workers = self._export(tree, debug=debug)
             return copy.copied.archive_posts, workers
@@ -236,9 +315,9 @@ class _Coordinator:
         """
         # The size of an export is known only once the archive is pinned, and workers take part in pinning: start them
         # by an estimate that needs no reading.
-        workers = self._workers()
+        workers = chosen_workers(self._options, self._archive, self._selection, self._guard)
         with self._naming_the_large_post():
-            sample = self._sample()
+            sample = None if self._narrowed.narrowings else self._sample()
         setup = WorkerSetup(
             self._archive.source,
             self._archive.columns,
@@ -251,10 +330,15 @@ class _Coordinator:
                 tree.add(worker.process.pid)
             self._pin(pool)
             posts = self._archive.count_posts()
+            if self.disappeared is None:
+                self._find_disappeared(self._archive.connection, "main")
             self._list_media()
+            plan = self._plan(posts)
+            if self._chosen is not None:
+                with self._naming_the_large_post():
+                    sample = self._sample()
             if sample is not None or self._media is not None:
-                self._check_room(0 if sample is None else sample.least_bytes(posts))
-            plan = self._archive.plan(self._selection, self._options.batch_size, posts)
+                self._check_room(0 if sample is None else sample.least_bytes(plan.posts if self._chosen else posts))
             self._counters.posts_to_read = plan.posts
             self._counters.stage = "exporting"
             with self._one_state(), self._naming_the_large_post():
@@ -271,13 +355,21 @@ class _Coordinator:
         self._archive.check_unchanged()
         return posts, workers
 
-    def _workers(self) -> int:
-        if self._options.workers is not None:
-            return self._options.workers
-        if not self._archive.has_posts(self._selection, _WORKERS_FROM_POSTS):
-            return 0
-        affordable = self._guard.affordable_workers(available_cpus())
-        return affordable if affordable > 1 else 0
+    def _plan(self, posts: int) -> Plan:
+        """The batches: of an archive with so many posts, or of those that all narrowings select."""
+        plan = self._archive.plan(self._narrowed, self._options.batch_size, posts)
+        if not self._narrowed.narrowings:
+            return plan
+        self._chosen = RowIdFile(
+            row_id for batch in plan.batches if isinstance(batch, RowIds) for row_id in batch.row_ids
+        )
+        return Plan(row_id_batches(self._chosen, self._options.batch_size), self._chosen.posts, exact=True)
+
+    def _find_disappeared(self, connection: apsw.Connection, schema: str) -> None:
+        """Find out which posts of the earlier exports are gone, in the state that is exported."""
+        if self._earlier is not None:
+            with self._archive.reading():
+                self.disappeared = self._earlier.disappeared(connection, schema, uri_index=self._archive.uri_index)
 
     def _sample(self) -> Sample | None:
         """Some posts, to tell how large the export will be; None where there is room enough, or nobody knows."""
@@ -285,7 +377,9 @@ class _Coordinator:
         if free is None or free > _ROOM_ENOUGH * self._archive.status.st_size:
             return None
         try:
-            return Sample.of(self._archive, self._options.format, self._selection, self._begin_large_post)
+            return Sample.of(
+                self._archive, self._options.format, self._selection, self._begin_large_post, chosen=self._chosen
+            )
         except (ArchiveBusyError, ArchiveChangedError):
             # Nothing is held yet, and somebody writes meanwhile.
             return None
@@ -304,14 +398,7 @@ class _Coordinator:
             # Files may be missing, and an archive may say anything of their size.
             with MediaRoot(self._media_root) as root:
                 least_bytes += sum(self._media.sizes(root))
-        if free >= least_bytes:
-            return
-        place = self._options.to or self._options.output_dir
-        raise OutputError(
-            f"the export needs {format_size(least_bytes)} or more,"
-            f" and the disk of {place} has {format_size(free)} free",
-            "free some space, or choose another place with -o",
-        )
+        check_room(self._options, least_bytes, free)
 
     @property
     def _media_root(self) -> Path:
@@ -322,7 +409,7 @@ class _Coordinator:
         if self._options.media:
             from skyexport.media import MediaList
 
-            self._media = MediaList(self._archive.media_of(self._selection))
+            self._media = MediaList(self._archive.media_of(self._narrowed))
 
     def copy_media(self, target: Path | None) -> Iterator[bytes]:
         """Copy the media files, now that nobody waits for the archive any more.
@@ -359,9 +446,11 @@ class _Coordinator:
         return iter(self._media.sums)
 
     def close(self) -> None:
-        """Forget the list of media."""
+        """Forget the lists of media and posts."""
         if self._media is not None:
             self._media.close()
+        if self._chosen is not None:
+            self._chosen.close()
 
     def _pin(self, pool: Pool) -> None:
         """Hold one state of the archive, the same in this process and in all workers.

@@ -6,6 +6,7 @@ Source: docs/format.md, "manifest.json".
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -34,6 +35,7 @@ def manifest_bytes(
     media_files: int,
     now: datetime,
     exporter: str,
+    narrowed: Mapping[str, object],
 ) -> bytes:
     """The manifest as JSON.
 
@@ -47,6 +49,7 @@ def manifest_bytes(
         media_files: How many media files were copied.
         now: When the export was made, with a time zone.
         exporter: Name and version of this program.
+        narrowed: Key → value, of what was asked for beside author and dates.
     """
     content: dict[str, object] = {
         "export_format": options.format,
@@ -75,6 +78,7 @@ def manifest_bytes(
             "schema_version": archive.schema_version,
             "posts": archive_posts,
         },
+        **narrowed,
     }
     return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 

@@ -26,7 +26,7 @@ from skyexport.options import format_size
 from skyexport.progress import Counters, Monitor, Progress
 from skyexport.readers import READERS, Reader
 
-__all__ = ["Verification", "verify"]
+__all__ = ["Verification", "verified", "verify"]
 
 _MANIFEST = "manifest.json"
 _SUMS = "SHA256SUMS"
@@ -104,15 +104,25 @@ def verify(directory: Path | str, on_progress: Callable[[Progress], None] | None
         NoExportError: There is no such directory, or no export in it.
     """
     path = Path(directory)
-    started = time.monotonic()
     counters = Counters()
     counters.stage = "verifying"
+    with Monitor(counters, MemoryGuard(sys.maxsize, ProcessTree().sample), on_progress) as monitor:
+        return verified(path, counters, monitor.check)
+
+
+def verified(path: Path, counters: Counters, check: Callable[[], None]) -> Verification:
+    """Verify as `verify` does, for somebody who has a monitor already.
+
+    Args:
+        path: An export directory.
+        counters: Count what is verified.
+        check: Called now and then; what it raises ends this.
+    """
+    started = time.monotonic()
     with ExportDirectory(path) as opened:
         verifier = _Verifier(opened, counters)
         verifier.read_claims(path)
-        guard = MemoryGuard(sys.maxsize, ProcessTree().sample)
-        with Monitor(counters, guard, on_progress) as monitor:
-            verifier.compare(monitor.check)
+        verifier.compare(check)
     manifest = verifier.manifest
     if verifier.differences or manifest.format is None:
         raise VerifyError(_text(path), verifier.differences)
