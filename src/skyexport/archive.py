@@ -24,7 +24,7 @@ from skyexport.created_at import CreatedAtIndex
 from skyexport.errors import ArchiveChangedError, ArchiveError, OptionError, UnrecoveredError
 from skyexport.formats import FORMATS
 from skyexport.formats.base import COLUMNS, Format, StoredValue, as_bytes, stored_time, stored_value_sql
-from skyexport.full_text import FullTextMatch, MatchedBefore, checked_match
+from skyexport.full_text import FullTextMatch, MatchedBefore, asking, checked_match
 from skyexport.media_root import MediaFile
 from skyexport.memory import MemoryGuard
 from skyexport.options import DEFAULT_BATCH_SIZE, Bound, parse_bound
@@ -489,7 +489,7 @@ class Archive:
         if by_author:
             where = where.replace("+did = :did", "did = :did")
         selection.register(connection)
-        with self.reading():
+        with self.reading(), asking(selection.narrowings, str(self.path)):
             connection.pragma("cache_size", -_SORT_CACHE_KIB)
             try:
                 for (row_id,) in connection.execute(

@@ -17,7 +17,7 @@ from typing import Any, cast
 import apsw
 
 from skyexport.errors import ArchiveError
-from skyexport.full_text import MATCHED
+from skyexport.full_text import MATCHED, asking
 from skyexport.memory import MemoryGuard
 from skyexport.render import MAX_CHUNK_BYTES, LargePost, quote_identifier, stored_bytes_sql
 from skyexport.selection import Narrowing, Selection
@@ -108,7 +108,8 @@ def copy_posts(
         for span in selection.spans():
             found = f"from archive.posts where {by_author} and {span.where} and {selection.narrowed_sql('archive')}"
             parameters = {**selection.parameters(), **span.parameters}
-            _insert(connection, names, found, parameters, stored_bytes_sql(columns), memory)
+            with asking(selection.narrowings, source.called):
+                _insert(connection, names, found, parameters, stored_bytes_sql(columns), memory)
             if selection.everything and connection.changes() != archive_posts:
                 raise ArchiveError(f"{source.called} is damaged: {_DISAGREE}", REINDEX)
         if media is not None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ import apsw
 from skyexport.errors import ArchiveError, OptionError
 from skyexport.source import REBUILD, Authorizer, reading
 
-__all__ = ["MATCHED", "FullTextMatch", "MatchedBefore", "checked_match"]
+__all__ = ["MATCHED", "FullTextMatch", "MatchedBefore", "asking", "checked_match"]
 
 MATCHED = "matched"
 """Table of a private copy: row ids of the posts that the archive's index found, which is not copied itself."""
@@ -28,8 +29,9 @@ MATCHED = "matched"
 _INDEX = "posts_fts"
 _SHADOWS = frozenset({f"{_INDEX}_{what}" for what in ("config", "content", "data", "docsize", "idx")})
 _MODULE = re.compile(r"create\s+virtual\s+table\s.*?\busing\s+fts5\s*\((.*)\)\s*", re.IGNORECASE | re.DOTALL)
-_OPTION = r"(?:^|,)\s*{}\s*=\s*(?:'([^']*)'|\"([^\"]*)\"|\[([^\]]*)\]|`([^`]*)`|([^\s,]*))\s*(?=,|$)"
-_ROW_ID = ("", "rowid", "oid", "_rowid_")
+_ARGUMENT = re.compile(r"""(?:'[^']*'|"[^"]*"|\[[^\]]*\]|`[^`]*`|[^,'"\[`])+""")
+_OPTION = re.compile(r"""\s*(\w+)\s*=\s*(?:'([^']*)'|"([^"]*)"|\[([^\]]*)\]|`([^`]*)`|(\w*))\s*""")
+_ROW_ID = ("rowid", "oid", "_rowid_")
 _SCHEMA = "sqlite_master"
 """What SQLite calls the table of all tables when it asks whether it may be read."""
 
@@ -85,13 +87,24 @@ def checked_match(connection: apsw.Connection, query: str, path: str) -> FullTex
     match = FullTextMatch(query)
     with reading(path), Authorizer.of(connection).reading_for_a_while(_INDEX, *_SHADOWS, _SCHEMA):
         _check_shape(connection, path)
-        columns = [str(row[1]) for row in connection.execute(f"pragma table_xinfo({_INDEX})") if not row[6]]
-        _check_query(query, columns)
-        try:
+        with asking([match], path):
+            columns = [str(row[1]) for row in connection.execute(f"pragma table_xinfo({_INDEX})") if not row[6]]
+            _check_query(query, columns)
             connection.execute(f"select 1 from posts where {match.sql('main')} limit 1", match.parameters()).fetchall()
-        except apsw.SQLError as error:
-            raise ArchiveError(f"the full-text index of {path} can not be asked: {error}", REBUILD) from None
     return match
+
+
+@contextlib.contextmanager
+def asking(narrowings: Iterable[object], path: str) -> Iterator[None]:
+    """Turn what SQLite says of a damaged index into our error, while it is asked, if *narrowings* have it asked."""
+    try:
+        yield
+    except (apsw.SQLError, apsw.CorruptError) as error:
+        if not any(isinstance(narrowing, FullTextMatch) for narrowing in narrowings):
+            raise
+        raise ArchiveError(
+            f"the full-text index of {path} is damaged, or the archive itself: {error}", REBUILD
+        ) from None
 
 
 def _check_shape(connection: apsw.Connection, path: str) -> None:
@@ -107,19 +120,19 @@ def _check_shape(connection: apsw.Connection, path: str) -> None:
     ).fetchall()
     sql = found[0][0].decode(errors="replace") if found and isinstance(found[0][0], bytes) else ""
     module = _MODULE.fullmatch(sql)
-    arguments = module[1] if module is not None and kinds[_INDEX] == "virtual" else ""
+    options = _options(module[1]) if module is not None and kinds[_INDEX] == "virtual" else {}
     odd = [name for name in _SHADOWS if kinds.get(name, "shadow") != "shadow"]
-    if _option(arguments, "content") != "posts" or _option(arguments, "content_rowid") not in _ROW_ID or odd:
+    if options.get("content") != "posts" or options.get("content_rowid", "rowid") not in _ROW_ID or odd:
         raise ArchiveError(
             f"{path} has a table {_INDEX} that is no full-text index of its posts as bskyarchive makes it",
             "leave out --match",
         )
 
 
-def _option(arguments: str, name: str) -> str:
-    """The value of an option among the arguments of FTS5, in small letters; "" where there is none."""
-    found = re.search(_OPTION.format(name), arguments, re.IGNORECASE)
-    return next((value for value in found.groups() if value is not None), "").lower() if found else ""
+def _options(arguments: str) -> dict[str, str]:
+    """The options among the arguments of FTS5: name → value, in small letters."""
+    found = filter(None, map(_OPTION.fullmatch, _ARGUMENT.findall(arguments)))
+    return {option[1].lower(): "".join(filter(None, option.groups()[1:])).lower() for option in found}
 
 
 def _check_query(query: str, columns: list[str]) -> None:
