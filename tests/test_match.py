@@ -69,7 +69,8 @@ def test_same_bytes(tmp_path: Path, snapshot: str, index: bool, narrower: dict[s
     assert 0 < len(with_cats) < len(everything)
     found = {
         exported(
-            archive, tmp_path / "out", match="cats", workers=workers, batch_size=batch_size, snapshot=snapshot, **narrower
+            archive, tmp_path / "out",
+            match="cats", workers=workers, batch_size=batch_size, snapshot=snapshot, **narrower,
         )
         for workers, batch_size in ((0, 1), (0, 1000), (1, 7), (2, 7))
     }  # fmt: skip
@@ -84,7 +85,7 @@ def test_same_bytes(tmp_path: Path, snapshot: str, index: bool, narrower: dict[s
         ('"cats and dogs"', lambda text: text == "cats and dogs"),
         ("dogs NOT cats", lambda text: text == "dogs"),
         ("text : bir*", lambda text: text == "birds"),
-        ("uri : birds", lambda text: False),
+        ("uri : birds", lambda text: not isinstance(text, str)),
     ],
 )
 def test_syntax_of_fts5(tmp_path: Path, query: str, matches: Any) -> None:
