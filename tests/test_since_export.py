@@ -23,6 +23,7 @@ import make_archive
 from skyexport import ExportOptions, ExportSummary, NoExportError, OptionError, VerifyError, export, verify
 from skyexport.earlier_export import LONGEST_VALUE_BYTES, EarlierPost, earlier_posts
 from skyexport.json_text import decode
+from skyexport.verification import verified
 from tests.archives import Row, file_archive, insert, post
 from tests.command import files_below, skyexport, skyexport_json
 from tests.strategies import identifiers, integer_times, read_times
@@ -317,17 +318,14 @@ def test_a_file_that_changes_between_verifying_and_reading(tmp_path: Path, monke
     """What is read is what was verified, or the export ends."""
     archive = file_archive(tmp_path / "a.db", many(10))
     first = exported(archive, tmp_path / "out")
-    from skyexport import earlier_posts as module
 
-    then = module.verified
-
-    def verified(*arguments: Any) -> Any:
-        found = then(*arguments)
+    def verified_and_changed(*arguments: Any) -> Any:
+        found = verified(*arguments)
         assert first.path is not None
         first.path.write_bytes(first.path.read_bytes().replace(b"bafyreia", b"bafyreib"))
         return found
 
-    monkeypatch.setattr(module, "verified", verified)
+    monkeypatch.setattr("skyexport.earlier_posts.verified", verified_and_changed)
     with pytest.raises(VerifyError):
         exported(archive, tmp_path / "out", first)
 
@@ -389,7 +387,7 @@ def test_not_into_the_earlier_export(tmp_path: Path) -> None:
     before = files_below(tmp_path / "out")
     for place in ({"to": first.path, "overwrite": True}, {"output_dir": first.directory}):
         with pytest.raises(OptionError, match="lies in the earlier export"):
-            export(ExportOptions(archive=archive, since_export=[first.directory], **place))  # type: ignore[arg-type]
+            export(ExportOptions(archive=archive, since_export=[first.directory], **place))
     assert files_below(tmp_path / "out") == before
 
 

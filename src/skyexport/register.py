@@ -84,9 +84,11 @@ class Registry:
                 f"{self._path} has no list of exports (no table {_TABLE})",
                 f"let a recent bskyarchive open it, which makes one; or {_WITHOUT}",
             )
-        columns = {str(row[1]): row for row in connection.execute(f"pragma table_xinfo({_TABLE})")}
-        plain = tables[_TABLE][2] == "table" and not any(row[6] for row in columns.values())
-        key = [name for name, row in columns.items() if row[5]]
+        plain = tables[_TABLE][2] == "table"
+        # Of anything else, asking for its columns might run what an archive brings along.
+        columns = list(connection.execute(f"pragma table_xinfo({_TABLE})")) if plain else []
+        names = {row[1] for row in columns if not row[6]}
+        key = [row[1] for row in columns if row[5]]
         with Authorizer.of(connection).reading_for_a_while(_SCHEMA):
             triggers = as_number(
                 connection.execute(
@@ -94,7 +96,7 @@ class Registry:
                     (_TABLE,),
                 ).get
             )
-        if not plain or set(columns) != set(_COLUMNS) or key != ["id"] or triggers:
+        if names != set(_COLUMNS) or len(columns) != len(_COLUMNS) or key != ["id"] or triggers:
             raise ArchiveError(
                 f"the table {_TABLE} of {self._path} is not as bskyarchive makes it"
                 + (": it has a trigger" if triggers else ""),
