@@ -12,8 +12,9 @@ import apsw
 import pytest
 
 import make_archive
-from skyexport import ArchiveError, ExportOptions, OptionError, export
+from skyexport import ArchiveError, ExportOptions, OptionError, OutputError, export
 from skyexport.archive import Archive
+from skyexport.copying import counted_posts
 from skyexport.selection import Selection
 from tests.archives import Row, file_archive, post
 from tests.command import skyexport, skyexport_json
@@ -246,3 +247,41 @@ def test_media_and_manifest(tmp_path: Path) -> None:
     assert manifest["match"] == "a*"
     assert manifest["post_count"] == some["posts"]
     assert skyexport("verify", some["directory"]).returncode == 0
+
+
+@pytest.mark.parametrize("snapshot", ["pin", "copy"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_one_state_is_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snapshot: str, workers: int) -> None:
+    """What is committed while the archive is held is neither found nor missed, nor has it disappeared."""
+    archive = searchable(tmp_path / "a.db", pets(50), wal=True)
+    first = export(ExportOptions(archive=archive, output_dir=tmp_path / "out", until="2020-01-01"))
+    before = uris(exported(archive, tmp_path / "out.json", match="cats"))
+    assert first.directory is not None
+    with contextlib.closing(apsw.Connection(str(archive))) as writer:
+
+        def counted(*arguments: Any) -> int:
+            found = counted_posts(*arguments)
+            writer.execute("delete from posts where uri = ?", (before[0],))
+            writer.execute(
+                "insert or ignore into posts(uri, cid, did, text, created_at, indexed_at)"
+                " values ('at://x', '', '', 'cats', '', '')"
+            )
+            return found
+
+        monkeypatch.setattr(f"skyexport.{'archive' if snapshot == 'pin' else 'copying'}.counted_posts", counted)
+        options: dict[str, Any] = {"match": "cats", "since_export": [first.directory], "snapshot": snapshot}
+        assert uris(exported(archive, tmp_path / "out.json", workers=workers, **options)) == before
+    monkeypatch.undo()
+    assert uris(exported(archive, tmp_path / "out.json", match="cats")) == [*before[1:], "at://x"]
+
+
+def test_room_for_what_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room is needed for the posts that are found, not for all."""
+    rows = [post(number, text="cats" if number < 10 else "dogs") for number in range(2000)]
+    archive = searchable(tmp_path / "a.db", rows)
+    monkeypatch.setattr("skyexport.coordinator.free_bytes", lambda _: 50_000)
+    monkeypatch.setattr("skyexport.coordinator.takes_bytes_as_they_are", lambda _: True)
+    assert len(uris(exported(archive, tmp_path / "out", match="cats"))) == 10
+    for match in ("dogs", None):
+        with pytest.raises(OutputError, match="needs"):
+            exported(archive, tmp_path / "out", match=match)

@@ -1,4 +1,4 @@
-"""The archive: everything that is known about the source. It is only ever read.
+"""The archive: everything that is known about the source. It is only ever read (`register` is the one exception).
 
 An archive is a SQLite file that bskyarchive writes. Opening one looks at the tables before anything is read from
 them, since anybody can make a file of that name.

@@ -78,7 +78,7 @@ class ExportOptions:
     """
 
     archive: Path
-    """The SQLite archive; it is only ever read."""
+    """The SQLite archive; it is only ever read, but for *register*."""
     format: str = "json"
     """A name from `formats.FORMATS`."""
     did: str | None = None
