@@ -16,6 +16,7 @@ from typing import Any
 import apsw
 import pytest
 
+import make_archive
 from skyexport import ArchiveBusyError, ArchiveError, ExportOptions, ExportSummary, OptionError, OutputError, export
 from tests.archives import file_archive, post
 from tests.command import files_below, skyexport, skyexport_json
@@ -108,6 +109,31 @@ def everything_else(archive: Path) -> dict[str, list[Any]]:
         }
         found["schema"] = connection.execute("select type, name, sql from sqlite_schema").fetchall()
         return found
+
+
+def test_size_with_media(tmp_path: Path) -> None:
+    """Media are counted, and all files of the export are in its size."""
+    place = tmp_path / "home"
+    (place / "data").mkdir(parents=True)
+    archive = make_archive.make_archive(place / "data" / "archive.db", posts=200, seed=4, authors=1, media=True).path
+    with contextlib.closing(apsw.Connection(str(archive))) as connection:
+        did = connection.execute("select did from posts limit 1").get
+    summary = skyexport_json("export", archive, "--did", str(did), "--media", "--register", "-o", place / "exports")
+    files = [path for path in Path(summary["directory"]).rglob("*") if path.is_file()]
+    assert summary["media_files"] > 0
+    with contextlib.closing(apsw.Connection(str(archive))) as connection:
+        found = connection.execute("select media_count, size_bytes from exports").fetchall()
+    assert found == [(summary["media_files"], sum(path.stat().st_size for path in files))]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_exports_that_lie_elsewhere(tmp_path: Path) -> None:
+    """The directory `exports` may be a link to another disk: bskyarchive follows it."""
+    place = home(tmp_path)
+    (tmp_path / "disk").mkdir()
+    (place / "exports").symlink_to(tmp_path / "disk")
+    assert registered(place).registered is not None
+    assert (place / listed(place)[0]["directory_path"]).is_dir()
 
 
 def test_without_dates_and_twice(tmp_path: Path) -> None:

@@ -455,6 +455,41 @@ def test_files_without_the_three_values(format: str, data: bytes, problem: str) 
             list(earlier_posts(format, blocks(data, size)))
 
 
+@given(
+    format=st.sampled_from(["json", "csv"]),
+    data=st.one_of(
+        st.binary(max_size=60),
+        st.lists(
+            st.sampled_from(
+                [
+                    b'\n    "uri": "',
+                    b'\n    "cid": "',
+                    b'\n    "indexed_at": "',
+                    b'"',
+                    b"\\",
+                    b"\n",
+                    b",",
+                    b"a",
+                    b'\\ud800"',
+                ]
+            )
+        ).map(b"".join),
+        st.lists(st.sampled_from([b"URI,CID,IndexedAt\n", b'"', b",", b"\n", b"a", b"\xff"])).map(b"".join),
+    ),
+    size=st.integers(1, 20),
+)
+def test_files_of_strangers(format: str, data: bytes, size: int) -> None:
+    """Whatever the bytes are, they are posts or a ValueError, the same for any blocks."""
+
+    def read(size: int) -> list[EarlierPost] | None:
+        try:
+            return list(earlier_posts(format, blocks(data, size)))
+        except ValueError:
+            return None
+
+    assert read(size) == read(1000)
+
+
 def test_columns_in_any_order() -> None:
     """Columns are found by their names."""
     data = b'\xef\xbb\xbfText,IndexedAt,URI,CID\n"a,\n""b",t,u,c\n'

@@ -102,9 +102,8 @@ def asking(narrowings: Iterable[object], path: str) -> Iterator[None]:
     except (apsw.SQLError, apsw.CorruptError) as error:
         if not any(isinstance(narrowing, FullTextMatch) for narrowing in narrowings):
             raise
-        raise ArchiveError(
-            f"the full-text index of {path} is damaged, or the archive itself: {error}", REBUILD
-        ) from None
+        what = "is damaged, or the archive itself" if isinstance(error, apsw.CorruptError) else "can not be asked"
+        raise ArchiveError(f"the full-text index of {path} {what}: {error}", REBUILD) from None
 
 
 def _check_shape(connection: apsw.Connection, path: str) -> None:

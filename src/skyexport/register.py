@@ -58,8 +58,9 @@ class Registry:
         self._source = archive.source
         self._options = options
         self._path = archive.path
-        home = options.output_dir.resolve().parent
-        if options.output_dir.resolve().name != _DIRECTORY or not self._path.resolve().is_relative_to(home):
+        # bskyarchive goes by the name, which may be a link.
+        place = options.output_dir.absolute()
+        if place.name != _DIRECTORY or not self._path.resolve().is_relative_to(place.parent.resolve()):
             raise OptionError(
                 f"bskyarchive would not take exports from {options.output_dir}: it looks for them in the directory"
                 f" {_DIRECTORY} of the one where it runs, with the archive in that as well",
