@@ -5,7 +5,8 @@ batches of about 1,000 posts, numbered from zero. Each idle worker gets the next
 one SQL statement and puts the finished bytes, a chunk, into a slot of shared memory. Chunks arrive in any order; a
 sequencer hands them to the ordered writer by number, and the writer puts them into the file straight from the slots.
 Then the file is synced, the manifest written, and the directory renamed into place. With no workers the same renderer
-runs in this process; the bytes are the same, whatever the number of workers.
+runs in this process; the bytes are the same, whatever the number of workers. Where an index, or earlier exports, decide
+which posts are taken, this process asks for them in the state that it holds, and hands out lists of row ids instead.
 
 The memory bound. A worker has a few slots of fixed size. It fills free ones only, and only the writer frees them: so
 the slots bound what is finished and not yet written, from end to end, and nobody queues bytes anywhere else. Besides,
