@@ -24,16 +24,16 @@ LAYERS = [
     {"__main__"},
     {"cli"},
     {"configuration"},
-    {"benchmark"},
-    {"coordinator", "inspection", "verification"},
+    {"benchmark", "dry_run"},
+    {"coordinator", "earlier_posts", "inspection", "verification"},
     {"estimate"},
     {"destination", "manifest", "pool", "summary"},
     {"media"},
-    {"media_copying"},
+    {"media_copying", "register", "row_ids"},
     {"progress", "sequence", "writer", "worker"},
     {"archive", "disk", "messages", "slots"},
     {"copying", "created_at", "recovery", "scratch"},
-    {"lock", "memory", "render", "shown_media", "source"},
+    {"full_text", "lock", "memory", "render", "shown_media", "source"},
     {"plan", "selection", "options"},
     {"formats", "formats.csv_table", "formats.json_array", "formats.json_lines", "formats.parquet_table"},
     {"formats.json_posts"},
@@ -43,6 +43,7 @@ LAYERS = [
     {"export_directory"},
     {"readers", "readers.csv_table", "readers.json_array", "readers.json_lines", "readers.parquet_table"},
     {"readers.json_posts"},
+    {"earlier_export"},
     {"compression", "format_settings"},
     {"cleanup", "json_text", "media_root", "notices", "signals", "timestamps"},
     {"errors"},
@@ -80,7 +81,7 @@ def test_layers() -> None:
 def test_connections_are_made_in_few_places() -> None:
     """No module opens an archive, or a copy of one, but those in which it is restricted at once."""
     found = {name for name, path in modules().items() if "apsw.Connection(" in path.read_text(encoding="utf-8")}
-    assert found == {"archive", "copying", "recovery", "source"}
+    assert found == {"archive", "copying", "earlier_posts", "full_text", "recovery", "register", "source"}
 
 
 def error_classes() -> list[type[ExportError]]:

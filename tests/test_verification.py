@@ -223,7 +223,7 @@ HOSTILE: list[tuple[bytes | dict[str, Any], str]] = [
     (b"{" * 100_000, "not JSON"),
     (b"[" * 500 + b"]" * 500, "a list, not an object"),
     (b'"\\u001b]0;title"', "not an object"),
-    (b" " * 10_000_001, "is larger than 10.0 MB"),
+    (b" " * 20_000_001, "is larger than 20.0 MB"),
     (b"{}", "has nothing for export_format"),
     ({"export_format": "xml"}, "has 'xml' for export_format, not json or jsonl or csv or parquet"),
     ({"export_format": ["json"]}, "has a list for export_format"),

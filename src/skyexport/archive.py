@@ -1,4 +1,4 @@
-"""The archive: everything that is known about the source. It is only ever read.
+"""The archive: everything that is known about the source. It is only ever read (`register` is the one exception).
 
 An archive is a SQLite file that bskyarchive writes. Opening one looks at the tables before anything is read from
 them, since anybody can make a file of that name.
@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Self, cast, overload
 
 import apsw
 
@@ -23,7 +23,8 @@ from skyexport.copying import MEDIA_COLUMNS, Copied, copy_posts, counted_posts
 from skyexport.created_at import CreatedAtIndex
 from skyexport.errors import ArchiveChangedError, ArchiveError, OptionError, UnrecoveredError
 from skyexport.formats import FORMATS
-from skyexport.formats.base import COLUMNS, Format, as_bytes, stored_time, stored_value_sql
+from skyexport.formats.base import COLUMNS, Format, StoredValue, as_bytes, stored_time, stored_value_sql
+from skyexport.full_text import FullTextMatch, MatchedBefore, asking, checked_match
 from skyexport.media_root import MediaFile
 from skyexport.memory import MemoryGuard
 from skyexport.options import DEFAULT_BATCH_SIZE, Bound, parse_bound
@@ -31,7 +32,7 @@ from skyexport.plan import Batch, CreatedAtOrder, Plan, key_ranges, row_id_batch
 from skyexport.recovery import recovered
 from skyexport.render import BatchRenderer, Chunk, quote_identifier
 from skyexport.scratch import Scratch
-from skyexport.selection import Selection, Span
+from skyexport.selection import Narrowing, Selection, Span
 from skyexport.shown_media import (
     ONLY_SHOWN_COLUMN,
     ONLY_SHOWN_SQL,
@@ -76,15 +77,19 @@ class Archive:
     Args:
         path: The SQLite file.
         memory: Where posts must be copied, no post is read that is surely beyond it; None for no bound.
+        match: What `matching` will be asked for: where the archive must be recovered, its index is asked at once.
 
     Raises:
         ArchiveError: There is no archive that can be read there.
         ArchiveBusyError: Another program is writing and does not let go.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, memory: MemoryGuard | None = None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, memory: MemoryGuard | None = None, match: str | None = None
+    ) -> None:
         self._scratch: Scratch | None = None
         self._memory = memory
+        self._match = match
         try:
             self._open(Source.of(Path(path)))
         except UnrecoveredError:
@@ -95,6 +100,7 @@ class Archive:
         archive = cls.__new__(cls)
         archive._scratch = scratch
         archive._memory = memory
+        archive._match = None
         archive._open(source)
         return archive
 
@@ -128,7 +134,10 @@ class Archive:
             folder.mkdir(mode=0o700)
             whole = replace(Source.of(recovered(path, folder)), called=str(path.resolve()))
             with contextlib.closing(Archive._of(whole, self._memory)) as archive:
-                archive._copy_to(scratch.path / _COPY, Selection(), ("created_at", "did"), media=True)
+                matched = None
+                if self._match is not None:
+                    matched = checked_match(archive.connection, self._match, str(archive.path))
+                archive._copy_to(scratch.path / _COPY, Selection(), ("created_at", "did"), media=True, matched=matched)
             shutil.rmtree(folder)
             self._open(Source.of_copy(scratch.path / _COPY, whole))
         except BaseException:
@@ -136,10 +145,22 @@ class Archive:
             raise
         self._scratch = scratch
 
-    def copy(self, selection: Selection, *, media: bool = False) -> Archive:
+    def copy(
+        self,
+        selection: Selection,
+        *,
+        media: bool = False,
+        while_held: Callable[[apsw.Connection, str], None] = lambda *_: None,
+    ) -> Archive:
         """A private copy of all that an export of *selection*, and of its *media*, needs; it is gone when it is closed.
 
-        What `watch` was told is called meanwhile, and for the copy as well.
+        Posts that its narrowings do not select are not in the copy. What `watch` was told is called meanwhile, and for
+        the copy as well.
+
+        Args:
+            selection: Which posts.
+            media: Whether to copy the rows of media as well.
+            while_held: Called with a connection to the state that is copied, and the name of the archive there.
 
         Raises:
             ArchiveError, ArchiveBusyError: The archive can not be read.
@@ -148,7 +169,7 @@ class Archive:
         scratch = Scratch()
         try:
             columns = ("created_at", "did") if selection.did is not None else ("created_at",)
-            copied = self._copy_to(scratch.path / _COPY, selection, columns, media=media)
+            copied = self._copy_to(scratch.path / _COPY, selection, columns, media=media, while_held=while_held)
             self.check_unchanged()
             copy = Archive._of(Source.of_copy(scratch.path / _COPY, self.source), self._memory, scratch)
         except BaseException:
@@ -158,7 +179,16 @@ class Archive:
         copy.watch(*self._watched)
         return copy
 
-    def _copy_to(self, target: Path, selection: Selection, indexed: Iterable[str], *, media: bool) -> Copied:
+    def _copy_to(
+        self,
+        target: Path,
+        selection: Selection,
+        indexed: Iterable[str],
+        *,
+        media: bool,
+        matched: Narrowing | None = None,
+        while_held: Callable[[apsw.Connection, str], None] = lambda *_: None,
+    ) -> Copied:
         with self.reading():
             indexes = {"created_at": self.created_at_index, "did": self.did_index, "uri": self._index_on("uri")}
             media_columns = MEDIA_COLUMNS if self._has_media_columns() else ()
@@ -171,9 +201,33 @@ class Archive:
             indexed=(*indexed, "uri") if media else indexed,
             selection=selection,
             media=media_columns if media and "media" in self._tables else None,
+            matched=matched,
+            while_held=while_held,
             check=self._watched[0],
             memory=self._memory,
         )
+
+    def matching(self, query: str) -> FullTextMatch | MatchedBefore:
+        """The posts that the archive's full-text index finds.
+
+        Args:
+            query: In the syntax of FTS5.
+
+        Raises:
+            ArchiveError: There is no such index, it is damaged, or it was not copied.
+            OptionError: This is no query.
+        """
+        if not self.source.private:
+            return checked_match(self.connection, query, str(self.path))
+        if self._match != query:
+            raise ArchiveError(f"{self.path} was recovered in a copy, without its full-text index")
+        return MatchedBefore()
+
+    @property
+    def uri_index(self) -> bool:
+        """Whether there is an index on uri."""
+        with self.reading():
+            return self._index_on("uri") is not None
 
     def __enter__(self) -> Self:
         return self
@@ -348,21 +402,41 @@ class Archive:
             ).fetchall()
         return authors, [(json_text.decode(as_bytes(did)), as_number(posts)) for did, posts in rows]
 
-    def first_and_last(self) -> tuple[str | None, str | None]:
-        """When the oldest and the newest post were created, RFC 3339; None when no time near that end is readable."""
-        return self._first_time("asc"), self._first_time("desc")
-
-    def _first_time(self, direction: Literal["asc", "desc"]) -> str | None:
+    def count_selected(self, selection: Selection) -> int:
+        """How many posts are selected."""
         with self.reading():
+            selection.register(self.connection)
+            sql = f"select count(*) from posts where {selection.where_sql()}"
+            return as_number(self.connection.execute(sql, selection.parameters()).get)
+
+    def first_and_last(self, selection: Selection | None = None) -> tuple[str | None, str | None]:
+        """When the oldest and the newest post were created, RFC 3339; None when no time near that end is readable.
+
+        Args:
+            selection: Of which posts; None for all.
+        """
+        selection = selection or Selection()
+        return self._first_time("asc", selection), self._first_time("desc", selection)
+
+    def _first_time(self, direction: Literal["asc", "desc"], selection: Selection) -> str | None:
+        with self.reading():
+            selection.register(self.connection)
             rows: list[Any] = self.connection.execute(
-                f"select {stored_value_sql(self.columns, 'created_at')} from posts"
-                f" order by created_at {direction} limit {_TIMES_LOOKED_AT}"
+                f"select {stored_value_sql(self.columns, 'created_at')} from posts where {selection.where_sql()}"
+                f" order by created_at {direction} limit {_TIMES_LOOKED_AT}",
+                selection.parameters(),
             ).fetchall()
-            for (stored,) in rows:
-                stamp = stored_time(stored)
-                if stamp is not None:
-                    return stamp.rfc3339()
-        return None
+        return _first_readable(stored for (stored,) in rows)
+
+    def first_readable_time(self, ends: tuple[list[int], list[int]]) -> tuple[str | None, str | None]:
+        """As `first_and_last`, of posts of which these are some row ids at either end."""
+        sql = f"select {stored_value_sql(self.columns, 'created_at')} from posts where rowid = ?"
+        with self.reading():
+            first, last = (
+                _first_readable(cast(StoredValue, self.connection.execute(sql, (row_id,)).get) for row_id in row_ids)
+                for row_ids in ends
+            )
+        return first, last
 
     def sample_row_ids(self, stretches: int, posts: int) -> list[list[int]]:
         """Row ids of *posts* posts at most, neighbours in at most *stretches* places spread over the archive."""
@@ -400,10 +474,10 @@ class Archive:
         if selection.did is not None and self.did_index is not None:
             wrote = self.count_by(selection.did)
             by_author = wrote <= posts * _FEW_SHARE
-        if by_author or self.created_at_index is None:
+        if by_author or self.created_at_index is None or selection.narrowings:
             row_ids = self.sorted_row_ids(selection, by_author=by_author)
             at_most = wrote if by_author else posts
-            exact = not selection.by_date and (by_author or selection.did is None)
+            exact = not (selection.by_date or selection.narrowings) and (by_author or selection.did is None)
             return Plan(row_id_batches(row_ids, batch_size), at_most, exact)
         spans = selection.spans()
         within = posts if not selection.by_date else sum(self.count_within(span) for span in spans)
@@ -448,7 +522,7 @@ class Archive:
         if by_author:
             where = where.replace("+did = :did", "did = :did")
         selection.register(connection)
-        with self.reading():
+        with self.reading(), asking(selection.narrowings, str(self.path)):
             connection.pragma("cache_size", -_SORT_CACHE_KIB)
             try:
                 for (row_id,) in connection.execute(
@@ -572,6 +646,12 @@ class Archive:
             if not partial and keys[0][2] == column and keys[0][4] == "BINARY":
                 return str(name)
         return None
+
+
+def _first_readable(times: Iterable[StoredValue]) -> str | None:
+    """The first of these stored times that can be read, RFC 3339."""
+    stamps = filter(None, map(stored_time, times))
+    return next((stamp.rfc3339() for stamp in stamps), None)
 
 
 def _file(format: Format, chunks: Iterable[Chunk]) -> Iterator[bytes]:

@@ -24,8 +24,9 @@ from skyexport.readers.parquet_table import PARQUET_COLUMNS
 
 __all__ = ["MAX_CLAIMS_BYTES", "Checksum", "Manifest", "Sums", "media_sum", "read_manifest", "read_sums"]
 
-MAX_CLAIMS_BYTES = 10_000_000
-"""Larger files of this kind are not read: notices, and the number of data files, are bounded."""
+MAX_CLAIMS_BYTES = 20_000_000
+"""Larger files of this kind are not read: notices, the number of data files, and the list of posts that disappeared are
+bounded below it."""
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 _SUM_LINE = re.compile("([0-9a-f]{64})  (.+)")

@@ -179,7 +179,9 @@ def _skyexport(
         "skyexport export archive.db --did did:plc:ewvi7nxzyoun6zhxrhs64oiz -j 4",
         "skyexport export archive.db --to posts.jsonl.zst",
         "skyexport export archive.db --to - | less",
+        "skyexport export archive.db --match 'cats OR dogs' --dry-run",
         "skyexport export archive.db --media --link-media exports/all/2026-11-24_11-23-22",
+        "skyexport export archive.db --since-export exports/all/2026-11-24_11-23-22",
     ),
 )
 def _export(
@@ -308,6 +310,32 @@ def _export(
             show_default=False,
         ),
     ] = None,
+    match: Annotated[
+        str | None,
+        typer.Option(
+            metavar="QUERY",
+            help="Only posts that the archive's full-text index finds, in the syntax of SQLite's FTS5.",
+            show_default=False,
+        ),
+    ] = None,
+    since_export: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DIR",
+            help="Only posts that are new or changed since the export in DIR; again for its increments, oldest first.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be exported, how large and where; write nothing.")
+    ] = False,
+    register: Annotated[
+        bool,
+        typer.Option(
+            "--register",
+            help="Add the export to the archive's own list, as bskyarchive does: the only write to an archive ever.",
+        ),
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail when a value can not be exported as stored.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print settings and checksums as well.")] = False,
@@ -344,6 +372,8 @@ def _export(
             snapshot=snapshot, media=media,
             media_root=None if media_root is None else parse_path(media_root, "directory of media"),
             link_media=None if link_media is None else parse_path(link_media, "earlier export"),
+            match=match, register=register,
+            since_export=[parse_path(path, "earlier export") for path in since_export or ()],
         )  # fmt: skip
         reporter = reporter_for("none" if quiet and progress == "auto" else progress, sys.stderr)
 
@@ -351,6 +381,17 @@ def _export(
             signals.check()
             reporter(moment)
 
+        if dry_run:
+            from skyexport.dry_run import dry_run as find_out
+
+            with contextlib.closing(reporter):
+                found = find_out(options, watch)
+            if as_json:
+                _print_json(found.to_dict())
+            else:
+                for line in found.lines():
+                    _print(_printable(line))
+            return
         summary: ExportSummary | None = None
         try:
             with contextlib.closing(reporter):

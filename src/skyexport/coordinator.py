@@ -5,7 +5,8 @@ batches of about 1,000 posts, numbered from zero. Each idle worker gets the next
 one SQL statement and puts the finished bytes, a chunk, into a slot of shared memory. Chunks arrive in any order; a
 sequencer hands them to the ordered writer by number, and the writer puts them into the file straight from the slots.
 Then the file is synced, the manifest written, and the directory renamed into place. With no workers the same renderer
-runs in this process; the bytes are the same, whatever the number of workers.
+runs in this process; the bytes are the same, whatever the number of workers. Where an index, or earlier exports, decide
+which posts are taken, this process asks for them in the state that it holds, and hands out lists of row ids instead.
 
 The memory bound. A worker has a few slots of fixed size. It fills free ones only, and only the writer frees them: so
 the slots bound what is finished and not yet written, from end to end, and nobody queues bytes anywhere else. Besides,
@@ -23,7 +24,8 @@ import contextlib
 import json
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -36,6 +38,7 @@ from skyexport.compression import compressor_of
 from skyexport.copying import REINDEX
 from skyexport.destination import Destination, open_destination
 from skyexport.disk import free_bytes, takes_bytes_as_they_are
+from skyexport.earlier_posts import Disappeared, EarlierPosts, check_place
 from skyexport.errors import (
     ArchiveBusyError,
     ArchiveChangedError,
@@ -53,19 +56,21 @@ from skyexport.memory import MemoryGuard, ProcessTree
 from skyexport.messages import ChunkReady, Kind
 from skyexport.notices import Notices
 from skyexport.options import ExportOptions, available_cpus, format_size
-from skyexport.plan import Plan
+from skyexport.plan import Plan, RowIds, row_id_batches
 from skyexport.pool import BATCHES_A_WORKER, Pool, Worker
 from skyexport.progress import Counters, Monitor, Progress
+from skyexport.register import Registry
 from skyexport.render import Chunk, LargePost
+from skyexport.row_ids import RowIdFile
 from skyexport.scratch import remove_left_scratches
-from skyexport.selection import Selection
+from skyexport.selection import Narrowing, Selection
 from skyexport.sequence import Sequencer
 from skyexport.source import PIN_BUSY_MILLISECONDS, wait_for_writers
 from skyexport.summary import ExportSummary
 from skyexport.worker import WorkerSetup
 from skyexport.writer import OrderedWriter
 
-__all__ = ["export"]
+__all__ = ["SQLITE_STEPS", "check_room", "chosen_workers", "export"]
 
 _WORKERS_FROM_POSTS = 40_000
 """Below this, one process is done before workers have started (docs/architecture.md)."""
@@ -81,7 +86,7 @@ _POLL_SECONDS = 0.1
 
 _NO_MEMORY = "the system gives no more memory"
 
-_SQLITE_STEPS = 100_000
+SQLITE_STEPS = 100_000
 """Between looks at the memory and for signals inside SQLite: some milliseconds."""
 
 
@@ -115,23 +120,39 @@ def export(
     guard.check_workable(options.workers or 0, FORMATS[options.format].loaded_bytes)
     now = datetime.now(UTC)
     path: Path | None = None
+    registered: str | None = None
+    check_place(options)
     try:
-        with Archive(options.archive, memory=guard) as archive, Monitor(counters, guard, on_progress) as monitor:
-            archive.watch(monitor.check, _SQLITE_STEPS)
+        with (
+            contextlib.ExitStack() as last,
+            Archive(options.archive, memory=guard, match=options.match) as archive,
+            Monitor(counters, guard, on_progress) as monitor,
+        ):
+            archive.watch(monitor.check, SQLITE_STEPS)
+            match = [] if options.match is None else [archive.matching(options.match)]
+            registry = Registry(archive, options) if options.register else None
             with _media(options, archive) as media, _opened(options, now) as destination:
                 if swept := [*destination.swept, *remove_left_scratches()]:
                     say(f"removed what killed exports had left: {', '.join(map(str, swept))}")
-                coordinator = _Coordinator(options, archive, media, destination, counters, guard, monitor)
-                archive_posts, workers = coordinator.run(tree, say, debug=debug)
-                media_sums = coordinator.copy_media(destination.media_directory)
-                counters.stage = "finishing"
-                files, path = destination.commit(
-                    lambda data: manifest_bytes(
-                        options, archive, archive_posts, counters.posts, coordinator.notices, data,
-                        None if media is None else media.counts, now, exporter=f"skyexport {__version__}",
-                    ),
-                    media_sums,
-                )  # fmt: skip
+                coordinator = _Coordinator(options, archive, media, destination, counters, guard, monitor, match)
+                with contextlib.closing(coordinator):
+                    coordinator.read_earlier_exports(last)
+                    archive_posts, workers = coordinator.run(tree, say, debug=debug)
+                    media_sums = coordinator.copy_media(destination.media_directory)
+                    counters.stage = "finishing"
+                    files, path = destination.commit(
+                        lambda data: manifest_bytes(
+                            options, archive, archive_posts, counters.posts, coordinator.notices, data,
+                            None if media is None else media.counts, now, exporter=f"skyexport {__version__}",
+                            narrowed=coordinator.narrowed_by(),
+                        ),
+                        media_sums,
+                    )  # fmt: skip
+        if registry is not None and path is not None:
+            registered = registry.add(
+                path.parent, now, counters.posts, 0 if media is None else media.counts.files,
+                sum(file.bytes for file in files) + counters.media_bytes,
+            )  # fmt: skip
         return ExportSummary(
             format=options.format, posts=counters.posts, batches=coordinator.batches, workers=workers,
             seconds=counters.seconds, data_files=coordinator.data_files, bytes=counters.bytes,
@@ -142,6 +163,8 @@ def export(
             path=path, directory=path.parent if path and options.to is None else None, files=files,
             media=None if media is None else media.counts, media_bytes=counters.media_bytes,
             warnings=coordinator.notices.warnings, warning_places=coordinator.notices.places,
+            disappeared=None if coordinator.disappeared is None else coordinator.disappeared.posts,
+            registered=registered,
         )  # fmt: skip
     except StoppedError as error:
         # After the last step as well, while everything is closed.
@@ -175,6 +198,31 @@ def _opened(options: ExportOptions, now: datetime) -> Iterator[Destination]:
         raise
 
 
+def chosen_workers(options: ExportOptions, archive: Archive, selection: Selection, guard: MemoryGuard) -> int:
+    """How many workers an export gets."""
+    if options.workers is not None:
+        return options.workers
+    if not archive.has_posts(selection, _WORKERS_FROM_POSTS):
+        return 0
+    format = FORMATS[options.format]
+    affordable = guard.affordable_workers(available_cpus(), format.loaded_bytes, format.gathered_bytes)
+    return affordable if affordable > 1 else 0
+
+
+def check_room(options: ExportOptions, least_bytes: int, free: int) -> None:
+    """Fail when an export of so many bytes can not fit on its disk, where so many are free.
+
+    Raises:
+        OutputError: It can not.
+    """
+    if free < least_bytes:
+        raise OutputError(
+            f"the export needs {format_size(least_bytes)} or more,"
+            f" and the disk of {options.to or options.output_dir} has {format_size(free)} free",
+            "free some space, or choose another place with -o",
+        )
+
+
 class _NeverHeldError(ArchiveBusyError):
     """Another program wrote to the archive in every attempt to take hold of one state of it."""
 
@@ -191,6 +239,7 @@ class _Coordinator:
         counters: Counters,
         guard: MemoryGuard,
         monitor: Monitor,
+        narrowings: Sequence[Narrowing] = (),
     ) -> None:
         self._options = options
         self._archive = archive
@@ -205,6 +254,13 @@ class _Coordinator:
         self._writer = OrderedWriter(
             self._format, destination.file, options.compression, options.split, destination.next_file
         )
+        self._narrowed = replace(self._selection, narrowings=narrowings)
+        """What is still to be asked of what is exported; workers get the rest."""
+        self._earlier: EarlierPosts | None = None
+        self.disappeared: Disappeared | None = None
+        """Posts of earlier exports that the archive has no more; None when there are no such exports."""
+        self._chosen: RowIdFile | None = None
+        """The posts that all narrowings select."""
         self.notices = Notices()
         self.batches = 0
         self.held_seconds = 0.0
@@ -212,6 +268,31 @@ class _Coordinator:
         self._held_since: float | None = None
         self._large: LargePost | None = None
         """The large post that is being rendered."""
+
+    def read_earlier_exports(self, last: contextlib.ExitStack) -> None:
+        """Verify the earlier exports and read which posts they have.
+
+        Args:
+            last: What holds them is closed with it, when no connection has it open any more.
+        """
+        if not self._options.since_export:
+            return
+        self._counters.stage = "reading earlier exports"
+        self._earlier = EarlierPosts(self._options.since_export, self._monitor.check)
+        last.callback(self._earlier.close)
+        self._narrowed = replace(self._narrowed, narrowings=[*self._narrowed.narrowings, self._earlier])
+        self._counters.stage = "preparing"
+
+    def narrowed_by(self) -> dict[str, object]:
+        """What the manifest says of it."""
+        said: dict[str, object] = {}
+        if self._options.match is not None:
+            said["match"] = self._options.match
+        if self._earlier is not None and self.disappeared is not None:
+            said["since_export"] = [asdict(export) for export in self._earlier.exports]
+            said["disappeared"] = self.disappeared.uris
+            said["disappeared_unlisted"] = self.disappeared.unlisted
+        return said
 
     def run(self, tree: ProcessTree, say: Callable[[str], None], *, debug: bool) -> tuple[int, int]:
         """Write the whole data file, from the archive itself or from a copy of its posts.
@@ -224,9 +305,10 @@ class _Coordinator:
                 return self._export(tree, debug=debug)
             except _NeverHeldError as error:
                 say(f"{error.message}: its posts are copied first, as with --snapshot copy")
-        with self._archive.copy(self._selection, media=self._options.media) as copy:
+        with self._archive.copy(self._narrowed, media=self._options.media, while_held=self._find_disappeared) as copy:
             assert copy.copied is not None
             self._archive = copy
+            self._narrowed = self._selection
             self.held_seconds += copy.copied.held_seconds
             _, workers = self._export(tree, debug=debug)
             return copy.copied.archive_posts, workers
@@ -239,9 +321,9 @@ class _Coordinator:
         """
         # The size of an export is known only once the archive is pinned, and workers take part in pinning: start them
         # by an estimate that needs no reading.
-        workers = self._workers()
+        workers = chosen_workers(self._options, self._archive, self._selection, self._guard)
         with self._naming_the_large_post():
-            sample = self._sample()
+            sample = None if self._narrowed.narrowings else self._sample()
         setup = WorkerSetup(
             self._archive.source,
             self._archive.columns,
@@ -256,11 +338,16 @@ class _Coordinator:
                 tree.add(worker.process.pid)
             self._pin(pool)
             posts = self._archive.count_posts()
+            if self.disappeared is None:
+                self._find_disappeared(self._archive.connection, "main")
             if self._media is not None:
-                self._media.list_files(self._archive, self._selection)
+                self._media.list_files(self._archive, self._narrowed)
+            plan = self._plan(posts)
+            if self._chosen is not None:
+                with self._naming_the_large_post():
+                    sample = self._sample()
             if sample is not None or self._media is not None:
-                self._check_room(0 if sample is None else sample.least_bytes(posts))
-            plan = self._archive.plan(self._selection, self._options.batch_size, posts)
+                self._check_room(0 if sample is None else sample.least_bytes(plan.posts if self._chosen else posts))
             self._counters.posts_to_read = plan.posts
             self._counters.stage = "exporting"
             with self._one_state(), self._naming_the_large_post():
@@ -282,15 +369,21 @@ class _Coordinator:
         """How many data files there are."""
         return self._writer.files
 
-    def _workers(self) -> int:
-        if self._options.workers is not None:
-            return self._options.workers
-        if not self._archive.has_posts(self._selection, _WORKERS_FROM_POSTS):
-            return 0
-        affordable = self._guard.affordable_workers(
-            available_cpus(), self._format.loaded_bytes, self._format.gathered_bytes
+    def _plan(self, posts: int) -> Plan:
+        """The batches: of an archive with so many posts, or of those that all narrowings select."""
+        plan = self._archive.plan(self._narrowed, self._options.batch_size, posts)
+        if not self._narrowed.narrowings:
+            return plan
+        self._chosen = RowIdFile(
+            row_id for batch in plan.batches if isinstance(batch, RowIds) for row_id in batch.row_ids
         )
-        return affordable if affordable > 1 else 0
+        return Plan(row_id_batches(self._chosen, self._options.batch_size), self._chosen.posts, exact=True)
+
+    def _find_disappeared(self, connection: apsw.Connection, schema: str) -> None:
+        """Find out which posts of the earlier exports are gone, in the state that is exported."""
+        if self._earlier is not None:
+            with self._archive.reading():
+                self.disappeared = self._earlier.disappeared(connection, schema, uri_index=self._archive.uri_index)
 
     def _sample(self) -> Sample | None:
         """Some posts, to tell how large the export will be; None where there is room enough, or nobody knows."""
@@ -300,7 +393,7 @@ class _Coordinator:
         try:
             return Sample.of(
                 self._archive, self._format, self._selection, self._begin_large_post,
-                compress=compressor_of(self._options.compression),
+                compress=compressor_of(self._options.compression), chosen=self._chosen,
             )  # fmt: skip
         except (ArchiveBusyError, ArchiveChangedError):
             # Nothing is held yet, and somebody writes meanwhile.
@@ -318,20 +411,18 @@ class _Coordinator:
             return
         if self._media is not None:
             least_bytes += self._media.least_bytes(free - least_bytes)
-        if free >= least_bytes:
-            return
-        place = self._options.to or self._options.output_dir
-        raise OutputError(
-            f"the export needs {format_size(least_bytes)} or more,"
-            f" and the disk of {place} has {format_size(free)} free",
-            "free some space, or choose another place with -o",
-        )
+        check_room(self._options, least_bytes, free)
 
     def copy_media(self, target: Path | None) -> Iterator[bytes]:
         """Copy the media files into *target*; returns lines of SHA256SUMS, in pieces."""
         if self._media is None or target is None:
             return iter(())
         return self._media.copy(target, self._counters, check=self._monitor.check, note=self._note)
+
+    def close(self) -> None:
+        """Forget the list of posts."""
+        if self._chosen is not None:
+            self._chosen.close()
 
     def _pin(self, pool: Pool) -> None:
         """Hold one state of the archive, the same in this process and in all workers.

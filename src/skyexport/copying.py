@@ -17,9 +17,10 @@ from typing import Any, cast
 import apsw
 
 from skyexport.errors import ArchiveError
+from skyexport.full_text import MATCHED, asking
 from skyexport.memory import MemoryGuard
 from skyexport.render import MAX_CHUNK_BYTES, LargePost, quote_identifier, stored_bytes_sql
-from skyexport.selection import Selection
+from skyexport.selection import Narrowing, Selection
 from skyexport.shown_media import ONLY_SHOWN_COLUMN, ONLY_SHOWN_SQL, register
 from skyexport.source import BUSY_MILLISECONDS, Source, as_number, reading, restrict, wait_for_writers
 
@@ -59,6 +60,8 @@ def copy_posts(
     indexed: Iterable[str],
     selection: Selection,
     media: Sequence[str] | None,
+    matched: Narrowing | None,
+    while_held: Callable[[apsw.Connection, str], None],
     check: Callable[[], None],
     memory: MemoryGuard | None,
 ) -> Copied:
@@ -73,6 +76,8 @@ def copy_posts(
         indexed: Columns on which the copy gets an index, where the archive has one.
         selection: Posts to copy; some more may be copied as well.
         media: Columns of the media rows to copy as well, none for just their number; None to leave the table out.
+        matched: Posts that are to be listed as well, by row id; None for no such table.
+        while_held: Called with a connection that is at the state which is copied, and the name of the archive there.
         check: Called now and then; what it raises ends the copying.
         memory: No post is read that is surely beyond it.
 
@@ -90,18 +95,23 @@ def copy_posts(
         if media is not None:
             connection.execute(f"create table media ({', '.join([*media, ONLY_SHOWN_COLUMN] if media else ['id'])})")
             register(connection)
+        if matched is not None:
+            connection.execute(f"create table {MATCHED} (row_id integer primary key)")
         connection.execute("attach ? as archive", (source.uri(),))
-        restrict(connection, also_insert=("posts", "media"))
+        restrict(connection, also_insert=("posts", "media", MATCHED))
+        selection.register(connection)
         began = time.monotonic()
         connection.execute("begin")
         connection.execute("select 1 from archive.posts limit 1").fetchall()
         archive_posts = counted_posts(connection, "archive", indexes.values(), source.called)
         names = f"rowid, {', '.join(present)}"
+        while_held(connection, "archive")
         by_author = "did = :did" if selection.did is not None else "true"
         for span in selection.spans():
-            found = f"from archive.posts where {by_author} and {span.where}"
-            parameters = {"did": selection.did, **span.parameters}
-            _insert(connection, names, found, parameters, stored_bytes_sql(columns), memory)
+            found = f"from archive.posts where {by_author} and {span.where} and {selection.narrowed_sql('archive')}"
+            parameters = {**selection.parameters(), **span.parameters}
+            with asking(selection.narrowings, source.called):
+                _insert(connection, names, found, parameters, stored_bytes_sql(columns), memory)
             if selection.everything and connection.changes() != archive_posts:
                 raise ArchiveError(f"{source.called} is damaged: {_DISAGREE}", REINDEX)
         if media is not None:
@@ -109,6 +119,12 @@ def copy_posts(
             only_shown = ONLY_SHOWN_SQL.format(schema="archive.") if "uri" in indexes else "null"
             values = ", ".join([*media, only_shown] if media else ["null"])
             connection.execute(f"insert into main.media select {values} from archive.media")
+        if matched is not None:
+            matched.prepare(connection)
+            connection.execute(
+                f"insert into main.{MATCHED} select rowid from archive.posts where {matched.sql('archive')}",
+                matched.parameters(),
+            )
         connection.execute("commit")
         held_seconds = time.monotonic() - began
         types = _declared(connection, present)
@@ -125,7 +141,7 @@ def copy_posts(
 
 
 def _insert(
-    connection: apsw.Connection, names: str, found: str, parameters: Mapping[str, str | None], sizes: str,
+    connection: apsw.Connection, names: str, found: str, parameters: Mapping[str, str], sizes: str,
     memory: MemoryGuard | None,
 ) -> None:  # fmt: skip
     """Copy the posts that `select … {found}` finds; SQLite refuses values beyond the memory before it reads them."""

@@ -8,6 +8,7 @@ there under hidden names was left by runs that were killed, and is removed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -23,12 +24,12 @@ from typing import Protocol
 
 from skyexport.cleanup import uninterrupted
 from skyexport.errors import OptionError, OutputError
-from skyexport.lock import Lock, remove_leftovers
+from skyexport.lock import Lock, check_free, remove_leftovers
 from skyexport.media_root import MEDIA_DIRECTORY
 from skyexport.options import ExportOptions
 from skyexport.writer import OutputFile, WrittenFile, output_error, sync_to_disk
 
-__all__ = ["MAX_DATA_FILES", "Destination", "directory_name", "open_destination"]
+__all__ = ["MAX_DATA_FILES", "Destination", "check_destination", "directory_name", "open_destination"]
 
 _MANIFEST = "manifest.json"
 _SUMS = "SHA256SUMS"
@@ -119,22 +120,76 @@ def open_destination(options: ExportOptions, now: datetime) -> Destination:
     _check_not_the_archive(options.to, options.archive)
     if str(options.to) in _STANDARD_OUTPUT:
         return _Stream(os.dup(1), "standard output")
-    try:
-        mode = options.to.stat().st_mode
-    except FileNotFoundError:
-        if options.to.is_symlink() and not options.overwrite:
-            raise OutputError(f"{options.to} is a link to a file that is not there", "name that file") from None
+    if not _is_device(options.to, overwrite=options.overwrite):
         return _File(options.to, overwrite=options.overwrite, sync=options.sync)
-    except OSError as error:
-        raise output_error(error, str(options.to)) from error
-    if stat.S_ISDIR(mode):
-        raise OutputError(f"{options.to} is a directory", "name the file with --to, or the place of exports with -o")
-    if stat.S_ISREG(mode):
-        if not options.overwrite:
-            raise OutputError(f"{options.to} exists", "choose another name, or replace it with --overwrite")
-        return _File(options.to, overwrite=True, sync=options.sync)
     with _as_output_error(options.to):
         return _Stream(os.open(options.to, os.O_WRONLY), str(options.to))
+
+
+def check_destination(options: ExportOptions) -> tuple[Path | None, Path | None]:
+    """Make sure that `open_destination` would do, at this moment, without making anything.
+
+    Returns:
+        Where the export would go, its author's directory or its file; and a directory that is there, on the same disk.
+        None for what is no file.
+
+    Raises:
+        OutputError, OptionError, AlreadyRunningError: As `open_destination` does.
+    """
+    if options.to is None:
+        place = options.output_dir / directory_name(options.did)
+        with _as_output_error(place):
+            there = next(path for path in (place, *place.parents) if path.exists())
+            _check_writable(there)
+            if there == place:
+                check_free(place / _LOCK, f"into {place}")
+        return place, there
+    _check_not_the_archive(options.to, options.archive)
+    if str(options.to) in _STANDARD_OUTPUT:
+        return None, None
+    if _is_device(options.to, overwrite=options.overwrite):
+        return options.to, None
+    final = options.to.resolve() if options.overwrite else options.to
+    with _as_output_error(options.to):
+        _check_writable(final.parent)
+        check_free(final.with_name(f"{_hidden_stem(final.name)}.lock"), f"to {options.to}")
+    return options.to, final.parent
+
+
+def _check_writable(directory: Path) -> None:
+    """Make sure that something can be made in a directory.
+
+    Raises:
+        OSError: It can not.
+    """
+    if not directory.is_dir():
+        number = errno.ENOTDIR if directory.exists() else errno.ENOENT
+        raise OSError(number, os.strerror(number), str(directory))
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(directory))
+
+
+def _is_device(to: Path, *, overwrite: bool) -> bool:
+    """Whether *to* is something to write to as it is; else a file can be made there.
+
+    Raises:
+        OutputError: It is a directory, or exists and must not be replaced.
+    """
+    try:
+        mode = to.stat().st_mode
+    except FileNotFoundError:
+        if to.is_symlink() and not overwrite:
+            raise OutputError(f"{to} is a link to a file that is not there", "name that file") from None
+        return False
+    except OSError as error:
+        raise output_error(error, str(to)) from error
+    if stat.S_ISDIR(mode):
+        raise OutputError(f"{to} is a directory", "name the file with --to, or the place of exports with -o")
+    if stat.S_ISREG(mode):
+        if not overwrite:
+            raise OutputError(f"{to} exists", "choose another name, or replace it with --overwrite")
+        return False
+    return True
 
 
 def _check_not_the_archive(to: Path, archive: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from skyexport.archive import Archive
@@ -11,6 +11,7 @@ from skyexport.formats.base import Compress, Format
 from skyexport.options import DEFAULT_BATCH_SIZE
 from skyexport.plan import row_id_batches
 from skyexport.render import BatchRenderer, LargePost
+from skyexport.row_ids import RowIdFile
 from skyexport.selection import Selection
 
 __all__ = ["Sample"]
@@ -45,8 +46,9 @@ class Sample:
         before_large_post: Callable[[LargePost], None] = lambda _: None,
         *,
         compress: Compress | None = None,
+        chosen: RowIdFile | None = None,
     ) -> Sample:
-        """Render some posts of every part of the archive.
+        """Render some posts of every part of the archive, or of a list.
 
         Args:
             archive: It.
@@ -54,6 +56,8 @@ class Sample:
             selection: Which posts.
             before_large_post: As `BatchRenderer` takes it.
             compress: Likewise.
+            chosen: Take posts from this list only, as the archive's own connection sees them; the sizes are for each
+                post of the list then.
 
         Raises:
             ArchiveError, ArchiveBusyError: It can not be read.
@@ -61,13 +65,19 @@ class Sample:
         sampled = rendered = 0
         least = float("inf")
         around = sum(map(len, format.new_file(compress).finish()))
-        with archive.reading(), contextlib.closing(archive.source.connect()) as connection:
+        with archive.reading(), contextlib.ExitStack() as closing:
+            if chosen is None:
+                connection = closing.enter_context(contextlib.closing(archive.source.connect()))
+                stretches: Sequence[Sequence[int]] = archive.sample_row_ids(_STRETCHES, _SAMPLE_POSTS)
+            else:
+                connection = archive.connection
+                stretches = chosen.stretches(_STRETCHES, _SAMPLE_POSTS)
             renderer = BatchRenderer(
                 connection, archive.columns, archive.created_at_index, format, selection,
                 compress=compress, before_large_post=before_large_post,
             )  # fmt: skip
             file = format.new_file(compress)
-            for stretch in archive.sample_row_ids(_STRETCHES, _SAMPLE_POSTS):
+            for stretch in stretches:
                 size = 0
                 for batch in row_id_batches(stretch, DEFAULT_BATCH_SIZE):
                     for chunk in renderer.render(batch):

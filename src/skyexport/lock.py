@@ -29,7 +29,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-__all__ = ["Lock", "is_own", "remove_leftovers"]
+__all__ = ["Lock", "check_free", "is_own", "remove_leftovers"]
 
 _ATTEMPTS = 100
 """A lock file that was removed between opening and locking it is opened anew; so often no other run ends meanwhile."""
@@ -42,6 +42,9 @@ _LOCKED_BYTE = 1 << 30
 
 _TEXT_BEGINS = b"process "
 """How the text begins: a file with another one is somebody's own, and not touched."""
+
+_SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+"""Flags to open a lock file, in whose place a stranger may have put anything."""
 
 _TEXT_BYTES = 400
 """More than any such text has."""
@@ -63,13 +66,12 @@ class Lock:
 
     def __init__(self, path: Path, what: str) -> None:
         self._path = path
-        self._what = what
         self.alone = False
         """Whether this run is surely the only one; False where the file system has no locks."""
         for _ in range(_ATTEMPTS):
             descriptor, writable = _opened(path)
             try:
-                self.alone = self._took(descriptor)
+                self.alone = _took(descriptor, what)
                 # Its holder may have removed it before this process had locked it: then another run may hold a new one.
                 if not _names(path, descriptor):
                     continue
@@ -81,19 +83,6 @@ class Lock:
                 if descriptor >= 0:
                     os.close(descriptor)
         raise AlreadyRunningError(f"other exports {what} are running all the time", "try again later")
-
-    def _took(self, descriptor: int) -> bool:
-        """Whether the lock is this run's; False where the file system has no locks, so that nobody can tell."""
-        try:
-            _lock(descriptor)
-        except OSError as error:
-            if error.errno in _HELD_ERRORS:
-                raise AlreadyRunningError(
-                    f"another export {self._what} is running: {_holder(descriptor)}",
-                    "wait for it, or choose another place",
-                ) from None
-            return False
-        return True
 
     def __del__(self) -> None:
         # A signal may come before whoever made it knows it.
@@ -141,6 +130,47 @@ def is_own(path: Path) -> bool:
     return sys.platform == "win32" or path.lstat().st_uid == os.geteuid()
 
 
+def check_free(path: Path, what: str) -> None:
+    """Make sure that nobody holds a place at this moment, without making anything.
+
+    Args:
+        path: Where the lock file is, when there is one.
+        what: As `Lock` takes it.
+
+    Raises:
+        AlreadyRunningError: Another run holds it.
+        OSError: There is something else of that name.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | _SAFELY)
+    except FileNotFoundError:
+        return
+    try:
+        if not (stat.S_ISREG(os.fstat(descriptor).st_mode) and _is_ours(descriptor)):
+            raise _not_ours(path)
+        _took(descriptor, what)
+    finally:
+        os.close(descriptor)
+
+
+def _took(descriptor: int, what: str) -> bool:
+    """Whether the lock is this run's; False where the file system has no locks, so that nobody can tell."""
+    try:
+        _lock(descriptor)
+    except OSError as error:
+        if error.errno in _HELD_ERRORS:
+            raise AlreadyRunningError(
+                f"another export {what} is running: {_holder(descriptor)}",
+                "wait for it, or choose another place",
+            ) from None
+        return False
+    return True
+
+
+def _not_ours(path: Path) -> OSError:
+    return OSError(errno.EEXIST, f"{path.name} beside it is no lock file of an export", str(path))
+
+
 def _removed(path: Path) -> bool:
     try:
         if not is_own(path):
@@ -160,7 +190,7 @@ def _opened(path: Path) -> tuple[int, bool]:
 
     Anybody may read it, since it says who holds the place.
     """
-    flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    flags = _SAFELY
     for _ in range(_ATTEMPTS):
         with contextlib.suppress(FileExistsError):
             return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | flags, 0o644), True
@@ -173,7 +203,7 @@ def _opened(path: Path) -> tuple[int, bool]:
                 return descriptor, writable
             os.close(descriptor)
             break
-    raise OSError(errno.EEXIST, f"{path.name} beside it is no lock file of an export", str(path))
+    raise _not_ours(path)
 
 
 def _is_ours(descriptor: int) -> bool:

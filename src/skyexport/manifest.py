@@ -6,6 +6,7 @@ Source: docs/format.md, "manifest.json".
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -35,6 +36,7 @@ def manifest_bytes(
     media: MediaCounts | None,
     now: datetime,
     exporter: str,
+    narrowed: Mapping[str, object],
 ) -> bytes:
     """The manifest as JSON.
 
@@ -48,6 +50,7 @@ def manifest_bytes(
         media: Counts of media; None where none were asked for.
         now: When the export was made, with a time zone.
         exporter: Name and version of this program.
+        narrowed: Key → value, of what was asked for beside author and dates.
     """
     media_files = 0 if media is None else media.files
     content: dict[str, object] = {
@@ -82,6 +85,7 @@ def manifest_bytes(
             "schema_version": archive.schema_version,
             "posts": archive_posts,
         },
+        **narrowed,
     }
     return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 

@@ -91,7 +91,11 @@ class Media:
         if self._list is None or self._list.bytes <= enough:
             return 0 if self._list is None else self._list.bytes
         # Files may be missing, and an archive may say anything of their size.
-        return sum(self._list.sizes(self._root, self._earlier))
+        return sum(self.sizes())
+
+    def sizes(self) -> Iterator[int]:
+        """The size of each file that is there, and of those that can be linked, none."""
+        return iter(()) if self._list is None else iter(self._list.sizes(self._root, self._earlier))
 
     def copy(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -49,6 +50,9 @@ MAX_WORKERS = 256
 
 SNAPSHOTS = ("pin", "copy")
 """`pin` holds the archive while posts are rendered; `copy` only until they are copied, and needs room for the copy."""
+
+_REGISTERED_FORMATS = ("json", "csv")
+"""What bskyarchive takes for the format of an export."""
 
 _DID = re.compile(r"did:[a-z]+:[A-Za-z0-9._:%-]*[A-Za-z0-9._-]")
 _MAX_DID_LENGTH = 2048
@@ -96,7 +100,7 @@ class ExportOptions:
     """
 
     archive: Path
-    """The SQLite archive; it is only ever read."""
+    """The SQLite archive; it is only ever read, but for *register*."""
     format: str = ""
     """A name from `formats.FORMATS`; empty for what the name of *to* says, else JSON."""
     compress: str = ""
@@ -143,6 +147,12 @@ class ExportOptions:
     """What paths of media in the archive are relative to; None for the archive's own directory."""
     link_media: Path | None = None
     """An earlier export directory: media files that are there, and unchanged, are linked instead of copied."""
+    match: str | None = None
+    """Only posts that the archive's full-text index finds for this, in the syntax of FTS5; None for all."""
+    since_export: Sequence[Path] = ()
+    """Only posts that are new or changed since these exports: directories, oldest first."""
+    register: bool = False
+    """Add the finished export to the archive's own list of exports, the only thing ever written to an archive."""
     since_nanoseconds: int | None = field(init=False)
     """*since* as an instant: nanoseconds since 1970, inclusive."""
     until_nanoseconds: int | None = field(init=False)
@@ -167,9 +177,16 @@ class ExportOptions:
                 raise OptionError("an earlier export without media", "add --media, or leave out --link-media")
         if self.media and self.to is not None:
             raise OptionError("--to writes just the data file, without media", "leave out --media, or use -o")
+        put(self, "since_export", tuple(parse_path(path, "earlier export") for path in self.since_export))
+        if len(set(self.since_export)) < len(self.since_export):
+            raise OptionError("an earlier export is named twice", "name each directory once, oldest first")
+        if self.match is not None:
+            _check_match(self.match)
         put(self, "since_nanoseconds", parse_bound(self.since, end_of_day=False, name="since"))
         put(self, "until_nanoseconds", parse_bound(self.until, end_of_day=True, name="until"))
         self._check_format()
+        if self.register:
+            self._check_register()
         if self.did is not None and not (len(self.did) <= _MAX_DID_LENGTH and _DID.fullmatch(self.did)):
             raise OptionError(
                 f"{self.did!r} is not an author's DID",
@@ -264,6 +281,43 @@ class ExportOptions:
 
         stem = f"posts-{number:05}" if self.split else "posts"
         return stem + FORMATS[self.format].suffix + (self.compression.suffix if self.compression is not None else "")
+
+    def _check_register(self) -> None:
+        """Refuse what the archive's own list of exports can not have.
+
+        Raises:
+            OptionError: It can not.
+        """
+        if self.to is not None:
+            raise OptionError("--register is for export directories", "leave out --to, or --register")
+        if self.did is None:
+            raise OptionError("bskyarchive lists the exports of one author only", "add --did, or leave out --register")
+        if self.format not in _REGISTERED_FORMATS:
+            raise OptionError(
+                f"bskyarchive lists no exports in the format {self.format}",
+                f"choose {' or '.join(_REGISTERED_FORMATS)}, or leave out --register",
+            )
+        if self.shaping():
+            raise OptionError(
+                f"bskyarchive lists no exports with {', '.join(self.shaping())}", "leave that out, or --register"
+            )
+
+
+def _check_match(query: str) -> None:
+    """Refuse what is no query, or one that FTS5 takes for an order to itself.
+
+    Raises:
+        OptionError: It is such.
+    """
+    try:
+        query.encode()
+    except UnicodeEncodeError:
+        raise OptionError("the query of --match is not valid UTF-8", "write it in UTF-8") from None
+    if not query.strip() or "\0" in query or query.startswith("*"):
+        raise OptionError(
+            f"{query!r} is no query of a full-text index",
+            """write words, "a phrase", word*, AND, OR and NOT""",
+        )
 
 
 def parse_path(text: str | os.PathLike[str], what: str) -> Path:

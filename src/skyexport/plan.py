@@ -119,7 +119,7 @@ def key_ranges(order: CreatedAtOrder, batch_size: int) -> Iterator[Batch]:
         first = following
 
 
-def row_id_batches(row_ids: Iterable[int], batch_size: int) -> Iterator[Batch]:
+def row_id_batches(row_ids: Iterable[int], batch_size: int) -> Iterator[RowIds]:
     """Cut row ids in export order into batches of *batch_size*; the last one may be smaller."""
     remaining = iter(row_ids)
     while batch := array("q", islice(remaining, batch_size)):

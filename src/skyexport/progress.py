@@ -28,7 +28,7 @@ __all__ = ["MODES", "Counters", "Monitor", "Progress", "Reporter", "Stage", "rep
 SCHEMA_VERSION = 1
 """Of events and summaries: it grows when a field changes its meaning; fields may be added any time."""
 
-Stage = Literal["preparing", "exporting", "copying media", "finishing", "verifying", "done"]
+Stage = Literal["preparing", "reading earlier exports", "exporting", "copying media", "finishing", "verifying", "done"]
 
 _TICK_SECONDS = 0.2
 """A bar that moves five times a second looks alive; a memory sample costs less than a millisecond."""
@@ -86,6 +86,8 @@ class Progress:
         """For people, in one line."""
         if self.stage == "preparing":
             return f"reading the archive's index, {self.seconds:.0f} s"
+        if self.stage == "reading earlier exports":
+            return f"verifying and reading earlier exports, {self.seconds:.0f} s"
         if self.media_files_to_read and self.stage in ("copying media", "verifying"):
             return (
                 f"{self.stage.removesuffix(' media')} media, {self.media_files:,} of {self.media_files_to_read:,} files"

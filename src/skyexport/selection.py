@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import apsw
 
 from skyexport import timestamps
 from skyexport.formats.base import StoredValue, add_function, stored_time, stored_value_sql
 
-__all__ = ["Selection", "Span"]
+__all__ = ["Narrowing", "Selection", "Span"]
 
 _DAY_NANOSECONDS = 86_400 * timestamps.NANOSECONDS
 _BEFORE_FIRST_DAY = "0000-"
@@ -26,16 +28,36 @@ class Span:
     parameters: dict[str, str]
 
 
+class Narrowing(Protocol):
+    """What selects posts by more than themselves: by an index, or by earlier exports.
+
+    Workers know nothing of it. It is asked once, and the posts go to them as lists of row ids.
+    """
+
+    def sql(self, schema: str) -> str:
+        """SQL that is true for a selected row of *schema*.posts, once `prepare` was called."""
+        ...
+
+    def parameters(self) -> dict[str, str]:
+        """The parameters of `sql`."""
+        ...
+
+    def prepare(self, connection: apsw.Connection) -> None:
+        """Let a restricted connection read what `sql` needs. More than once does no harm."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """The posts by *did* (None: by anyone) created from *since* to *until*, both inclusive, None for no bound.
 
-    Instants are nanoseconds since 1970.
+    Instants are nanoseconds since 1970. Of those posts, the ones are taken that all *narrowings* select.
     """
 
     did: str | None = None
     since: int | None = None
     until: int | None = None
+    narrowings: Sequence[Narrowing] = ()
 
     @property
     def by_date(self) -> bool:
@@ -45,7 +67,7 @@ class Selection:
     @property
     def everything(self) -> bool:
         """Whether every post is taken."""
-        return self.did is None and not self.by_date
+        return self.did is None and not self.by_date and not self.narrowings
 
     def spans(self) -> list[Span]:
         """Spans in export order that hold every selected post, and not much else.
@@ -78,7 +100,12 @@ class Selection:
                 f" {second} between :since_second and :until_second,"
                 f" sky_selected({stored_value_sql({'created_at': 'created_at'}, 'created_at')}))"
             )
+        conditions += [narrowing.sql("main") for narrowing in self.narrowings]
         return " and ".join(conditions) or "true"
+
+    def narrowed_sql(self, schema: str) -> str:
+        """Only that part of `where_sql` which is of the narrowings, for the posts of another database than main."""
+        return " and ".join(narrowing.sql(schema) for narrowing in self.narrowings) or "true"
 
     def parameters(self) -> dict[str, str]:
         """The parameters of `where_sql`."""
@@ -88,12 +115,16 @@ class Selection:
         if self.by_date:
             parameters["since_second"] = _BEFORE_FIRST_DAY if self.since is None else _utc(self.since)
             parameters["until_second"] = _AFTER_LAST_DAY if self.until is None else _utc(self.until)
+        for narrowing in self.narrowings:
+            parameters |= narrowing.parameters()
         return parameters
 
     def register(self, connection: apsw.Connection) -> None:
         """Add the function sky_selected, when `where_sql` calls it: statements that run do not let it be replaced."""
         if self.by_date:
             add_function(connection, "sky_selected", self._selected)
+        for narrowing in self.narrowings:
+            narrowing.prepare(connection)
 
     def _selected(self, stored: StoredValue) -> bool:
         """Whether a stored time lies within the bounds; what is no time does not."""

@@ -24,6 +24,8 @@ __all__ = [
     "BUSY_MILLISECONDS",
     "CACHE_KIB",
     "PIN_BUSY_MILLISECONDS",
+    "REBUILD",
+    "Authorizer",
     "JournalMode",
     "Source",
     "as_number",
@@ -65,6 +67,9 @@ _WAL_VERSION = 2
 _READ_VERSION_AT = 19
 """What SQLite goes by, also where the number before it, for writing, is another."""
 _RECOVER = "start and stop bskyarchive once, then export again"
+
+REBUILD = """leave out --match, or run sqlite3's `insert into posts_fts(posts_fts) values ('rebuild')` on a copy"""
+"""What may mend a full-text index."""
 
 _WRITE_ERRORS = frozenset(
     {apsw.SQLITE_IOERR_WRITE, apsw.SQLITE_IOERR_TRUNCATE, apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_CLOSE}
@@ -263,6 +268,10 @@ def reading(path: str) -> Iterator[None]:
                 "set TMPDIR to another place",
             ) from None
         raise _damaged(path, error) from None
+    except apsw.CorruptError as error:
+        if getattr(error, "extendedresult", 0) == apsw.SQLITE_CORRUPT_VTAB:
+            raise ArchiveError(f"the full-text index of {path} is damaged", REBUILD) from None
+        raise _damaged(path, error) from None
     except apsw.Error as error:
         raise _damaged(path, error) from None
 
@@ -294,11 +303,6 @@ def restrict(connection: apsw.Connection, also_insert: Collection[str] = ()) -> 
         also_insert: Tables of its main database that may be added to.
     """
 
-    def authorize(action: int, first: str | None, *others: str | None) -> int:
-        if action == apsw.SQLITE_INSERT and others[1] == "main" and first in also_insert:
-            return apsw.SQLITE_OK
-        return _authorize(action, first)
-
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
     connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 0)
@@ -306,17 +310,59 @@ def restrict(connection: apsw.Connection, also_insert: Collection[str] = ()) -> 
     connection.pragma("cell_size_check", True)
     connection.pragma("mmap_size", 0)
     connection.pragma("schema_version")
-    connection.authorizer = authorize if also_insert else _authorize
+    connection.authorizer = Authorizer(also_insert)
 
 
-def _authorize(action: int, first: str | None, *_: str | None) -> int:
-    """Allow reading the tables that an export needs, and nothing else: sessions hold access tokens."""
-    allowed = (
-        action in _ALLOWED_ACTIONS
-        or (action == apsw.SQLITE_READ and first in _READABLE_TABLES)
-        or (action == apsw.SQLITE_PRAGMA and first in _ALLOWED_PRAGMAS)
-    )
-    return apsw.SQLITE_OK if allowed else apsw.SQLITE_DENY
+class Authorizer:
+    """Allows reading the tables that an export needs, and nothing else: sessions hold access tokens.
+
+    Args:
+        also_insert: Tables of the main database that may be added to.
+    """
+
+    def __init__(self, also_insert: Collection[str] = ()) -> None:
+        self._also_insert = frozenset(also_insert)
+        self._also_read: set[str] = set()
+        self._attaching = False
+
+    @classmethod
+    def of(cls, connection: apsw.Connection) -> Authorizer:
+        """That of a connection which `restrict` was called with."""
+        authorizer = connection.authorizer
+        assert isinstance(authorizer, Authorizer)
+        return authorizer
+
+    def allow_reading(self, tables: Collection[str]) -> None:
+        """Allow reading these tables as well, for an export that was asked for what needs them."""
+        self._also_read |= set(tables)
+
+    @contextlib.contextmanager
+    def reading_for_a_while(self, *tables: str) -> Iterator[None]:
+        """Allow reading these tables inside of a `with` block only."""
+        added = set(tables) - self._also_read
+        self._also_read |= added
+        try:
+            yield
+        finally:
+            self._also_read -= added
+
+    def attach(self, connection: apsw.Connection, uri: str, name: str) -> None:
+        """Attach a database of our own, whatever else is not allowed."""
+        self._attaching = True
+        try:
+            connection.execute(f"attach ? as {name}", (uri,))
+        finally:
+            self._attaching = False
+
+    def __call__(self, action: int, first: str | None, *others: str | None) -> int:
+        allowed = (
+            action in _ALLOWED_ACTIONS
+            or (action == apsw.SQLITE_READ and (first in _READABLE_TABLES or first in self._also_read))
+            or (action == apsw.SQLITE_PRAGMA and first in _ALLOWED_PRAGMAS)
+            or (action == apsw.SQLITE_INSERT and others[1] == "main" and first in self._also_insert)
+            or (action == apsw.SQLITE_ATTACH and self._attaching)
+        )
+        return apsw.SQLITE_OK if allowed else apsw.SQLITE_DENY
 
 
 def files_beside(path: Path) -> tuple[Path, Path]:

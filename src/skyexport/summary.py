@@ -72,6 +72,10 @@ class ExportSummary:
     """Kind → how many stored values or media files; see docs/format.md."""
     warning_places: dict[str, list[str]]
     """Kind → column and post, or path, of the first hundred that could not be exported as they are."""
+    disappeared: int | None = None
+    """Posts of the earlier exports that the archive does not have any more; None without earlier exports."""
+    registered: str | None = None
+    """Under which id the archive's own list of exports has it; None when it was not asked to."""
 
     @property
     def media_files(self) -> int:
@@ -110,6 +114,8 @@ class ExportSummary:
             "posts_without_known_media": None if self.media is None else self.media.posts_without,
             "warnings": self.warnings,
             "warning_places": self.warning_places,
+            "disappeared": self.disappeared,
+            "registered": self.registered,
         }
 
     def sentences(self) -> list[str]:
@@ -119,7 +125,8 @@ class ExportSummary:
         took = f"{self.seconds:.2f} s" if self.seconds < 10 else duration(self.seconds)
         lines = [f"{posts} to {self.format.upper()} in {took}: {self.posts_per_second:,.0f} posts/s {how}"]
         if not self.posts:
-            lines = [f"no post matched: an empty {self.format.upper()} file, in {took}"]
+            what = "no post matched" if self.disappeared is None else "no post is new or changed"
+            lines = [f"{what}: an empty {self.format.upper()} file, in {took}"]
         peak = format_size(self.peak_memory_bytes)
         size = format_size(self.bytes)
         if self.data_files > 1:
@@ -145,6 +152,11 @@ class ExportSummary:
             lines.append(f"note: {cells} that a spreadsheet may take for a formula, {how}")
         if self.journal_mode == "rollback" and self.archive_held_seconds:
             lines.append(self.held_sentence())
+        if self.disappeared:
+            posts = "1 post" if self.disappeared == 1 else f"{self.disappeared:,} posts"
+            lines.append(f"{posts} of the earlier exports: not in the archive any more")
+        if self.registered is not None:
+            lines.append(f"registered in the archive as {self.registered}")
         if self.path is not None:
             lines.append(str(self.path))
         return lines

@@ -18,16 +18,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from skyexport.claims import MAX_CLAIMS_BYTES, Checksum, Manifest, Sums, media_sum, read_manifest, read_sums
-from skyexport.compression import Decompressor
+from skyexport.compression import Compression, Decompressor
 from skyexport.errors import Difference, NoExportError, VerifyError
 from skyexport.export_directory import ExportDirectory, NotAFileError
+from skyexport.format_settings import FormatSettings
 from skyexport.media_root import MEDIA_DIRECTORY
 from skyexport.memory import MemoryGuard, ProcessTree
 from skyexport.options import format_size
 from skyexport.progress import Counters, Monitor, Progress
 from skyexport.readers import READERS, Reader
 
-__all__ = ["Verification", "verify"]
+__all__ = ["Verification", "verified", "verify"]
 
 _MANIFEST = "manifest.json"
 _SUMS = "SHA256SUMS"
@@ -49,6 +50,8 @@ class Verification:
 
     directory: Path
     format: str
+    settings: FormatSettings
+    compression: Compression | None
     data_files: list[str]
     """Their names, in order."""
     posts: int
@@ -68,6 +71,8 @@ class Verification:
         return {
             "status": "ok",
             **asdict(self),
+            "settings": self.settings.changed(),
+            "compression": None if self.compression is None else str(self.compression),
             "directory": _text(self.directory),
             "seconds": round(self.seconds, 3),
         }
@@ -109,20 +114,31 @@ def verify(directory: Path | str, on_progress: Callable[[Progress], None] | None
         NoExportError: There is no such directory, or no export in it.
     """
     path = Path(directory)
-    started = time.monotonic()
     counters = Counters()
     counters.stage = "verifying"
+    with Monitor(counters, MemoryGuard(sys.maxsize, ProcessTree().sample), on_progress) as monitor:
+        return verified(path, counters, monitor.check)
+
+
+def verified(path: Path, counters: Counters, check: Callable[[], None]) -> Verification:
+    """Verify as `verify` does, for somebody who has a monitor already.
+
+    Args:
+        path: An export directory.
+        counters: Count what is verified.
+        check: Called now and then; what it raises ends this.
+    """
+    started = time.monotonic()
     with ExportDirectory(path) as opened:
         verifier = _Verifier(opened, counters)
         verifier.read_claims(path)
-        guard = MemoryGuard(sys.maxsize, ProcessTree().sample)
-        with Monitor(counters, guard, on_progress) as monitor:
-            verifier.compare(monitor.check)
+        verifier.compare(check)
     manifest = verifier.manifest
     if verifier.differences or manifest.format is None:
         raise VerifyError(_text(path), verifier.differences)
     return Verification(
-        directory=path, format=manifest.format, data_files=manifest.data_files,
+        directory=path, format=manifest.format, settings=manifest.settings, compression=manifest.compression,
+        data_files=manifest.data_files,
         posts=counters.posts, bytes=counters.bytes,
         media_files=manifest.media_files, checksums=verifier.checksums, unverified=verifier.unverified(),
         seconds=time.monotonic() - started,

@@ -1,0 +1,275 @@
+"""Reading which posts an earlier export has: by uri, cid and indexed_at, whatever the size of anything else in it.
+
+A data file that was verified has its values where a data file has them. So each format needs little here: the three
+values are picked out of a stream of blocks, and the rest goes by without being held or understood. Adding a format is a
+function like `_json_posts`, and a line in `_READERS`.
+
+Values are compared as they are written, in UTF-8. Longer ones than any of Bluesky's are None, and equal to nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import BinaryIO
+
+from skyexport import timestamps
+from skyexport.format_settings import USUAL, FormatSettings
+from skyexport.json_text import decode
+
+__all__ = ["LONGEST_VALUE_BYTES", "EarlierPost", "comparable", "earlier_posts"]
+
+LONGEST_VALUE_BYTES = 4000
+"""Of a value that is compared; those of Bluesky have a hundred or so."""
+
+_LONGEST_LINE_BYTES = 64_000
+"""As much as is held of a line or a field: a value that is compared has no more, though every byte were escaped."""
+
+OpenFile = Callable[[], BinaryIO]
+
+EarlierPost = tuple[bytes | None, bytes | None, bytes | None]
+"""uri, cid and indexed_at of a post, as `comparable` has them."""
+
+
+def earlier_posts(
+    format: str, blocks: Iterable[bytes], settings: FormatSettings = USUAL, open_file: OpenFile | None = None
+) -> Iterator[EarlierPost]:
+    """The posts of a data file.
+
+    Args:
+        format: Its format.
+        blocks: The file from beginning to end, decompressed, in blocks of any size.
+        settings: What it looks like.
+        open_file: Opens it once more, for a format that is not read from beginning to end.
+
+    Raises:
+        ValueError: It lacks one of the three values; says which. Or its format is not known here.
+    """
+    if format not in _READERS:
+        raise ValueError(f"posts in the format {format} can not be compared with those of an archive")
+    return _READERS[format](blocks, settings, open_file)
+
+
+def comparable(data: bytes) -> bytes | None:
+    """A value as it is compared: in UTF-8, with one U+FFFD for each byte that is not; None when it is too long."""
+    if not data.isascii():
+        data = decode(data).encode()
+    return data if len(data) <= LONGEST_VALUE_BYTES else None
+
+
+# Possessive, here and below: there is one way to match, and remembering others would take memory.
+_MEMBER = re.compile(rb'\n    "(uri|cid|indexed_at)": "([^"\\\n]*+(?:\\.[^"\\\n]*+)*+)"')
+_LONG_MEMBER = re.compile(rb'\n    "(uri|cid|indexed_at)": "')
+
+
+def _json_posts(blocks: Iterable[bytes], *_: object) -> Iterator[EarlierPost]:
+    """Those of posts.json: every member of a post begins a line, and no line within a post is indented as little."""
+    values: dict[bytes, bytes | None] = {}
+    rest = b"\n"
+    skipping = False
+    for block in blocks:
+        data = rest + block
+        if skipping:
+            start = data.find(b"\n")
+            if start < 0:
+                continue
+            data, skipping = data[start:], False
+        end = data.rfind(b"\n")
+        for member in _MEMBER.finditer(data, 0, end):
+            yield from _whole_posts(values, member[1], _json_value(member[2]))
+        rest = data[end:]
+        if len(rest) > _LONGEST_LINE_BYTES:
+            if long := _LONG_MEMBER.match(rest):
+                yield from _whole_posts(values, long[1], None)
+            rest, skipping = b"", True
+    for member in _MEMBER.finditer(rest):
+        yield from _whole_posts(values, member[1], _json_value(member[2]))
+    if values:
+        raise ValueError("its last post has no indexed_at")
+
+
+def _whole_posts(values: dict[bytes, bytes | None], key: bytes, value: bytes | None) -> Iterator[EarlierPost]:
+    """Note a value; the post, when it is the last of its three."""
+    values[key] = value
+    if key == b"indexed_at":
+        missing = [name for name in ("uri", "cid") if name.encode() not in values]
+        if missing:
+            raise ValueError(f"a post has no {missing[0]}")
+        yield values[b"uri"], values[b"cid"], value
+        values.clear()
+    elif key == b"uri" and len(values) > 1:
+        raise ValueError("a post has no indexed_at")
+
+
+def _json_value(escaped: bytes) -> bytes | None:
+    """What stands between the quotes of a JSON string."""
+    if b"\\" in escaped:
+        try:
+            # Half of a pair that stands for one character is in no export, but a stranger may write it.
+            escaped = json.loads(b'"' + escaped + b'"').encode("utf-8", "surrogatepass")
+        except ValueError:
+            return None
+    return escaped if len(escaped) <= LONGEST_VALUE_BYTES else None
+
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_HEADER = (b"URI", b"CID", b"IndexedAt")
+_QUOTED = re.compile(rb'[^"]*+(?:""[^"]*+)*+')
+
+
+def _csv_posts(blocks: Iterable[bytes], settings: FormatSettings, _: object) -> Iterator[EarlierPost]:
+    """Those of posts.csv."""
+    delimiter = re.escape(settings.delimiter.encode())
+    field_and_end = re.compile(rb'(?:"([^"]*+(?:""[^"]*+)*+)"|([^"%b\n]*+))([%b\n])' % (delimiter, delimiter))
+    field_ends = re.compile(rb"[%b\n]" % delimiter)
+    places: list[int] = []
+    record: list[bytes | None] = []
+    for field, ends_record in _csv_fields(blocks, field_and_end, field_ends):
+        record.append(field)
+        if not ends_record:
+            continue
+        if not places:
+            header = [(record[0] or b"").removeprefix(_BYTE_ORDER_MARK), *record[1:]]
+            missing = [name.decode() for name in _HEADER if name not in header]
+            if missing:
+                raise ValueError(f"it has no column {missing[0]}")
+            places = [header.index(name) for name in _HEADER]
+        else:
+            if len(record) <= max(places):
+                raise ValueError("a record has too few fields")
+            found = (record[place] for place in places)
+            uri, cid, indexed_at = (None if value is None else comparable(value) for value in found)
+            yield uri, cid, indexed_at
+        record.clear()
+
+
+def _csv_fields(
+    blocks: Iterable[bytes], field_and_end: re.Pattern[bytes], field_ends: re.Pattern[bytes]
+) -> Iterator[tuple[bytes | None, bool]]:
+    """Every field, and whether it ends a record; None for one that is too long to be held."""
+    stream = iter(blocks)
+    data, position = b"", 0
+    while True:
+        field = field_and_end.match(data, position)
+        # A quote at the end of a block may be the first of two, so the field needs what ends it.
+        if field is not None:
+            quoted, plain, end = field.groups()
+            yield (plain if quoted is None else quoted.replace(b'""', b'"')), end == b"\n"
+            position = field.end()
+            continue
+        data, position = data[position:], 0
+        if len(data) > _LONGEST_LINE_BYTES:
+            data = _behind_long_field(data, stream, field_ends)
+            yield None, data.startswith(b"\n")
+            position = 1
+            if not data:
+                return
+            continue
+        block = next(stream, None)
+        if block is None:
+            if data:
+                raise ValueError("its last record has no end")
+            return
+        data += block
+
+
+def _behind_long_field(data: bytes, stream: Iterator[bytes], field_ends: re.Pattern[bytes]) -> bytes:
+    """What is left of *data*, which begins with a field, and of the next blocks, from the mark on that ends it."""
+    if data.startswith(b'"'):
+        data = data[1:]
+        while True:
+            closing = _QUOTED.match(data)
+            end = closing.end() if closing is not None else 0
+            # The last byte may be the first quote of two.
+            if end + 1 < len(data):
+                data = data[end + 1 :]
+                break
+            data = data[end:]
+            block = next(stream, None)
+            if block is None:
+                return data[1:]
+            data += block
+    while True:
+        mark = field_ends.search(data)
+        if mark is not None:
+            return data[mark.start() :]
+        block = next(stream, None)
+        if block is None:
+            return b""
+        data = block
+
+
+_LARGE_BYTES = 4_000_000
+"""A line of more is not held."""
+
+_FIRST_URI = re.compile(rb'\{"uri":"([^"\\]*+)"')
+
+
+def _json_lines_posts(blocks: Iterable[bytes], *_: object) -> Iterator[EarlierPost]:
+    """Those of posts.jsonl; of a post in a very long line only the uri, so that it is equal to no other."""
+    rest = b""
+    skipping = False
+    for block in blocks:
+        *lines, rest = (rest + block).split(b"\n")
+        for line in lines:
+            if not skipping:
+                yield _json_line(line)
+            skipping = False
+        if len(rest) > _LARGE_BYTES:
+            if not skipping:
+                first = _FIRST_URI.match(rest)
+                if first is None:
+                    raise ValueError(f"a post has more than {_LARGE_BYTES:,} bytes, and no uri at its beginning")
+                yield comparable(first[1]), None, None
+            rest, skipping = b"", True
+    if rest or skipping:
+        raise ValueError("its last line has no end")
+
+
+def _json_line(line: bytes) -> EarlierPost:
+    try:
+        post = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"a line can not be read: {error}") from None
+    if not isinstance(post, dict):
+        raise ValueError("a line is no post")
+    found: list[bytes | None] = []
+    for name in ("uri", "cid", "indexed_at"):
+        value = post.get(name)
+        if not isinstance(value, str):
+            raise ValueError(f"a post has no {name}")
+        found.append(comparable(value.encode("utf-8", "surrogatepass")))
+    return found[0], found[1], found[2]
+
+
+def _parquet_posts(blocks: Iterable[bytes], _: object, open_file: OpenFile | None) -> Iterator[EarlierPost]:
+    """Those of posts.parquet, which is opened once more."""
+    import pyarrow.parquet as pq
+
+    for _block in blocks:
+        pass  # Whoever compares its checksum looks on.
+    assert open_file is not None
+    names = ("uri", "cid", "indexed_at", "originals")
+    with open_file() as opened, pq.ParquetFile(opened) as file:
+        if missing := [name for name in names if name not in file.schema_arrow.names]:
+            raise ValueError(f"it has no column {missing[0]}")
+        for batch in file.iter_batches(batch_size=4096, columns=list(names), use_threads=False):
+            times = batch.column(batch.schema.names.index("indexed_at")).cast("int64").to_pylist()
+            uris, cids, originals = (
+                batch.column(batch.schema.names.index(name)).to_pylist() for name in ("uri", "cid", "originals")
+            )
+            for uri, cid, time, original in zip(uris, cids, times, originals, strict=True):
+                kept = json.loads(original).get("indexed_at") if original is not None else None
+                stamp = timestamps.from_instant(time * 1000) if kept is None and time is not None else None
+                shown = kept if isinstance(kept, str) else None if stamp is None else stamp.rfc3339()
+                yield comparable(uri.encode()), comparable(cid.encode()), comparable(shown.encode()) if shown else None
+
+
+_READERS: dict[str, Callable[[Iterable[bytes], FormatSettings, OpenFile | None], Iterator[EarlierPost]]] = {
+    "json": _json_posts,
+    "jsonl": _json_lines_posts,
+    "csv": _csv_posts,
+    "parquet": _parquet_posts,
+}
+"""Format → what finds the posts in its data file."""

@@ -1,0 +1,360 @@
+"""What earlier exports had, for an export of what is new since them.
+
+The earlier exports are verified, and their posts read into a table of a private database: uri, cid and indexed_at of
+each as it is written there. That database is attached to the connection that holds the archive's state, and SQLite
+compares: a stored value is the same when it would be written the same. Neither side is ever all in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apsw
+import orjson
+
+from skyexport import timestamps
+from skyexport.claims import MAX_CLAIMS_BYTES
+from skyexport.compression import Compression
+from skyexport.earlier_export import LONGEST_VALUE_BYTES, EarlierPost, comparable, earlier_posts
+from skyexport.errors import Difference, OptionError, VerifyError
+from skyexport.export_directory import ExportDirectory
+from skyexport.formats.base import StoredValue, as_bytes, stored_time, stored_value_sql
+from skyexport.json_text import decode
+from skyexport.options import ExportOptions
+from skyexport.progress import Counters
+from skyexport.scratch import Scratch
+from skyexport.source import Authorizer, reading
+from skyexport.verification import Verification, verified
+
+__all__ = ["Disappeared", "EarlierExport", "EarlierPosts", "check_place"]
+
+_BLOCK_BYTES = 1 << 20
+_CACHE_KIB = 16_000
+"""Page cache while posts are put into the table, in the order of the export, which is nearly that of the table."""
+
+_MOST_DISAPPEARED = 100_000
+"""More than ever go between two exports: then it is another archive."""
+
+_MOST_DISAPPEARED_BYTES = 15_000_000
+"""Of all of them together in a manifest, which stays below `MAX_CLAIMS_BYTES` with whatever else it has."""
+
+_AROUND_URI_BYTES = len("    ,\n")
+
+_LONGEST_URI = 1000
+"""Characters of a uri that is listed."""
+
+_SHA256 = re.compile("[0-9a-f]{64}")
+_ATTACHED = "earlier"
+_TABLE = "seen_posts"
+_KEY = "sky_comparable"
+_TIME = "sky_comparable_time"
+_SECOND = "sky_comparable_second"
+_TO_SECOND_FORMATS = frozenset({"csv"})
+"""Formats whose times are cut off to the second."""
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierExport:
+    """One of them, as the manifest tells of it."""
+
+    directory: str
+    """Its name."""
+    manifest_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Disappeared:
+    """Posts of the earlier exports that the archive does not have any more."""
+
+    uris: list[str]
+    """Those that are listed, by their bytes."""
+    unlisted: int
+    """How many more there are, whose uris are too long for a list."""
+
+    @property
+    def posts(self) -> int:
+        """All of them."""
+        return len(self.uris) + self.unlisted
+
+
+class EarlierPosts:
+    """The posts of earlier exports, in a private database that is gone after `close`; a `Narrowing`.
+
+    Args:
+        directories: A full export and then its increments, oldest first; or several that have nothing to do with each
+            other.
+        check: Called now and then; what it raises ends the reading.
+
+    Raises:
+        NoExportError, VerifyError: One of them is none, or not what its manifest says.
+        OptionError: One of them can not be compared with an archive, or does not belong here.
+        OutputError: There is no room for the database.
+    """
+
+    def __init__(self, directories: Sequence[Path], check: Callable[[], None]) -> None:
+        self.exports: list[EarlierExport] = []
+        self._scratch = Scratch()
+        self._path = self._scratch.path / "earlier.db"
+        try:
+            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            with reading(str(self._path)), contextlib.closing(apsw.Connection(str(self._path))) as connection:
+                connection.pragma("journal_mode", "off")
+                connection.pragma("synchronous", 0)
+                connection.pragma("cache_size", -_CACHE_KIB)
+                connection.execute(
+                    f"create table {_TABLE} (seen_uri blob primary key, seen_cid blob, seen_time blob, to_second)"
+                    " without rowid"
+                )
+                connection.execute("begin")
+                for directory in directories:
+                    self._read(directory, connection, check)
+                connection.execute("commit")
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Forget them. More than once does no harm."""
+        self._scratch.close()
+
+    def _read(self, directory: Path, connection: apsw.Connection, check: Callable[[], None]) -> None:
+        """Take in what one export has, and what was gone when it was made."""
+        verification = verified(directory, Counters(), check)
+        with ExportDirectory(directory) as opened:
+            export = self._read_manifest(directory, opened, verification, connection)
+            posts = sum(
+                self._read_file(directory, opened, name, verification, connection, check)
+                for name in verification.data_files
+            )
+        if posts != verification.posts:
+            raise OptionError(
+                f"{directory} can not be compared with an archive: its posts are not laid out as an export has them",
+                "name another export",
+            )
+        self.exports.append(export)
+
+    def _read_file(
+        self, directory: Path, opened: ExportDirectory, name: str, verification: Verification,
+        connection: apsw.Connection, check: Callable[[], None],
+    ) -> int:  # fmt: skip
+        """Take in what one data file has; how many posts that is."""
+        digest = hashlib.sha256()
+        blocks = _blocks(opened, name, digest.update, check)
+        plain = blocks if verification.compression is None else _decompressed(blocks, verification.compression)
+        posts = _Counted(
+            earlier_posts(verification.format, plain, verification.settings, lambda: os.fdopen(opened.open(name), "rb"))
+        )
+        to_second = verification.format in _TO_SECOND_FORMATS
+        try:
+            connection.executemany(
+                f"insert or replace into {_TABLE} values (?, ?, ?, {to_second:d})",
+                (post for post in posts if post[0] is not None),
+            )
+        except ValueError as error:
+            raise OptionError(
+                f"{directory} can not be compared with an archive: in {name} {error}", "name another export"
+            ) from None
+        except OSError as error:
+            raise _changed(directory, name) from error
+        known = {checksum.name: checksum.sha256 for checksum in verification.checksums}
+        if known.get(name, digest.hexdigest()) != digest.hexdigest():
+            raise _changed(directory, name)
+        return posts.count
+
+    def _read_manifest(
+        self, directory: Path, opened: ExportDirectory, verification: Verification, connection: apsw.Connection
+    ) -> EarlierExport:
+        """Leave out the posts that were gone when the export was made; what the next manifest says of this one.
+
+        Raises:
+            OptionError: It was made since other exports than those before it.
+        """
+        content = b"".join(_blocks(opened, "manifest.json", lambda _: None, lambda: None, MAX_CLAIMS_BYTES))
+        sha256 = hashlib.sha256(content).hexdigest()
+        known = {checksum.name: checksum.sha256 for checksum in verification.checksums}
+        if known.get("manifest.json", sha256) != sha256:
+            raise _changed(directory, "manifest.json")
+        manifest = orjson.loads(content)
+        before, gone = manifest.get("since_export", []), manifest.get("disappeared", [])
+        if not (isinstance(before, list) and isinstance(gone, list)):
+            raise _changed(directory, "manifest.json")
+        had = {export.manifest_sha256 for export in self.exports}
+        for export in before:
+            match export:
+                case {"manifest_sha256": str(earlier)} if _SHA256.fullmatch(earlier):
+                    if earlier not in had:
+                        raise OptionError(
+                            f"{directory} is an increment to an export that is not named before it",
+                            "name the full export and all its increments with --since-export, oldest first",
+                        )
+                case _:
+                    raise _changed(directory, "manifest.json")
+        connection.executemany(
+            f"delete from {_TABLE} where seen_uri = ?",
+            ((uri.encode("utf-8", "surrogatepass"),) for uri in gone if isinstance(uri, str)),
+        )
+        return EarlierExport(decode(os.fsencode(directory.resolve().name)), sha256)
+
+    def sql(self, schema: str) -> str:
+        """SQL that is true for posts that no earlier export has as they are now."""
+        del schema
+        second = _time_sql(timestamps.rfc3339_seconds_sql, _SECOND)
+        return (
+            f"not exists (select 1 from {_ATTACHED}.{_TABLE} where seen_uri = {_key_sql('uri')}"
+            f" and seen_cid = {_key_sql('cid')}"
+            f" and seen_time = iif(to_second, {second}, {_time_sql(timestamps.rfc3339_sql, _TIME)}))"
+        )
+
+    def parameters(self) -> dict[str, str]:
+        """None."""
+        return {}
+
+    def prepare(self, connection: apsw.Connection) -> None:
+        """Attach the table, and add the functions that compare what is unusual."""
+        if _ATTACHED in connection.db_names():
+            return
+        authorizer = Authorizer.of(connection)
+        authorizer.attach(connection, f"{self._path.as_uri()}?mode=ro&immutable=1", _ATTACHED)
+        authorizer.allow_reading({_TABLE})
+        functions: dict[str, Any] = {_KEY: _comparable, _TIME: _comparable_time, _SECOND: _comparable_second}
+        for name, function in functions.items():
+            connection.create_scalar_function(name, function, 1, deterministic=True)
+
+    def disappeared(self, connection: apsw.Connection, schema: str, *, uri_index: bool) -> Disappeared:
+        """The posts that *schema*.posts, at the state that the connection holds, has no more at all.
+
+        Args:
+            connection: A restricted one.
+            schema: What the archive is called there.
+            uri_index: Whether it has an index on uri.
+
+        Raises:
+            OptionError: There are too many.
+        """
+        self.prepare(connection)
+        keys = f"select {_key_sql('uri')} as key from {schema}.posts where key is not null"
+        if uri_index:
+            # What is not found as it is may be there in bytes that are written as others.
+            there = (
+                f"exists (select 1 from {schema}.posts where uri = cast(seen_uri as text)) or seen_uri in"
+                f" ({keys} and not {_plain_sql('uri')})"
+            )
+        else:
+            there = f"seen_uri in ({keys})"
+        uris: list[str] = []
+        size = unlisted = 0
+        rows: Any = connection.execute(
+            f"select seen_uri from {_ATTACHED}.{_TABLE} where not ({there}) order by seen_uri"
+        )
+        for (key,) in rows:
+            uri = decode(key)
+            if len(uri) > _LONGEST_URI:
+                unlisted += 1
+                continue
+            uris.append(uri)
+            size += len(orjson.dumps(uri)) + _AROUND_URI_BYTES
+            if len(uris) > _MOST_DISAPPEARED or size > _MOST_DISAPPEARED_BYTES:
+                raise OptionError(
+                    f"more than {len(uris) - 1:,} posts of the earlier exports are not in the archive any more:"
+                    " they seem to be exports of another archive",
+                    "leave out --since-export for a full export",
+                )
+        return Disappeared(uris, unlisted)
+
+
+class _Counted:
+    """Posts, counted while somebody goes through them."""
+
+    def __init__(self, posts: Iterable[EarlierPost]) -> None:
+        self._posts = posts
+        self.count = 0
+
+    def __iter__(self) -> Iterator[EarlierPost]:
+        for post in self._posts:
+            self.count += 1
+            yield post
+
+
+def _changed(directory: Path, name: str) -> VerifyError:
+    called = decode(os.fsencode(directory))
+    return VerifyError(called, [Difference(name, "is not what it was when it was verified, or not what an export has")])
+
+
+def _decompressed(blocks: Iterable[bytes], compression: Compression) -> Iterator[bytes]:
+    decompressor = compression.decompressor()
+    for block in blocks:
+        yield from decompressor.feed(block)
+
+
+def _blocks(
+    directory: ExportDirectory,
+    name: str,
+    see: Callable[[bytes], None],
+    check: Callable[[], None],
+    at_most: int | None = None,
+) -> Iterator[bytes]:
+    """A file from beginning to end, or so many bytes of it."""
+    descriptor = directory.open(name)
+    try:
+        left = os.fstat(descriptor).st_size if at_most is None else at_most
+        while left > 0 and (block := os.read(descriptor, min(_BLOCK_BYTES, left))):
+            check()
+            left -= len(block)
+            see(block)
+            yield block
+    finally:
+        os.close(descriptor)
+
+
+def _plain_sql(column: str) -> str:
+    """SQL that is true for a text of ASCII characters that print, which is written as it is."""
+    return (
+        f"(typeof({column}) = 'text' and octet_length({column}) = length({column})"
+        f" and octet_length({column}) <= {LONGEST_VALUE_BYTES} and {column} not glob '*[^ -~]*')"
+    )
+
+
+def _key_sql(column: str) -> str:
+    """SQL for a text as it is compared."""
+    return f"iif({_plain_sql(column)}, cast({column} as blob), {_KEY}(cast({column} as blob)))"
+
+
+def _time_sql(usual: Callable[..., str], function: str) -> str:
+    """SQL for indexed_at as it is compared."""
+    stored = stored_value_sql({"indexed_at": "indexed_at"}, "indexed_at")
+    return f"ifnull(cast({usual('indexed_at', by_server=False)} as blob), {function}({stored}))"
+
+
+def _comparable(stored: StoredValue) -> bytes | None:
+    return comparable(as_bytes(stored))
+
+
+def _comparable_time(stored: StoredValue) -> bytes | None:
+    stamp = stored_time(stored)
+    return comparable(as_bytes(stored)) if stamp is None else stamp.rfc3339().encode()
+
+
+def _comparable_second(stored: StoredValue) -> bytes | None:
+    stamp = stored_time(stored)
+    return comparable(as_bytes(stored)) if stamp is None else stamp.rfc3339_seconds().encode()
+
+
+def check_place(options: ExportOptions) -> None:
+    """Make sure that nothing is written into an earlier export.
+
+    Raises:
+        OptionError: It would be.
+    """
+    place = (options.output_dir if options.to is None else options.to).resolve()
+    for directory in options.since_export:
+        if place.is_relative_to(directory.resolve()):
+            raise OptionError(
+                f"{options.to or options.output_dir} lies in the earlier export {directory}", "choose another place"
+            )

@@ -1,0 +1,155 @@
+"""The archive's full-text index: which posts it finds.
+
+It is a virtual table of SQLite's own module FTS5, and anybody can make one of any shape: so it is looked at before it
+is asked, and a connection may read its tables only when somebody wants them.
+
+An index may be out of date, as those of bskyarchive are when posts were deleted or changed: its triggers take old words
+out of it only where they still find them. What it finds is what bskyarchive's search finds; row ids of no post are left
+out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import apsw
+
+from skyexport.errors import ArchiveError, OptionError
+from skyexport.source import REBUILD, Authorizer, reading
+
+__all__ = ["MATCHED", "FullTextMatch", "MatchedBefore", "asking", "checked_match"]
+
+MATCHED = "matched"
+"""Table of a private copy: row ids of the posts that the archive's index found, which is not copied itself."""
+
+_INDEX = "posts_fts"
+_SHADOWS = frozenset({f"{_INDEX}_{what}" for what in ("config", "content", "data", "docsize", "idx")})
+_MODULE = re.compile(r"create\s+virtual\s+table\s.*?\busing\s+fts5\s*\((.*)\)\s*", re.IGNORECASE | re.DOTALL)
+_ARGUMENT = re.compile(r"""(?:'[^']*'|"[^"]*"|\[[^\]]*\]|`[^`]*`|[^,'"\[`])+""")
+_OPTION = re.compile(r"""\s*(\w+)\s*=\s*(?:'([^']*)'|"([^"]*)"|\[([^\]]*)\]|`([^`]*)`|(\w*))\s*""")
+_ROW_ID = ("rowid", "oid", "_rowid_")
+_SCHEMA = "sqlite_master"
+"""What SQLite calls the table of all tables when it asks whether it may be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class FullTextMatch:
+    """The posts that the index finds; a `Narrowing`."""
+
+    query: str
+
+    def sql(self, schema: str) -> str:
+        """SQL that is true for them."""
+        return f"posts.rowid in (select rowid from {schema}.{_INDEX} where {_INDEX} match :match)"
+
+    def parameters(self) -> dict[str, str]:
+        """The query."""
+        return {"match": self.query}
+
+    def prepare(self, connection: apsw.Connection) -> None:
+        """Let the connection read the index."""
+        Authorizer.of(connection).allow_reading({_INDEX, *_SHADOWS})
+
+
+@dataclass(frozen=True, slots=True)
+class MatchedBefore:
+    """The posts that the index had found when they were copied; a `Narrowing` of that copy."""
+
+    def sql(self, schema: str) -> str:
+        """SQL that is true for them."""
+        return f"posts.rowid in (select row_id from {schema}.{MATCHED})"
+
+    def parameters(self) -> dict[str, str]:
+        """None."""
+        return {}
+
+    def prepare(self, connection: apsw.Connection) -> None:
+        """Let the connection read the list."""
+        Authorizer.of(connection).allow_reading({MATCHED})
+
+
+def checked_match(connection: apsw.Connection, query: str, path: str) -> FullTextMatch:
+    """The posts that *query* finds, once there is an index that can be asked.
+
+    Args:
+        connection: Restricted, on the archive.
+        query: In the syntax of FTS5.
+        path: What messages call the archive.
+
+    Raises:
+        ArchiveError: There is no such index, or it is damaged.
+        OptionError: This is no query.
+    """
+    match = FullTextMatch(query)
+    with reading(path), Authorizer.of(connection).reading_for_a_while(_INDEX, *_SHADOWS, _SCHEMA):
+        _check_shape(connection, path)
+        with asking([match], path):
+            columns = [str(row[1]) for row in connection.execute(f"pragma table_xinfo({_INDEX})") if not row[6]]
+            _check_query(query, columns)
+            connection.execute(f"select 1 from posts where {match.sql('main')} limit 1", match.parameters()).fetchall()
+    return match
+
+
+@contextlib.contextmanager
+def asking(narrowings: Iterable[object], path: str) -> Iterator[None]:
+    """Turn what SQLite says of a damaged index into our error, while it is asked, if *narrowings* have it asked."""
+    try:
+        yield
+    except (apsw.SQLError, apsw.CorruptError) as error:
+        if not any(isinstance(narrowing, FullTextMatch) for narrowing in narrowings):
+            raise
+        what = "is damaged, or the archive itself" if isinstance(error, apsw.CorruptError) else "can not be asked"
+        raise ArchiveError(f"the full-text index of {path} {what}: {error}", REBUILD) from None
+
+
+def _check_shape(connection: apsw.Connection, path: str) -> None:
+    """Make sure that the index is one of FTS5's over the table of posts."""
+    kinds = {str(row[1]): row[2] for row in connection.execute("pragma table_list") if row[0] == "main"}
+    if _INDEX not in kinds:
+        raise ArchiveError(
+            f"{path} has no full-text index {_INDEX}",
+            "leave out --match, or let a recent bskyarchive open the archive, which makes one",
+        )
+    found: list[Any] = connection.execute(
+        "select cast(sql as blob) from sqlite_schema where name = ? and type = 'table'", (_INDEX,)
+    ).fetchall()
+    sql = found[0][0].decode(errors="replace") if found and isinstance(found[0][0], bytes) else ""
+    module = _MODULE.fullmatch(sql)
+    options = _options(module[1]) if module is not None and kinds[_INDEX] == "virtual" else {}
+    odd = [name for name in _SHADOWS if kinds.get(name, "shadow") != "shadow"]
+    if options.get("content") != "posts" or options.get("content_rowid", "rowid") not in _ROW_ID or odd:
+        raise ArchiveError(
+            f"{path} has a table {_INDEX} that is no full-text index of its posts as bskyarchive makes it",
+            "leave out --match",
+        )
+
+
+def _options(arguments: str) -> dict[str, str]:
+    """The options among the arguments of FTS5: name → value, in small letters."""
+    found = filter(None, map(_OPTION.fullmatch, _ARGUMENT.findall(arguments)))
+    return {option[1].lower(): "".join(filter(None, option.groups()[1:])).lower() for option in found}
+
+
+def _check_query(query: str, columns: list[str]) -> None:
+    """Have an empty index with the same columns take the query: what it says is about nothing else.
+
+    Raises:
+        OptionError: It does not take it.
+    """
+    with contextlib.closing(apsw.Connection(":memory:")) as empty:
+        try:
+            names = ", ".join('"' + name.replace('"', '""') + '"' for name in columns)
+            empty.execute(f"create virtual table {_INDEX} using fts5({names})")
+        except apsw.Error as error:
+            raise ArchiveError(f"the full-text index can not be asked by this SQLite: {error}") from None
+        try:
+            empty.execute(f"select 1 from {_INDEX} where {_INDEX} match ?", (query,)).fetchall()
+        except apsw.Error as error:
+            raise OptionError(
+                f"{query!r} is no query of a full-text index: {error}",
+                """write words, "a phrase", word*, AND, OR and NOT; in quotes where a word has other characters""",
+            ) from None

@@ -1,0 +1,170 @@
+"""Adding a finished export to the archive's own list of exports: the only thing that is ever written to an archive.
+
+bskyarchive has a table of the exports that it made, which its web page shows. What it puts there, and what it takes, is
+followed to the letter (docs/format.md, "Registered exports"). A connection of its own writes one row in one short
+transaction, when the export is complete and everything that read the archive is closed. All that could keep it from
+doing so is looked for before the export begins.
+
+Source: https://github.com/shindakun/bskyarchive, internal/models/export.go, internal/exporter/exporter.go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from datetime import datetime
+from pathlib import Path, PurePosixPath
+
+import apsw
+
+from skyexport.archive import Archive
+from skyexport.errors import ArchiveBusyError, ArchiveChangedError, ArchiveError, OptionError, OutputError
+from skyexport.options import ExportOptions
+from skyexport.source import Authorizer, as_number, restrict, wait_for_writers
+
+__all__ = ["Registry"]
+
+_TABLE = "exports"
+_COLUMNS = (
+    *("id", "did", "format", "created_at", "directory_path", "post_count", "media_count", "size_bytes"),
+    *("date_range_start", "date_range_end", "manifest_path"),
+)
+_DIRECTORY = "exports"
+"""bskyarchive takes exports only from a directory of this name in the one where it runs."""
+
+_BUSY_MILLISECONDS = 5000
+"""How long to wait for a program that is writing: the export is done, and nobody waits for us."""
+
+_SCHEMA = "sqlite_master"
+"""What SQLite calls the table of all tables when it asks whether it may be read."""
+
+_WITHOUT = "leave out --register"
+_SECOND_NANOSECONDS = 1_000_000_000
+
+
+class Registry:
+    """The archive's list of exports.
+
+    Args:
+        archive: It, open.
+        options: Of the export that will be added.
+
+    Raises:
+        ArchiveError: It has no such list, or one that is not as bskyarchive makes it, or can not be written to.
+        OptionError: bskyarchive would not take the export from where it will be.
+    """
+
+    def __init__(self, archive: Archive, options: ExportOptions) -> None:
+        self._source = archive.source
+        self._options = options
+        self._path = archive.path
+        # bskyarchive goes by the name, which may be a link.
+        place = options.output_dir.absolute()
+        if place.name != _DIRECTORY or not self._path.resolve().is_relative_to(place.parent.resolve()):
+            raise OptionError(
+                f"bskyarchive would not take exports from {options.output_dir}: it looks for them in the directory"
+                f" {_DIRECTORY} of the one where it runs, with the archive in that as well",
+                f"run this there, with -o {_DIRECTORY}; or {_WITHOUT}",
+            )
+        if ".." in (options.did or ""):
+            raise OptionError(f"bskyarchive takes no export of {options.did}, for its two dots in a row", _WITHOUT)
+        if archive.source.private:
+            raise ArchiveError(
+                f"{self._path} can not be written to: a program was stopped while writing to it",
+                f"start and stop bskyarchive once, or {_WITHOUT}",
+            )
+        if not (os.access(self._path, os.W_OK) and os.access(self._path.resolve().parent, os.W_OK)):
+            raise ArchiveError(f"{self._path} can not be written to, nor registered in", _WITHOUT)
+        with archive.reading(), contextlib.closing(archive.source.connect()) as connection:
+            self._check_shape(connection)
+
+    def _check_shape(self, connection: apsw.Connection) -> None:
+        tables = {row[1]: row for row in connection.execute("pragma table_list") if row[0] == "main"}
+        if _TABLE not in tables:
+            raise ArchiveError(
+                f"{self._path} has no list of exports (no table {_TABLE})",
+                f"let a recent bskyarchive open it, which makes one; or {_WITHOUT}",
+            )
+        plain = tables[_TABLE][2] == "table"
+        # Of anything else, asking for its columns might run what an archive brings along.
+        columns = list(connection.execute(f"pragma table_xinfo({_TABLE})")) if plain else []
+        names = {row[1] for row in columns if not row[6]}
+        key = [row[1] for row in columns if row[5]]
+        with Authorizer.of(connection).reading_for_a_while(_SCHEMA):
+            triggers = as_number(
+                connection.execute(
+                    "select count(*) from sqlite_schema where type = 'trigger' and tbl_name = ? collate nocase",
+                    (_TABLE,),
+                ).get
+            )
+        if names != set(_COLUMNS) or len(columns) != len(_COLUMNS) or key != ["id"] or triggers:
+            raise ArchiveError(
+                f"the table {_TABLE} of {self._path} is not as bskyarchive makes it"
+                + (": it has a trigger" if triggers else ""),
+                _WITHOUT,
+            )
+
+    def add(self, directory: Path, now: datetime, posts: int, media_files: int, size_bytes: int) -> str:
+        """Add an export that is complete.
+
+        Args:
+            directory: The export directory.
+            now: When the export was made.
+            posts: How many it has.
+            media_files: Likewise.
+            size_bytes: Of all its files.
+
+        Returns:
+            Its id there.
+
+        Raises:
+            ArchiveBusyError, ArchiveError, OutputError: It could not be added; the export is complete all the same.
+        """
+        options = self._options
+        name = f"{options.did}/{directory.name}"
+        place = PurePosixPath(_DIRECTORY, directory.parent.name, directory.name)
+        values = (
+            name, options.did, options.format, int(now.timestamp()), f"./{place}", posts, media_files, size_bytes,
+            _seconds(options.since_nanoseconds), _seconds(options.until_nanoseconds), str(place / "manifest.json"),
+        )  # fmt: skip
+        try:
+            self._source.check_same_file()
+            self._insert(values)
+        except apsw.BusyError:
+            raise ArchiveBusyError(
+                f"{directory} is complete, but could not be registered: {self._path} is locked by another program",
+                "the export need not be made again",
+            ) from None
+        except apsw.ConstraintError:
+            raise ArchiveError(
+                f"{directory} is complete, but {self._path} does not take it: an export {name} is registered already",
+                "the export need not be made again",
+            ) from None
+        except (apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError) as error:
+            raise OutputError(
+                f"{directory} is complete, but could not be registered: {self._path} can not be written to: {error}",
+                "the export need not be made again",
+            ) from None
+        except (apsw.Error, ArchiveError, ArchiveChangedError) as error:
+            raise ArchiveError(
+                f"{directory} is complete, but could not be registered: {getattr(error, 'message', error)}",
+                "the export need not be made again",
+            ) from None
+        return name
+
+    def _insert(self, values: tuple[object, ...]) -> None:
+        flags = apsw.SQLITE_OPEN_READWRITE
+        with contextlib.closing(apsw.Connection(self._source.path, flags=flags)) as connection:
+            wait_for_writers(connection, _BUSY_MILLISECONDS)
+            restrict(connection, also_insert=(_TABLE,))
+            Authorizer.of(connection).allow_reading({_TABLE})
+            places = ", ".join("?" * len(_COLUMNS))
+            connection.execute("begin immediate")
+            # Closing takes back what was not committed.
+            self._check_shape(connection)
+            connection.execute(f"insert into {_TABLE} ({', '.join(_COLUMNS)}) values ({places})", values)
+            connection.execute("commit")
+
+
+def _seconds(instant: int | None) -> int | None:
+    return None if instant is None else instant // _SECOND_NANOSECONDS

@@ -1,0 +1,507 @@
+"""--since-export: posts that are new or changed since earlier exports, and those that disappeared."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import io
+import itertools
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import make_archive
+from skyexport import ExportOptions, ExportSummary, NoExportError, OptionError, VerifyError, export, verify
+from skyexport.earlier_export import LONGEST_VALUE_BYTES, EarlierPost, earlier_posts
+from skyexport.json_text import decode
+from skyexport.verification import verified
+from tests.archives import Row, file_archive, insert, post
+from tests.command import files_below, skyexport, skyexport_json
+from tests.strategies import identifiers, integer_times, read_times
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder for temporary files, in which nothing may stay."""
+    folder = tmp_path_factory.mktemp("scratch")
+    monkeypatch.setenv("TMPDIR" if sys.platform != "win32" else "TEMP", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    yield folder
+    assert files_below(folder) == []
+
+
+def exported(archive: Path, output_dir: Path, *earlier: ExportSummary, **options: Any) -> ExportSummary:
+    """One export, since these."""
+    directories = [summary.directory for summary in earlier if summary.directory is not None]
+    return export(
+        ExportOptions(archive=archive, output_dir=output_dir, since_export=directories, sync=False, **options)
+    )
+
+
+def posts_of(summary: ExportSummary) -> list[dict[str, Any]]:
+    """The posts of an export, whatever its format, with the names that JSON has for keys."""
+    assert summary.path is not None
+    data = summary.path.read_bytes()
+    if summary.format == "json":
+        found: list[dict[str, Any]] = json.loads(data)
+        return found
+    names = {"URI": "uri", "CID": "cid", "IndexedAt": "indexed_at", "Text": "text"}
+    rows = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline="\n"))
+    return [{key: row[name] for name, key in names.items()} for row in rows]
+
+
+def uris(summary: ExportSummary) -> list[str]:
+    return [found["uri"] for found in posts_of(summary)]
+
+
+def manifest_of(summary: ExportSummary) -> dict[str, Any]:
+    assert summary.directory is not None
+    found: dict[str, Any] = json.loads((summary.directory / "manifest.json").read_bytes())
+    return found
+
+
+def run(archive: Path, *statements: str) -> None:
+    with contextlib.closing(apsw.Connection(str(archive))) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def uri(number: int) -> str:
+    found = post(number)["uri"]
+    assert isinstance(found, str)
+    return found
+
+
+def many(count: int = 200) -> list[Row]:
+    return [
+        post(number * 37 % count, created_at=f"2024-05-{number % 28 + 1:02} 10:00:00 +0000 UTC")
+        for number in range(count)
+    ]
+
+
+@pytest.mark.parametrize("snapshot", ["pin", "copy"])
+@pytest.mark.parametrize("index", [True, False])
+@pytest.mark.parametrize("formats", [("json", "json"), ("csv", "csv"), ("json", "csv"), ("csv", "json"), ("jsonl", "parquet"), ("parquet", "csv")])
+def test_what_changed(tmp_path: Path, snapshot: str, index: bool, formats: tuple[str, str]) -> None:
+    """New posts and those with another cid or time are exported, in export order; those that went away are listed."""
+    archive = file_archive(tmp_path / "a.db", many(), index=index)
+    first = exported(archive, tmp_path / "out", format=formats[0])
+    run(
+        archive,
+        f"delete from posts where uri = '{uri(5)}'",
+        f"update posts set cid = 'bafy-other' where uri = '{uri(6)}'",
+        f"update posts set indexed_at = '2024-05-24 08:00:00.000000001 +0000 UTC m=+1.5' where uri = '{uri(7)}'",
+        f"update posts set text = 'not looked at' where uri = '{uri(8)}'",
+        f"update posts set indexed_at = replace(indexed_at, 'm=+12', 'm=+99') where uri = '{uri(9)}'",
+        "insert into posts(uri, cid, did, text, created_at, indexed_at) values"
+        " ('at://new', 'c', 'd', 't', '2024-05-14 10:00:00 +0000 UTC', '2024-05-14 10:00:00 +0000 UTC')",
+    )
+    summaries = [
+        exported(
+            archive, tmp_path / "out", first,
+            format=formats[1], snapshot=snapshot, workers=workers, batch_size=batch_size,
+        )
+        for workers, batch_size in ((0, 1), (0, 1000), (2, 2))
+    ]  # fmt: skip
+    assert len({summary.files[0].sha256 for summary in summaries}) == 1
+    whole = exported(archive, tmp_path / "out")
+    wanted = {"at://new", uri(6), uri(7)}
+    for summary in summaries:
+        assert uris(summary) == [found for found in uris(whole) if found in wanted]
+        assert summary.disappeared == 1
+        manifest = manifest_of(summary)
+        assert manifest["disappeared"] == [uri(5)]
+        assert manifest["disappeared_unlisted"] == 0
+        assert first.directory is not None
+        of_first = hashlib.sha256((first.directory / "manifest.json").read_bytes()).hexdigest()
+        assert manifest["since_export"] == [{"directory": first.directory.name, "manifest_sha256": of_first}]
+        assert summary.directory is not None
+        assert verify(summary.directory).posts == 3
+
+
+def test_nothing_changed(tmp_path: Path, contract_dir: Path) -> None:
+    """An export since one of the same state has no post, and is an export; also where values are odd."""
+    for name, format in itertools.product(("edge", "sample"), ("json", "jsonl", "csv", "parquet")):
+        archive = contract_dir / name / "archive.db"
+        first = exported(archive, tmp_path / "out", format=format)
+        second = exported(archive, tmp_path / "out", first, format=format)
+        assert (second.posts, second.disappeared) == (0, 0)
+        assert second.directory is not None
+        assert verify(second.directory).posts == 0
+
+
+def test_odd_values_stay_the_same(golden_dir: Path, tmp_path: Path) -> None:
+    """Values of any type and bytes compare equal to what an export has for them, in either format."""
+    from tests.archives import read_rows
+
+    rows = read_rows(golden_dir / "rows.json")
+    archive = file_archive(tmp_path / "a.db", rows)
+    for format in ("json", "jsonl", "csv", "parquet"):
+        first = exported(archive, tmp_path / "out", format=format)
+        second = exported(archive, tmp_path / "out", first, format=format)
+        assert second.disappeared == 0
+        assert second.posts == 0
+
+
+odd_posts = st.lists(
+    st.builds(
+        lambda name, cid, time: post(uri=name, cid=cid, indexed_at=time),
+        identifiers.filter(lambda value: value is not None),
+        identifiers.filter(lambda value: value is not None),
+        st.one_of(read_times, integer_times, st.sampled_from(["", "never", b"never", "9999-99-99"])),
+    ),
+    min_size=1, max_size=5,
+)  # fmt: skip
+
+
+@given(rows=odd_posts, format=st.sampled_from(["json", "jsonl", "csv", "parquet"]))
+def test_whatever_is_stored_is_the_same_to_itself(rows: list[Row], format: str) -> None:
+    """No post that has not changed is exported again, or listed as gone, whatever its values are."""
+    with tempfile.TemporaryDirectory() as name:
+        archive = Path(name) / "a.db"
+        with contextlib.closing(apsw.Connection(str(file_archive(archive, [])))) as connection:
+            seen = set()
+            for row in rows:
+                with contextlib.suppress(apsw.ConstraintError):
+                    insert(connection, row)
+            # Uris that are written the same are one post to whoever reads an export.
+            for row_id, found in connection.execute("select rowid, cast(uri as blob) from posts").fetchall():
+                assert found is None or isinstance(found, bytes)
+                written = decode(found or b"")
+                if written in seen:
+                    connection.execute("delete from posts where rowid = ?", (row_id,))
+                seen.add(written)
+        first = exported(archive, Path(name) / "out", format=format)
+        second = exported(archive, Path(name) / "out", first, format=format)
+        assert (second.posts, second.disappeared) == (0, 0)
+
+
+numbers = st.integers(0, 12)
+edits = st.lists(
+    st.one_of(
+        st.tuples(st.just("delete"), numbers),
+        st.tuples(st.just("add"), numbers),
+        st.tuples(st.just("cid"), numbers),
+        st.tuples(st.just("time"), numbers),
+    ),
+    max_size=6,
+)
+
+
+def edit(archive: Path, changes: list[tuple[str, int]], stamp: int) -> None:
+    with contextlib.closing(apsw.Connection(str(archive))) as connection:
+        for what, number in changes:
+            if what == "delete":
+                connection.execute("delete from posts where uri = ?", (uri(number),))
+            elif what == "add":
+                with contextlib.suppress(apsw.ConstraintError):
+                    insert(connection, post(number, cid=f"new{stamp}"))
+            elif what == "cid":
+                connection.execute("update posts set cid = ? where uri = ?", (f"c{stamp}", uri(number)))
+            else:
+                time = f"2024-06-01 00:00:{stamp:02} +0000 UTC"
+                connection.execute("update posts set indexed_at = ? where uri = ?", (time, uri(number)))
+
+
+@given(
+    rounds=st.lists(edits, min_size=1, max_size=4),
+    formats=st.lists(st.sampled_from(["json", "jsonl", "csv", "parquet"]), min_size=5, max_size=5),
+    snapshot=st.sampled_from(["pin", "copy"]),
+)
+def test_increments_add_up(rounds: list[list[tuple[str, int]]], formats: list[str], snapshot: str) -> None:
+    """A full export with its increments applied in order has the posts that a new full export has."""
+    with tempfile.TemporaryDirectory() as name:
+        archive = file_archive(Path(name) / "a.db", [post(number) for number in range(6)])
+        out = Path(name) / "out"
+        chain = [exported(archive, out, format=formats[0])]
+        state = {found["uri"]: (found["cid"], found["indexed_at"][:19]) for found in posts_of(chain[0])}
+        for stamp, changes in enumerate(rounds):
+            edit(archive, changes, stamp)
+            increment = exported(archive, out, *chain, format=formats[stamp + 1], snapshot=snapshot)
+            chain.append(increment)
+            for gone in manifest_of(increment)["disappeared"]:
+                del state[gone]
+            for found in posts_of(increment):
+                state[found["uri"]] = (found["cid"], found["indexed_at"][:19])
+            whole = exported(archive, out)
+            assert state == {found["uri"]: (found["cid"], found["indexed_at"][:19]) for found in posts_of(whole)}
+
+
+def test_with_author_dates_and_match(tmp_path: Path) -> None:
+    """What is new is narrowed further by author, dates and words; what others wrote has not disappeared."""
+    rows = [
+        post(number, did=f"did:plc:{'ab'[number % 2]}", text=["cats", "dogs"][number % 3 == 0]) for number in range(60)
+    ]
+    archive = file_archive(tmp_path / "a.db", rows)
+    run(archive, make_archive.FULL_TEXT)
+    first = exported(archive, tmp_path / "out", until="2024-05-01")
+    assert first.posts == 0
+    for snapshot in ("pin", "copy"):
+        some = exported(
+            archive, tmp_path / "out", first, did="did:plc:a", since="2024-05-22", match="dogs", snapshot=snapshot
+        )
+        assert sorted(uris(some)) == [uri(number) for number in range(0, 60, 6)]
+        rest = exported(archive, tmp_path / "out", first, some, snapshot=snapshot)
+        assert (rest.posts, rest.disappeared) == (50, 0)
+
+
+def test_a_chain_must_be_whole(tmp_path: Path) -> None:
+    """An increment is no start, and an export that is missing between two is noticed."""
+    archive = file_archive(tmp_path / "a.db", many(10))
+    first = exported(archive, tmp_path / "out")
+    second = exported(archive, tmp_path / "out", first)
+    third = exported(archive, tmp_path / "out", first, second)
+    for chain in ([second], [first, third], [second, first]):
+        with pytest.raises(OptionError, match="increment to an export that is not named before it"):
+            exported(archive, tmp_path / "out", *chain)
+    with pytest.raises(OptionError, match="twice"):
+        exported(archive, tmp_path / "out", first, first)
+    assert exported(archive, tmp_path / "out", first, second, third).posts == 0
+
+
+def test_another_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many posts that are gone mean that this is another archive."""
+    monkeypatch.setattr("skyexport.earlier_posts._MOST_DISAPPEARED", 5)
+    first = exported(file_archive(tmp_path / "a.db", many(10)), tmp_path / "out")
+    other = file_archive(tmp_path / "b.db", [post(99)])
+    for snapshot in ("pin", "copy"):
+        with pytest.raises(OptionError, match="another archive") as caught:
+            exported(other, tmp_path / "out", first, snapshot=snapshot)
+        assert "full export" in caught.value.hint
+    assert [name for name in files_below(tmp_path / "out") if "partial" in name] == []
+
+
+def test_uris_too_long_for_a_list(tmp_path: Path) -> None:
+    """A uri of more than 1,000 characters is counted, not listed; one that is too long to be compared is always new."""
+    long, longest = "at://" + "x" * 1200, "at://" + "y" * LONGEST_VALUE_BYTES
+    archive = file_archive(tmp_path / "a.db", [post(1), post(uri=long), post(uri=longest)])
+    for format in ("json", "jsonl", "csv", "parquet"):
+        first = exported(archive, tmp_path / "out", format=format)
+        assert uris(exported(archive, tmp_path / "out", first)) == [longest]
+        with contextlib.closing(apsw.Connection(str(archive))) as connection:
+            connection.execute("begin; delete from posts where uri = ?", (long,))
+            connection.execute("commit")
+        second = exported(archive, tmp_path / "out", first)
+        assert (manifest_of(second)["disappeared"], manifest_of(second)["disappeared_unlisted"]) == ([], 1)
+        assert second.disappeared == 1
+        with contextlib.closing(apsw.Connection(str(archive))) as connection:
+            insert(connection, post(uri=long))
+
+
+def test_earlier_export_that_differs(tmp_path: Path) -> None:
+    """The earlier export is verified first: one that is not as it was, or is none, ends it."""
+    archive = file_archive(tmp_path / "a.db", many(10))
+    first = exported(archive, tmp_path / "out")
+    assert first.path is not None
+    with pytest.raises(NoExportError):
+        export(ExportOptions(archive=archive, output_dir=tmp_path / "out", since_export=[tmp_path / "none"]))
+    data = bytearray(first.path.read_bytes())
+    data[100] ^= 1
+    first.path.write_bytes(data)
+    with pytest.raises(VerifyError):
+        exported(archive, tmp_path / "out", first)
+    done = skyexport("export", archive, "-o", tmp_path / "out", "--since-export", first.directory or "")
+    assert done.returncode == 4
+    assert len(files_below(tmp_path / "out")) == 5
+
+
+def test_a_file_that_changes_between_verifying_and_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read is what was verified, or the export ends."""
+    archive = file_archive(tmp_path / "a.db", many(10))
+    first = exported(archive, tmp_path / "out")
+
+    def verified_and_changed(*arguments: Any) -> Any:
+        found = verified(*arguments)
+        assert first.path is not None
+        first.path.write_bytes(first.path.read_bytes().replace(b"bafyreia", b"bafyreib"))
+        return found
+
+    monkeypatch.setattr("skyexport.earlier_posts.verified", verified_and_changed)
+    with pytest.raises(VerifyError):
+        exported(archive, tmp_path / "out", first)
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"disappeared": "all"}, {"disappeared": {"a": 1}}, {"since_export": 1}, {"since_export": [1]},
+        {"since_export": [{"manifest_sha256": "x"}]}, {"since_export": [{"manifest_sha256": 7}]},
+    ],
+)  # fmt: skip
+def test_hostile_manifests(tmp_path: Path, claims: dict[str, Any]) -> None:
+    """Claims of any kind end in one line."""
+    archive = file_archive(tmp_path / "a.db", many(10))
+    first = exported(archive, tmp_path / "out")
+    rewrite(first, claims)
+    with pytest.raises((VerifyError, OptionError)):
+        exported(archive, tmp_path / "out", first)
+
+
+def rewrite(summary: ExportSummary, claims: dict[str, Any]) -> None:
+    """Change a manifest, and the checksum of it."""
+    assert summary.directory is not None
+    path, sums = summary.directory / "manifest.json", summary.directory / "SHA256SUMS"
+    before = hashlib.sha256(path.read_bytes()).hexdigest()
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), **claims}))
+    sums.write_text(sums.read_text().replace(before, hashlib.sha256(path.read_bytes()).hexdigest()))
+
+
+def test_disappeared_of_strangers(tmp_path: Path) -> None:
+    """A list of what disappeared may hold anything: what is no uri is nothing."""
+    archive = file_archive(tmp_path / "a.db", many(10))
+    first = exported(archive, tmp_path / "out")
+    rewrite(first, {"disappeared": [1, None, {}, "", uri(3), "x" * 10_000]})
+    assert exported(archive, tmp_path / "out", first).disappeared == 0
+
+
+def test_exports_of_the_established_exporter(tmp_path: Path) -> None:
+    """An export without checksums, as bskyarchive makes it, will do; one that is laid out otherwise is refused."""
+    archive = file_archive(tmp_path / "a.db", many(10))
+    first = exported(archive, tmp_path / "out")
+    assert first.directory is not None
+    assert first.path is not None
+    (first.directory / "SHA256SUMS").unlink()
+    manifest = manifest_of(first)
+    del manifest["checksums"]
+    (first.directory / "manifest.json").write_text(json.dumps(manifest))
+    assert exported(archive, tmp_path / "out", first).posts == 0
+    first.path.write_text(json.dumps(json.loads(first.path.read_bytes())))
+    with pytest.raises(OptionError, match="not laid out"):
+        exported(archive, tmp_path / "out", first)
+
+
+def test_not_into_the_earlier_export(tmp_path: Path) -> None:
+    """Nothing is written into an earlier export, nor over a file of it."""
+    archive = file_archive(tmp_path / "a.db", many(10))
+    first = exported(archive, tmp_path / "out")
+    assert first.directory is not None
+    before = files_below(tmp_path / "out")
+    for place in ({"to": first.path, "overwrite": True}, {"output_dir": first.directory}):
+        with pytest.raises(OptionError, match="lies in the earlier export"):
+            export(ExportOptions(archive=archive, since_export=[first.directory], **place))
+    assert files_below(tmp_path / "out") == before
+
+
+def test_command(tmp_path: Path) -> None:
+    """The command takes several, and tells of what disappeared; with --to as well, which has no manifest."""
+    archive = file_archive(tmp_path / "a.db", many(10))
+    first = skyexport_json("export", archive, "-o", tmp_path / "out")["directory"]
+    run(archive, f"delete from posts where uri = '{uri(5)}'")
+    second = skyexport_json("export", archive, "-o", tmp_path / "out", "--since-export", first)
+    assert (second["posts"], second["disappeared"]) == (0, 1)
+    done = skyexport(
+        "export", archive, "--to", tmp_path / "x", "--since-export", first, "--since-export", second["directory"]
+    )
+    assert done.returncode == 0
+    assert "no post is new or changed" in done.stderr
+    assert "not in the archive any more" not in done.stderr
+    assert (tmp_path / "x").read_bytes() == b"[]\n"
+
+
+def blocks(data: bytes, size: int) -> list[bytes]:
+    return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+@pytest.mark.parametrize("format", ["json", "jsonl", "csv", "parquet"])
+def test_blocks_of_any_size(golden_dir: Path, format: str) -> None:
+    """Where blocks end makes no difference."""
+    data = (golden_dir / f"posts.{format}").read_bytes()
+    found = [list(earlier_posts(format, blocks(data, size))) for size in (1, 3, 1000, 1 << 20)]
+    assert all(one == found[0] for one in found)
+    if format == "json":
+        keys = ("uri", "cid", "indexed_at")
+        assert found[0] == [tuple(one[key].encode() for key in keys) for one in json.loads(data)]
+
+
+@pytest.mark.parametrize("format", ["json", "jsonl", "csv", "parquet"])
+@pytest.mark.parametrize("size", [1000, 65_536, 1 << 20])
+def test_a_large_post(tmp_path: Path, format: str, size: int) -> None:
+    """A post of megabytes goes by, wherever its quotes lie, and the next one is found."""
+    text = ('"' * 70_000 + "x\n" * 300_000 + '","' * 30_000) * 2
+    archive = file_archive(tmp_path / "a.db", [post(1, text=text), post(2, reply_parent="y" * 200_000), post(3)])
+    summary = exported(archive, tmp_path / "out", format=format)
+    assert summary.path is not None
+    found: list[EarlierPost] = list(earlier_posts(format, blocks(summary.path.read_bytes(), size)))
+    assert [one[0] for one in found] == [uri(number).encode() for number in (1, 2, 3)]
+    assert len(set(found)) == 3
+
+
+@pytest.mark.parametrize(
+    ("format", "data", "problem"),
+    [
+        ("csv", b"URI,CID\na,b\n", "no column IndexedAt"),
+        ("csv", b"\xef\xbb\xbfCID,IndexedAt,URI\na,b\n", "too few fields"),
+        ("csv", b"URI,CID,IndexedAt\na,b,c", "no end"),
+        ("csv", b'URI,CID,IndexedAt\na,b,"c', "no end"),
+        ("json", b'[\n  {\n    "uri": "a",\n    "indexed_at": "b"\n  }\n]\n', "no cid"),
+        ("json", b'[\n  {\n    "uri": "a",\n    "cid": "b"\n  }\n]\n', "no indexed_at"),
+        ("json", b'[\n  {\n    "uri": "a",\n    "cid": "b"\n  },\n  {\n    "uri": "c"\n', "no indexed_at"),
+        ("tables", b"", "can not be compared"),
+    ],
+)
+def test_files_without_the_three_values(format: str, data: bytes, problem: str) -> None:
+    """A file that lacks one of the three values is refused with what is missing."""
+    for size in (1, 1000):
+        with pytest.raises(ValueError, match=problem):
+            list(earlier_posts(format, blocks(data, size)))
+
+
+@given(
+    format=st.sampled_from(["json", "jsonl", "csv", "parquet"]),
+    data=st.one_of(
+        st.binary(max_size=60),
+        st.lists(
+            st.sampled_from(
+                [
+                    b'\n    "uri": "',
+                    b'\n    "cid": "',
+                    b'\n    "indexed_at": "',
+                    b'"',
+                    b"\\",
+                    b"\n",
+                    b",",
+                    b"a",
+                    b'\\ud800"',
+                ]
+            )
+        ).map(b"".join),
+        st.lists(st.sampled_from([b"URI,CID,IndexedAt\n", b'"', b",", b"\n", b"a", b"\xff"])).map(b"".join),
+    ),
+    size=st.integers(1, 20),
+)
+def test_files_of_strangers(format: str, data: bytes, size: int) -> None:
+    """Whatever the bytes are, they are posts or a ValueError, the same for any blocks."""
+
+    def read(size: int) -> list[EarlierPost] | None:
+        try:
+            return list(earlier_posts(format, blocks(data, size)))
+        except ValueError:
+            return None
+
+    assert read(size) == read(1000)
+
+
+def test_columns_in_any_order() -> None:
+    """Columns are found by their names."""
+    data = b'\xef\xbb\xbfText,IndexedAt,URI,CID\n"a,\n""b",t,u,c\n'
+    assert list(earlier_posts("csv", [data])) == [(b"u", b"c", b"t")]
+
+
+def test_memory(tmp_path: Path) -> None:
+    """Reading an earlier export takes little memory, whatever its posts are."""
+    archive = make_archive.make_archive(tmp_path / "a.db", posts=20_000, seed=3, fts=False).path
+    run(archive, "update posts set text = hex(zeroblob(20000000)) where rowid = 500")
+    first = skyexport_json("export", archive, "-o", tmp_path / "out", "--no-sync")["directory"]
+    found = skyexport_json("export", archive, "-o", tmp_path / "out", "--no-sync", "--since-export", first, "-j", "0")
+    assert found["posts"] == 0
+    assert found["peak_memory_bytes"] < 100_000_000
+    assert (Path(first) / "posts.json").stat().st_size > 40_000_000
