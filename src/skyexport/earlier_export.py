@@ -263,7 +263,11 @@ def _parquet_posts(blocks: Iterable[bytes], _: object, open_file: OpenFile | Non
                 kept = json.loads(original).get("indexed_at") if original is not None else None
                 stamp = timestamps.from_instant(time * 1000) if kept is None and time is not None else None
                 shown = kept if isinstance(kept, str) else None if stamp is None else stamp.rfc3339()
-                yield comparable(uri.encode()), comparable(cid.encode()), comparable(shown.encode()) if shown else None
+                yield (
+                    comparable(uri.encode()),
+                    comparable(cid.encode()),
+                    None if shown is None else comparable(shown.encode()),
+                )
 
 
 _READERS: dict[str, Callable[[Iterable[bytes], FormatSettings, OpenFile | None], Iterator[EarlierPost]]] = {
