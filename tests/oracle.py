@@ -1,4 +1,4 @@
-"""A second, slow and simple reading of docs/format.md: the expected bytes of posts as they are stored.
+"""A second, slow and simple reading of docs/formats.md: the expected bytes of posts as they are stored.
 
 It shares no code with the exporter, so that the two agree only where both are right.
 """

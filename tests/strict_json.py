@@ -9,7 +9,7 @@ from typing import Any
 __all__ = ["parsed"]
 
 _MAX_DEPTH = 10_000
-"""Nested deeper it is no JSON (docs/format.md)."""
+"""Nested deeper it is no JSON (docs/formats.md)."""
 
 _PARTS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]|[^\[\]{}"]+|"', re.DOTALL)
 

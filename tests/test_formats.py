@@ -1,4 +1,4 @@
-"""Every format, by one suite: two ways to the same bytes, and those are what docs/format.md says."""
+"""Every format, by one suite: two ways to the same bytes, and those are what docs/formats.md says."""
 
 from __future__ import annotations
 

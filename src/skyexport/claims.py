@@ -1,6 +1,6 @@
 """What an export says of itself: manifest.json and SHA256SUMS, read as the words of a stranger.
 
-Source: docs/format.md. Manifests of the established exporter have no checksums; what they have is read the same way.
+Source: docs/formats.md. Manifests of the established exporter have no checksums; what they have is read the same way.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The manifest of an export: what it is, from what it was made, and by which bytes it is known.
 
-Source: docs/format.md, "manifest.json".
+Source: docs/formats.md, "manifest.json".
 """
 
 from __future__ import annotations

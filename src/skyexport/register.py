@@ -1,7 +1,7 @@
 """Adding a finished export to the archive's own list of exports: the only thing that is ever written to an archive.
 
 bskyarchive has a table of the exports that it made, which its web page shows. What it puts there, and what it takes, is
-followed to the letter (docs/format.md, "Registered exports"). A connection of its own writes one row in one short
+followed to the letter (docs/formats.md, "Registered exports"). A connection of its own writes one row in one short
 transaction, when the export is complete and everything that read the archive is closed. All that could keep it from
 doing so is looked for before the export begins.
 

@@ -69,7 +69,7 @@ class ExportSummary:
     csv_safe: bool
     """Whether cells that a spreadsheet may take for a formula have an apostrophe before them."""
     warnings: dict[str, int]
-    """Kind → how many stored values or media files; see docs/format.md."""
+    """Kind → how many stored values or media files; see docs/formats.md."""
     warning_places: dict[str, list[str]]
     """Kind → column and post, or path, of the first hundred that could not be exported as they are."""
     disappeared: int | None = None

@@ -1,7 +1,7 @@
 """Stored timestamps → RFC 3339, and → instants.
 
 An archive stores times as text, as Go prints them (`2024-05-22 18:57:38.254 +0000 UTC m=+12.3`), and now and then
-in another spelling or as a number; see docs/format.md. This module reads all of them. `usual_sql` recognises the
+in another spelling or as a number; see docs/formats.md. This module reads all of them. `usual_sql` recognises the
 one form that nearly every stored time has, so that SQLite can slice it without a call into Python; both ways give
 the same text, which a property test holds them to.
 """
@@ -83,7 +83,7 @@ def parse(stored: str | int) -> Timestamp | None:
     """Read one stored time.
 
     Args:
-        stored: Text in any spelling of docs/format.md, or an integer: seconds since 1970, or milliseconds when its
+        stored: Text in any spelling of docs/formats.md, or an integer: seconds since 1970, or milliseconds when its
             absolute value is above 1e11.
 
     Returns:
