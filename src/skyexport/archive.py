@@ -32,7 +32,7 @@ from skyexport.recovery import recovered
 from skyexport.render import BatchRenderer, Chunk, quote_identifier
 from skyexport.scratch import Scratch
 from skyexport.selection import Selection, Span
-from skyexport.source import CACHE_KIB, Source, as_number, files_beside, has_content, pin, reading, unpin
+from skyexport.source import CACHE_KIB, Source, as_number, file_state, files_beside, has_content, pin, reading, unpin
 
 __all__ = ["Archive", "Post"]
 
@@ -76,6 +76,11 @@ class Archive:
     def __init__(self, path: str | os.PathLike[str], *, memory: MemoryGuard | None = None) -> None:
         self._scratch: Scratch | None = None
         self._memory = memory
+        self.state: dict[str, object] = {}
+        """Of its files, before anything was read: what is written later does not belong to it."""
+        # Where they can not be read, opening them says why.
+        with contextlib.suppress(OSError, ValueError, apsw.Error):
+            self.state = file_state(Path(path))
         try:
             self._open(Source.of(Path(path)))
         except UnrecoveredError:
@@ -86,6 +91,7 @@ class Archive:
         archive = cls.__new__(cls)
         archive._scratch = scratch
         archive._memory = memory
+        archive.state = {}
         archive._open(source)
         return archive
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -41,6 +41,11 @@ MAX_WORKERS = 256
 
 SNAPSHOTS = ("pin", "copy")
 """`pin` holds the archive while posts are rendered; `copy` only until they are copied, and needs room for the copy."""
+
+_ONLY_OF_THE_WAY = frozenset(
+    {"archive", "output_dir", "to", "overwrite", "workers", "batch_size", "memory_limit_bytes", "sync", "snapshot"}
+)
+"""Options that say from where, where to and how, and change nothing of what is exported."""
 
 _DID = re.compile(r"did:[a-z]+:[A-Za-z0-9._:%-]*[A-Za-z0-9._-]")
 _MAX_DID_LENGTH = 2048
@@ -143,6 +148,29 @@ class ExportOptions:
             raise OptionError(f"unknown snapshot {self.snapshot!r}", f"choose from {', '.join(SNAPSHOTS)}")
         if self.memory_limit_bytes < 1:
             raise OptionError(f"a memory limit of {self.memory_limit_bytes} bytes", "leave it out for 500MB")
+
+    def of_the_output(self) -> dict[str, object]:
+        """The options that are not the default and may change what is exported, as a manifest notes them.
+
+        Two exports of one state of an archive with the same of these are the same.
+        """
+        chosen = {
+            option.name: getattr(self, option.name)
+            for option in fields(self)
+            if option.init and option.name not in _ONLY_OF_THE_WAY and getattr(self, option.name) != option.default
+        }
+        return {name: _plain(value) for name, value in chosen.items()}
+
+
+def _plain(value: object) -> object:
+    """The value of an option as JSON has it."""
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, date):
+        return value.isoformat()
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return os.fsencode(str(value)).decode(errors="replace")
 
 
 def parse_path(text: str | os.PathLike[str], what: str) -> Path:

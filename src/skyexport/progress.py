@@ -10,7 +10,8 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Protocol, Self, TextIO
@@ -209,6 +210,10 @@ class Reporter(Protocol):
         """Show it, or leave it out when the last one is still fresh."""
         ...
 
+    def paused(self) -> AbstractContextManager[None]:
+        """Leave the stream to somebody else, while the `with` statement lasts."""
+        ...
+
     def close(self) -> None:
         """Leave the stream as it should be for what is written next."""
         ...
@@ -218,11 +223,14 @@ class _Nothing:
     def __call__(self, progress: Progress) -> None:
         pass
 
+    def paused(self) -> AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
     def close(self) -> None:
         pass
 
 
-class _Lines:
+class _Lines(_Nothing):
     """One plain line every few seconds, for logs."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -234,11 +242,8 @@ class _Lines:
             self._due = progress.seconds + _LINE_SECONDS
             _say(self._stream, progress.sentence())
 
-    def close(self) -> None:
-        pass
 
-
-class _Events:
+class _Events(_Nothing):
     """One JSON object a line, for programs; the first at once, the last with stage `done`."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -260,9 +265,6 @@ class _Events:
             }
             _say(self._stream, orjson.dumps(event).decode())
 
-    def close(self) -> None:
-        pass
-
 
 class _Bar:
     """A bar on a terminal, which goes away at the end."""
@@ -271,11 +273,12 @@ class _Bar:
         self._stream = stream
         self._bar: rich.progress.Progress | None = None
         self._task: rich.progress.TaskID | None = None
+        self._drawing = threading.Lock()
 
     def __call__(self, progress: Progress) -> None:
         if progress.seconds < _BAR_AFTER_SECONDS or progress.stage == "done":
             return
-        with contextlib.suppress(OSError, ValueError):
+        with self._drawing, contextlib.suppress(OSError, ValueError):
             if self._bar is None:
                 self._begin()
             if self._bar is not None and self._task is not None:
@@ -293,6 +296,14 @@ class _Bar:
         )  # fmt: skip
         self._task = self._bar.add_task("", total=1.0, sentence="")
         self._bar.start()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        with self._drawing:
+            self.close()
+            # The next moment begins a new one.
+            self._bar = None
+            yield
 
     def close(self) -> None:
         if self._bar is not None:
