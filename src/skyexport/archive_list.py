@@ -149,9 +149,8 @@ def _looked_at(path: str) -> tuple[int, int]:
 def _stem(path: str) -> str:
     """The stem of a file's name, so that it can be a directory's everywhere: not empty, not hidden, not too long."""
     stem = _NOT_PORTABLE.sub("_", Path(path).stem)[:_LONGEST_NAME].rstrip(".")
-    if not stem or _RESERVED.fullmatch(stem):
-        return f"{stem}_"
-    return f"_{stem[1:]}" if stem.startswith((".", "-")) else stem
+    odd = not stem or stem.startswith((".", "-")) or _RESERVED.fullmatch(stem)
+    return f"_{stem}" if odd else stem
 
 
 def _short_hash(text: str) -> int:

@@ -20,6 +20,7 @@ import sys
 import threading
 import traceback
 from dataclasses import dataclass, field
+from functools import partial
 from typing import IO, Any
 
 from skyexport.coordinator import export
@@ -68,19 +69,20 @@ class Answer:
 class Moment:
     """How far it is with the request in hand; sent several times a second."""
 
+    number: int
     posts: int
     bytes: int
+    fraction: float
     pulse: tuple[object, ...]
     """Is another one whenever something went on."""
 
     @classmethod
-    def of(cls, progress: Progress) -> Moment:
-        """The moment that *progress* tells of."""
+    def of(cls, number: int, progress: Progress) -> Moment:
+        """The moment that *progress* tells of, of the archive with this number."""
         pulse = (progress.stage, progress.posts_read, progress.bytes, progress.media_files, progress.media_bytes)
         # What is read back for verifying was not exported.
-        if progress.stage == "verifying":
-            return cls(0, 0, pulse)
-        return cls(progress.posts, progress.bytes, pulse)
+        exported = (0, 0) if progress.stage == "verifying" else (progress.posts, progress.bytes)
+        return cls(number, *exported, progress.fraction, pulse)
 
 
 def write_message(stream: IO[bytes], message: object) -> None:
@@ -158,16 +160,17 @@ class _Exporter:
     def _answer(self, request: Request) -> Answer:
         said: list[str] = []
         options = request.options
+        watch = partial(self._watch, request.number)
         summary: ExportSummary | None = None
         try:
             if options.media:
                 with self._signals.waiting():
                     import skyexport.media  # noqa: F401
-            if request.resume and (earlier := earlier_export(options, self._watch)) is not None:
+            if request.resume and (earlier := earlier_export(options, watch)) is not None:
                 return Answer(request.number, earlier=earlier)
             if not request.export:
                 return Answer(request.number)
-            summary = export(options, self._watch, say=said.append)
+            summary = export(options, watch, say=said.append)
         except ExportError as error:
             # A signal that came when all was done changes nothing.
             if summary is None:
@@ -176,10 +179,10 @@ class _Exporter:
             return Answer(request.number, error=unexpected(error), said=said)
         return Answer(request.number, summary, said=said)
 
-    def _watch(self, progress: Progress) -> None:
+    def _watch(self, number: int, progress: Progress) -> None:
         self._signals.check()
         if progress.stage != "done":
-            write_message(self._answers, Moment.of(progress))
+            write_message(self._answers, Moment.of(number, progress))
 
 
 def main() -> None:

@@ -56,7 +56,7 @@ class MigrationProgress(Progress):
     archives_to_do: int = 0
     archives_failed: int = 0
     source_bytes: int = 0
-    """Of the archives done with."""
+    """Of the archives, as far as they are gone through."""
     source_bytes_to_read: int = 0
     """Of all of them."""
 
@@ -119,6 +119,7 @@ class _Counters(Counters):
 
     def __init__(self, archives: ArchiveList) -> None:
         super().__init__()
+        self._sizes = archives.sizes
         self.archives = 0
         self.archives_failed = 0
         self.archives_to_do = len(archives)
@@ -137,9 +138,10 @@ class _Counters(Counters):
             "posts_read": posts,
             "bytes": self.bytes + sum(moment.bytes for moment in moments),
         }
+        source_bytes = self.source_bytes + sum(round(self._sizes[one.number] * one.fraction) for one in moments)
         return MigrationProgress(
             **values, archives=self.archives, archives_to_do=self.archives_to_do, archives_failed=self.archives_failed,
-            source_bytes=self.source_bytes, source_bytes_to_read=self.source_bytes_to_read,
+            source_bytes=source_bytes, source_bytes_to_read=self.source_bytes_to_read,
         )  # fmt: skip
 
 
@@ -322,7 +324,7 @@ class _Migration:
             monitor.check()
 
         def in_hand() -> list[Moment]:
-            return [] if self._own_export is None else [Moment.of(self._own_export)]
+            return [] if self._own_export is None else [Moment.of(number, self._own_export)]
 
         answer = Answer(number)
         self._counters.in_hand = in_hand

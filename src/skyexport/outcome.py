@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import tempfile
+import weakref
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -56,14 +57,13 @@ class Outcome:
     def to_dict(self) -> dict[str, object]:
         """As the object that `--json` has in `archives`."""
         found: dict[str, object] = {"path": _text(self.path), "status": self.status}
-        if self.summary is not None:
-            summary = self.summary.to_dict()
-            return found | {key: summary[key] for key in summary if key not in ("schema_version", "status")}
-        if self.earlier is not None:
-            return found | {key: value for key, value in self.earlier.to_dict().items() if key != "status"}
-        assert self.error is not None
-        said = {"exit_code": self.error.exit_code, "error": self.error.message, "hint": self.error.hint}
-        return found | said | self.error.details()
+        if self.error is not None:
+            said = {"exit_code": self.error.exit_code, "error": self.error.message, "hint": self.error.hint}
+            return found | said | self.error.details()
+        done, called = (self.summary, "summary") if self.earlier is None else (self.earlier, "verification")
+        assert done is not None
+        directory = None if done.directory is None else _text(done.directory)
+        return found | {"directory": directory, "posts": done.posts, "bytes": done.bytes, called: done.to_dict()}
 
     def sentence(self) -> str:
         """For people, in one line."""
@@ -93,6 +93,7 @@ class Outcomes(Sequence[Outcome]):
     def __init__(self, archives: int) -> None:
         # It is closed with the last one who looks at the outcomes.
         self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, dir=_folder())  # noqa: SIM115
+        weakref.finalize(self, self._file.close)
         self._places = array("q", [-1]) * archives
         self._failed = bytearray(archives)
         self.complete = 0
