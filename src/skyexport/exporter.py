@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import IO, Any
 
+import apsw
+
 from skyexport.coordinator import export
 from skyexport.earlier import earlier_export
 from skyexport.errors import ExportError, MemoryLimitError, StoppedError
@@ -189,6 +191,11 @@ def main() -> None:
     """The exporter process."""
     signals = Signals()
     signals.install()
+    # As in workers; but connections may be closed by another thread than the one that opened them.
+    apsw.shutdown()
+    apsw.config(apsw.SQLITE_CONFIG_MULTITHREAD)
+    apsw.config(apsw.SQLITE_CONFIG_MEMSTATUS, False)
+    apsw.config(apsw.SQLITE_CONFIG_LOOKASIDE, 4096, 200)
     # Whatever prints must not end up among the messages.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

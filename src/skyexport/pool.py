@@ -256,7 +256,8 @@ class Pool:
 
     def stop(self) -> None:
         """End all workers, whatever they are doing, and give their slots back. More than once does no harm."""
-        uninterrupted(self._stop)
+        if self.workers or self._threads:
+            uninterrupted(self._stop)
 
     def _stop(self) -> None:
         self._stopping.set()

@@ -157,7 +157,8 @@ class Monitor:
         self._thread = threading.Thread(target=self._run, name="skyexport-monitor", daemon=True)
 
     def __enter__(self) -> Self:
-        self._guard.sample()
+        if not self._guard.latest_bytes:
+            self._guard.sample()
         try:
             self._thread.start()
         except RuntimeError as error:
