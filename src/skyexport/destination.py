@@ -144,14 +144,14 @@ def remove_partial(options: ExportOptions) -> None:
     """Remove what a process of ours that died has left in the place of the export directory, if nobody works there."""
     parent = options.output_dir / directory_name(options.did)
     with contextlib.suppress(OSError, AlreadyRunningError):
-        if not parent.is_dir():
-            return
         lock = Lock(parent / _LOCK, f"into {parent}")
         try:
             remove_leftovers(lock, parent, _LEFTOVER)
         finally:
             lock.release()
-        for path in (parent, options.output_dir):
+    for path in (parent, options.output_dir):
+        # Not where there is an export.
+        with contextlib.suppress(OSError):
             path.rmdir()
 
 
