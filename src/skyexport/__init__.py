@@ -34,7 +34,9 @@ if TYPE_CHECKING:
         VerifyError,
         WorkerError,
     )
+    from skyexport.migration import MigrationProgress, export_all
     from skyexport.options import ExportOptions
+    from skyexport.outcome import Migration, Outcome
     from skyexport.progress import Progress
     from skyexport.summary import ExportSummary
     from skyexport.verification import Verification, verify
@@ -50,8 +52,11 @@ __all__ = [
     "ExportOptions",
     "ExportSummary",
     "MemoryLimitError",
+    "Migration",
+    "MigrationProgress",
     "NoExportError",
     "OptionError",
+    "Outcome",
     "OutputError",
     "Post",
     "Progress",
@@ -62,6 +67,7 @@ __all__ = [
     "WorkerError",
     "__version__",
     "export",
+    "export_all",
     "verify",
 ]
 
@@ -69,10 +75,14 @@ _MODULES = {
     "Archive": "archive",
     "ExportOptions": "options",
     "ExportSummary": "summary",
+    "Migration": "outcome",
+    "MigrationProgress": "migration",
+    "Outcome": "outcome",
     "Post": "archive",
     "Progress": "progress",
     "Verification": "verification",
     "export": "coordinator",
+    "export_all": "migration",
     "verify": "verification",
 }
 

@@ -42,7 +42,7 @@ from skyexport.shown_media import (
     register,
     unknown_sql,
 )
-from skyexport.source import CACHE_KIB, Source, as_number, files_beside, has_content, pin, reading, unpin
+from skyexport.source import CACHE_KIB, Source, as_number, file_state, files_beside, has_content, pin, reading, unpin
 
 __all__ = ["Archive", "Post"]
 
@@ -90,6 +90,11 @@ class Archive:
         self._scratch: Scratch | None = None
         self._memory = memory
         self._match = match
+        self.state: dict[str, object] = {}
+        """Of its files, before anything was read: what is written later does not belong to it."""
+        # Where they can not be read, opening them says why.
+        with contextlib.suppress(OSError, ValueError, apsw.Error):
+            self.state = file_state(Path(path))
         try:
             self._open(Source.of(Path(path)))
         except UnrecoveredError:
@@ -101,6 +106,7 @@ class Archive:
         archive._scratch = scratch
         archive._memory = memory
         archive._match = None
+        archive.state = {}
         archive._open(source)
         return archive
 

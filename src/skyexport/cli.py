@@ -6,8 +6,9 @@ import contextlib
 import json
 import os
 import sys
+import textwrap
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -29,6 +30,8 @@ from skyexport.options import (
 from skyexport.signals import Signals
 
 if TYPE_CHECKING:
+    from skyexport.outcome import Migration, Outcome
+    from skyexport.progress import Progress, Reporter
     from skyexport.summary import ExportSummary
 
 __all__ = ["app"]
@@ -182,11 +185,20 @@ def _skyexport(
         "skyexport export archive.db --match 'cats OR dogs' --dry-run",
         "skyexport export archive.db --media --link-media exports/all/2026-11-24_11-23-22",
         "skyexport export archive.db --since-export exports/all/2026-11-24_11-23-22",
+        "skyexport export A.db B.db C.db --resume-batch",
+        "find archives -name '*.db' -print0 | skyexport export --from-file -",
     ),
 )
 def _export(
     context: typer.Context,
-    archive: ArchivePath,
+    archives: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="ARCHIVE...",
+            help="The archive, a SQLite file; only --register writes to it. Of several, each gets DIR/NAME/AUTHOR/TIME.",
+            show_default=False,
+        ),
+    ] = None,
     format: Annotated[
         str,
         typer.Option(
@@ -337,11 +349,25 @@ def _export(
         ),
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail when a value can not be exported as stored.")] = False,
+    from_file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Export the archives of a list too: a path a line (or as find -print0 ends it); - is standard input.",
+            show_default=False,
+        ),
+    ] = None,
+    resume_batch: Annotated[
+        bool,
+        typer.Option(
+            "--resume-batch", help="Skip archives whose export is there: same archive, same options, and verified."
+        ),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print settings and checksums as well.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Export posts, newest first, to one file of JSON, JSON Lines, CSV or Parquet, or to several.
+    """Export posts, newest first, to one file of JSON, JSON Lines, CSV or Parquet, or to several; of many archives too.
 
     The bytes of the file depend on the posts and the format only. Nothing has its final name before it is complete.
     """  # fmt: skip
@@ -349,8 +375,12 @@ def _export(
     with _told(context, as_json=as_json, debug=debug):
         with signals.waiting():
             from skyexport.coordinator import export
-            from skyexport.progress import MODES, Progress, reporter_for
+            from skyexport.progress import MODES, reporter_for
 
+            named = list(archives or ())
+            many = len(named) > 1 or from_file is not None or resume_batch
+            if many:
+                pass
         if progress not in MODES:
             raise OptionError(f"unknown progress {progress!r}", f"choose from {', '.join(MODES)}")
         if output_dir is not None and to is not None:
@@ -359,8 +389,10 @@ def _export(
             raise OptionError("--overwrite is for --to: an export directory never replaces another", "leave it out")
         if as_json and to in ("-", "/dev/stdout"):
             raise OptionError("--json and --to - both want standard output", "leave one of them out")
+        if not named and from_file is None:
+            raise OptionError("there is no archive to export", "name one, or a list of them with --from-file")
         options = ExportOptions(
-            archive=parse_path(archive, "archive"), format=format, did=did, since=since, until=until,
+            archive=parse_path(named[0] if named else "-", "archive"), format=format, did=did, since=since, until=until,
             compress=compress, columns=() if columns is None else parse_columns(columns),
             delimiter="\t" if delimiter in ("tab", "TAB", r"\t") else delimiter, bom=not no_bom, csv_safe=csv_safe,
             split_posts=None if split_posts is None else parse_number(split_posts, "posts"),
@@ -381,6 +413,8 @@ def _export(
             signals.check()
             reporter(moment)
 
+        if dry_run and many:
+            raise OptionError("--dry-run is for one archive", "run it for each")
         if dry_run:
             from skyexport.dry_run import dry_run as find_out
 
@@ -392,6 +426,19 @@ def _export(
                 for line in found.lines():
                     _print(_printable(line))
             return
+        if many:
+            with contextlib.closing(reporter):
+                migration = _migrate(
+                    named, from_file, options, watch, reporter, resume=resume_batch, quiet=quiet, debug=debug
+                )
+            if as_json:
+                _print_migration(migration)
+            elif not quiet:
+                for sentence in migration.sentences(verbose=verbose):
+                    _say(sentence)
+            signals.settle()
+            raise typer.Exit(migration.exit_code)
+
         summary: ExportSummary | None = None
         try:
             with contextlib.closing(reporter):
@@ -405,6 +452,42 @@ def _export(
             if summary is None:
                 raise
             raise StoppedError(error.signal_number, str(summary.path or "")) from None
+
+
+def _migrate(
+    named: list[str],
+    from_file: str | None,
+    options: ExportOptions,
+    watch: Callable[[Progress], None],
+    reporter: Reporter,
+    *,
+    resume: bool,
+    quiet: bool,
+    debug: bool,
+) -> Migration:
+    """Export several archives, and tell at once of each one that failed."""
+    from skyexport.archive_list import read_list
+    from skyexport.migration import export_all
+
+    def say(line: str) -> None:
+        if not quiet:
+            with reporter.paused():
+                _say(line)
+
+    def tell(outcome: Outcome) -> None:
+        if outcome.error is not None:
+            with reporter.paused():
+                _say(outcome.sentence())
+                for line in "".join(getattr(outcome.error, "__notes__", ())).splitlines() if debug else ():
+                    _say(f"  {line}")
+
+    paths = [*named, *(read_list(from_file) if from_file is not None else ())]
+    return export_all(paths, options, watch, resume=resume, on_outcome=tell, say=say, debug=debug)
+
+
+def _print_migration(migration: Migration) -> None:
+    """The result of many archives as one JSON object, without holding all of it."""
+    _print_json({**migration.totals(), "archives": []}, inner=(outcome.to_dict() for outcome in migration.outcomes))
 
 
 def _say_summary(summary: ExportSummary, options: ExportOptions, *, verbose: bool) -> None:
@@ -603,24 +686,37 @@ def _leave(error: ExportError, *, as_json: bool) -> NoReturn:
     raise typer.Exit(error.exit_code)
 
 
-def _print_json(content: dict[str, Any]) -> None:
-    import orjson
-
+def _print_json(content: dict[str, Any], inner: Iterable[dict[str, Any]] = ()) -> None:
+    """An object; *inner* are the elements of the list that is its last value, and empty until now."""
     from skyexport.progress import SCHEMA_VERSION
 
-    text = orjson.dumps({"schema_version": SCHEMA_VERSION} | content, option=orjson.OPT_INDENT_2).decode()
+    text = _json({"schema_version": SCHEMA_VERSION} | content)
+    before = ""
+    for element in inner:
+        if not before:
+            text = text.removesuffix("[]\n}")
+            before = f"{text}[\n"
+        _print(before + textwrap.indent(_json(element), "    "), end="")
+        before, text = ",\n", "\n  ]\n}"
+    _print(text)
+
+
+def _json(content: dict[str, Any]) -> str:
+    import orjson
+
+    text = orjson.dumps(content, option=orjson.OPT_INDENT_2).decode()
     # JSON escapes some control characters itself; of the others, and of what turns a line around, terminals know many.
-    _print("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
-def _print(text: str) -> None:
+def _print(text: str, end: str = "\n") -> None:
     """To standard output.
 
     Raises:
         OutputError, StoppedError: It can not be written, or nobody reads it any more.
     """
     try:
-        typer.echo(text)
+        typer.echo(text + end, nl=False)
     except OSError as error:
         from skyexport.writer import output_error
 

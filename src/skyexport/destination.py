@@ -23,13 +23,20 @@ from pathlib import Path
 from typing import Protocol
 
 from skyexport.cleanup import uninterrupted
-from skyexport.errors import OptionError, OutputError
+from skyexport.errors import AlreadyRunningError, OptionError, OutputError
 from skyexport.lock import Lock, check_free, remove_leftovers
 from skyexport.media_root import MEDIA_DIRECTORY
 from skyexport.options import ExportOptions
 from skyexport.writer import OutputFile, WrittenFile, output_error, sync_to_disk
 
-__all__ = ["MAX_DATA_FILES", "Destination", "check_destination", "directory_name", "open_destination"]
+__all__ = [
+    "MAX_DATA_FILES",
+    "Destination",
+    "check_destination",
+    "directory_name",
+    "open_destination",
+    "remove_partial",
+]
 
 _MANIFEST = "manifest.json"
 _SUMS = "SHA256SUMS"
@@ -205,6 +212,21 @@ def _check_not_the_archive(to: Path, archive: Path) -> None:
         same = to.samefile(archive)
     if same or to.resolve() in beside:
         raise OptionError(f"{to} is the archive itself, or would be taken for a part of it", "name another file")
+
+
+def remove_partial(options: ExportOptions) -> None:
+    """Remove what a process of ours that died has left in the place of the export directory, if nobody works there."""
+    parent = options.output_dir / directory_name(options.did)
+    with contextlib.suppress(OSError, AlreadyRunningError):
+        lock = Lock(parent / _LOCK, f"into {parent}")
+        try:
+            remove_leftovers(lock, parent, _LEFTOVER)
+        finally:
+            lock.release()
+    for path in (parent, options.output_dir):
+        # Not where there is an export.
+        with contextlib.suppress(OSError):
+            path.rmdir()
 
 
 def directory_name(did: str | None, *, portable: bool = sys.platform == "win32") -> str:

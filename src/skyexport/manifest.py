@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 
 import orjson
 
@@ -20,7 +21,7 @@ from skyexport.notices import Notices
 from skyexport.options import ExportOptions
 from skyexport.writer import WrittenFile
 
-__all__ = ["manifest_bytes"]
+__all__ = ["manifest_bytes", "source_of"]
 
 _FORMAT_VERSION = "dev"
 """What the established exporter writes as version; programs that read its manifests find it here too."""
@@ -70,7 +71,6 @@ def manifest_bytes(
         "exporter": exporter,
         "author": options.did,
         "batch_size": options.batch_size,
-        "options": options.shaping(),
         "checksums": [asdict(file) for file in data],
     }
     if media is not None:
@@ -78,16 +78,20 @@ def manifest_bytes(
     content |= {
         "warnings": notices.warnings,
         "warning_places": notices.places,
+        "options": options.of_the_output(),
         "source": {
-            "path": os.fsencode(archive.path).decode(errors="replace"),
-            "bytes": archive.status.st_size,
-            "modified": datetime.fromtimestamp(archive.status.st_mtime, UTC).isoformat().replace("+00:00", "Z"),
+            **source_of(archive.path, archive.state),
             "schema_version": archive.schema_version,
             "posts": archive_posts,
         },
         **narrowed,
     }
     return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def source_of(path: Path, state: Mapping[str, object]) -> dict[str, object]:
+    """What a manifest says of the archive at *path* (absolute), whose files are in the state of `file_state`."""
+    return {"path": os.fsencode(path).decode(errors="replace"), **state}
 
 
 def _rfc3339(instant: int | None) -> str | None:

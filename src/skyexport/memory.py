@@ -45,11 +45,14 @@ class ProcessTree:
         own = psutil.Process()
         self._processes = [own]
         self.metric: Metric = "rss"
+        self._fresh: int | None = None
+        """What the first look at this process gave: a sample as well, and one takes as long as a hundred posts."""
         try:
             full = own.memory_full_info()
         except psutil.Error:
             return
         self.metric = "pss" if hasattr(full, "pss") else "uss"
+        self._fresh = int(getattr(full, self.metric))
 
     def add(self, pid: int) -> None:
         """Count the process *pid* as well, as long as it lives."""
@@ -60,6 +63,9 @@ class ProcessTree:
 
     def sample(self) -> int:
         """Bytes that the processes use together now."""
+        fresh, self._fresh = self._fresh, None
+        if fresh is not None and len(self._processes) == 1:
+            return fresh
         return sum(self._bytes_of(process) for process in self._processes)
 
     def _bytes_of(self, process: psutil.Process) -> int:
@@ -151,7 +157,8 @@ class MemoryGuard:
         Raises:
             MemoryLimitError: Says which limit would do.
         """
-        needed = self._sampler() + (workers * (_WORKER_BYTES + loaded_bytes) or _RENDERING_BYTES) + loaded_bytes
+        self.sample()
+        needed = self.latest_bytes + (workers * (_WORKER_BYTES + loaded_bytes) or _RENDERING_BYTES) + loaded_bytes
         if needed > self._limit_bytes * _SOFT_SHARE:
             # Samples differ from run to run: what is named here must do the next time as well.
             enough = -int(-needed / _SOFT_SHARE // 5_000_000) * 5 + 10

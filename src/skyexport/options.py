@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -53,6 +53,13 @@ SNAPSHOTS = ("pin", "copy")
 
 _REGISTERED_FORMATS = ("json", "csv")
 """What bskyarchive takes for the format of an export."""
+_ONLY_OF_THE_WAY = frozenset(
+    {
+        *("archive", "output_dir", "to", "overwrite", "workers", "batch_size", "memory_limit_bytes", "sync"),
+        *("snapshot", "link_media", "register"),
+    }
+)
+"""Options that say from where, where to and how, and change nothing of what is exported."""
 
 _DID = re.compile(r"did:[a-z]+:[A-Za-z0-9._:%-]*[A-Za-z0-9._-]")
 _MAX_DID_LENGTH = 2048
@@ -104,7 +111,8 @@ class ExportOptions:
     format: str = ""
     """A name from `formats.FORMATS`; empty for what the name of *to* says, else JSON."""
     compress: str = ""
-    """`gzip` or `zstd`, also with `:level`, `none`; empty for what the name of *to* says, else none."""
+    """`gzip` or `zstd`, also with `:level`, or `none`; empty for what the name of *to* says, else none. Then `gzip:6`, or
+    empty."""
     columns: tuple[str, ...] = ()
     """Only these columns, in this order; none for all."""
     delimiter: str = ","
@@ -224,6 +232,7 @@ class ExportOptions:
                 f"leave out --format, or name it …{FORMATS[self.format].suffix}",
             )
         put(self, "compression", parse_compression(self.compress) if self.compress else named_compression)
+        put(self, "compress", "" if self.compression is None else str(self.compression))
         if named_compression is not None and getattr(self.compression, "name", None) != named_compression.name:
             raise OptionError(
                 f"{self.to} is named like {named_compression.name}, and that is not what --compress says",
@@ -302,6 +311,20 @@ class ExportOptions:
                 f"bskyarchive lists no exports with {', '.join(self.shaping())}", "leave that out, or --register"
             )
 
+    def of_the_output(self) -> dict[str, object]:
+        """The options that are not the default and may change what is exported, as a manifest notes them.
+
+        Two exports of one state of an archive with the same of these are the same.
+        """
+        chosen = {
+            option.name: getattr(self, option.name)
+            for option in fields(self)
+            if option.init and option.name not in _ONLY_OF_THE_WAY and getattr(self, option.name) != option.default
+        }
+        if self.format == "json":
+            del chosen["format"]
+        return {name: _plain(value) for name, value in chosen.items()}
+
 
 def _check_match(query: str) -> None:
     """Refuse what is no query, or one that FTS5 takes for an order to itself.
@@ -318,6 +341,17 @@ def _check_match(query: str) -> None:
             f"{query!r} is no query of a full-text index",
             """write words, "a phrase", word*, AND, OR and NOT""",
         )
+
+
+def _plain(value: object) -> object:
+    """The value of an option as JSON has it."""
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, date):
+        return value.isoformat()
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return os.fsencode(str(value)).decode(errors="replace")
 
 
 def parse_path(text: str | os.PathLike[str], what: str) -> Path:

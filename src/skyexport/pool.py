@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -30,10 +30,10 @@ from skyexport.errors import ExportError, WorkerError
 from skyexport.messages import Frame, Kind, encode_batch, read_frame, write_frame
 from skyexport.plan import Batch, KeyRange
 from skyexport.render import SLOT_BYTES, LargePost
-from skyexport.slots import SlotHandle, Slots
+from skyexport.slots import Slots
 from skyexport.worker import WorkerSetup
 
-__all__ = ["BATCHES_A_WORKER", "Pool", "Worker"]
+__all__ = ["BATCHES_A_WORKER", "SILENT_LARGE_SECONDS", "STOPPED_SECONDS", "Pool", "Worker", "is_stopped", "spawn"]
 
 BATCHES_A_WORKER = 2
 """The one being rendered and the next, so that a worker never waits for the coordinator."""
@@ -104,7 +104,7 @@ class Worker:
             self._silent_seconds = self._stopped_seconds = 0.0
             return
         self._silent_seconds += passed_seconds
-        self._stopped_seconds = self._stopped_seconds + passed_seconds if self._is_stopped() else 0.0
+        self._stopped_seconds = self._stopped_seconds + passed_seconds if is_stopped(self.process.pid) else 0.0
         may_be_silent = SILENT_LARGE_SECONDS if self.large is not None else SILENT_SECONDS
         if self._stopped_seconds >= STOPPED_SECONDS:
             self.stalled = f"was stopped for more than {STOPPED_SECONDS:.0f} seconds"
@@ -112,13 +112,6 @@ class Worker:
             self.stalled = f"made no progress for {may_be_silent:.0f} seconds"
         if self.stalled:
             self.process.kill()
-
-    def _is_stopped(self) -> bool:
-        """Whether somebody has stopped the process, as the system says: it is not merely slow."""
-        try:
-            return psutil.Process(self.process.pid).status() == psutil.STATUS_STOPPED
-        except psutil.Error:
-            return False
 
 
 class Pool:
@@ -157,7 +150,7 @@ class Pool:
         slots = None
         try:
             slots = Slots.create(SLOT_BYTES)
-            process = _spawn(slots.handle, debug=debug)
+            process = spawn(_PROGRAM, (slots.handle.descriptor,), debug=debug)
         except OSError as error:
             if slots is not None:
                 slots.close()
@@ -263,7 +256,8 @@ class Pool:
 
     def stop(self) -> None:
         """End all workers, whatever they are doing, and give their slots back. More than once does no harm."""
-        uninterrupted(self._stop)
+        if self.workers or self._threads:
+            uninterrupted(self._stop)
 
     def _stop(self) -> None:
         self._stopping.set()
@@ -283,9 +277,27 @@ class Pool:
         self._threads.clear()
 
 
-def _spawn(handle: SlotHandle, *, debug: bool) -> subprocess.Popen[bytes]:
+def is_stopped(pid: int) -> bool:
+    """Whether somebody has stopped a process, as the system says: it is not merely slow."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    except psutil.Error:
+        return False
+
+
+def spawn(program: str, descriptors: Sequence[int] = (), *, debug: bool) -> subprocess.Popen[bytes]:
+    """Start a fresh interpreter that is talked to over its standard input and output.
+
+    Args:
+        program: Python.
+        descriptors: Those of this process that it shall have too, where they can be passed on.
+        debug: Let it write to this process's standard error.
+
+    Raises:
+        OSError: It can not be started.
+    """
     # -P: a json.py in the user's directory must not take the place of Python's own.
-    command = [sys.executable, "-P", "-c", _PROGRAM]
+    command = [sys.executable, "-P", "-c", program]
     environment = {**_KEEP_FREED_MEMORY, **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     errors_to = None if debug else subprocess.DEVNULL
     if sys.platform == "win32":
@@ -297,7 +309,7 @@ def _spawn(handle: SlotHandle, *, debug: bool) -> subprocess.Popen[bytes]:
         )  # fmt: skip
     return subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors_to, env=environment,
-        process_group=0, pass_fds=(handle.descriptor,),
+        process_group=0, pass_fds=descriptors,
     )  # fmt: skip
 
 

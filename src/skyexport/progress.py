@@ -10,7 +10,8 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Protocol, Self, TextIO
@@ -158,7 +159,8 @@ class Monitor:
         self._thread = threading.Thread(target=self._run, name="skyexport-monitor", daemon=True)
 
     def __enter__(self) -> Self:
-        self._guard.sample()
+        if not self._guard.latest_bytes:
+            self._guard.sample()
         try:
             self._thread.start()
         except RuntimeError as error:
@@ -211,6 +213,10 @@ class Reporter(Protocol):
         """Show it, or leave it out when the last one is still fresh."""
         ...
 
+    def paused(self) -> AbstractContextManager[None]:
+        """Leave the stream to somebody else, while the `with` statement lasts."""
+        ...
+
     def close(self) -> None:
         """Leave the stream as it should be for what is written next."""
         ...
@@ -220,11 +226,14 @@ class _Nothing:
     def __call__(self, progress: Progress) -> None:
         pass
 
+    def paused(self) -> AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
     def close(self) -> None:
         pass
 
 
-class _Lines:
+class _Lines(_Nothing):
     """One plain line every few seconds, for logs."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -236,11 +245,8 @@ class _Lines:
             self._due = progress.seconds + _LINE_SECONDS
             _say(self._stream, progress.sentence())
 
-    def close(self) -> None:
-        pass
 
-
-class _Events:
+class _Events(_Nothing):
     """One JSON object a line, for programs; the first at once, the last with stage `done`."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -262,9 +268,6 @@ class _Events:
             }
             _say(self._stream, orjson.dumps(event).decode())
 
-    def close(self) -> None:
-        pass
-
 
 class _Bar:
     """A bar on a terminal, which goes away at the end."""
@@ -273,11 +276,12 @@ class _Bar:
         self._stream = stream
         self._bar: rich.progress.Progress | None = None
         self._task: rich.progress.TaskID | None = None
+        self._drawing = threading.Lock()
 
     def __call__(self, progress: Progress) -> None:
         if progress.seconds < _BAR_AFTER_SECONDS or progress.stage == "done":
             return
-        with contextlib.suppress(OSError, ValueError):
+        with self._drawing, contextlib.suppress(OSError, ValueError):
             if self._bar is None:
                 self._begin()
             if self._bar is not None and self._task is not None:
@@ -295,6 +299,14 @@ class _Bar:
         )  # fmt: skip
         self._task = self._bar.add_task("", total=1.0, sentence="")
         self._bar.start()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        with self._drawing:
+            self.close()
+            # The next moment begins a new one.
+            self._bar = None
+            yield
 
     def close(self) -> None:
         if self._bar is not None:

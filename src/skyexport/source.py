@@ -13,6 +13,7 @@ import stat
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +30,7 @@ __all__ = [
     "JournalMode",
     "Source",
     "as_number",
+    "file_state",
     "files_beside",
     "has_content",
     "pin",
@@ -66,6 +68,8 @@ _HEADER_BYTES = 100
 _WAL_VERSION = 2
 _READ_VERSION_AT = 19
 """What SQLite goes by, also where the number before it, for writing, is another."""
+_CHANGES_AT = slice(24, 28)
+"""SQLite's counter of transactions, which grows with each one that is written to the file itself."""
 _RECOVER = "start and stop bskyarchive once, then export again"
 
 REBUILD = """leave out --match, or run sqlite3's `insert into posts_fts(posts_fts) values ('rebuild')` on a copy"""
@@ -363,6 +367,37 @@ class Authorizer:
             or (action == apsw.SQLITE_ATTACH and self._attaching)
         )
         return apsw.SQLITE_OK if allowed else apsw.SQLITE_DENY
+
+
+def file_state(path: Path) -> dict[str, object]:
+    """What changes whenever something is written to the archive at *path*, as a manifest notes it.
+
+    The time of change alone would not do: a program may write twice within the grain of the clock; and to an archive
+    in WAL mode it writes the log only, until that is taken in.
+
+    Raises:
+        OSError, apsw.Error: It can not be read.
+    """
+    status = path.stat()
+    state: dict[str, object] = {
+        "bytes": status.st_size,
+        "modified": _modified(status),
+        "changes": int.from_bytes(_header(path)[_CHANGES_AT]) if stat.S_ISREG(status.st_mode) else 0,
+    }
+    place = path.resolve()
+    for name, beside in (("log", files_beside(place)[0]), ("journal", place.with_name(f"{place.name}-journal"))):
+        if has_content(beside):
+            status = beside.stat()
+            state[name] = {"bytes": status.st_size, "modified": _modified(status)}
+    return state
+
+
+def _modified(status: os.stat_result) -> str:
+    try:
+        return datetime.fromtimestamp(status.st_mtime, UTC).isoformat().replace("+00:00", "Z")
+    except (ValueError, OverflowError):
+        # Beyond the year 9999.
+        return f"{status.st_mtime_ns} ns"
 
 
 def files_beside(path: Path) -> tuple[Path, Path]:

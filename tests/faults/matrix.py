@@ -48,6 +48,7 @@ MATRIX = {
     "37": "`verify` on an export with a changed byte, a missing file, an extra file",
     "38": "time zone, locale, umask, few descriptors, hash seed",
     "39": "0 to 16 workers, archives around the size of a batch",
+    "40": "many archives: signals; SIGKILL of an exporter or of the command, at random times",
     "fuzz": "the whole command on mutated archives",
     "tokens": "access tokens in the archive's other tables",
     "schemas": "archives whose schema is made to read, run or never end something",

@@ -261,6 +261,10 @@ class Trial:
         """Take the archive as it is now for untouched."""
         self._before = invariants.fingerprint(self.archive.parent)
 
+    def check_untouched(self) -> None:
+        """That nobody wrote to the archive, or left anything beside it."""
+        invariants.assert_untouched(self.archive.parent, self._before)
+
     def environment(self, **more: str) -> dict[str, str]:
         """What processes of this trial have as their environment."""
         name, _, value = self.mark.partition("=")

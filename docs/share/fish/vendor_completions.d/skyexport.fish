@@ -18,7 +18,7 @@ function __skyexport_command
 end
 
 complete -c skyexport -f
-complete -c skyexport -n 'not __skyexport_command >/dev/null' -a export -d 'Export posts, newest first, to one JSON or CSV file.'
+complete -c skyexport -n 'not __skyexport_command >/dev/null' -a export -d 'Export posts, newest first, to one file of JSON, JSON Lines, CSV or Parquet, or to several; of many archives too.'
 complete -c skyexport -n 'not __skyexport_command >/dev/null' -a inspect -d 'Show what an archive holds: posts, authors, dates, and how large an export would be.'
 complete -c skyexport -n 'not __skyexport_command >/dev/null' -a verify -d 'Verify an export: that every file is as it was written, and the data file can be read and has all posts.'
 complete -c skyexport -n 'not __skyexport_command >/dev/null' -a bench -d 'Measure which settings export an archive fastest on this machine, and recommend some.'
@@ -31,7 +31,14 @@ complete -c skyexport -n 'not __skyexport_command >/dev/null' -s h -l help -d 'S
 
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -F
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -l config -r -F -d 'Take options from this TOML file as well.'
-complete -c skyexport -n 'contains -- export (__skyexport_command)' -s f -l format -x -a 'json csv' -d 'The output format.'
+complete -c skyexport -n 'contains -- export (__skyexport_command)' -s f -l format -x -a 'json jsonl csv parquet' -d 'The output format.'
+complete -c skyexport -n 'contains -- export (__skyexport_command)' -l compress -x -a 'gzip zstd' -d 'Compress data files of text.'
+complete -c skyexport -n 'contains -- export (__skyexport_command)' -l columns -x -d 'Only these columns, in this order; not for json.'
+complete -c skyexport -n 'contains -- export (__skyexport_command)' -l delimiter -x -d 'What stands between the fields of csv; also the bar, |.'
+complete -c skyexport -n 'contains -- export (__skyexport_command)' -l no-bom -d 'Begin csv without a byte order mark.'
+complete -c skyexport -n 'contains -- export (__skyexport_command)' -l csv-safe -d 'Put an apostrophe before cells of csv that a spreadsheet may take for a formula.'
+complete -c skyexport -n 'contains -- export (__skyexport_command)' -l split-posts -x -d 'Begin another data file after N posts.'
+complete -c skyexport -n 'contains -- export (__skyexport_command)' -l split-bytes -x -d 'Begin another data file before one is larger, uncompressed; like 100MB.'
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -l did -x -d 'Only posts by this author.'
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -l since -x -d 'From this date (in UTC) or RFC 3339 instant on.'
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -l until -x -d 'Up to this date (the whole day) or instant.'
@@ -47,7 +54,14 @@ complete -c skyexport -n 'contains -- export (__skyexport_command)' -l no-sync -
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -l snapshot -x -a 'pin copy' -d 'pin holds the archive until all is read; copy just until posts are copied to a temporary file.'
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -l media -d 'Copy the media files of the exported posts too, into media/ of the export.'
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -l media-root -x -a '(__fish_complete_directories)' -d 'What paths of media are relative to.'
+complete -c skyexport -n 'contains -- export (__skyexport_command)' -l link-media -x -a '(__fish_complete_directories)' -d 'An earlier export: hard-link media files that it has and that have not changed, instead of copying.'
+complete -c skyexport -n 'contains -- export (__skyexport_command)' -l match -x -d 'Only posts that the archive\'s full-text index finds, in the syntax of SQLite\'s FTS5.'
+complete -c skyexport -n 'contains -- export (__skyexport_command)' -l since-export -x -a '(__fish_complete_directories)' -d 'Only posts that are new or changed since the export in DIR; again for its increments, oldest first.'
+complete -c skyexport -n 'contains -- export (__skyexport_command)' -l dry-run -d 'Say what would be exported, how large and where; write nothing.'
+complete -c skyexport -n 'contains -- export (__skyexport_command)' -l register -d 'Add the export to the archive\'s own list, as bskyarchive does: the only write to an archive ever.'
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -l strict -d 'Fail when a value can not be exported as stored.'
+complete -c skyexport -n 'contains -- export (__skyexport_command)' -l from-file -r -F -d 'Export the archives of a list too: a path a line (or as find -print0 ends it); - is standard input.'
+complete -c skyexport -n 'contains -- export (__skyexport_command)' -l resume-batch -d 'Skip archives whose export is there: same archive, same options, and verified.'
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -s q -l quiet -d 'Print errors only.'
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -s v -l verbose -d 'Print settings and checksums as well.'
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -l debug -d 'Show a traceback for every error.'

@@ -1,0 +1,163 @@
+"""The archives that one command exports: read from a list, looked at for duplicates, each with a directory of its own.
+
+Lists may name a million archives: what is remembered of each is its path, and 16 bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sys
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from skyexport.errors import OptionError
+from skyexport.source import files_beside, has_content
+
+__all__ = ["ArchiveList", "read_list"]
+
+_STANDARD_INPUT = "-"
+_COMMENT = b"#"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_NOT_PORTABLE = re.compile("[^A-Za-z0-9._-]")
+_LONGEST_NAME = 100
+"""Of a directory, in characters: a hash may be added, and the whole path has bounds on some systems."""
+
+_RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
+"""Names that mean devices on Windows, with any suffix."""
+
+_HASH_DIGITS = 8
+"""Of the hash in a name: two archives of one stem get the same one once in four billion times."""
+
+
+def read_list(path: str) -> Iterator[str]:
+    """The paths in a list, as they are written there.
+
+    A path a line; empty lines and those that begin with `#` are left out. In a list with NUL bytes, as `find -print0`
+    makes it, each path ends with one instead, and may be anything.
+
+    Args:
+        path: The list; `-` is standard input.
+
+    Raises:
+        OptionError: It can not be read.
+    """
+    try:
+        if path == _STANDARD_INPUT:
+            if sys.stdin is None:
+                raise OptionError("can not read the list of archives: standard input is closed", "name a file")
+            content = sys.stdin.buffer.read()
+        else:
+            content = Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise OptionError(f"can not read the list of archives {path}: {reason}", "check the path") from None
+    if b"\0" in content:
+        return (os.fsdecode(name) for name in _pieces(content, b"\0") if name)
+    lines = (line.removesuffix(b"\r") for line in _pieces(content.removeprefix(_BYTE_ORDER_MARK), b"\n"))
+    return (os.fsdecode(line) for line in lines if line.strip() and not line.startswith(_COMMENT))
+
+
+def _pieces(content: bytes, end: bytes) -> Iterator[bytes]:
+    """What lies between the ends, one by one: all at once would take several times the memory."""
+    start = 0
+    while start < len(content):
+        stop = content.find(end, start)
+        stop = len(content) if stop < 0 else stop
+        yield content[start:stop]
+        start = stop + len(end)
+
+
+class ArchiveList(Sequence[Path]):
+    """Archives in the order in which they were given; no two are the same file.
+
+    Args:
+        paths: Their paths; those that do not exist are in the list too.
+
+    Raises:
+        OptionError: A path without a name, or one file twice.
+    """
+
+    def __init__(self, paths: Iterable[str | os.PathLike[str]]) -> None:
+        self._paths = [os.fspath(path) for path in paths]
+        if "" in self._paths:
+            raise OptionError("an archive has no name", "write a path")
+        self.sizes = array("q")
+        """Bytes of each, its write-ahead log included; 0 where that can not be found out."""
+        files = array("Q")
+        for path in self._paths:
+            file, size = _looked_at(path)
+            files.append(file)
+            self.sizes.append(size)
+        self._check_different(_repeated(files), files)
+        self._repeated_stems = _repeated(_short_hash(_stem(path).casefold()) for path in self._paths)
+        self._repeated_names: frozenset[int] = frozenset()
+        if self._repeated_stems:
+            self._repeated_names = _repeated(_short_hash(name.casefold()) for name in self.names())
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, number: int) -> Path:  # type: ignore[override]
+        return Path(self._paths[number])
+
+    def names(self) -> Iterator[str]:
+        """The name of each one's directory, as `name` gives it."""
+        return map(self.name, range(len(self)))
+
+    def name(self, number: int) -> str:
+        """The name of the directory for exports of one archive: different for different archives of this list.
+
+        It is the stem of the file, in portable characters; where several have that, ignoring case, with eight digits of
+        the SHA-256 of the absolute path.
+        """
+        stem = _stem(self._paths[number])
+        if _short_hash(stem.casefold()) not in self._repeated_stems:
+            return stem
+        digits = hashlib.sha256(os.fsencode(Path(self._paths[number]).absolute())).hexdigest()
+        name = f"{stem}-{digits[:_HASH_DIGITS]}"
+        # Somebody may have called another archive like this.
+        return f"{stem}-{digits}" if _short_hash(name.casefold()) in self._repeated_names else name
+
+    def _check_different(self, repeated: frozenset[int], files: Sequence[int]) -> None:
+        seen: dict[int, str] = {}
+        for path, file in zip(self._paths, files, strict=True):
+            if file not in repeated:
+                continue
+            if file in seen:
+                raise OptionError(
+                    f"{path} is there twice" if path == seen[file] else f"{path} and {seen[file]} are the same archive",
+                    "name every archive once",
+                )
+            seen[file] = path
+
+
+def _looked_at(path: str) -> tuple[int, int]:
+    """A hash of what file it is, and its size with that of its log."""
+    try:
+        status = Path(path).stat()
+        log, _ = files_beside(Path(path))
+        size = status.st_size + (log.stat().st_size if has_content(log) else 0)
+    except (OSError, ValueError):
+        return _short_hash(str(Path(path).absolute())), 0
+    return _short_hash(f"{status.st_dev} {status.st_ino}"), size
+
+
+def _stem(path: str) -> str:
+    """The stem of a file's name, so that it can be a directory's everywhere: not empty, not hidden, not too long."""
+    stem = _NOT_PORTABLE.sub("_", Path(path).stem)[:_LONGEST_NAME].rstrip(".")
+    odd = not stem or stem.startswith((".", "-")) or _RESERVED.fullmatch(stem)
+    return f"_{stem}" if odd else stem
+
+
+def _short_hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(os.fsencode(text), digest_size=8).digest())
+
+
+def _repeated(hashes: Iterable[int]) -> frozenset[int]:
+    """Those that are there more than once."""
+    ordered = sorted(hashes)
+    return frozenset(one for one, following in pairwise(ordered) if one == following)

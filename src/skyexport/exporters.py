@@ -1,0 +1,236 @@
+"""Exporters from the outside: starting them, giving them archives, noticing when one dies, stopping them.
+
+Like `pool`, with which it shares how a process is started; but an exporter does a whole export, and so can fail without
+the others. When it is to stop, its input is closed and it is waited for: it undoes what it has begun.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from skyexport.cleanup import uninterrupted
+from skyexport.errors import WorkerError
+from skyexport.exporter import Answer, Moment, Request, read_message, write_message
+from skyexport.pool import SILENT_LARGE_SECONDS, STOPPED_SECONDS, is_stopped, spawn
+
+__all__ = ["Exporter", "Exporters"]
+
+REQUESTS_AT_ONCE = 2
+"""The archive in hand and the next, so that an exporter never waits."""
+
+_LEAVE_SECONDS = 5.0
+"""An exporter that was asked to stop may take so long: undoing takes milliseconds, unless the disk is slow."""
+
+_WATCH_SECONDS = 0.5
+"""Between looks whether they go on."""
+
+_PROGRAM = "from skyexport.exporter import main; main()"
+
+
+@dataclass(eq=False)
+class Exporter:
+    """One exporter process."""
+
+    number: int
+    process: subprocess.Popen[bytes]
+    requests: dict[int, Request] = field(default_factory=dict)
+    """Those given and not yet answered, the one in hand first."""
+    moment: Moment | None = None
+    """How far it is with that, as it said last."""
+    leaves: bool = False
+    """Whether it said that it ends by itself."""
+    stalled: str = ""
+    """Why it had to be killed."""
+    _seen: object = None
+    _silent_seconds: float = 0.0
+    _stopped_seconds: float = 0.0
+
+    def give(self, request: Request) -> None:
+        """Hand out an archive; when the exporter is gone, its end of stream tells."""
+        self.requests[request.number] = request
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError, ValueError):
+            write_message(self.process.stdin, request)
+
+    def answered(self, number: int) -> None:
+        """Note that an archive is done with."""
+        del self.requests[number]
+        self.moment = None
+
+    def end_input(self) -> None:
+        """Ask it to stop."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+
+    def close(self) -> None:
+        """Close what is left of one that has ended, and is not listened to any more."""
+        self.end_input()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    def kill_if_stalled(self, passed_seconds: float) -> None:
+        """Look whether it goes on, *passed_seconds* after the last look."""
+        in_hand = next(iter(list(self.requests)), None)
+        seen = (in_hand, None if self.moment is None else self.moment.pulse)
+        if in_hand is None or seen != self._seen:
+            self._seen = seen
+            self._silent_seconds = self._stopped_seconds = 0.0
+            return
+        self._silent_seconds += passed_seconds
+        self._stopped_seconds = self._stopped_seconds + passed_seconds if is_stopped(self.process.pid) else 0.0
+        if self._stopped_seconds >= STOPPED_SECONDS:
+            self.stalled = f"was stopped for more than {STOPPED_SECONDS:.0f} seconds"
+        elif self._silent_seconds >= SILENT_LARGE_SECONDS:
+            self.stalled = f"made no progress for {SILENT_LARGE_SECONDS:.0f} seconds"
+        if self.stalled:
+            self.process.kill()
+
+
+class Exporters:
+    """The exporters of one migration. Use it in a `with` statement: leaving it stops them.
+
+    Args:
+        exporters: How many.
+        on_start: Told the process id of each one that is started.
+        debug: Let them write to this process's standard error.
+
+    Raises:
+        WorkerError: A process can not be started.
+    """
+
+    def __init__(self, exporters: int, on_start: Callable[[int], None], *, debug: bool = False) -> None:
+        self._events: queue.SimpleQueue[tuple[Exporter, Answer | None]] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._on_start = on_start
+        self._debug = debug
+        self._started = 0
+        self._stopping = threading.Event()
+        self.exporters: list[Exporter] = []
+        try:
+            for _ in range(exporters):
+                self.start()
+            self._begin(self._watch)
+        except BaseException:
+            self.stop()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start one more.
+
+        Raises:
+            WorkerError: That does not work.
+        """
+        self._started += 1
+        try:
+            process = spawn(_PROGRAM, debug=self._debug)
+        except OSError as error:
+            raise WorkerError(
+                f"exporter {self._started} could not be started: {error.strerror}", "use fewer, with --workers"
+            ) from error
+        exporter = Exporter(self._started, process)
+        self.exporters.append(exporter)
+        self._on_start(process.pid)
+        self._begin(self._listen, exporter)
+
+    def remove(self, exporter: Exporter) -> None:
+        """Forget one that has ended."""
+        exporter.process.wait()
+        exporter.close()
+        self.exporters.remove(exporter)
+
+    def _begin(self, target: Callable[..., None], *arguments: Exporter) -> None:
+        thread = threading.Thread(target=target, args=arguments, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise WorkerError(f"the system gives no more threads: {error}", "use fewer, with --workers") from error
+        self._threads.append(thread)
+
+    def _listen(self, exporter: Exporter) -> None:
+        assert exporter.process.stdout is not None
+        while True:
+            message: Answer | Moment | None = None
+            with contextlib.suppress(Exception):
+                message = read_message(exporter.process.stdout)
+            if isinstance(message, Moment):
+                exporter.moment = message
+                continue
+            self._events.put((exporter, message))
+            if message is None:
+                return
+
+    def _watch(self) -> None:
+        """Kill exporters that do not go on, until all are stopped."""
+        last = time.monotonic()
+        while not self._stopping.wait(_WATCH_SECONDS):
+            now = time.monotonic()
+            # When this process was stopped, or the whole machine was asleep, so may they have been.
+            passed = min(now - last, 2 * _WATCH_SECONDS)
+            last = now
+            for exporter in list(self.exporters):
+                exporter.kill_if_stalled(passed)
+
+    def receive(self, timeout_seconds: float) -> tuple[Exporter, Answer | None] | None:
+        """The next answer of any exporter, or None for one that has ended; None when there is neither in time."""
+        try:
+            return self._events.get(timeout=timeout_seconds)
+        except queue.Empty:
+            return None
+
+    def late_answers(self) -> list[Answer]:
+        """What exporters answered that nobody received, once they are stopped."""
+        answers = []
+        while not self._events.empty():
+            _, answer = self._events.get()
+            if answer is not None:
+                answers.append(answer)
+        return answers
+
+    def how_it_died(self, exporter: Exporter) -> WorkerError:
+        """The error that one ended which was not asked to."""
+        hint = "the system may have run out of memory; try fewer, with --workers"
+        try:
+            status = exporter.process.wait(timeout=1)
+            how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        except subprocess.TimeoutExpired:
+            how = "stopped talking"
+        if exporter.stalled:
+            how, hint = exporter.stalled, "find out who or what stopped it"
+        return WorkerError(f"the exporter of this archive {how}", hint)
+
+    def stop(self) -> None:
+        """Have all of them undo what they have begun, and leave. More than once does no harm."""
+        uninterrupted(self._stop)
+
+    def _stop(self) -> None:
+        self._stopping.set()
+        for exporter in self.exporters:
+            exporter.end_input()
+        deadline = time.monotonic() + _LEAVE_SECONDS
+        for exporter in self.exporters:
+            try:
+                exporter.process.wait(timeout=max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                exporter.process.kill()
+                exporter.process.wait()
+        for thread in self._threads:
+            thread.join()
+        for exporter in self.exporters:
+            exporter.close()
+        self.exporters.clear()
+        self._threads.clear()

@@ -1,0 +1,372 @@
+"""Many archives at once: the schedule that keeps the cores busy, whatever their sizes, and whatever fails.
+
+The flow. Small archives, of which an export takes less time than workers take to start, are exported whole by a few
+exporters, side by side; each has the next one at hand when it is done with one. Then the large ones follow, one after
+the other, each with a pool of workers of its own.
+
+The memory bound. It holds for all processes together: each exporter gets an equal share of what this process leaves. An
+archive that does not fit into a share is exported later, alone, with all of it.
+
+The failure story. A failure is that of one archive, an exporter's death too: it is told, and the others go on. What
+ends the migration itself, as a signal does, has the exporters undo what they have begun; what is complete stays, and
+the next migration can skip it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from os import PathLike
+
+from skyexport.archive_list import ArchiveList
+from skyexport.coordinator import export
+from skyexport.destination import remove_partial
+from skyexport.errors import ExportError, MemoryLimitError, OptionError, StoppedError, WorkerError
+from skyexport.exporter import Answer, Moment, Request, unexpected
+from skyexport.exporters import REQUESTS_AT_ONCE, Exporter, Exporters
+from skyexport.memory import MemoryGuard, ProcessTree
+from skyexport.options import ExportOptions, available_cpus, format_size
+from skyexport.outcome import Migration, Outcome, Outcomes
+from skyexport.progress import Counters, Monitor, Progress, duration
+from skyexport.resumption import export_to_skip
+
+__all__ = ["MigrationProgress", "export_all"]
+
+_LARGE_BYTES = 56_000_000
+"""Of an archive with the 40,000 posts from which on workers are worth starting, at 1,400 bytes each."""
+
+_EXPORTER_BYTES = 60_000_000
+"""The least share of the memory limit with which an exporter has room to work."""
+
+_LIMIT_SHARE = 0.95
+"""Of the memory limit is handed out; this process grows a little while it works."""
+
+_POLL_SECONDS = 0.1
+"""How often to look for signals while no exporter says anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationProgress(Progress):
+    """A moment of a migration; posts and bytes are those of all archives together."""
+
+    archives: int = 0
+    """Those done with: exported, skipped or failed."""
+    archives_to_do: int = 0
+    archives_failed: int = 0
+    source_bytes: int = 0
+    """Of the archives, as far as they are gone through."""
+    source_bytes_to_read: int = 0
+    """Of all of them."""
+
+    @property
+    def fraction(self) -> float:
+        """How much is done, 0 to 1, by the size of the archives."""
+        if not self.source_bytes_to_read:
+            return self.archives / self.archives_to_do if self.archives_to_do else 0.0
+        return min(1.0, self.source_bytes / self.source_bytes_to_read)
+
+    def sentence(self) -> str:
+        """For people, in one line."""
+        failed = f" ({self.archives_failed:,} failed)" if self.archives_failed else ""
+        left = "" if self.seconds_left is None else f", {duration(self.seconds_left)} left"
+        return (
+            f"{self.fraction:4.0%}  {self.archives:,} of {self.archives_to_do:,} archives{failed}, {self.posts:,} posts"
+            f", {format_size(self.bytes)}, {self.posts_per_second:,.0f}/s{left}"
+            f", memory {format_size(self.memory_bytes)}"
+        )
+
+
+def export_all(
+    archives: Iterable[str | PathLike[str]],
+    options: ExportOptions,
+    on_progress: Callable[[MigrationProgress], None] | None = None,
+    *,
+    resume: bool = False,
+    on_outcome: Callable[[Outcome], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
+    debug: bool = False,
+) -> Migration:
+    """Export many archives, each into a directory of its own below *options.output_dir*, named after its file.
+
+    Args:
+        archives: Their files; one that does not exist is a failure of that one.
+        options: What holds for all of them; its *archive* is not looked at. *workers* are the processes at any time;
+            the memory limit is one for all of them.
+        on_progress: Called several times a second, as in `export`; what it raises ends the migration.
+        resume: Skip archives that have an export of their present state, with the same options, which `verify` accepts.
+        on_outcome: Told what became of an archive, as soon as that is known.
+        say: Told, in a line, what people should know besides.
+        debug: Let processes write to this process's standard error.
+
+    Returns:
+        What became of each archive. That some failed raises nothing.
+
+    Raises:
+        OptionError: One archive twice, or *to*, which has room for one only; nothing was begun.
+        StoppedError: There was a signal. Its message says how many are complete.
+        ExportError: The migration itself can not go on.
+    """
+    if options.to is not None:
+        raise OptionError("--to is for one archive", "say with -o where the directories of several go")
+    if options.since_export:
+        raise OptionError("--since-export is for one archive", "run a command for each archive")
+    if options.register:
+        raise OptionError(
+            "--register is for one archive: bskyarchive finds no exports in directories named after archives",
+            "run a command for each archive",
+        )
+    migration = _Migration(ArchiveList(archives), options, resume=resume, on_outcome=on_outcome, say=say, debug=debug)
+    return migration.run(on_progress)
+
+
+class _Counters(Counters):
+    """What has been done with all archives; the monitor asks for it from another thread."""
+
+    def __init__(self, archives: ArchiveList) -> None:
+        super().__init__()
+        self._sizes = archives.sizes
+        self.archives = 0
+        self.archives_failed = 0
+        self.archives_to_do = len(archives)
+        self.source_bytes = 0
+        self.source_bytes_to_read = sum(archives.sizes)
+        self.in_hand: Callable[[], list[Moment]] = list
+        """How far the archives in hand are."""
+
+    def progress(self, memory_bytes: int) -> MigrationProgress:
+        """This moment."""
+        moments = self.in_hand()
+        posts = self.posts + sum(moment.posts for moment in moments)
+        values = {
+            **asdict(super().progress(memory_bytes)),
+            "posts": posts,
+            "posts_read": posts,
+            "bytes": self.bytes + sum(moment.bytes for moment in moments),
+        }
+        source_bytes = self.source_bytes + sum(round(self._sizes[one.number] * one.fraction) for one in moments)
+        return MigrationProgress(
+            **values, archives=self.archives, archives_to_do=self.archives_to_do, archives_failed=self.archives_failed,
+            source_bytes=source_bytes, source_bytes_to_read=self.source_bytes_to_read,
+        )  # fmt: skip
+
+
+class _Migration:
+    """Gives archives to exporters, and exports those by itself that are better alone."""
+
+    def __init__(
+        self,
+        archives: ArchiveList,
+        options: ExportOptions,
+        *,
+        resume: bool,
+        on_outcome: Callable[[Outcome], None],
+        say: Callable[[str], None],
+        debug: bool,
+    ) -> None:
+        self._archives = archives
+        self._options = options
+        self._resume = resume
+        self._on_outcome = on_outcome
+        self._say = say
+        self._debug = debug
+        self._outcomes = Outcomes(len(archives))
+        self._counters = _Counters(archives)
+        self._tree = ProcessTree()
+        self._alone: list[int] = []
+        """Archives that are exported by this process, with a pool of workers where they are large."""
+        self._looked_for: set[int] = set()
+        """Those of them for which no earlier export was found."""
+        self._kept = 0
+        """Archives that were complete when their export was stopped."""
+        self._own_export: Progress | None = None
+        """How far the export of this process is."""
+
+    def run(self, on_progress: Callable[[MigrationProgress], None] | None) -> Migration:
+        """Export all of them."""
+        # Exporters and exports have the limit; what is sampled here is for people.
+        guard = MemoryGuard(sys.maxsize, self._sample)
+
+        def report(moment: Progress) -> None:
+            if on_progress is not None and isinstance(moment, MigrationProgress):
+                on_progress(moment)
+
+        try:
+            with Monitor(self._counters, guard, report) as monitor:
+                self._counters.stage = "exporting"
+                exporters = self._exporters()
+                if exporters:
+                    self._by_exporters(exporters, monitor)
+                else:
+                    self._alone = list(range(len(self._archives)))
+                for number in sorted(self._alone):
+                    monitor.check()
+                    self._by_this_process(number, monitor)
+        except StoppedError as error:
+            error.message = f"stopped by a signal; {self._complete()}"
+            raise
+        except ExportError as error:
+            error.message = f"{error.message}; {self._complete()}"
+            raise
+        return Migration(
+            outcomes=self._outcomes, format=self._options.format, output_dir=self._options.output_dir,
+            exporters=exporters, posts=self._counters.posts, bytes=self._counters.bytes,
+            seconds=self._counters.seconds, peak_memory_bytes=guard.peak_bytes, memory_metric=self._tree.metric,
+        )  # fmt: skip
+
+    def _complete(self) -> str:
+        complete = self._outcomes.complete + self._kept
+        are = "is" if complete == 1 else "are"
+        return f"{complete:,} of {len(self._archives):,} archives {are} complete"
+
+    def _sample(self) -> int:
+        own = self._own_export
+        return own.memory_bytes if own is not None and own.memory_bytes else self._tree.sample()
+
+    def _is_small(self, number: int) -> bool:
+        return self._archives.sizes[number] < _LARGE_BYTES
+
+    def _exporters(self) -> int:
+        """How many exporters to have: as many as there are cores, archives and memory for; 0 where one would do."""
+        wanted = available_cpus() if self._options.workers is None else self._options.workers
+        useful = sum(self._resume or size < _LARGE_BYTES for size in self._archives.sizes)
+        affordable = self._shared_bytes() // _EXPORTER_BYTES
+        exporters = min(wanted, useful, affordable)
+        return exporters if exporters > 1 else 0
+
+    def _shared_bytes(self) -> int:
+        """What the memory limit leaves for exporters."""
+        return int(self._options.memory_limit_bytes * _LIMIT_SHARE) - self._tree.sample()
+
+    def _options_of(self, number: int) -> ExportOptions:
+        place = self._options.output_dir / self._archives.name(number)
+        return replace(self._options, archive=self._archives[number], output_dir=place)
+
+    def _requests(self, memory_bytes: int) -> Iterator[Request]:
+        """What exporters have to do: small archives, and looking whether large ones have an export already."""
+        for number in range(len(self._archives)):
+            small = self._is_small(number)
+            if small or self._resume:
+                options = replace(self._options_of(number), workers=0, memory_limit_bytes=memory_bytes)
+                yield Request(number, options, self._resume, small)
+            else:
+                self._alone.append(number)
+
+    def _by_exporters(self, count: int, monitor: Monitor) -> None:
+        requests = self._requests(self._shared_bytes() // count)
+        returned: deque[Request] = deque()
+        exporters = Exporters(count, self._tree.add, debug=self._debug)
+        self._counters.in_hand = lambda: [one.moment for one in list(exporters.exporters) if one.moment is not None]
+        try:
+            with exporters:
+                while True:
+                    monitor.check()
+                    self._give(exporters, requests, returned)
+                    if not any(exporter.requests for exporter in exporters.exporters):
+                        break
+                    received = exporters.receive(_POLL_SECONDS)
+                    if received is None:
+                        continue
+                    exporter, answer = received
+                    if answer is not None:
+                        self._take(exporter, answer)
+                    else:
+                        self._replace(exporters, exporter, returned)
+        finally:
+            # What became complete while they were stopped counts.
+            for answer in exporters.late_answers():
+                self._kept += answer.summary is not None or answer.earlier is not None
+                self._kept += isinstance(answer.error, StoppedError) and bool(answer.error.kept)
+
+    def _give(self, exporters: Exporters, requests: Iterator[Request], returned: deque[Request]) -> None:
+        """See to it that every exporter has something to do, if there is anything."""
+        for waiting in range(REQUESTS_AT_ONCE):
+            for exporter in exporters.exporters:
+                if len(exporter.requests) == waiting and not exporter.leaves:
+                    request = returned.popleft() if returned else next(requests, None)
+                    if request is None:
+                        return
+                    exporter.give(request)
+
+    def _take(self, exporter: Exporter, answer: Answer) -> None:
+        """What an exporter says of an archive."""
+        exporter.answered(answer.number)
+        exporter.leaves = isinstance(answer.error, MemoryLimitError)
+        if isinstance(answer.error, StoppedError):
+            # Nobody here asked it to.
+            exporter.leaves = True
+            kept = f"; the export was complete: {answer.error.kept}" if answer.error.kept else ""
+            stopped = f"the exporter of this archive was stopped by signal {answer.error.signal_number}{kept}"
+            self._note(Answer(answer.number, error=WorkerError(stopped, "export it again")))
+        elif exporter.leaves or (answer.summary is None and answer.earlier is None and answer.error is None):
+            self._alone.append(answer.number)
+            self._looked_for.add(answer.number)
+        else:
+            self._note(answer)
+
+    def _replace(self, exporters: Exporters, exporter: Exporter, returned: deque[Request]) -> None:
+        """One has ended: the archive in hand has failed, and what it had besides is for others."""
+        rest = list(exporter.requests.values())
+        if rest and not exporter.leaves:
+            lost = rest.pop(0)
+            remove_partial(lost.options)
+            self._note(Answer(lost.number, error=exporters.how_it_died(exporter)))
+        returned.extend(rest)
+        exporters.remove(exporter)
+        try:
+            exporters.start()
+        except WorkerError:
+            if not exporters.exporters:
+                raise
+
+    def _by_this_process(self, number: int, monitor: Monitor) -> None:
+        """Export one archive, with workers where it is large."""
+        options = self._options_of(number)
+        if self._is_small(number):
+            options = replace(options, workers=0)
+
+        def watch(moment: Progress) -> None:
+            self._own_export = moment
+            monitor.check()
+
+        def in_hand() -> list[Moment]:
+            return [] if self._own_export is None else [Moment.of(number, self._own_export)]
+
+        answer = Answer(number)
+        self._counters.in_hand = in_hand
+        try:
+            earlier = None
+            if self._resume and number not in self._looked_for:
+                earlier = export_to_skip(options, watch)
+            if earlier is not None:
+                answer = Answer(number, earlier=earlier)
+            else:
+                answer = Answer(number, export(options, watch, say=answer.said.append, debug=self._debug))
+        except StoppedError as error:
+            self._kept += bool(error.kept)
+            raise
+        except ExportError as error:
+            answer = Answer(number, error=error, said=answer.said)
+        except Exception as error:
+            answer = Answer(number, error=unexpected(error), said=answer.said)
+        finally:
+            self._counters.in_hand = list
+            self._own_export = None
+        self._note(answer)
+
+    def _note(self, answer: Answer) -> None:
+        """An archive is done with."""
+        counters = self._counters
+        path = self._archives[answer.number]
+        for line in answer.said:
+            self._say(f"{path}: {line}")
+        outcome = Outcome(path, answer.summary, answer.earlier, answer.error)
+        self._outcomes.put(answer.number, outcome)
+        counters.archives += 1
+        counters.archives_failed += outcome.status == "failed"
+        counters.source_bytes += self._archives.sizes[answer.number]
+        if answer.summary is not None:
+            counters.posts += answer.summary.posts
+            counters.bytes += answer.summary.bytes
+        self._on_outcome(outcome)

@@ -1,0 +1,241 @@
+"""What became of the archives of a migration, for programs and for people."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+import weakref
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from skyexport.errors import ExportError, OutputError
+from skyexport.memory import Metric
+from skyexport.options import format_size
+from skyexport.progress import SCHEMA_VERSION, duration
+from skyexport.scratch import temporary_folder
+from skyexport.summary import ExportSummary
+from skyexport.verification import Verification
+
+__all__ = ["Migration", "Outcome", "Outcomes"]
+
+_IN_MEMORY_BYTES = 8_000_000
+"""Outcomes of some thousand archives; those of more lie in a temporary file without a name."""
+
+_FEW_ARCHIVES = 20
+"""So many are listed one by one, whatever became of them."""
+
+_MOST_LINES = 200
+"""Of one kind, for people: nobody reads on, and `--json` has them all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one archive: an export that was made, one that was there already, or an error."""
+
+    path: Path
+    """The archive, as it was named."""
+    summary: ExportSummary | None = None
+    earlier: Verification | None = None
+    error: ExportError | None = None
+
+    @property
+    def status(self) -> Literal["ok", "skipped", "failed"]:
+        """What became of it, in a word."""
+        if self.error is not None:
+            return "failed"
+        return "ok" if self.earlier is None else "skipped"
+
+    @property
+    def has_warnings(self) -> bool:
+        """Whether something could not be exported as it is stored."""
+        return self.summary is not None and bool(self.summary.warning_places)
+
+    def to_dict(self) -> dict[str, object]:
+        """As the object that `--json` has in `archives`."""
+        found: dict[str, object] = {"path": _text(self.path), "status": self.status}
+        if self.error is not None:
+            said = {"exit_code": self.error.exit_code, "error": self.error.message, "hint": self.error.hint}
+            return found | said | self.error.details()
+        done, called = (self.summary, "summary") if self.earlier is None else (self.earlier, "verification")
+        assert done is not None
+        directory = None if done.directory is None else _text(done.directory)
+        return found | {"directory": directory, "posts": done.posts, "bytes": done.bytes, called: done.to_dict()}
+
+    def sentence(self) -> str:
+        """For people, in one line."""
+        if self.error is not None:
+            return f"failed: {self.path}: {self.error}"
+        done = self.summary or self.earlier
+        assert done is not None
+        posts = "1 post" if done.posts == 1 else f"{done.posts:,} posts"
+        warnings = ""
+        if self.summary is not None and self.has_warnings:
+            count = sum(self.summary.warnings[kind] for kind in self.summary.warning_places)
+            first = next(iter(self.summary.warning_places.values()))[0]
+            warnings = f"; warnings: {count:,}, the first: {first}"
+        skipped = "skipped: " if self.earlier is not None else ""
+        return f"{skipped}{self.path}: {posts}, {format_size(done.bytes)}, {done.directory}{warnings}"
+
+
+class Outcomes(Sequence[Outcome]):
+    """The outcomes of all archives, in the order in which those were given; added in any order.
+
+    They lie in memory up to some megabytes, then in a temporary file, which goes with this object.
+
+    Args:
+        archives: How many there will be.
+    """
+
+    def __init__(self, archives: int) -> None:
+        # It is closed with the last one who looks at the outcomes.
+        self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, dir=_folder())  # noqa: SIM115
+        weakref.finalize(self, self._file.close)
+        self._places = array("q", [-1]) * archives
+        self._failed = bytearray(archives)
+        self.complete = 0
+        """How many have an export now."""
+        self.skipped = 0
+        """How many of these had it before."""
+        self.failed = 0
+
+    def put(self, number: int, outcome: Outcome) -> None:
+        """Add the outcome of the archive with this number.
+
+        Raises:
+            OutputError: There is no room for temporary files.
+        """
+        try:
+            self._places[number] = self._file.seek(0, os.SEEK_END)
+            pickle.dump(outcome, self._file)
+        except OSError as error:
+            raise OutputError(
+                f"can not write a temporary file for what became of so many archives: {error.strerror}",
+                "set TMPDIR to a place where there is room",
+            ) from error
+        self._failed[number] = outcome.status == "failed"
+        self.failed += outcome.status == "failed"
+        self.complete += outcome.status != "failed"
+        self.skipped += outcome.status == "skipped"
+
+    def first_failure(self) -> Outcome | None:
+        """The first archive in the order given that failed, None when none did."""
+        number = self._failed.find(1)
+        return None if number < 0 else self[number]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, number: int) -> Outcome:  # type: ignore[override]
+        self._file.seek(self._places[number])
+        outcome: Outcome = pickle.load(self._file)
+        return outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """Many archives, exported, as far as they could be."""
+
+    outcomes: Outcomes
+    """One for each archive, in the order given."""
+    format: str
+    output_dir: Path
+    exporters: int
+    """Processes that exported small archives side by side; 0 when this one did all by itself."""
+    posts: int
+    """Exported now, all archives together."""
+    bytes: int
+    """Of the data files that were written now."""
+    seconds: float
+    peak_memory_bytes: int
+    """The largest sample of all processes together."""
+    memory_metric: Metric
+
+    @property
+    def posts_per_second(self) -> float:
+        """Rate over the whole time."""
+        return self.posts / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """What the command exits with: that of the first failure in the order given; 0 without any."""
+        failure = self.outcomes.first_failure()
+        return 0 if failure is None or failure.error is None else failure.error.exit_code
+
+    def totals(self) -> dict[str, object]:
+        """The object that `--json` prints, without `archives`, its last key: the list of all outcomes as objects."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "status": "failed" if self.outcomes.failed else "ok",
+            "exit_code": self.exit_code,
+            "archives_exported": self.outcomes.complete - self.outcomes.skipped,
+            "archives_skipped": self.outcomes.skipped,
+            "archives_failed": self.outcomes.failed,
+            "format": self.format,
+            "posts": self.posts,
+            "bytes": self.bytes,
+            "seconds": round(self.seconds, 3),
+            "posts_per_second": round(self.posts_per_second, 1),
+            "exporters": self.exporters,
+            "peak_memory_bytes": self.peak_memory_bytes,
+            "memory_metric": self.memory_metric,
+            "output_dir": _text(self.output_dir),
+        }
+
+    def to_dict(self) -> dict[str, object]:
+        """All of it as one object."""
+        return {**self.totals(), "archives": [outcome.to_dict() for outcome in self.outcomes]}
+
+    def sentences(self, *, verbose: bool = False) -> Iterator[str]:
+        """For people: totals; the archives, where they are few or *verbose*, else those with warnings; the failures."""
+        count = len(self.outcomes)
+        archives = "1 archive" if count == 1 else f"{count:,} archives"
+        exported = self.outcomes.complete - self.outcomes.skipped
+        parts = [f"{exported:,} exported"]
+        if self.outcomes.skipped:
+            parts.append(f"{self.outcomes.skipped:,} skipped, since their verified exports are there")
+        if self.outcomes.failed:
+            parts.append(f"{self.outcomes.failed:,} failed")
+        yield f"{archives}: {', '.join(parts)}"
+        if exported:
+            yield from self._rates()
+        all_of_them = verbose or count <= _FEW_ARCHIVES
+        done = (one for one in self.outcomes if one.status != "failed" and (all_of_them or one.has_warnings))
+        yield from _lines(done, -1 if verbose else _MOST_LINES)
+        yield from _lines((one for one in self.outcomes if one.status == "failed"), -1 if verbose else _MOST_LINES)
+        if self.outcomes.complete:
+            yield str(self.output_dir)
+
+    def _rates(self) -> Iterator[str]:
+        took = f"{self.seconds:.2f} s" if self.seconds < 10 else duration(self.seconds)
+        how = f"with {self.exporters} exporters" if self.exporters else "one after the other"
+        posts = "1 post" if self.posts == 1 else f"{self.posts:,} posts"
+        yield f"{posts} to {self.format.upper()} in {took}: {self.posts_per_second:,.0f} posts/s {how}"
+        yield (
+            f"{format_size(self.bytes)}, peak memory {format_size(self.peak_memory_bytes)}"
+            f" ({self.memory_metric.upper()})"
+        )
+
+
+def _lines(outcomes: Iterator[Outcome], most: int) -> Iterator[str]:
+    """A line each, up to *most*; no bound when that is negative."""
+    for number, outcome in enumerate(outcomes):
+        if number == most:
+            yield f"… and {1 + sum(1 for _ in outcomes):,} more: -v lists them, --json as well"
+            return
+        yield outcome.sentence()
+
+
+def _folder() -> str | None:
+    """Where temporary files go; few archives need none, so that it may be missing."""
+    try:
+        return str(temporary_folder())
+    except OutputError:
+        return None
+
+
+def _text(path: Path) -> str:
+    return os.fsencode(path).decode(errors="replace")
