@@ -195,7 +195,7 @@ def _export(
         list[str] | None,
         typer.Argument(
             metavar="ARCHIVE...",
-            help="The archive, a SQLite file; only --register writes to it. Of several, each gets DIR/NAME/AUTHOR/TIME.",
+            help="An archive, a SQLite file; only --register writes to it. Of several, each gets DIR/NAME/AUTHOR/TIME.",
             show_default=False,
         ),
     ] = None,

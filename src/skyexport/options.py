@@ -111,8 +111,8 @@ class ExportOptions:
     format: str = ""
     """A name from `formats.FORMATS`; empty for what the name of *to* says, else JSON."""
     compress: str = ""
-    """`gzip` or `zstd`, also with `:level`, or `none`; empty for what the name of *to* says, else none. Then `gzip:6`, or
-    empty."""
+    """`gzip` or `zstd`, also with `:level`, or `none`; empty for what the name of *to* says, else none. What holds, with its
+    level, once this is made."""
     columns: tuple[str, ...] = ()
     """Only these columns, in this order; none for all."""
     delimiter: str = ","
