@@ -68,7 +68,7 @@ class Media:
             self._root = opened.enter_context(MediaRoot(options.media_root or archive_directory))
             self._earlier: EarlierMedia | None = None
             if options.link_media is not None:
-                # Readers of exports, which it needs, take 15 ms to load: as long as many a small export.
+                # It needs the readers of exports, which take 15 ms to load.
                 from skyexport.earlier_media import EarlierMedia
 
                 self._earlier = opened.enter_context(EarlierMedia(options.link_media))
