@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, TYPE_CHECKING, Self
 
 from skyexport.archive import Archive
-from skyexport.earlier_media import EarlierMedia
 from skyexport.errors import OutputError
 from skyexport.media_copying import copied_media
 from skyexport.media_root import MediaFile, MediaRoot, UnsafePathError
@@ -26,6 +25,9 @@ from skyexport.options import ExportOptions
 from skyexport.progress import Counters
 from skyexport.scratch import temporary_folder
 from skyexport.selection import Selection
+
+if TYPE_CHECKING:
+    from skyexport.earlier_media import EarlierMedia
 
 __all__ = ["Media", "MediaCounts"]
 
@@ -66,6 +68,9 @@ class Media:
             self._root = opened.enter_context(MediaRoot(options.media_root or archive_directory))
             self._earlier: EarlierMedia | None = None
             if options.link_media is not None:
+                # It needs the readers of exports, which take 15 ms to load.
+                from skyexport.earlier_media import EarlierMedia
+
                 self._earlier = opened.enter_context(EarlierMedia(options.link_media))
             self._closing = opened.pop_all()
 

@@ -16,10 +16,13 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from skyexport.earlier_media import EarlierMedia
 from skyexport.media_root import MEDIA_DIRECTORY, MediaFile, MediaRoot, UnsafePathError
 from skyexport.writer import WrittenFile, output_error, sync_to_disk
+
+if TYPE_CHECKING:
+    from skyexport.earlier_media import EarlierMedia
 
 __all__ = ["MediaCopy", "copied_media"]
 
