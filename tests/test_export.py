@@ -632,7 +632,7 @@ def test_one_state_of_a_live_archive(tmp_path: Path, workers: int, snapshot: str
     assert all(count % 2 == 0 for count in counts)
 
 
-@pytest.mark.parametrize(("workers", "wal"), [pytest.param(0, False, marks=pytest.mark.slow), (0, True), (2, True)])
+@pytest.mark.parametrize(("workers", "wal"), [pytest.param(1, False, marks=pytest.mark.slow), (1, True), (2, True)])
 def test_an_archive_that_is_written_to_all_the_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, wal: bool
 ) -> None:

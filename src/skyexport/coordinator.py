@@ -431,8 +431,11 @@ class _Coordinator:
         hold of in between is the same.
         """
         pool.wait_until_ready()
-        with contextlib.closing(self._archive.source.connect()) as observer:
-            wait_for_writers(observer, PIN_BUSY_MILLISECONDS)
+        with contextlib.ExitStack() as closing:
+            observer = None
+            if pool.workers:
+                observer = closing.enter_context(contextlib.closing(self._archive.source.connect()))
+                wait_for_writers(observer, PIN_BUSY_MILLISECONDS)
             for _ in range(_PIN_ATTEMPTS):
                 if self._pinned(pool, observer):
                     return
@@ -445,13 +448,14 @@ class _Coordinator:
             f"{self._archive.path} is being written to all the time", "try again when bskyarchive is idle"
         )
 
-    def _pinned(self, pool: Pool, observer: apsw.Connection) -> bool:
-        """One attempt."""
+    def _pinned(self, pool: Pool, observer: apsw.Connection | None) -> bool:
+        """One attempt; what this process alone holds needs no observer."""
         try:
             with self._archive.reading():
-                before = observer.pragma("data_version")
+                before = None if observer is None else observer.pragma("data_version")
                 self._held_since = time.monotonic()
-                return pool.pin() and self._archive.pin() and bool(observer.pragma("data_version") == before)
+                pinned = pool.pin() and self._archive.pin()
+                return pinned and (observer is None or bool(observer.pragma("data_version") == before))
         except ArchiveBusyError:
             return False
 

@@ -152,6 +152,10 @@ class _Counters(Counters):
         )  # fmt: skip
 
 
+_WHERE_DISKS_WAIT = 2
+"""Exporters a core where each waits five times an archive until something is on the disk (docs/performance.md)."""
+
+
 class _Migration:
     """Gives archives to exporters, and exports those by itself that are better alone."""
 
@@ -229,7 +233,10 @@ class _Migration:
 
     def _exporters(self) -> int:
         """How many exporters to have: as many as there are cores, archives and memory for; 0 where one would do."""
-        wanted = available_cpus() if self._options.workers is None else self._options.workers
+        wanted = self._options.workers
+        if wanted is None:
+            # While one waits for the disk, another can go on.
+            wanted = available_cpus() * (_WHERE_DISKS_WAIT if self._options.sync else 1)
         useful = sum(self._resume or size < _LARGE_BYTES for size in self._archives.sizes)
         affordable = self._shared_bytes() // _EXPORTER_BYTES
         exporters = min(wanted, useful, affordable)
