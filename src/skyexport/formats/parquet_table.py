@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import apsw
+import orjson
 
 from skyexport import json_text, timestamps
 from skyexport.errors import OptionError
@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 __all__ = ["ParquetTable"]
 
 _ORIGINALS = "originals"
-"""The column of what other columns can not hold: a JSON object, column → value; NULL where they hold everything."""
+"""The column of what other columns can not hold: a JSON object, column → value; NULL where they hold everything. The
+nanoseconds of indexed_at and archived_at are in it, where an archive has them."""
 
 _COLUMNS = (*COLUMNS, _ORIGINALS)
 
@@ -159,7 +160,7 @@ class ParquetTable:
                 arrays[name] = pa.array(values, pa.string())
         if _ORIGINALS in self._columns:
             # Times and counts come in the order in which they are read, whatever the order of the columns.
-            kept = [json.dumps(one, ensure_ascii=False) if one else None for one in originals]
+            kept = [orjson.dumps(one) if one else None for one in originals]
             arrays[_ORIGINALS] = pa.array(kept, pa.string())
         return _written(pa.record_batch([arrays[name] for name in self._columns], schema=self._schema()))
 
@@ -232,7 +233,8 @@ def _times(name: str, values: Sequence[bytes | None], originals: list[dict[str, 
     for row, text in enumerate(texts):
         if text is not None and (len(text) > _USUAL_TIME_BYTES or not text.endswith(b"Z")):
             originals[row][name] = text.decode()
-            texts[row] = _to_the_microsecond(text.decode())
+            in_utc = text.endswith(b"Z")
+            texts[row] = text[: _USUAL_TIME_BYTES - 1] + b"Z" if in_utc else _to_the_microsecond(text.decode())
     return pa.array(texts, pa.string()).cast(pa.timestamp("us", "UTC"))
 
 
