@@ -2,8 +2,9 @@
 
     python bench/formats.py ARCHIVE [--runs 3] [--workers 2]
 
-Prints seconds (median, least, most), their ratio to uncompressed JSON, the size, and the peak of memory of all processes.
-`json | zstd` pipes the same JSON through the program, with as many threads as there are workers. Nothing is synced.
+Prints seconds (median, least, most), their ratio to uncompressed JSON, the size, and the peak of the memory of all
+processes. `json | zstd` pipes the same JSON through the program, with as many threads as there are workers. Nothing is
+synced.
 """
 
 from __future__ import annotations

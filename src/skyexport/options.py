@@ -111,8 +111,8 @@ class ExportOptions:
     format: str = ""
     """A name from `formats.FORMATS`; empty for what the name of *to* says, else JSON."""
     compress: str = ""
-    """`gzip` or `zstd`, also with `:level`, or `none`; empty for what the name of *to* says, else none. What holds, with its
-    level, once this is made."""
+    """`gzip` or `zstd`, also with `:level`, or `none`; empty for what the name of *to* says, else none. It becomes what
+    holds, with its level."""
     columns: tuple[str, ...] = ()
     """Only these columns, in this order; none for all."""
     delimiter: str = ","
