@@ -6,16 +6,25 @@ import contextlib
 import csv
 import io
 import re
+from typing import Any
 
+import apsw
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skyexport.formats import FORMATS
+from skyexport.format_settings import DELIMITERS, FormatSettings
+from skyexport.formats import FORMATS, parquet_table
 from skyexport.formats.base import COLUMNS, StoredValue
 from skyexport.notices import Notices
+from skyexport.plan import row_id_batches
+from skyexport.render import BatchRenderer
+from skyexport.selection import Selection
 from tests import oracle, strategies, strict_json
 from tests.archives import (
+    TABLE_COLUMNS,
     Cell,
     RawText,
     Row,
@@ -26,6 +35,7 @@ from tests.archives import (
     post,
     rendered_by_row_ids,
     replaced_posts,
+    sorted_row_ids,
     stored_rows,
 )
 
@@ -601,3 +611,132 @@ def test_formulas_do_not_depend_on_batches(batch_size: int) -> None:
     rows[30]["created_at"] = "never"
     with replaced_posts(rows) as connection:
         assert rendered_by_row_ids(connection, "csv", batch_size=batch_size)[1].formulas == 40
+
+
+# --- Settings ---------------------------------------------------------------------------------------------------
+
+
+def rendered_with(connection: apsw.Connection, format_name: str, **settings: Any) -> bytes:
+    """A whole file of all posts, with these settings."""
+    format = FORMATS[format_name].configured(FormatSettings(**settings))
+    renderer = BatchRenderer(connection, TABLE_COLUMNS, None, format, Selection())
+    file = format.new_file()
+    pieces: list[bytes | memoryview] = []
+    for batch in row_id_batches(sorted_row_ids(connection), 1000):
+        for chunk in renderer.render(batch):
+            pieces += file.add(chunk.data, chunk.posts)
+    return b"".join([*pieces, *file.finish()])
+
+
+def table_of(data: bytes, delimiter: str = ",") -> list[list[str]]:
+    """The records of a CSV file without its byte order mark, as Python's csv reads them."""
+    text = data.decode("utf-8", "surrogateescape")
+    return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+
+
+chosen_columns = st.lists(st.sampled_from(FORMATS["csv"].columns), min_size=1, unique=True)
+
+
+@settings(max_examples=60)
+@given(
+    rows=st.lists(strategies.posts(), max_size=4),
+    columns=chosen_columns,
+    delimiter=st.sampled_from(DELIMITERS),
+    csv_safe=st.booleans(),
+)
+def test_tables_of_some_columns(rows: list[Row], columns: list[str], delimiter: str, csv_safe: bool) -> None:
+    """Any columns, in any order, with any delimiter, have the cells of the whole table, made safe or not."""
+    for number, row in enumerate(rows):
+        row["uri"] = f"at://{number}"
+    with replaced_posts(rows) as connection:
+        whole = table_of(rendered_by_row_ids(connection, "csv")[0][3:])
+        data = rendered_with(
+            connection, "csv", columns=tuple(columns), delimiter=delimiter, bom=False, csv_safe=csv_safe
+        )
+    table = table_of(data, delimiter)
+    places = [list(FORMATS["csv"].columns).index(name) for name in columns]
+    if csv_safe:
+        assert not any(cell.startswith(FORMULAS) and not NUMBER.fullmatch(cell) for row in table for cell in row)
+        table = [[SAFE.sub("", cell) for cell in row] for row in table]
+    assert table == [[row[place] for place in places] for row in whole]
+
+
+FORMULAS = tuple("=+-@\t\r＝＋－＠")
+NUMBER = re.compile(r"-[0-9.e+]+")
+SAFE = re.compile("^'(?='*[=+\\-@\t\r＝＋－＠])")
+
+
+@pytest.mark.parametrize("stored", ["=1", "'=1", "''@x", "'", "'x", "-", "x=1", "＝", " =1", "'\t"])
+@pytest.mark.parametrize("name", ["uri", "cid", "did", "text", "reply_parent", "embed_type"])
+def test_safe_cells(name: str, stored: str) -> None:
+    """An apostrophe comes before what a spreadsheet may take for a formula, and before what looks made safe already."""
+    with replaced_posts([post(**{name: stored})]) as connection:
+        safe = table_of(rendered_with(connection, "csv", columns=(name,), bom=False, csv_safe=True))[1][0]
+        assert rendered_by_row_ids(connection, "csv")[1].formulas == stored.startswith(FORMULAS)
+    assert safe == ("'" + stored if stored.lstrip("'").startswith(FORMULAS) else stored)
+
+
+@settings(max_examples=40)
+@given(
+    rows=st.lists(strategies.posts(), max_size=4),
+    columns=st.lists(st.sampled_from(COLUMNS), min_size=1, unique=True),
+)
+def test_lines_of_some_columns(rows: list[Row], columns: list[str]) -> None:
+    """Any keys, in any order, have the values that a whole line has."""
+    for number, row in enumerate(rows):
+        row["uri"] = f"at://{number}"
+    with replaced_posts(rows) as connection:
+        whole = [
+            strict_json.parsed(line.decode()) for line in rendered_by_row_ids(connection, "jsonl")[0].split(b"\n")[:-1]
+        ]
+        lines = rendered_with(connection, "jsonl", columns=tuple(columns)).split(b"\n")[:-1]
+    found = [strict_json.parsed(line.decode()) for line in lines]
+    assert found == [{name: one[name] for name in columns if name in one} for one in whole]
+    assert [list(one) for one in found] == [[name for name in columns if name in one] for one in whole]
+
+
+@settings(max_examples=40)
+@given(
+    rows=st.lists(strategies.posts(), max_size=4),
+    columns=st.lists(st.sampled_from(FORMATS["parquet"].columns), min_size=1, unique=True),
+)
+def test_parquet_of_some_columns(rows: list[Row], columns: list[str]) -> None:
+    """Any columns, in any order, are those of the whole table; `originals` does not depend on the others."""
+    for number, row in enumerate(rows):
+        row["uri"] = f"at://{number}"
+    with replaced_posts(rows) as connection:
+        whole = pq.read_table(pa.BufferReader(rendered_by_row_ids(connection, "parquet")[0]))
+        some = pq.read_table(pa.BufferReader(rendered_with(connection, "parquet", columns=tuple(columns))))
+    assert some == whole.select(columns)
+
+
+def test_row_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row groups are cut by posts and by bytes, at the same posts whatever the batches are; none is empty."""
+    rows = [post(number, text="x" * (2_000 if number in (30, 31) else 10)) for number in range(50)]
+    monkeypatch.setattr(parquet_table, "_ROW_GROUP_POSTS", 20)
+    monkeypatch.setattr(parquet_table, "_ROW_GROUP_BYTES", 4_000)
+    with replaced_posts(rows) as connection:
+        files = [rendered_by_row_ids(connection, "parquet", batch_size=size)[0] for size in (1, 7, 1000)]
+    assert files[0] == files[1] == files[2]
+    with pq.ParquetFile(pa.BufferReader(files[0])) as file:
+        sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+        assert sum(sizes) == 50
+        assert max(sizes) <= 20
+        assert sizes[0] == 20 or sizes[0] > 5
+        assert min(sizes) >= 1
+        assert [row["uri"] for row in file.read().to_pylist()] == sorted(str(row["uri"]) for row in rows)
+        compressions = {
+            file.metadata.row_group(0).column(place).compression for place in range(file.metadata.num_columns)
+        }
+    assert compressions == {"ZSTD"}
+    whole = rendered_parquet_sizes(rows, monkeypatch)
+    assert whole == [50]
+
+
+def rendered_parquet_sizes(rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The posts of each row group with the usual bounds."""
+    monkeypatch.undo()
+    with replaced_posts(rows) as connection:
+        data = rendered_by_row_ids(connection, "parquet")[0]
+    with pq.ParquetFile(pa.BufferReader(data)) as file:
+        return [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
