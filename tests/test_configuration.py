@@ -174,7 +174,7 @@ def test_flags_that_are_neither(here: Path, text: str) -> None:
 def test_an_empty_variable(here: Path) -> None:
     """It gives an option its default back, which is how to be rid of what a file sets."""
     (here / "skyexport.toml").write_text('[export]\nformat = "csv"\nmedia = true\noutput-dir = "o"\n')
-    for key, default in (("format", "json"), ("media", False), ("output-dir", None)):
+    for key, default in (("format", None), ("media", False), ("output-dir", None)):
         variable = "SKYEXPORT_" + key.upper().replace("-", "_")
         assert holding(key, **{variable: ""}) == (default, "environment", variable)
     both = "skyexport: -o and --to both say where to write; leave one of them out; "

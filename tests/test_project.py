@@ -144,7 +144,7 @@ def test_python_of_the_readme_runs(small_archive: make_archive.ArchiveInfo, tmp_
 def test_commands_of_the_readme_are_understood() -> None:
     """Every option that the README shows is one of the command's."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    shown = set(re.findall(r"(?<=\s)--[a-z-]+", "".join(re.findall("(?m)^skyexport export.*$", readme))))
+    shown = set(re.findall(r"(?<=\s)--[a-z-]+", "\n".join(re.findall("(?m)^skyexport export.*$", readme))))
     assert len(shown) > 5
     assert not shown - set(re.findall(r"--[a-z-]+", skyexport("export", "--help").stdout))
 

@@ -1,4 +1,4 @@
-"""Export a local Bluesky archive of any size to JSON or CSV: in parallel, in order, in bounded memory.
+"""Export local Bluesky archives of any size to JSON, CSV or Parquet: in parallel, in order, in bounded memory.
 
     from skyexport import ExportOptions, export
 

@@ -143,7 +143,7 @@ def _leave_when_from_elsewhere(error: Exception, message: str) -> None:
 app = typer.Typer(
     name="skyexport",
     cls=_Commands,
-    help="Export a local Bluesky archive (the SQLite file that bskyarchive keeps) to JSON or CSV, whatever its size.",
+    help="Export local Bluesky archives (the SQLite files that bskyarchive keeps) to JSON, CSV or Parquet, of any size.",
     epilog=_epilog("skyexport inspect archive.db", "skyexport export archive.db --format csv --since 2024-01-01"),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -200,23 +200,23 @@ def _export(
         ),
     ] = None,
     format: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--format",
             "-f",
             metavar="json|jsonl|csv|parquet",
             help="The output format.",
-            show_default="what the name of --to says, else json",
+            show_default="json, or by --to",
         ),
-    ] = "",
+    ] = None,
     compress: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="gzip|zstd[:LEVEL]",
             help="Compress data files of text.",
-            show_default="what the name of --to says, else none",
+            show_default="none, or by --to",
         ),
-    ] = "",
+    ] = None,
     columns: Annotated[
         str | None,
         typer.Option(
@@ -392,8 +392,8 @@ def _export(
         if not named and from_file is None:
             raise OptionError("there is no archive to export", "name one, or a list of them with --from-file")
         options = ExportOptions(
-            archive=parse_path(named[0] if named else "-", "archive"), format=format, did=did, since=since, until=until,
-            compress=compress, columns=() if columns is None else parse_columns(columns),
+            archive=parse_path(named[0] if named else "-", "archive"), format=format or "", did=did, since=since, until=until,
+            compress=compress or "", columns=() if columns is None else parse_columns(columns),
             delimiter="\t" if delimiter in ("tab", "TAB", r"\t") else delimiter, bom=not no_bom, csv_safe=csv_safe,
             split_posts=None if split_posts is None else parse_number(split_posts, "posts"),
             split_bytes=None if split_bytes is None else parse_size(split_bytes),
