@@ -34,7 +34,7 @@ complete -c skyexport -n 'contains -- export (__skyexport_command)' -l config -r
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -s f -l format -x -a 'json jsonl csv parquet' -d 'The output format.'
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -l compress -x -a 'gzip zstd' -d 'Compress data files of text.'
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -l columns -x -d 'Only these columns, in this order; not for json.'
-complete -c skyexport -n 'contains -- export (__skyexport_command)' -l delimiter -x -d 'What stands between the fields of csv; also the bar, |.'
+complete -c skyexport -n 'contains -- export (__skyexport_command)' -l delimiter -x -d 'What stands between the fields of csv: , ; | or tab.'
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -l no-bom -d 'Begin csv without a byte order mark.'
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -l csv-safe -d 'Put an apostrophe before cells of csv that a spreadsheet may take for a formula.'
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -l split-posts -x -d 'Begin another data file after N posts.'
