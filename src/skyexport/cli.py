@@ -143,7 +143,7 @@ def _leave_when_from_elsewhere(error: Exception, message: str) -> None:
 app = typer.Typer(
     name="skyexport",
     cls=_Commands,
-    help="Export local Bluesky archives (the SQLite files of bskyarchive), whatever their size, to JSON, CSV or Parquet.",
+    help="Export local Bluesky archives (SQLite files of bskyarchive), whatever their size, to JSON, CSV or Parquet.",
     epilog=_epilog("skyexport inspect archive.db", "skyexport export archive.db --format csv --since 2024-01-01"),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -393,7 +393,8 @@ def _export(
             raise OptionError("there is no archive to export", "name one, or a list of them with --from-file")
         options = ExportOptions(
             archive=parse_path(named[0] if named else "-", "archive"),
-            did=did, since=since, until=until, format=format or "", compress=compress or "", columns=() if columns is None else parse_columns(columns),
+            did=did, since=since, until=until, format=format or "", compress=compress or "",
+            columns=() if columns is None else parse_columns(columns),
             delimiter="\t" if delimiter in ("tab", "TAB", r"\t") else delimiter, bom=not no_bom, csv_safe=csv_safe,
             split_posts=None if split_posts is None else parse_number(split_posts, "posts"),
             split_bytes=None if split_bytes is None else parse_size(split_bytes),
