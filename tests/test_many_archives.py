@@ -551,3 +551,28 @@ def test_help_of_the_list(tmp_path: Path) -> None:
     done = skyexport("export", cwd=tmp_path)
     assert done.returncode == 2
     assert "--from-file" in done.stderr
+
+
+def test_dry_run_of_many(tmp_path: Path) -> None:
+    """What an export of each would do is told, in words and as an object; one may fail."""
+    archives = [file_archive(tmp_path / f"{name}.db", [post(number) for number in range(5)]) for name in "ab"]
+    arguments: list[str | Path] = [archives[0], tmp_path / "none.db", archives[1], "--dry-run", "-o", tmp_path / "out"]
+    done = skyexport("export", *arguments, status=10)
+    assert done.stdout.count("posts:            5 of 5") == 2
+    assert done.stderr.count("no archive at") == 1
+    found = json.loads(skyexport("export", *arguments, "--json", status=10).stdout)
+    assert found["status"] == "failed"
+    assert [one["status"] for one in found["archives"]] == ["ok", "failed", "ok"]
+    assert [one.get("place") for one in found["archives"]] == [
+        str(tmp_path / "out" / "a" / "all"), None, str(tmp_path / "out" / "b" / "all")
+    ]  # fmt: skip
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.db", "b.db"]
+
+
+@pytest.mark.parametrize(("option", "value"), [("to", Path("x")), ("since_export", (Path("x"),)), ("register", True)])
+def test_options_for_one_archive(tmp_path: Path, option: str, value: object) -> None:
+    """Options that make sense for one archive only are refused before anything begins."""
+    more = {"did": "did:plc:abc"} if option == "register" else {}
+    options = ExportOptions(archive=tmp_path / "a.db", **{option: value}, **more)  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match=f"--{option.replace('_', '-')} is for one archive"):
+        export_all([tmp_path / "a.db", tmp_path / "b.db"], options)

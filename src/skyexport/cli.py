@@ -415,7 +415,9 @@ def _export(
             reporter(moment)
 
         if dry_run and many:
-            raise OptionError("--dry-run is for one archive", "run it for each")
+            with contextlib.closing(reporter):
+                exit_code = _dry_runs(_paths(named, from_file), options, watch, as_json=as_json)
+            raise typer.Exit(exit_code)
         if dry_run:
             from skyexport.dry_run import dry_run as find_out
 
@@ -467,7 +469,6 @@ def _migrate(
     debug: bool,
 ) -> Migration:
     """Export several archives, and tell at once of each one that failed."""
-    from skyexport.archive_list import read_list
     from skyexport.migration import export_all
 
     def say(line: str) -> None:
@@ -482,8 +483,41 @@ def _migrate(
                 for line in "".join(getattr(outcome.error, "__notes__", ())).splitlines() if debug else ():
                     _say(f"  {line}")
 
-    paths = [*named, *(read_list(from_file) if from_file is not None else ())]
+    paths = _paths(named, from_file)
     return export_all(paths, options, watch, resume=resume, on_outcome=tell, say=say, debug=debug)
+
+
+def _paths(named: list[str], from_file: str | None) -> list[str]:
+    """The archives that are named, and those of a list."""
+    from skyexport.archive_list import read_list
+
+    return [*named, *(read_list(from_file) if from_file is not None else ())]
+
+
+def _dry_runs(paths: list[str], options: ExportOptions, watch: Callable[[Progress], None], *, as_json: bool) -> int:
+    """Say of several archives what an export would do; returns the exit code of the first that can not be exported."""
+    from skyexport.dry_run import dry_run
+    from skyexport.migration import each_options
+
+    exit_code = 0
+    found: list[dict[str, object]] = []
+    for one in each_options(paths, options):
+        path = os.fsencode(one.archive).decode(errors="replace")
+        try:
+            result = dry_run(one, watch)
+        except StoppedError:
+            raise
+        except ExportError as error:
+            exit_code = exit_code or error.exit_code
+            found.append({"path": path, "status": "failed", "exit_code": error.exit_code, "error": error.message})
+            _say(f"skyexport: {path}: {error}")
+            continue
+        found.append({"path": path, **result.to_dict()})
+        for line in (path, *(f"  {line}" for line in result.lines())) if not as_json else ():
+            _print(_printable(line))
+    if as_json:
+        _print_json({"status": "failed" if exit_code else "ok", "archives": found})
+    return exit_code
 
 
 def _print_migration(migration: Migration) -> None:

@@ -32,7 +32,7 @@ from skyexport.outcome import Migration, Outcome, Outcomes
 from skyexport.progress import Counters, Monitor, Progress, duration
 from skyexport.resumption import export_to_skip
 
-__all__ = ["MigrationProgress", "export_all"]
+__all__ = ["MigrationProgress", "each_options", "export_all"]
 
 _LARGE_BYTES = 56_000_000
 """Of an archive with the 40,000 posts from which on workers are worth starting, at 1,400 bytes each."""
@@ -108,6 +108,25 @@ def export_all(
         StoppedError: There was a signal. Its message says how many are complete.
         ExportError: The migration itself can not go on.
     """
+    _check_for_many(options)
+    migration = _Migration(ArchiveList(archives), options, resume=resume, on_outcome=on_outcome, say=say, debug=debug)
+    return migration.run(on_progress)
+
+
+def each_options(archives: Iterable[str | PathLike[str]], options: ExportOptions) -> Iterator[ExportOptions]:
+    """The options of each of many archives, as `export_all` has them.
+
+    Raises:
+        OptionError: As there.
+    """
+    _check_for_many(options)
+    found = ArchiveList(archives)
+    for number, archive in enumerate(found):
+        yield replace(options, archive=archive, output_dir=options.output_dir / found.name(number))
+
+
+def _check_for_many(options: ExportOptions) -> None:
+    """Refuse options that several archives can not have."""
     if options.to is not None:
         raise OptionError("--to is for one archive", "say with -o where the directories of several go")
     if options.since_export:
@@ -117,8 +136,6 @@ def export_all(
             "--register is for one archive: bskyarchive finds no exports in directories named after archives",
             "run a command for each archive",
         )
-    migration = _Migration(ArchiveList(archives), options, resume=resume, on_outcome=on_outcome, say=say, debug=debug)
-    return migration.run(on_progress)
 
 
 class _Counters(Counters):

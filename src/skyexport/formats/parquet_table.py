@@ -84,8 +84,8 @@ class ParquetTable:
     is_text = False
     separator = b""
     bytes_around = 0
-    loaded_bytes = 45_000_000
-    gathered_bytes = 230_000_000
+    loaded_bytes = 40_000_000
+    gathered_bytes = 205_000_000
 
     def __init__(self, settings: FormatSettings = USUAL) -> None:
         self._columns = settings.columns or _COLUMNS
