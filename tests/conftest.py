@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -21,6 +25,9 @@ settings.register_profile(
 )
 settings.load_profile("skyexport")
 
+_LARGE_PROCESS_BYTES = 220_000_000
+"""More than the modules that tests load."""
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -33,6 +40,17 @@ def _without_own_options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
             if name.startswith("SKYEXPORT_"):
                 patch.delenv(name)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _small_process() -> Iterator[None]:
+    """Exports in the tests' own process have their memory counted: give back what earlier tests have left."""
+    yield
+    if psutil.Process().memory_info().rss > _LARGE_PROCESS_BYTES and sys.platform == "linux":
+        gc.collect()
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 @pytest.fixture(scope="session")
