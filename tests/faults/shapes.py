@@ -46,7 +46,7 @@ _ALONE: dict[str, tuple[str, bool]] = {"--no-bom": ("bom", False), "--csv-safe":
 def options_of(arguments: Sequence[str]) -> dict[str, Any]:
     """The options of the API that ask for the same shape; other arguments are passed over."""
     found: dict[str, Any] = {}
-    for argument, value in zip(arguments, (*arguments[1:], ""), strict=True):
+    for argument, value in zip(arguments, (*arguments[1:], ""), strict=False):
         if argument in _WITH_A_VALUE:
             name, read = _WITH_A_VALUE[argument]
             found[name] = read(value)
