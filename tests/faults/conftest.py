@@ -54,6 +54,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def trial(request: pytest.FixtureRequest) -> Iterator[Trial]:
     """A trial of the test's row; its random choices depend on the seed, the test and its number only."""
     number = int(request.param)
+    mark = request.node.get_closest_marker("trials")
+    shape = mark.args[0].shape(number)
     choices = random.Random(f"{_SEED}/{request.node.originalname}/{number}")
-    with Trial(usual_ground(), choices, number, full=_FULL) as made:
+    with Trial(usual_ground(), choices, number, full=_FULL, shape=shape) as made:
         yield made

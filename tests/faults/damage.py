@@ -215,13 +215,12 @@ DAMAGES: dict[str, Callable[[bytearray, random.Random, Layout], None]] = {
 """Name → change of a file's bytes."""
 
 
-def export_damaged(trial: Trial, data: bytes | bytearray, *arguments: str) -> tuple[str, Ended]:
-    """Run the command on an archive of these bytes; returns the format as well."""
+def export_damaged(trial: Trial, data: bytes | bytearray, *arguments: str) -> Ended:
+    """Run the command, for the trial's shape, on an archive of these bytes."""
     trial.archive.write_bytes(data)
     trial.remember()
-    format = trial.random.choice(("json", "csv"))
-    run = trial.start("-f", format, "-j", trial.random.choice(("0", "0", "0", "2")), *arguments)
-    return format, run.end(HANGS_SECONDS)
+    run = trial.start(*trial.shape, "-j", trial.random.choice(("0", "0", "0", "2")), *arguments)
+    return run.end(HANGS_SECONDS)
 
 
 def check_damaged(trial: Trial, ended: Ended) -> list[Path]:

@@ -11,15 +11,19 @@ I6  The processes together stayed below the memory limit, by their own high-wate
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
 import io
 import json
 import re
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tests import strict_json
 
@@ -29,9 +33,11 @@ __all__ = [
     "assert_processes_gone",
     "assert_untouched",
     "assert_within_memory",
+    "data_files",
     "fingerprint",
     "memory_peaks",
     "parsed",
+    "plain",
     "processes_with",
     "shared_memory",
     "verified_exports",
@@ -42,30 +48,96 @@ _LEFT_IN_AUTHOR = re.compile(r"\.skyexport\.lock|\.\d{4}-\d\d-\d\d_\d\d-\d\d-\d\
 _LEFT_IN_TEMPORARY = re.compile(r"\.skyexport-[0-9a-f]{16}\.(lock|scratch)")
 """Names that a killed run may leave."""
 
+_SUFFIXES = {"": "", "gzip": ".gz", "zstd": ".zst"}
+"""Compression → what it adds to a name."""
+
+_RISKY = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""Beginnings of cells that spreadsheets take for formulas."""
+
 _GONE_SECONDS = 2.0
 _LARGEST_FIELD = 2**31 - 1
 _SHARED_MEMORY = Path("/dev/shm")  # Linux's place for shared memory with names
 
 
-def parsed(name: str, data: bytes) -> int:
+def plain(name: str, data: bytes) -> bytes:
+    """The content of a data file, decompressed by a library that is not ours; of a table, its uris."""
+    if name.endswith(".gz"):
+        return gzip.decompress(data)
+    if name.endswith(".zst"):
+        with pa.CompressedInputStream(pa.BufferReader(data), "zstd") as stream:
+            return bytes(stream.read())
+    if name.endswith(".parquet"):
+        return "\n".join(_table(data).column("uri").to_pylist()).encode()
+    return data
+
+
+def parsed(name: str, data: bytes, options: Mapping[str, Any] | None = None) -> int:
     """Read a data file with a reader that is not ours.
+
+    Args:
+        name: Its name.
+        data: Its bytes.
+        options: What the manifest says that it was asked to look like.
 
     Returns:
         The number of posts in it.
     """
-    if name.endswith(".json"):
-        posts = strict_json.parsed(data.decode("utf-8", errors="strict"))
-        assert isinstance(posts, list)
-        assert all(isinstance(post, dict) for post in posts)
-        return len(posts)
-    assert data.startswith(b"\xef\xbb\xbf")
+    asked = options or {}
+    if name.endswith(".parquet"):
+        table = _table(data)
+        assert table.column_names == (asked.get("columns") or table.column_names)
+        return int(table.num_rows)
+    name, data = re.sub(r"\.(gz|zst)$", "", name), plain(name, data)
+    if name.endswith(".csv"):
+        return _parsed_csv(data, asked)
+    text = data.decode("utf-8", errors="strict")
+    if name.endswith(".jsonl"):
+        assert not text or text.endswith("\n")
+        posts: Any = [strict_json.parsed(line) for line in text.split("\n")[:-1]]
+        assert all(list(post) == asked.get("columns", list(post)) for post in posts)
+    else:
+        posts = strict_json.parsed(text)
+    assert isinstance(posts, list)
+    assert all(isinstance(post, dict) for post in posts)
+    return len(posts)
+
+
+def _table(data: bytes) -> Any:
+    table = pq.read_table(pa.BufferReader(data))
+    table.validate(full=True)
+    return table
+
+
+def _parsed_csv(data: bytes, asked: Mapping[str, Any]) -> int:
+    bom = b"\xef\xbb\xbf" * asked.get("bom", True)
+    assert data.startswith(bom or b"URI") or "columns" in asked
+    assert data.startswith(b"\xef\xbb\xbf") == bool(bom)
     csv.field_size_limit(_LARGEST_FIELD)
-    header, *records = csv.reader(io.StringIO(data[3:].decode("utf-8", errors="surrogateescape"), newline=""))
+    text = io.StringIO(data[len(bom) :].decode("utf-8", errors="surrogateescape"), newline="")
+    header, *records = csv.reader(text, delimiter=asked.get("delimiter", ","))
+    assert len(header) == len(asked.get("columns", header))
     assert {len(record) for record in records} <= {len(header)}
+    if asked.get("csv_safe"):
+        assert not any(field.startswith(_RISKY) for record in records for field in record)
     return len(records)
 
 
-def verified_exports(output_directory: Path, *, leftovers: bool = False) -> list[Path]:
+def data_files(directory: Path) -> list[Path]:
+    """The data files of an export, in order, as its manifest names them."""
+    manifest = json.loads((directory / "manifest.json").read_bytes())
+    return [directory / name for name in manifest["files"] if not name.startswith("media/")]
+
+
+def _data_names(manifest: Mapping[str, Any], count: int) -> list[str]:
+    """What an export with so many data files must call them."""
+    asked = manifest["options"]
+    suffix = f".{manifest['export_format']}{_SUFFIXES[asked.get('compress', '').partition(':')[0]]}"
+    if not asked.keys() & {"split_posts", "split_bytes"}:
+        return [f"posts{suffix}"]
+    return [f"posts-{number:05}{suffix}" for number in range(1, count + 1)]
+
+
+def verified_exports(output_directory: Path, *, leftovers: bool = False) -> list[list[Path]]:
     """I1: check all that lies under final names.
 
     Args:
@@ -73,7 +145,7 @@ def verified_exports(output_directory: Path, *, leftovers: bool = False) -> list
         leftovers: Whether hidden leftovers of a killed run may lie there.
 
     Returns:
-        The data files of the exports.
+        The data files of each export.
     """
     exports = []
     for author in _entries(output_directory):
@@ -101,24 +173,32 @@ def _entries(directory: Path) -> list[Path]:
     return sorted(directory.iterdir()) if directory.is_dir() else []
 
 
-def _verified_export(directory: Path) -> Path:
+def _verified_export(directory: Path) -> list[Path]:
     manifest = json.loads((directory / "manifest.json").read_bytes())
-    (noted,) = manifest["checksums"]
-    data = (directory / noted["name"]).read_bytes()
+    noted = manifest["checksums"]
+    names = [one["name"] for one in noted]
+    assert names == _data_names(manifest, len(noted))
     media = sorted(f"media/{path.name}" for path in directory.glob("media/*"))
-    assert manifest["files"] == [*[f"media/ ({len(media)} files)"] * bool(media), noted["name"]]
+    assert manifest["files"] == [*[f"media/ ({len(media)} files)"] * bool(media), *names]
     assert manifest["media_count"] == len(media)
-    assert noted["bytes"] == len(data)
-    assert noted["sha256"] == hashlib.sha256(data).hexdigest()
-    assert manifest["post_count"] == parsed(noted["name"], data)
+    posts = []
+    for one in noted:
+        data = (directory / one["name"]).read_bytes()
+        assert one["bytes"] == len(data)
+        assert one["sha256"] == hashlib.sha256(data).hexdigest()
+        posts.append(parsed(one["name"], data, manifest["options"]))
+    assert manifest["post_count"] == sum(posts)
+    most = manifest["options"].get("split_posts", sum(posts))
+    assert max(posts) <= most
+    assert all(posts) or len(posts) == 1
     sums = dict(line.split("  ")[::-1] for line in (directory / "SHA256SUMS").read_text().splitlines())
-    assert list(sums) == [noted["name"], "manifest.json", *media]
+    assert list(sums) == [*names, "manifest.json", *media]
     for name, found in sums.items():
         assert hashlib.sha256((directory / name).read_bytes()).hexdigest() == found, name
     assert {path.name for path in directory.iterdir()} == {
-        "SHA256SUMS", noted["name"], "manifest.json", *["media"] * bool(media)
+        "SHA256SUMS", "manifest.json", *names, *["media"] * bool(media)
     }  # fmt: skip
-    return directory / str(noted["name"])
+    return [directory / name for name in names]
 
 
 def assert_clear_end(status: int, errors: str, expected: Collection[int]) -> None:

@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import pytest
 
+from tests.faults.shapes import USUAL, Shape, shape_of
+
 __all__ = ["MATRIX", "Trials", "trials"]
 
 MATRIX = {
@@ -69,6 +71,12 @@ class Trials:
     row: str
     quick: int
     full: int | Callable[[], int]
+    shapes: int | None = None
+    """Where in `shapes.FURTHER` its trials begin; None where all of them are JSON unless the test says otherwise."""
+
+    def shape(self, number: int) -> Shape:
+        """What data files of a trial look like."""
+        return USUAL[0] if self.shapes is None else shape_of(self.shapes, number)
 
     def numbers(self, *, full: bool) -> range:
         """The numbers of the trials to run."""
@@ -80,16 +88,19 @@ class Trials:
 _Test = TypeVar("_Test", bound=Callable[..., None])
 
 
-def trials(row: str, *, quick: int, full: int | Callable[[], int]) -> Callable[[_Test], _Test]:
+def trials(
+    row: str, *, quick: int, full: int | Callable[[], int], shapes: int | None = None
+) -> Callable[[_Test], _Test]:
     """Make a test function the trials of *row*; it takes a `trial`.
 
     Args:
         row: A row of `MATRIX`.
         quick: How many trials the quick tier runs.
         full: How many the full tier runs; a function where that must be found out first.
+        shapes: Where in `shapes.FURTHER` the trials begin that have a `shape`.
     """
     assert row in MATRIX
-    mark = pytest.mark.trials(Trials(row, quick, full))
+    mark = pytest.mark.trials(Trials(row, quick, full, shapes))
 
     def marked(test: _Test) -> _Test:
         return mark(test)  # type: ignore[no-any-return]

@@ -17,13 +17,13 @@ from tests.faults.matrix import trials
 from tests.faults.trial import Trial
 
 
-@trials("24", quick=2, full=200)
+@trials("24", quick=2, full=200, shapes=8)
 def test_archive_is_cut_off(trial: Trial) -> None:
     """An archive of which the end is missing is refused, wherever it ends."""
     data = trial.archive.read_bytes()
     # Nine times anywhere, once within the last page.
     start = 0 if trial.number % 10 else len(data) - 4096
-    _, ended = export_damaged(trial, data[: trial.random.randrange(start, len(data))])
+    ended = export_damaged(trial, data[: trial.random.randrange(start, len(data))])
     trial.check_failed(ended, {10})
     assert str(trial.archive) in ended.errors
 
@@ -31,7 +31,7 @@ def test_archive_is_cut_off(trial: Trial) -> None:
 @trials("25", quick=2, full=20)
 def test_archive_is_cut_off_while_it_is_read(trial: Trial) -> None:
     """When that happens while it is read, no process is ended by a signal: it is told as damage of the archive."""
-    data = trial.ground.expected["json"]
+    data = trial.ground.json
     run = trial.start("-j", ("0", "2")[trial.number % 2])
     assert run.wait_for(trial.partial)
     stopped = trial.stop(run)
@@ -46,23 +46,23 @@ def test_archive_is_cut_off_while_it_is_read(trial: Trial) -> None:
     assert bool(exports) == (ended.status == 0)
 
 
-@trials("26", quick=2, full=300)
+@trials("26", quick=2, full=300, shapes=5)
 def test_page_is_damaged(trial: Trial) -> None:
     """A page that is zeroed, random or in the wrong place is noticed, or the export can be read all the same."""
     data = bytearray(trial.archive.read_bytes())
     damage_page(data, trial.random, Layout(trial.archive))
-    _, ended = export_damaged(trial, data)
+    ended = export_damaged(trial, data)
     check_damaged(trial, ended)
 
 
-@trials("27", quick=2, full=500)
+@trials("27", quick=2, full=500, shapes=0)
 def test_bit_is_flipped(trial: Trial) -> None:
     """A flipped bit may change a post, SQLite has no checksums; it never crashes, hangs, or gives a broken file."""
     data = bytearray(trial.archive.read_bytes())
     # Every other one in the pages of the schema and of the trees near their roots.
     end = len(data) if trial.number % 2 else 32_768
     data[trial.random.randrange(end)] ^= 1 << trial.random.randrange(8)
-    _, ended = export_damaged(trial, data)
+    ended = export_damaged(trial, data)
     check_damaged(trial, ended)
 
 

@@ -11,16 +11,24 @@ from pathlib import Path
 
 from tests.faults.matrix import trials
 from tests.faults.privileges import NOBODY, needs_nobody, small_disk
+from tests.faults.shapes import SPLIT
 from tests.faults.tracing import Call, after_the_fault, calls_of, needs_strace, with_fault
 from tests.faults.trial import Ended, Run, Trial
 
 WAYS = [("-f", "json", "-j", "0"), ("-f", "csv", "-j", "2"), ("-f", "csv", "-j", "0"), ("-f", "json", "-j", "2")]
-TO_FILE = ("-f", "json", "-j", "0", "--to", "OUT/posts")
+SPLIT_WAYS = [(*shape, "-j", workers) for shape in SPLIT for workers in ("0", "2")]
+ALL_WAYS = (
+    *WAYS,
+    ("-f", "json", "-j", "0", "--to", "OUT/posts"),
+    ("-f", "jsonl", "--compress", "zstd", "--split-posts", "700", "-j", "2"),
+    ("-f", "parquet", "--split-posts", "1100", "-j", "0"),
+)
+"""Each with every call that may fail."""
 
 
-def fill(trial: Trial, run: Run, place: Path, left_bytes: int) -> None:
-    """Leave only so much of a disk, once the export has begun to write to it."""
-    begun = run.wait_for(lambda: list(place.glob("out/*/.*.partial")))
+def fill(trial: Trial, run: Run, place: Path, left_bytes: int, once: str = "out/*/.*.partial") -> None:
+    """Leave only so much of a disk, once the export has begun to write to it, and there is such a path."""
+    begun = run.wait_for(lambda: list(place.glob(once)))
     stopped = trial.stop(run)
     if begun:
         free = shutil.disk_usage(place).free
@@ -32,7 +40,7 @@ def fill(trial: Trial, run: Run, place: Path, left_bytes: int) -> None:
 def test_full_disk(trial: Trial) -> None:
     """On a disk that is full from the start or becomes so, an export that does not fit leaves nothing, and says why."""
     arguments = WAYS[trial.number % len(WAYS)]
-    data = trial.ground.expected[arguments[1]]
+    data = b"".join(trial.ground.expected_by(arguments))
     steps = 40 if trial.full else 3
     share = 0.1 + 1.1 * (trial.number % steps) / (steps - 1)
     from_the_start = (trial.number // steps if trial.full else trial.number) % 2 == 1
@@ -43,11 +51,28 @@ def test_full_disk(trial: Trial) -> None:
         if not from_the_start:
             fill(trial, run, place, room)
         ended = run.end()
-        exports = trial.check(ended, {0, 12}, data=data)
+        exports = trial.check(ended, {0, 12}, data=trial.ground.expected_by(arguments))
         # Between what the data need and what the directories and the manifest need besides, both may be.
         assert ended.status == 12 if share < 1 else share < 1.05 or ended.status == 0
         assert bool(exports) == (ended.status == 0)
         assert trial.out.exists() == (ended.status == 0)
+        if ended.status:
+            assert "space" in ended.errors
+
+
+@trials("8", quick=1, full=60)
+def test_disk_fills_in_the_second_file(trial: Trial) -> None:
+    """The same when the first data file of several is whole already."""
+    arguments = SPLIT_WAYS[trial.number % len(SPLIT_WAYS)]
+    size = sum(map(len, trial.ground.expected_by(arguments)))
+    with small_disk(trial, 4 * size + 100_000) as place:
+        trial.out = place / "out"
+        run = trial.start(*arguments)
+        room = trial.random.choice((0, 4096, 20_000))
+        fill(trial, run, place, room, "out/*/.*.partial/posts-00002.*")
+        ended = run.end()
+        exports = trial.check(ended, {0, 12}, data=trial.ground.expected_by(arguments))
+        assert bool(exports) == trial.out.exists() == (ended.status == 0)
         if ended.status:
             assert "space" in ended.errors
 
@@ -60,7 +85,7 @@ def space_taking_calls(arguments: tuple[str, ...]) -> tuple[Call, ...]:
 
 def all_space_taking_calls() -> list[Call]:
     """Those of all ways to write."""
-    return [call for arguments in (*WAYS, TO_FILE) for call in space_taking_calls(arguments)]
+    return [call for arguments in ALL_WAYS for call in space_taking_calls(arguments)]
 
 
 def check_call_failed(trial: Trial, ended: Ended, call: Call, message: str) -> None:
@@ -81,7 +106,7 @@ def test_call_finds_the_disk_full(trial: Trial) -> None:
     ended = with_fault(trial, "error=ENOSPC", call)
     if call.name in ("link", "linkat"):
         # Where there can be no second name, the first one is changed.
-        assert len(trial.check(ended, {0}, data=trial.ground.expected[call.arguments[1]])) == 1
+        assert len(trial.check(ended, {0}, data=trial.ground.expected_by(call.arguments))) == 1
         return
     check_call_failed(trial, ended, call, os.strerror(errno.ENOSPC))
 
@@ -89,7 +114,7 @@ def test_call_finds_the_disk_full(trial: Trial) -> None:
 def late_calls() -> list[Call]:
     """Syncing and closing of what was written, but for the last sync, after the export has its name."""
     closing = r"^close.*OUT.*/(posts|manifest|SHA)|^close.*OUT/\.posts-|^fsync.*partial"
-    return [call for arguments in (*WAYS, TO_FILE) for call in calls_of(arguments, ("fsync", "close"), closing)]
+    return [call for arguments in ALL_WAYS for call in calls_of(arguments, ("fsync", "close"), closing)]
 
 
 @trials("9", quick=1, full=lambda: len(late_calls()))
@@ -109,15 +134,15 @@ def test_full_device(trial: Trial) -> None:
     assert os.strerror(errno.ENOSPC) in ended.errors
 
 
-@trials("10", quick=2, full=40)
+@trials("10", quick=2, full=40, shapes=8)
 def test_limit_on_the_size_of_a_file(trial: Trial) -> None:
     """A file that may not grow any more: the short write is noticed, and the error after it told."""
     workers = (0, 2)[trial.number % 2]
-    data = trial.ground.expected["json"]
-    run = trial.start("-j", str(workers))
-    limit = int(len(data) * trial.random.uniform(0, 1.1))
+    data = trial.ground.expected_by(trial.shape)
+    run = trial.start(*trial.shape, "-j", str(workers))
+    limit = int(max(map(len, data)) * trial.random.uniform(0, 1.1))
     # The shared memory of the workers is a file too, and larger: it is there before the limit.
-    if run.wait_for(lambda: list(trial.out.glob("*/.*.partial/posts.json")) and len(run.workers(workers)) == workers):
+    if run.wait_for(lambda: list(trial.out.glob("*/.*.partial/posts*")) and len(run.workers(workers)) == workers):
         with contextlib.suppress(ProcessLookupError):
             resource.prlimit(run.process.pid, resource.RLIMIT_FSIZE, (limit, limit))
     ended = run.end()
@@ -130,7 +155,7 @@ def test_limit_on_the_size_of_a_file(trial: Trial) -> None:
 
 def syncs() -> list[Call]:
     """Every sync of every way to write."""
-    return [call for arguments in (*WAYS, TO_FILE) for call in calls_of(arguments, ("fsync",), "OUT")]
+    return [call for arguments in ALL_WAYS for call in calls_of(arguments, ("fsync",), "OUT")]
 
 
 @trials("11", quick=2, full=lambda: len(syncs()))
@@ -145,7 +170,7 @@ def test_sync_fails(trial: Trial) -> None:
         return
     assert after_the_fault(trial) == []
     assert "is complete, but may not be on the disk yet" in ended.errors
-    assert len(trial.check(ended, {12}, data=trial.ground.expected[call.arguments[1]])) == 1
+    assert len(trial.check(ended, {12}, data=trial.ground.expected_by(call.arguments))) == 1
 
 
 @trials("12", quick=1, full=100)
@@ -161,7 +186,7 @@ def test_archive_can_not_be_read(trial: Trial) -> None:
         trial.check_failed(ended, {10})
         assert str(trial.archive) in ended.errors
     else:
-        assert len(trial.check(ended, {0}, data=trial.ground.expected["json"])) == 1
+        assert len(trial.check(ended, {0}, data=trial.ground.json)) == 1
 
 
 @trials("13", quick=1, full=20)

@@ -101,7 +101,7 @@ WAYS: dict[str, tuple[Callable[[Trial], object], tuple[str, ...]]] = {
 """Way to read an archive → what is done to it before, and options."""
 
 
-@trials("tokens", quick=2, full=100)
+@trials("tokens", quick=2, full=100, shapes=6)
 def test_tokens(trial: Trial) -> None:
     """Access tokens get into no output, no message, and no temporary file but the private one for recovering."""
     name = list(WAYS)[trial.number % len(WAYS)]
@@ -110,8 +110,7 @@ def test_tokens(trial: Trial) -> None:
     assert all(token in trial.archive.read_bytes() for token in TOKENS)
     before(trial)
     trial.remember()
-    format = trial.random.choice(("json", "csv"))
-    run = trial.start("-f", format, "-j", trial.random.choice(("0", "2")), "-v", "--json", *options)
+    run = trial.start(*trial.shape, "-j", trial.random.choice(("0", "2")), "-v", "--json", *options)
     scratches = Scratches(trial)
     run.wait_for(scratches.look)
     ended = run.end()
@@ -226,16 +225,15 @@ _WAYS = (("-j", "0"), ("-j", "2"), ("-j", "0", "--snapshot", "copy"), ())
 _LONGEST_MESSAGE = 2000
 
 
-@trials("schemas", quick=3, full=4 * len(SCHEMAS))
+@trials("schemas", quick=3, full=4 * len(SCHEMAS), shapes=1)
 def test_schema(trial: Trial) -> None:
     """A schema can not make an export read other tables, run code, or take for ever; a harmless one changes nothing."""
     statements, expected = list(SCHEMAS.values())[trial.number % len(SCHEMAS)]
     options = _WAYS[trial.number // len(SCHEMAS) % len(_WAYS)]
     change(trial, *statements)
-    format = trial.random.choice(("json", "csv"))
     if options:
-        ended = trial.start("-f", format, *options).end(HANGS_SECONDS)
-        exports = trial.check(ended, expected, data=trial.ground.expected[format])
+        ended = trial.start(*trial.shape, *options).end(HANGS_SECONDS)
+        exports = trial.check(ended, expected, data=trial.ground.expected_by(trial.shape))
         assert len(exports) == (ended.status == 0)
     else:
         ended = inspect(trial)

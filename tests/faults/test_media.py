@@ -96,7 +96,7 @@ def media_of(trial: Trial) -> Media:
 
 def check(trial: Trial, ended: Ended, kind: str, copied: int) -> None:
     """The export is whole, names what is wrong, and has nothing that it must not have."""
-    assert len(trial.check(ended, {0}, data=trial.ground.expected["json"])) == 1
+    assert len(trial.check(ended, {0}, data=trial.ground.json)) == 1
     summary = json_summary(ended)
     assert summary["warnings"] == ({kind: 1} if kind else {})
     assert summary["media_files"] == copied
@@ -242,7 +242,7 @@ def test_disk_is_full_of_media(trial: Trial) -> None:
     add(trial, sha256, media.usual_path, trial.random.choice((size, 1, -5)))
     trial.remember()
     share = trial.random.uniform(0.05, 0.95)
-    with small_disk(trial, len(trial.ground.expected["json"]) + 200_000 + int(size * share)) as place:
+    with small_disk(trial, len(trial.ground.json) + 200_000 + int(size * share)) as place:
         trial.out = place / "out"
         ended = export(trial)
         trial.check_failed(ended, {12})
@@ -352,7 +352,7 @@ def test_media_paths_are_swapped(trial: Trial) -> None:
     with again_and_again(there, back):
         ended = trial.export(workers=0, media=True)
     assert ended.status == 0
-    (data,) = trial.check(ended, {0}, data=trial.ground.expected["json"])
+    (data,) = trial.check(ended, {0}, data=trial.ground.json)
     files = list((data.parent / "media").iterdir())
     assert len(files) in (GOOD, GOOD + 1)
     for file in files:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from skyexport.destination import directory_name
 from tests.faults.matrix import trials
+from tests.faults.shapes import Shape, in_one_file
 from tests.faults.trial import SABOTAGE, Run, Trial, bytes_of, usual_ground
 
 SECONDS_AHEAD = 30
@@ -49,42 +50,44 @@ def owners_posts() -> bytes:
 # --- Two at a time, and what the dead left ------------------------------------------------------------------------
 
 
-def check_two(trial: Trial, runs: Sequence[Run], *, one_must_wait: bool) -> None:
+def check_two(trial: Trial, runs: Sequence[Run], shape: Shape, *, one_must_wait: bool) -> None:
     """Runs into one place: each is whole or was told to wait, and none has taken anything from another."""
     ends = [run.end() for run in runs]
     done = sum(ended.status == 0 for ended in ends)
     assert done >= 1
     assert done < len(ends) or not one_must_wait
     for ended in ends:
-        exports = trial.check(ended, {0, 15}, data=trial.ground.expected["csv"])
+        exports = trial.check(ended, {0, 15}, data=trial.ground.expected_by(shape))
         assert len(exports) == (done if trial.to is None else 1)
         assert ("is running: process " in ended.errors) == (ended.status == 15)
 
 
-@trials("14", quick=1, full=100)
+@trials("14", quick=1, full=100, shapes=0)
 def test_exports_that_begin_together(trial: Trial) -> None:
     """Of exports of an author that begin at the same time each is whole, or says that another one runs."""
     where = trial.random.choice(((), (), ("--to", "OUT/posts", "--overwrite")))
+    shape = in_one_file(trial.shape) if where else trial.shape
     runs = []
     for _ in range(trial.random.choice((2, 2, 3))):
-        runs.append(trial.start_by(("-f", "csv", "-j", trial.random.choice(("0", "2")), *where)))
+        runs.append(trial.start_by((*shape, "-j", trial.random.choice(("0", "2")), *where)))
         time.sleep(trial.random.choice((0, 0, trial.random.uniform(0, 0.3))))
-    check_two(trial, runs, one_must_wait=False)
+    check_two(trial, runs, shape, one_must_wait=False)
 
 
-@trials("14", quick=1, full=100)
+@trials("14", quick=1, full=100, shapes=2)
 def test_export_while_another_one_runs(trial: Trial) -> None:
     """While one is surely at work, the second one ends at once and says so, and the first one does not notice."""
     where = trial.random.choice(((), ("--to", "OUT/posts", "--overwrite")))
-    first = trial.start_by(("-f", "csv", "-j", trial.random.choice(("0", "2")), *where))
+    shape = in_one_file(trial.shape) if where else trial.shape
+    first = trial.start_by((*shape, "-j", trial.random.choice(("0", "2")), *where))
     first.wait_for(trial.partial)
     time.sleep(trial.random.uniform(0, 0.05))
     stopped = trial.stop(first)
     at_work = any(path.name in LOCKS for path in trial.out.rglob(".*"))
-    second = trial.start_by(("-f", "csv", "-j", trial.random.choice(("0", "2")), *where))
+    second = trial.start_by((*shape, "-j", trial.random.choice(("0", "2")), *where))
     second.process.wait(10)
     trial.go_on(stopped)
-    check_two(trial, (first, second), one_must_wait=at_work)
+    check_two(trial, (first, second), shape, one_must_wait=at_work)
 
 
 @trials("15", quick=1, full=50)
@@ -111,7 +114,7 @@ def test_leftovers_of_the_dead_and_of_the_living(trial: Trial) -> None:
     trial.go_on(stopped)
     assert live.end().status == 0
     for path in trial.check(next_one, {0}):
-        expected = owners_posts() if path.parent.parent.name == owner else trial.ground.expected["json"]
+        expected = owners_posts() if path.parent.parent.name == owner else trial.ground.json
         assert path.read_bytes() == expected
 
 
@@ -178,7 +181,7 @@ def test_name_is_taken(trial: Trial) -> None:
     assert before.items() <= tree(author, mine).items()
     for path in taken:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    (export,) = trial.check(ended, {0}, data=trial.ground.expected["json"])
+    (export,) = trial.check(ended, {0}, data=trial.ground.json)
     assert export.parent.name.endswith(f"-{len(suffixes) + 1}")
 
 
@@ -201,7 +204,7 @@ def test_file_name_is_taken(trial: Trial) -> None:
             take(trial.out / "posts", mine)
         trial.go_on(stopped)
         if not at_work:
-            assert len(trial.check(run.end(), {0}, data=trial.ground.expected["json"])) == 1
+            assert len(trial.check(run.end(), {0}, data=trial.ground.json)) == 1
             return
     before = tree(mine)
     ended = run.end()
@@ -262,14 +265,15 @@ def plant(trial: Trial, name: str, target: Path) -> list[Path]:
     return links
 
 
-@trials("links", quick=3, full=len(PLANTS))
+@trials("links", quick=3, full=len(PLANTS), shapes=4)
 def test_planted_links(trial: Trial) -> None:
     """Nothing is written through a link that somebody planted, nor waited for; only directories may be links."""
     name, kind = PLANTS[trial.number * 13 % len(PLANTS)]
     target = target_of_links(trial, kind)
     links = plant(trial, name, target)
     before, beside = tree(target.parent), tree(trial.archive.parent)
-    arguments = ("-f", "csv", "-j", trial.random.choice(("0", "2")), *PLANTED[name])
+    shape = in_one_file(trial.shape) if "--to" in PLANTED[name] else trial.shape
+    arguments = (*shape, "-j", trial.random.choice(("0", "2")), *PLANTED[name])
     fixed = {"PYTHONPATH": str(SABOTAGE), "SKYEXPORT_SABOTAGE": "random"}
     ended = trial.start_by(arguments, environment=fixed).end(timeout=20)
     through = name in ("OUT", "OUT/all") and kind == "directory"
@@ -282,7 +286,7 @@ def test_planted_links(trial: Trial) -> None:
     else:
         for link in links:
             link.unlink()
-    exports = trial.check(ended, {0, 10, 12}, data=trial.ground.expected["csv"], untouched=False)
+    exports = trial.check(ended, {0, 10, 12}, data=trial.ground.expected_by(shape), untouched=False)
     assert bool(exports) == (ended.status == 0)
     if ended.status:
         assert str(links[0].parent) in ended.errors
@@ -291,10 +295,10 @@ def test_planted_links(trial: Trial) -> None:
 # --- Permissions --------------------------------------------------------------------------------------------------
 
 WAYS = [
-    ("-f", "json", "-j", "2"),
-    ("-f", "csv", "-j", "0", "--snapshot", "copy"),
-    ("-f", "csv", "-j", "2", "--to", "OUT/posts"),
-    ("-f", "json", "-j", "0", "--to", "OUT/posts", "--overwrite", "--snapshot", "copy"),
+    ("-j", "2"),
+    ("-j", "0", "--snapshot", "copy"),
+    ("-j", "2", "--to", "OUT/posts"),
+    ("-j", "0", "--to", "OUT/posts", "--overwrite", "--snapshot", "copy"),
 ]
 
 
@@ -313,10 +317,11 @@ def check_private(trial: Trial, *, running: bool) -> None:
             assert permissions == (0o700 if stat.S_ISDIR(mode) else 0o600), path
 
 
-@trials("modes", quick=2, full=40)
+@trials("modes", quick=2, full=40, shapes=11)
 def test_permissions(trial: Trial) -> None:
     """What is written is its owner's alone, all the time, whatever the umask, also in the place of a public file."""
-    arguments = WAYS[trial.number % len(WAYS)]
+    way = WAYS[trial.number % len(WAYS)]
+    arguments = (*(in_one_file(trial.shape) if "--to" in way else trial.shape), *way)
     umask = trial.random.choice((0, 0o022, 0o027, 0o077))
     if "--overwrite" in arguments:
         trial.out.mkdir()
@@ -329,7 +334,7 @@ def test_permissions(trial: Trial) -> None:
         trial.go_on(stopped)
     ended = run.end()
     check_private(trial, running=False)
-    assert len(trial.check(ended, {0}, data=trial.ground.expected[arguments[1]])) == 1
+    assert len(trial.check(ended, {0}, data=trial.ground.expected_by(arguments))) == 1
 
 
 # --- Authors' names -----------------------------------------------------------------------------------------------

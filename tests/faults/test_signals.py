@@ -37,16 +37,15 @@ def is_listening(run: Run) -> bool:
     return bool(int(caught, 16) >> (signal.SIGHUP - 1) & 1)
 
 
-@trials("6", quick=4, full=600)
+@trials("6", quick=4, full=600, shapes=9)
 def test_signal(trial: Trial) -> None:
     """A signal ends the export within two seconds with 128 + its number, and nothing stays; or the export is whole.
 
     The second one changes nothing; the third ends the process at once, and leaves the rest to the next run.
     """
     number, everybody, times = list(WAYS.values())[trial.number % len(WAYS)]
-    format, workers = trial.random.choice(("json", "csv")), trial.random.choice(("0", "2"))
-    snapshot = trial.random.choice(("pin", "copy"))
-    arguments = ("-f", format, "-j", workers, "--snapshot", snapshot, *trial.random.choice(MORE))
+    workers, snapshot = trial.random.choice(("0", "2")), trial.random.choice(("pin", "copy"))
+    arguments = (*trial.shape, "-j", workers, "--snapshot", snapshot, *trial.random.choice(MORE))
     usual = trial.ground.seconds(arguments)
     started = time.monotonic()
     run = trial.start_by(arguments, start_new_session=True)
@@ -59,7 +58,7 @@ def test_signal(trial: Trial) -> None:
             time.sleep(trial.random.uniform(0, 0.02) if times > 1 else 0)
     ended = run.end()
     assert time.monotonic() - asked < 2
-    data = trial.ground.expected[format]
+    data = trial.ground.expected_by(arguments)
     if times > 2 and "skyexport: " not in ended.errors:
         trial.check(replace(ended, errors="", status=0), {0}, data=data, leftovers=True)
         assert ended.status in (0, 128 + number)
@@ -74,7 +73,7 @@ def test_signal(trial: Trial) -> None:
     assert bool(exports) == trial.out.exists()
 
 
-@trials("7", quick=3, full=20)
+@trials("7", quick=3, full=20, shapes=5)
 def test_nobody_listens(trial: Trial) -> None:
     """With standard error or output closed, or its reader gone, the export is done all the same."""
     redirections = (
@@ -84,10 +83,10 @@ def test_nobody_listens(trial: Trial) -> None:
         '"$@" 2> >(head -n 1 >/dev/null)',
         '"$@" 2>&1 >/dev/null | head -n 1 >/dev/null; exit ${PIPESTATUS[0]}',
     )
-    command = trial.command("-j", str(trial.random.choice((0, 2))), "--progress", "json")
+    command = trial.command(*trial.shape, "-j", str(trial.random.choice((0, 2))), "--progress", "json")
     script = redirections[trial.number % len(redirections)]
     ended = Run(["bash", "-c", script, "-", *command], env=trial.environment()).end()
-    assert len(trial.check(ended, {0}, data=trial.ground.expected["json"])) == 1
+    assert len(trial.check(ended, {0}, data=trial.ground.expected_by(trial.shape))) == 1
 
 
 @trials("7", quick=1, full=20)

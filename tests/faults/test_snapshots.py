@@ -10,32 +10,33 @@ from pathlib import Path
 
 import apsw
 
+from tests.faults import invariants
 from tests.faults.matrix import trials
 from tests.faults.privileges import NOBODY, needs_nobody, workers_of_nobody
+from tests.faults.shapes import USUAL, Shape, options_of
 from tests.faults.trial import Ended, Trial, json_summary
-from tests.faults.writer import advance, bytes_at, state_at, step_of, writing
+from tests.faults.writer import advance, bytes_at, files_at, state_at, step_of, writing
 
 
-def check_one_state(trial: Trial, ended: Ended, format: str) -> int:
+def check_one_state(trial: Trial, ended: Ended, shape: Shape = USUAL[0]) -> int:
     """The export is what the archive held after one step of its writer, byte for byte; returns the step."""
-    (path,) = trial.check(ended, {0}, untouched=False)
-    data = path.read_bytes()
-    step = step_of(data)
+    (first,) = trial.check(ended, {0}, untouched=False)
+    files = invariants.data_files(first.parent)
+    step = max(step_of(invariants.plain(path.name, path.read_bytes())) for path in files)
     assert step > 0
-    assert data == bytes_at(step, format)
+    assert tuple(path.read_bytes() for path in files) == files_at(step, shape)
     return step
 
 
-@trials("17", quick=2, full=1000)
+@trials("17", quick=2, full=1000, shapes=1)
 def test_writer_at_the_start(trial: Trial) -> None:
     """A program that commits 2 to 1,500 times a second does not make workers see different states."""
-    format = trial.random.choice(("json", "csv"))
     pause_seconds = 1 / trial.random.choice((2, 20, 200, 500, 1500))
     with writing(trial, "wal", pause_seconds, 5000) as writer:
         time.sleep(trial.random.uniform(0, 0.05))
-        ended = trial.export(format=format, workers=trial.random.choice((2, 2, 3)))
+        ended = trial.export(workers=trial.random.choice((2, 2, 3)), **options_of(trial.shape))
         done = writer.stop()
-    assert check_one_state(trial, ended, format) <= done["steps"]
+    assert check_one_state(trial, ended, trial.shape) <= done["steps"]
     assert [path.name for path in trial.archive.parent.iterdir()] == ["archive.db"]
 
 
@@ -45,19 +46,18 @@ def test_writer_during_the_export(trial: Trial) -> None:
     with writing(trial, "wal", 0.0005, 5000, "all") as writer:
         ended = trial.export(workers=trial.random.choice((0, 1, 2, 3)), batch_size=trial.random.choice((3, 10, 100)))
         done = writer.stop()
-    assert check_one_state(trial, ended, "json") < done["steps"]
+    assert check_one_state(trial, ended) < done["steps"]
     assert done["reset"]
     assert [path.name for path in trial.archive.parent.iterdir()] == ["archive.db"]
 
 
-@trials("19", quick=1, full=100)
+@trials("19", quick=1, full=100, shapes=9)
 def test_rollback_writer(trial: Trial) -> None:
     """In rollback mode a writer that waits lets nobody begin to read: all get hold of one state all the same."""
-    format = trial.random.choice(("json", "csv"))
     with writing(trial, "delete", trial.random.uniform(0.002, 0.03), 10_000) as writer:
-        ended = trial.export(format=format, workers=trial.random.choice((0, 2, 3)))
+        ended = trial.export(workers=trial.random.choice((0, 2, 3)), **options_of(trial.shape))
         done = writer.stop()
-    assert check_one_state(trial, ended, format) <= done["steps"]
+    assert check_one_state(trial, ended, trial.shape) <= done["steps"]
     assert done["busy"] == 0
     assert [path.name for path in trial.archive.parent.iterdir()] == ["archive.db"]
 
@@ -68,7 +68,7 @@ def test_archiver_that_does_not_wait(trial: Trial) -> None:
     with writing(trial, "delete", 0.002, 0) as writer:
         ended = trial.start("-j", "2", "--json", "--snapshot", "copy").end()
         done = writer.stop()
-    check_one_state(trial, ended, "json")
+    check_one_state(trial, ended)
     held = json_summary(ended)["archive_held_seconds"]
     assert done["blocked_seconds"] <= held + 0.2
     if trial.full:
@@ -87,7 +87,7 @@ def test_archive_is_replaced(trial: Trial) -> None:
     exports = trial.check(ended, {0, 11}, untouched=False)
     assert bool(exports) == (ended.status == 0)
     for path in exports:
-        assert path.read_bytes() in (trial.ground.expected["json"], bytes_at(1))
+        assert path.read_bytes() in (trial.ground.json, bytes_at(1))
     assert [path.name for path in trial.archive.parent.iterdir()] == ["archive.db"]
 
 
@@ -110,14 +110,14 @@ def start_in_read_only_directory(trial: Trial, *arguments: str) -> Ended:
     return trial.start(*arguments, before=NOBODY).end()
 
 
-@trials("22", quick=1, full=10)
+@trials("22", quick=1, full=10, shapes=3)
 def test_closed_wal_archive_that_is_read_only(trial: Trial) -> None:
     """A closed WAL archive on read-only media is exported without a file being made beside it."""
     with opened(trial, "wal"):
         pass
     trial.remember()
-    ended = start_in_read_only_directory(trial, "-j", workers_of_nobody(trial.number % 3))
-    assert len(trial.check(ended, {0}, data=trial.ground.expected["json"])) == 1
+    ended = start_in_read_only_directory(trial, *trial.shape, "-j", workers_of_nobody(trial.number % 3))
+    assert len(trial.check(ended, {0}, data=trial.ground.expected_by(trial.shape))) == 1
 
 
 def leave_log_without_index(trial: Trial) -> int:
@@ -160,7 +160,7 @@ def lose_log(trial: Trial) -> int:
     return 0
 
 
-@trials("23", quick=2, full=60)
+@trials("23", quick=2, full=60, shapes=6)
 def test_archive_left_in_the_middle(trial: Trial) -> None:
     """What another program left unfinished is taken in, on a copy; never ignored, never written to."""
     leave = (leave_log_without_index, leave_hot_journal, lose_log)[trial.number % 3]
@@ -168,7 +168,7 @@ def test_archive_left_in_the_middle(trial: Trial) -> None:
     trial.remember()
     workers = trial.random.choice((0, 2))
     if trial.number // 3 % 2 == 1:
-        ended = start_in_read_only_directory(trial, "-j", workers_of_nobody(workers))
+        ended = start_in_read_only_directory(trial, *trial.shape, "-j", workers_of_nobody(workers))
     else:
-        ended = trial.start("-j", str(workers)).end()
-    assert len(trial.check(ended, {0}, data=bytes_at(step))) == 1
+        ended = trial.start(*trial.shape, "-j", str(workers)).end()
+    assert len(trial.check(ended, {0}, data=files_at(step, trial.shape))) == 1

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from tests.faults.matrix import trials
+from tests.faults.shapes import FURTHER, USUAL, options_of
 from tests.faults.trial import SABOTAGE, Ground, Trial, json_summary
 
 
@@ -36,21 +37,21 @@ CAUSES = ("memory reached ", " does not leave room for ", " are needed, more tha
 """What is said: at the limit, before anything is begun, and before a large post is read."""
 
 
-@trials("33", quick=1, full=30)
+@trials("33", quick=1, full=30, shapes=2)
 def test_memory_limit(trial: Trial) -> None:
     """At the memory limit an export ends with its own exit status, and both figures; else it stays below the limit."""
     ground = ground_of(2000, LARGE_POST_BYTES)
     trial.use(ground.archive)
     workers = trial.number % 3
     limit = trial.random.randint(40, 160 + 30 * workers) * 1_000_000
-    run = trial.start("-j", str(workers), "--json", "--memory-limit", str(limit))
+    run = trial.start(*trial.shape, "-j", str(workers), "--json", "--memory-limit", str(limit))
     peaks = trial.watch_memory(run)
     ended = run.end()
     if ended.status:
         trial.check_failed(ended, {13})
         assert any(cause in ended.errors for cause in CAUSES)
         return
-    trial.check(ended, {0}, data=ground.expected["json"])
+    trial.check(ended, {0}, data=ground.expected_by(trial.shape))
     assert json_summary(ended)["peak_memory_bytes"] < limit
     assert peaks
     if not workers:
@@ -65,13 +66,13 @@ def limit_address_space(pid: int, room_bytes: int) -> None:
         resource.prlimit(pid, resource.RLIMIT_AS, (limit, limit))
 
 
-@trials("33", quick=2, full=20)
+@trials("33", quick=2, full=20, shapes=5)
 def test_system_gives_no_memory(trial: Trial) -> None:
     """A system that gives no more memory ends it as clearly, whichever process it is."""
     ground = ground_of(2000, LARGE_POST_BYTES)
     trial.use(ground.archive)
     workers = (0, 2)[trial.number % 2]
-    run = trial.start("-j", str(workers))
+    run = trial.start(*trial.shape, "-j", str(workers))
     if run.wait_for(lambda: list(trial.out.glob("*/.*.partial")) and len(run.workers(workers)) == workers):
         room = trial.random.randint(0, 40_000_000)
         for pid in [process.pid for process in run.workers(workers)] or [run.process.pid]:
@@ -81,7 +82,7 @@ def test_system_gives_no_memory(trial: Trial) -> None:
         trial.check_failed(ended, {13, 14} if workers else {13})
         assert "emory" in ended.errors
     else:
-        trial.check(ended, {0}, data=ground.expected["json"])
+        trial.check(ended, {0}, data=ground.expected_by(trial.shape))
 
 
 # --- Environment --------------------------------------------------------------------------------------------------
@@ -100,38 +101,38 @@ VARIABLES = {
 }
 
 
-@trials("38", quick=1, full=40)
+@trials("38", quick=1, full=40, shapes=10)
 def test_environment(trial: Trial) -> None:
     """Time zone, locale, umask, few descriptors, hash seed, Python's own settings and a clock that jumps."""
-    format = trial.random.choice(("json", "csv"))
     environment = {name: trial.random.choice(values) for name, values in VARIABLES.items()}
     environment["PYTHONHASHSEED"] = str(trial.random.randrange(1 << 32))
     environment["SKYEXPORT_SABOTAGE"] = "clock"
     umask, descriptors = trial.random.choice(("0000", "0077", "0027")), trial.random.choice((48, 64, 1024))
     script = f'umask {umask}; ulimit -n {descriptors}; exec "$@"'
     run = trial.start(
-        "-f", format, "-j", trial.random.choice("0123"), before=["bash", "-c", script, "-"], environment=environment
+        *trial.shape, "-j", trial.random.choice("0123"), before=["bash", "-c", script, "-"], environment=environment
     )
-    assert len(trial.check(run.end(), {0}, data=trial.ground.expected[format])) == 1
+    assert len(trial.check(run.end(), {0}, data=trial.ground.expected_by(trial.shape))) == 1
 
 
 # --- Sizes and workers --------------------------------------------------------------------------------------------
 
-GRID = list(
-    itertools.product(
+GRID = [
+    *itertools.product(
         (0, 1, 2, 3, 4, 8, 16),  # workers
         (0, 1, 999, 1000, 1001, 2000),  # posts
-        ("json", "csv"),
+        USUAL,
         (1000, 250, 7),  # posts a batch
-    )
-)
+    ),
+    *itertools.product((0, 3), (0, 1, 1001, 2000), FURTHER, (1000, 7)),
+]
 
 
 @trials("39", quick=2, full=len(GRID))
 def test_workers_and_sizes(trial: Trial) -> None:
     """However many workers, posts, and posts a batch: the same bytes."""
-    workers, posts, format, batch_size = GRID[trial.number * 101 % len(GRID)]
+    workers, posts, shape, batch_size = GRID[trial.number * 101 % len(GRID)]
     ground = ground_of(posts)
     trial.use(ground.archive)
-    ended = trial.export(workers=workers, format=format, batch_size=batch_size, memory_limit_bytes=4_000_000_000)
-    assert len(trial.check(ended, {0}, data=ground.expected[format])) == 1
+    ended = trial.export(workers=workers, batch_size=batch_size, memory_limit_bytes=4_000_000_000, **options_of(shape))
+    assert len(trial.check(ended, {0}, data=ground.expected_by(shape, batch_size))) == 1

@@ -29,8 +29,11 @@ from skyexport import ExportError, ExportOptions, export
 from tests.command import PROGRAM
 from tests.conftest import ROOT
 from tests.faults import invariants
+from tests.faults.shapes import USUAL, Shape, options_of
 
-__all__ = ["BATCH", "MARK", "Ended", "Ground", "Run", "Trial", "bytes_of", "media_ground", "usual_ground"]
+__all__ = [
+    "BATCH", "MARK", "Ended", "Ground", "Run", "Trial", "bytes_of", "files_of", "media_ground", "usual_ground",
+]  # fmt: skip
 
 BATCH = 100
 """Posts a batch: twenty batches of the usual archive, which one process exports in a twentieth of a second."""
@@ -50,16 +53,44 @@ _LONGEST_SECONDS = 60.0
 MEMORY_LIMIT_BYTES = 500_000_000
 """The command's own limit when none is given."""
 
+TABLE_LIMIT_BYTES = 1_000_000_000
+"""Of exports to Parquet: three workers, each with pyarrow, may be refused the usual limit."""
+
 _STANDING = (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 """A signal that stops a process takes a moment."""
+
+
+_ONE_BATCH = 1_000_000
+"""More posts than there are."""
 
 
 def bytes_of(archive: Path, format: str = "json", **options: Any) -> bytes:
     """What one process, in one batch, exports from *archive*: what every other way is held against."""
     with tempfile.TemporaryDirectory() as folder:
         to = Path(folder, "out")
-        export(ExportOptions(archive=archive, to=to, format=format, workers=0, batch_size=1_000_000, **options))
+        export(ExportOptions(archive=archive, to=to, format=format, workers=0, batch_size=_ONE_BATCH, **options))
         return to.read_bytes()
+
+
+def files_of(archive: Path, arguments: Sequence[str] = (), batch_size: int = BATCH) -> tuple[bytes, ...]:
+    """The same for all data files, in order, of the shape that the command's arguments ask for.
+
+    Args:
+        archive: What is exported.
+        arguments: Those that do not say what data files look like are passed over.
+        batch_size: Of the export that is held against it: a batch is what is compressed at a time. Where nothing is
+            compressed all posts are one batch here.
+    """
+    options = options_of(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        made = export(
+            ExportOptions(
+                archive=archive, output_dir=Path(folder), workers=0, memory_limit_bytes=1 << 40,
+                batch_size=batch_size if "compress" in options else _ONE_BATCH, **options,
+            )
+        )  # fmt: skip
+        assert made.directory is not None
+        return tuple(path.read_bytes() for path in invariants.data_files(made.directory))
 
 
 class Ground:
@@ -70,8 +101,21 @@ class Ground:
         self.posts = posts
         made = make_archive.make_archive(self.archive, posts=posts, seed=4, authors=20, fts=False, wal=wal, **more)
         self.did = made.owner_did
-        self.expected = {format: bytes_of(self.archive, format) for format in ("json", "csv")}
+        self._expected: dict[object, tuple[bytes, ...]] = {}
         self._seconds: dict[tuple[str, ...], float] = {}
+
+    @property
+    def json(self) -> bytes:
+        """What one process exports as JSON."""
+        (data,) = self.expected_by(USUAL[0])
+        return data
+
+    def expected_by(self, arguments: Sequence[str], batch_size: int = BATCH) -> tuple[bytes, ...]:
+        """The data files that an export with these arguments must have, in order; see `files_of`."""
+        key = (*sorted(options_of(arguments).items()), batch_size)
+        if key not in self._expected:
+            self._expected[key] = files_of(self.archive, arguments, batch_size)
+        return self._expected[key]
 
     def seconds(self, arguments: tuple[str, ...]) -> float:
         """How long the command takes with these arguments when nothing disturbs it."""
@@ -217,13 +261,17 @@ class Trial:
         random: All choices of the trial come from here.
         number: Which of the row's trials this is.
         full: Whether the full tier runs, in which trials may take seconds.
+        shape: What the data files of its export look like, as arguments.
     """
 
-    def __init__(self, ground: Ground, random: random.Random, number: int, *, full: bool) -> None:
+    def __init__(
+        self, ground: Ground, random: random.Random, number: int, *, full: bool, shape: Shape = USUAL[0]
+    ) -> None:
         self.ground = ground
         self.random = random
         self.number = number
         self.full = full
+        self.shape = shape
         self.place = Path(tempfile.mkdtemp(prefix="skyexport-fault-"))
         self.place.chmod(0o755)
         self.temporary = self.place / "tmp"
@@ -273,8 +321,9 @@ class Trial:
     def command(self, *arguments: str | Path, to_directory: bool = True) -> list[str]:
         """The command that exports the archive in small batches, into the output directory unless told otherwise."""
         target = ["-o", str(self.out)] if to_directory else []
+        room = ["--memory-limit", str(TABLE_LIMIT_BYTES)] if "parquet" in arguments else []
         return [
-            *PROGRAM, "export", str(self.archive), "--batch-size", str(BATCH), *target, *map(str, arguments),
+            *PROGRAM, "export", str(self.archive), "--batch-size", str(BATCH), *target, *room, *map(str, arguments),
         ]  # fmt: skip
 
     def start(
@@ -321,7 +370,10 @@ class Trial:
         """Export with the API in this process, and say how it ended as the command does."""
         with self.inherited():
             try:
-                export(ExportOptions(archive=self.archive, **{"output_dir": self.out, "batch_size": BATCH, **options}))
+                given = {"output_dir": self.out, "batch_size": BATCH, **options}
+                if options.get("format") == "parquet":
+                    given.setdefault("memory_limit_bytes", TABLE_LIMIT_BYTES)
+                export(ExportOptions(archive=self.archive, **given))
             except ExportError as error:
                 told = "".join(one if one.isprintable() else repr(one)[1:-1] for one in str(error))
                 return Ended(error.exit_code, b"", f"skyexport: {told}\n")
@@ -368,8 +420,8 @@ class Trial:
         return peaks
 
     def partial(self, author: str = "*") -> Path | None:
-        """The data file while it grows, once something is in it."""
-        pattern = f"{author}/.*.partial/posts.*" if self.to is None else ".posts-*.partial"
+        """A data file while it grows, once something is in it."""
+        pattern = f"{author}/.*.partial/posts[.-]*" if self.to is None else ".posts-*.partial"
         for found in self.out.glob(pattern):
             with contextlib.suppress(OSError):
                 if found.stat().st_size:
@@ -381,7 +433,7 @@ class Trial:
         ended: Ended,
         expected: Collection[int],
         *,
-        data: bytes | None = None,
+        data: bytes | tuple[bytes, ...] | None = None,
         leftovers: bool = False,
         untouched: bool = True,
     ) -> list[Path]:
@@ -390,12 +442,13 @@ class Trial:
         Args:
             ended: How it ended.
             expected: The exit statuses that are right.
-            data: The bytes of every export below the output directory; None to leave out that comparison.
+            data: The bytes of the data files, in order, of every export below the output directory; None to leave out
+                that comparison.
             leftovers: Whether the run was killed, so that hidden leftovers may lie below the output directory.
             untouched: Whether nobody else wrote to the archive.
 
         Returns:
-            The data files below the output directory.
+            The first data file of each export below the output directory.
         """
         invariants.assert_processes_gone(self.mark)
         invariants.assert_clear_end(ended.status, ended.errors, expected)
@@ -405,15 +458,17 @@ class Trial:
         if self._media is not None:
             self._media.assert_untouched()
         exports = self._exports(leftovers=leftovers)
-        for path in exports:
-            assert data is None or path.read_bytes() == data
+        for files in exports:
+            same = (data,) if isinstance(data, bytes) else data
+            assert same is None or tuple(path.read_bytes() for path in files) == same
         if ended.status == 0 and ended.errors.strip():
             assert not self.out.exists() or exports
-        return exports
+        return [files[0] for files in exports]
 
-    def _exports(self, *, leftovers: bool) -> list[Path]:
+    def _exports(self, *, leftovers: bool) -> list[list[Path]]:
+        """The data files of each export."""
         if self.to is not None:
-            return invariants.verified_file(self.to, leftovers=leftovers)
+            return [[path] for path in invariants.verified_file(self.to, leftovers=leftovers)]
         return invariants.verified_exports(self.out, leftovers=leftovers)
 
     def check_failed(self, ended: Ended, expected: Collection[int]) -> None:
@@ -424,13 +479,13 @@ class Trial:
 
     def check_next_run(self) -> None:
         """The next run into the same place is successful and whole, and takes away what a killed one left."""
-        before = set(self._exports(leftovers=True))
+        before = {files[0] for files in self._exports(leftovers=True)}
         ended = self.export(workers=0, to=self.to, overwrite=True)
         exports = set(self.check(ended, {0}))
         assert exports >= before
         assert len(exports) == len(before) + (self.to is None or not before)
         for path in exports - before if self.to is None else exports:
-            assert path.read_bytes() == self.ground.expected["json"]
+            assert path.read_bytes() == self.ground.json
 
 
 def json_summary(ended: Ended) -> dict[str, Any]:

@@ -28,9 +28,9 @@ from typing import Any
 import apsw
 
 from tests.conftest import ROOT
-from tests.faults.trial import Trial, bytes_of, usual_ground
+from tests.faults.trial import Trial, files_of, usual_ground
 
-__all__ = ["Writer", "advance", "bytes_at", "state_at", "step_of", "writing"]
+__all__ = ["Writer", "advance", "bytes_at", "files_at", "state_at", "step_of", "writing"]
 
 _PAIRS = 50
 _MARKER_EVERY = 100
@@ -85,10 +85,16 @@ def state_at(step: int, path: Path) -> Path:
     return path
 
 
-def bytes_at(step: int, format: str = "json") -> bytes:
-    """The export, in one process, of the archive as it is after *step*."""
+def files_at(step: int, arguments: Sequence[str] = ()) -> tuple[bytes, ...]:
+    """The data files of an export, in one process, of the archive as it is after *step*."""
     with tempfile.TemporaryDirectory() as folder:
-        return bytes_of(state_at(step, Path(folder, "archive.db")), format)
+        return files_of(state_at(step, Path(folder, "archive.db")), arguments)
+
+
+def bytes_at(step: int) -> bytes:
+    """The one of JSON."""
+    (data,) = files_at(step)
+    return data
 
 
 def step_of(data: bytes) -> int:
