@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ settings.register_profile(
 )
 settings.load_profile("skyexport")
 
-_LARGE_PROCESS_BYTES = 220_000_000
+_LARGE_PROCESS_BYTES = 270_000_000
 """More than the modules that tests load."""
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,7 +46,6 @@ def _small_process() -> Iterator[None]:
     """Exports in the tests' own process have their memory counted: give back what earlier tests have left."""
     yield
     if psutil.Process().memory_info().rss > _LARGE_PROCESS_BYTES and sys.platform == "linux":
-        gc.collect()
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
             trim(0)

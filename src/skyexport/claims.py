@@ -132,13 +132,14 @@ def _read_options(manifest: Manifest, options: dict[Any, Any]) -> None:
     """What data files look like; what is not known may be of a later version, and is passed over."""
     wrong = manifest.problems.append
     columns, delimiter, bom = options.get("columns", []), options.get("delimiter", ","), options.get("bom", True)
+    csv_safe = options.get("csv_safe", False)
     known = _COLUMNS.get(manifest.format or "", frozenset())
     if not isinstance(columns, list) or not all(isinstance(name, str) and name in known for name in columns):
         wrong(f"has {_shown(columns)} for columns, not a list of columns")
-    elif delimiter not in DELIMITERS or not isinstance(bom, bool):
-        wrong(f"has {_shown(delimiter)} for delimiter and {_shown(bom)} for bom")
+    elif delimiter not in DELIMITERS or not (isinstance(bom, bool) and isinstance(csv_safe, bool)):
+        wrong(f"has {_shown(delimiter)} for delimiter, {_shown(bom)} for bom, {_shown(csv_safe)} for csv_safe")
     else:
-        manifest.settings = FormatSettings(columns=tuple(columns), delimiter=delimiter, bom=bom)
+        manifest.settings = FormatSettings(columns=tuple(columns), delimiter=delimiter, bom=bom, csv_safe=csv_safe)
     compress = options.get("compress")
     if compress is not None:
         try:

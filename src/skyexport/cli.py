@@ -380,7 +380,7 @@ def _export(
             named = list(archives or ())
             many = len(named) > 1 or from_file is not None or resume_batch
             if many:
-                pass
+                import skyexport.migration  # noqa: F401
         if progress not in MODES:
             raise OptionError(f"unknown progress {progress!r}", f"choose from {', '.join(MODES)}")
         if output_dir is not None and to is not None:
@@ -619,7 +619,7 @@ def _bench(
 ) -> None:
     """Measure which settings export an archive fastest on this machine, and recommend some.
 
-    Takes a minute or so: exports the newest posts in both formats, to the null device and to the disk, with several
+    Takes a minute or so: exports the newest posts as JSON and CSV, to the null device and to the disk, with several
     numbers of workers.
     """
     signals = _signals(context)

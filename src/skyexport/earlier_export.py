@@ -115,6 +115,8 @@ def _json_value(escaped: bytes) -> bytes | None:
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _HEADER = (b"URI", b"CID", b"IndexedAt")
+_MADE_SAFE = re.compile("^'(?='*+(?:[=+\\-@\t\r]|＝|＋|－|＠))".encode())
+"""The apostrophe that `--csv-safe` puts before a cell."""
 _QUOTED = re.compile(rb'[^"]*+(?:""[^"]*+)*+')
 
 
@@ -138,7 +140,9 @@ def _csv_posts(blocks: Iterable[bytes], settings: FormatSettings, _: object) -> 
         else:
             if len(record) <= max(places):
                 raise ValueError("a record has too few fields")
-            found = (record[place] for place in places)
+            found = [record[place] for place in places]
+            if settings.csv_safe:
+                found = [None if value is None else _MADE_SAFE.sub(b"", value) for value in found]
             uri, cid, indexed_at = (None if value is None else comparable(value) for value in found)
             yield uri, cid, indexed_at
         record.clear()

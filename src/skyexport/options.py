@@ -238,6 +238,11 @@ class ExportOptions:
                 f"{self.to} is named like {named_compression.name}, and that is not what --compress says",
                 "leave out --compress, or give the file another name",
             )
+        if named_format is not None and named_compression is None and self.compression is not None:
+            raise OptionError(
+                f"{self.to} is named like what is not compressed, and --compress says {self.compression.name}",
+                f"name it …{FORMATS[self.format].suffix}{self.compression.suffix}",
+            )
         put(self, "columns", tuple(self.columns))
         put(self, "settings", FormatSettings(columns=self.columns, delimiter=self.delimiter, bom=self.bom,
                                              csv_safe=self.csv_safe))  # fmt: skip
@@ -260,7 +265,10 @@ class ExportOptions:
         if self.delimiter not in DELIMITERS:
             raise OptionError(f"{self.delimiter!r} can not be a delimiter", "choose , ; | or tab")
         if self.compression is not None and not format.is_text:
-            raise OptionError(f"--compress is not for {self.format}, which is compressed in itself", "leave it out")
+            raise OptionError(
+                f"{self.format} is compressed in itself, and not with {self.compression.name}",
+                f"leave out --compress, and {self.compression.suffix} at the end of a name",
+            )
         if self.split_bytes is not None and not format.is_text:
             raise OptionError(
                 f"--split-bytes is not for {self.format}: sizes are known only when a file is written",
@@ -323,6 +331,9 @@ class ExportOptions:
         }
         if self.format == "json":
             del chosen["format"]
+        if self.media_root is not None:
+            # Relative to where the command was run it would be another one elsewhere.
+            chosen["media_root"] = self.media_root.absolute()
         return {name: _plain(value) for name, value in chosen.items()}
 
 

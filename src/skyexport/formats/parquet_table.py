@@ -55,8 +55,9 @@ _BETWEEN = b"\x1e"
 _ROW_GROUP_POSTS = 1 << 16
 """As many as programs like to read at once; about 50 MB while they are gathered."""
 
-_ROW_GROUP_BYTES = 96_000_000
-"""Of texts and embeds: where posts are much larger than usual, a row group has fewer of them, to bound the memory."""
+_ROW_GROUP_BYTES = 56_000_000
+"""Of texts and embeds: where posts are larger than usual, a row group has fewer of them, since making one takes five
+times as much memory."""
 
 _PIECE_BYTES = 1 << 18
 """A large post is passed on in pieces of this many bytes."""
