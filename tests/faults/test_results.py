@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,6 +14,7 @@ from tests.conftest import ROOT
 from tests.faults.__main__ import PAGE, RESULTS, parts_of
 from tests.faults.plan import Found, Outcome, Plan
 from tests.faults.results import Results, Setting, numbers_of, ranges_of
+from tests.faults.shapes import FURTHER, USUAL
 
 SETTING = Setting("1234567", "Python 3", "Linux", 2, 1)
 FOUND = [Found("a.py::test_a", "1", 5), Found("a.py::test_b", "1", 1), Found("b.py::test_c", "2", 2)]
@@ -135,3 +137,15 @@ def test_a_plan_is_followed(tmp_path: Path) -> None:
 def test_the_page_is_what_the_results_say() -> None:
     """docs/fault-results.md is made from docs/fault-results.json."""
     assert PAGE.read_text() == Results.read(RESULTS).page()
+
+
+def test_the_quick_tier_has_every_shape() -> None:
+    """Whatever data files can look like, a few trials of everyday runs are about it."""
+    found = set()
+    for path in sorted(Path(__file__).parent.glob("test_*.py")):
+        module = importlib.import_module(f"tests.faults.{path.stem}")
+        for test in vars(module).values():
+            for mark in getattr(test, "pytestmark", []):
+                if mark.name == "trials":
+                    found |= {mark.args[0].shape(number) for number in mark.args[0].numbers(full=False)}
+    assert found == {*USUAL, *FURTHER}
