@@ -34,6 +34,9 @@ _MEDIA_LINE = re.compile(rb"([0-9a-f]{64})  media/([A-Za-z0-9._-]{1,200})\n")
 _MEDIA = re.compile(r"media/ \(([0-9]{1,12}) files?\)")
 """How the established exporter lists media in `files`."""
 
+_MOST_FILES = 10_010
+"""In a manifest: ten thousand data files, and a few more."""
+
 _SPLIT = frozenset({"split_posts", "split_bytes"})
 """The options of which one says that there may be several data files."""
 
@@ -118,7 +121,9 @@ def _read_files(manifest: Manifest, names: Any) -> None:
     if not isinstance(names, list):
         manifest.problems.append(f"has {_shown(names)} for files, not a list of names")
         return
-    for name in names:
+    if len(names) > _MOST_FILES:
+        manifest.problems.append(f"names {len(names):,} files, more than any export has")
+    for name in names[:_MOST_FILES]:
         media = _MEDIA.fullmatch(name) if isinstance(name, str) else None
         if media is not None:
             manifest.media_files = int(media[1])
@@ -134,8 +139,12 @@ def _read_options(manifest: Manifest, options: dict[Any, Any]) -> None:
     columns, delimiter, bom = options.get("columns", []), options.get("delimiter", ","), options.get("bom", True)
     csv_safe = options.get("csv_safe", False)
     known = _COLUMNS.get(manifest.format or "", frozenset())
-    if not isinstance(columns, list) or not all(isinstance(name, str) and name in known for name in columns):
-        wrong(f"has {_shown(columns)} for columns, not a list of columns")
+    if (
+        not isinstance(columns, list)
+        or not all(isinstance(name, str) and name in known for name in columns)
+        or len(set(columns)) < len(columns)
+    ):
+        wrong(f"has {_shown(columns)} for columns, not a list of columns, each named once")
     elif delimiter not in DELIMITERS or not (isinstance(bom, bool) and isinstance(csv_safe, bool)):
         wrong(f"has {_shown(delimiter)} for delimiter, {_shown(bom)} for bom, {_shown(csv_safe)} for csv_safe")
     else:
@@ -167,7 +176,7 @@ def _read_checksums(manifest: Manifest, values: Any) -> None:
     if not isinstance(values, list):
         manifest.problems.append(f"has {_shown(values)} for checksums, not a list")
         return
-    for value in values:
+    for value in values[:_MOST_FILES]:
         checksum = _checksum(value)
         if checksum is None:
             manifest.problems.append(f"has {_shown(value)} in checksums that is none: name, bytes and sha256 of a file")

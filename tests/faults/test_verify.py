@@ -349,6 +349,8 @@ def test_bomb(trial: Trial) -> None:
     """A small file that stands for gigabytes is read in bounded memory, to its end or to where it can not be read."""
     format, compress, posts, make = BOMBS[list(BOMBS)[trial.number % len(BOMBS)]]
     count = (300, 2000)[trial.number // len(BOMBS)] if trial.full else 50
+    if posts == 1:
+        count = 50  # pyarrow decodes a cell as a whole: verify needs three times its size (docs/reliability.md)
     directory = trial.place / "export"
     directory.mkdir()
     name = f"posts.{format}" + {"": "", "gzip": ".gz", "zstd": ".zst"}[compress]

@@ -71,6 +71,9 @@ _FEW_VALUES = ("did", "embed_type", "labels")
 _RANGED = ("uri", "did", "created_at", "indexed_at", "like_count", "repost_count", "reply_count", "quote_count")
 """Columns of which the least and the greatest value of a row group are worth knowing."""
 
+_PAGE_POSTS = 64
+"""Between looks whether a page is full: with the usual 1,024 a page of large embeds has a hundred megabytes."""
+
 _LEVEL = 3
 """Of Zstandard: its own default."""
 
@@ -340,7 +343,7 @@ class _ParquetFile:
         self._schema = schema
         names = frozenset(schema.names)
         self._writer = pq.ParquetWriter(
-            self._sink, schema, compression="zstd", compression_level=_LEVEL,
+            self._sink, schema, compression="zstd", compression_level=_LEVEL, write_batch_size=_PAGE_POSTS,
             use_dictionary=[name for name in _FEW_VALUES if name in names],
             write_statistics=[name for name in _RANGED if name in names],
         )  # fmt: skip
