@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import make_archive
+from skyexport import ExportOptions
 
 settings.register_profile(
     "skyexport",
@@ -38,6 +39,15 @@ def _without_own_options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         for name in list(os.environ):
             if name.startswith("SKYEXPORT_"):
                 patch.delenv(name)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _limit_of_tests() -> Iterator[None]:
+    """Exports in the tests' own process have its memory counted, which the command's own limit is not for."""
+    defaults: dict[str, object] = ExportOptions.__init__.__kwdefaults__  # type: ignore[misc]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(defaults, "memory_limit_bytes", 1_500_000_000)
         yield
 
 

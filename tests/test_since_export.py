@@ -18,7 +18,7 @@ import apsw
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import make_archive
@@ -259,6 +259,7 @@ def edit(archive: Path, changes: list[tuple[str, int]], stamp: int) -> None:
                 connection.execute("update posts set indexed_at = ? where uri = ?", (time, uri(number)))
 
 
+@settings(max_examples=20)
 @given(
     rounds=st.lists(edits, min_size=1, max_size=4),
     formats=st.lists(st.sampled_from(["json", "jsonl", "csv", "parquet"]), min_size=5, max_size=5),
