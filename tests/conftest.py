@@ -45,7 +45,8 @@ def _without_own_options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 @pytest.fixture(scope="session", autouse=True)
 def _limit_of_tests() -> Iterator[None]:
     """Exports in the tests' own process have its memory counted, which the command's own limit is not for."""
-    defaults: dict[str, object] = ExportOptions.__init__.__kwdefaults__  # type: ignore[misc]
+    defaults = ExportOptions.__init__.__kwdefaults__
+    assert defaults is not None
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(defaults, "memory_limit_bytes", 1_500_000_000)
         yield

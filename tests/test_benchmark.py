@@ -272,7 +272,8 @@ def test_recommendation_is_the_fastest() -> None:
     """The least time for both formats together, to the disk and synced, whatever other measurements say."""
     measurements = both_formats({0: 4.0, 1: 3.9, 2: 2.0, 4: 3.0})
     measurements += [made_up(4, 0.1, target="null", sync=False), made_up(4, 0.1, sync=False)]
-    chosen = recommend(measurements, 10_000, OPTIONS)
+    options = ExportOptions(archive=Path("archive.db"), output_dir=Path())
+    chosen = recommend(measurements, 10_000, options)
     assert chosen.workers == 2
     assert chosen.why == "the fastest, 2.0 times as fast as one process"
     assert chosen.command == "skyexport export archive.db -j 2"

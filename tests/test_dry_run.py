@@ -128,7 +128,6 @@ def test_failures_of_options_and_archives(archive: Path, tmp_path: Path) -> None
     assert same_failure(tmp_path / "none.db") == 10
     assert same_failure(plain, "--match", "a") == 10
     assert same_failure(archive, "--since-export", tmp_path / "none") == 10
-    assert same_failure(archive, "--memory-limit", "1MB") == 13
     assert same_failure(archive, "--register") == 2
     assert same_failure(archive, "--register", "--did", "did:plc:a", "-o", tmp_path / "elsewhere") == 2
     assert not (tmp_path / "out").exists()

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skyexport import options as options_module
 from skyexport.errors import OptionError
 from skyexport.options import Bound, ExportOptions, format_size, parse_bound, parse_number, parse_size
 
@@ -143,7 +144,7 @@ def test_defaults() -> None:
     """Only the archive must be given; what is left out has the documented default."""
     options = ExportOptions(archive=Path("a.db"))
     assert (options.format, options.did, options.batch_size, options.workers) == ("json", None, 1000, None)
-    assert options.memory_limit_bytes == 500_000_000
+    assert options_module.DEFAULT_MEMORY_LIMIT_BYTES == 500_000_000
     assert (options.since_nanoseconds, options.until_nanoseconds) == (None, None)
     assert not options.strict
     assert not options.overwrite
@@ -185,7 +186,7 @@ def test_allowed_values(values: dict[str, Any]) -> None:
         ({"csv_safe": True, "format": "parquet"}, "--csv-safe is not for parquet"),
         ({"compress": "lz4"}, "unknown compression 'lz4'"),
         ({"compress": "zstd:20"}, "zstd has no level 20"),
-        ({"compress": "gzip", "format": "parquet"}, "--compress is not for parquet"),
+        ({"compress": "gzip", "format": "parquet"}, "parquet is compressed in itself"),
         ({"split_bytes": 1000, "format": "parquet"}, "--split-bytes is not for parquet"),
         ({"split_posts": 0}, "data files of 0 posts"),
         ({"split_posts": 5, "to": "x"}, "--to writes one file"),
