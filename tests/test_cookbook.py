@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -337,6 +338,7 @@ def test_every_night(recipe: Recipe) -> None:
         (kitchen.directory / "bin").rename(kitchen.directory / ".local" / "bin")
 
         def night(line: str = command) -> subprocess.CompletedProcess[str]:
+            time.sleep(1.1)  # Nights are not within a second of each other: names of exports sort by time.
             return subprocess.run(
                 ["/bin/sh", "-c", line], cwd="/", env={"HOME": kitchen.environment["HOME"], "PATH": "/usr/bin:/bin"},
                 stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
