@@ -31,6 +31,7 @@ _PIECE_BYTES = 1 << 20
 """Decompressed at once: so little data can become very much."""
 
 _FED_BYTES = 1 << 14
+"""Read at once: what stands behind a member is copied, for each that a block has."""
 
 _MAX_WINDOW_LOG = 27
 """As the `zstd` command has it: what looks back further than 128 MB is refused instead of given the memory."""
@@ -144,7 +145,6 @@ class Decompressor:
         Raises:
             ValueError: They are no such file.
         """
-        # What is left behind a member is copied: a block of many tiny ones would take time with its square.
         for start in range(0, len(data), _FED_BYTES):
             yield from self._feed(data[start : start + _FED_BYTES])
 

@@ -56,7 +56,7 @@ from skyexport.memory import MemoryGuard, ProcessTree
 from skyexport.messages import ChunkReady, Kind
 from skyexport.notices import Notices
 from skyexport.options import ExportOptions, available_cpus, format_size
-from skyexport.plan import Plan, RowIds, row_id_batches
+from skyexport.plan import Plan, row_id_batches
 from skyexport.pool import BATCHES_A_WORKER, Pool, Worker
 from skyexport.progress import Counters, Monitor, Progress
 from skyexport.register import Registry
@@ -374,9 +374,7 @@ class _Coordinator:
         plan = self._archive.plan(self._narrowed, self._options.batch_size, posts)
         if not self._narrowed.narrowings:
             return plan
-        self._chosen = RowIdFile(
-            row_id for batch in plan.batches if isinstance(batch, RowIds) for row_id in batch.row_ids
-        )
+        self._chosen = RowIdFile.of(plan)
         return Plan(row_id_batches(self._chosen, self._options.batch_size), self._chosen.posts, exact=True)
 
     def _find_disappeared(self, connection: apsw.Connection, schema: str) -> None:

@@ -20,7 +20,6 @@ from skyexport.formats import FORMATS
 from skyexport.media import Media
 from skyexport.memory import MemoryGuard, ProcessTree
 from skyexport.options import ExportOptions, format_size
-from skyexport.plan import RowIds
 from skyexport.progress import Counters, Monitor, Progress
 from skyexport.register import Registry
 from skyexport.row_ids import RowIdFile
@@ -137,8 +136,7 @@ def dry_run(options: ExportOptions, on_progress: Callable[[Progress], None] | No
                 disappeared = earlier.disappeared(archive.connection, "main", uri_index=archive.uri_index)
         plan = archive.plan(narrowed, options.batch_size, archive_posts)
         if narrowings:
-            found = (row_id for batch in plan.batches if isinstance(batch, RowIds) for row_id in batch.row_ids)
-            with RowIdFile(found) as chosen:
+            with RowIdFile.of(plan) as chosen:
                 posts = chosen.posts
                 batches = -(-posts // options.batch_size)
                 sample = Sample.of(archive, format, selection, chosen=chosen, compress=compress)

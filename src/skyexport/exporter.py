@@ -165,9 +165,6 @@ class _Exporter:
         watch = partial(self._watch, request.number)
         summary: ExportSummary | None = None
         try:
-            if options.media:
-                with self._signals.waiting():
-                    import skyexport.media  # noqa: F401
             if request.resume and (earlier := export_to_skip(options, watch)) is not None:
                 return Answer(request.number, earlier=earlier)
             if not request.export:

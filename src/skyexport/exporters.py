@@ -19,7 +19,7 @@ from typing import Self
 from skyexport.cleanup import uninterrupted
 from skyexport.errors import WorkerError
 from skyexport.exporter import Answer, Moment, Request, read_message, write_message
-from skyexport.pool import SILENT_LARGE_SECONDS, STOPPED_SECONDS, is_stopped, spawn
+from skyexport.pool import SILENT_LARGE_SECONDS, StallWatch, kill_stalled, spawn
 
 __all__ = ["Exporter", "Exporters"]
 
@@ -28,9 +28,6 @@ REQUESTS_AT_ONCE = 2
 
 _LEAVE_SECONDS = 5.0
 """An exporter that was asked to stop may take so long: undoing takes milliseconds, unless the disk is slow."""
-
-_WATCH_SECONDS = 0.5
-"""Between looks whether they go on."""
 
 _PROGRAM = "from skyexport.exporter import main; main()"
 
@@ -49,9 +46,7 @@ class Exporter:
     """Whether it said that it ends by itself."""
     stalled: str = ""
     """Why it had to be killed."""
-    _seen: object = None
-    _silent_seconds: float = 0.0
-    _stopped_seconds: float = 0.0
+    _watch: StallWatch = field(default_factory=StallWatch)
 
     def give(self, request: Request) -> None:
         """Hand out an archive; when the exporter is gone, its end of stream tells."""
@@ -80,19 +75,8 @@ class Exporter:
     def kill_if_stalled(self, passed_seconds: float) -> None:
         """Look whether it goes on, *passed_seconds* after the last look."""
         in_hand = next(iter(list(self.requests)), None)
-        seen = (in_hand, None if self.moment is None else self.moment.pulse)
-        if in_hand is None or seen != self._seen:
-            self._seen = seen
-            self._silent_seconds = self._stopped_seconds = 0.0
-            return
-        self._silent_seconds += passed_seconds
-        self._stopped_seconds = self._stopped_seconds + passed_seconds if is_stopped(self.process.pid) else 0.0
-        if self._stopped_seconds >= STOPPED_SECONDS:
-            self.stalled = f"was stopped for more than {STOPPED_SECONDS:.0f} seconds"
-        elif self._silent_seconds >= SILENT_LARGE_SECONDS:
-            self.stalled = f"made no progress for {SILENT_LARGE_SECONDS:.0f} seconds"
-        if self.stalled:
-            self.process.kill()
+        seen = None if in_hand is None else (in_hand, None if self.moment is None else self.moment.pulse)
+        self.stalled = self.stalled or self._watch.look(self.process, seen, passed_seconds, SILENT_LARGE_SECONDS)
 
 
 class Exporters:
@@ -175,15 +159,7 @@ class Exporters:
                 return
 
     def _watch(self) -> None:
-        """Kill exporters that do not go on, until all are stopped."""
-        last = time.monotonic()
-        while not self._stopping.wait(_WATCH_SECONDS):
-            now = time.monotonic()
-            # When this process was stopped, or the whole machine was asleep, so may they have been.
-            passed = min(now - last, 2 * _WATCH_SECONDS)
-            last = now
-            for exporter in list(self.exporters):
-                exporter.kill_if_stalled(passed)
+        kill_stalled(self._stopping, lambda: list(self.exporters))
 
     def receive(self, timeout_seconds: float) -> tuple[Exporter, Answer | None] | None:
         """The next answer of any exporter, or None for one that has ended; None when there is neither in time."""

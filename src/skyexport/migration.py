@@ -121,8 +121,13 @@ def each_options(archives: Iterable[str | PathLike[str]], options: ExportOptions
     """
     _check_for_many(options)
     found = ArchiveList(archives)
-    for number, archive in enumerate(found):
-        yield replace(options, archive=archive, output_dir=options.output_dir / found.name(number))
+    for number in range(len(found)):
+        yield _options_of(found, number, options)
+
+
+def _options_of(archives: ArchiveList, number: int, options: ExportOptions) -> ExportOptions:
+    """Those of one of them."""
+    return replace(options, archive=archives[number], output_dir=options.output_dir / archives.name(number))
 
 
 def _check_for_many(options: ExportOptions) -> None:
@@ -263,16 +268,13 @@ class _Migration:
         """What the memory limit leaves for exporters."""
         return int(self._options.memory_limit_bytes * _LIMIT_SHARE) - self._tree.sample()
 
-    def _options_of(self, number: int) -> ExportOptions:
-        place = self._options.output_dir / self._archives.name(number)
-        return replace(self._options, archive=self._archives[number], output_dir=place)
-
     def _requests(self, memory_bytes: int) -> Iterator[Request]:
         """What exporters have to do: small archives, and looking whether large ones have an export already."""
         for number in range(len(self._archives)):
             small = self._is_small(number)
             if small or self._resume:
-                options = replace(self._options_of(number), workers=0, memory_limit_bytes=memory_bytes)
+                options = _options_of(self._archives, number, self._options)
+                options = replace(options, workers=0, memory_limit_bytes=memory_bytes)
                 yield Request(number, options, self._resume, small)
             else:
                 self._alone.append(number)
@@ -346,7 +348,7 @@ class _Migration:
 
     def _by_this_process(self, number: int, monitor: Monitor) -> None:
         """Export one archive, with workers where it is large."""
-        options = self._options_of(number)
+        options = _options_of(self._archives, number, self._options)
         if self._is_small(number):
             options = replace(options, workers=0)
 

@@ -17,10 +17,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import psutil
 
@@ -33,7 +33,7 @@ from skyexport.render import SLOT_BYTES, LargePost
 from skyexport.slots import Slots
 from skyexport.worker import WorkerSetup
 
-__all__ = ["BATCHES_A_WORKER", "SILENT_LARGE_SECONDS", "STOPPED_SECONDS", "Pool", "Worker", "is_stopped", "spawn"]
+__all__ = ["BATCHES_A_WORKER", "SILENT_LARGE_SECONDS", "Pool", "StallWatch", "Worker", "kill_stalled", "spawn"]
 
 BATCHES_A_WORKER = 2
 """The one being rendered and the next, so that a worker never waits for the coordinator."""
@@ -62,6 +62,44 @@ _KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHO
 """For glibc: giving the megabytes of each batch back to the system, to get them again, took an eighth of the time."""
 
 
+class StallWatch:
+    """Notices that a process does not go on, though it lives."""
+
+    def __init__(self) -> None:
+        self._seen: object = None
+        self._silent_seconds = 0.0
+        self._stopped_seconds = 0.0
+
+    def look(
+        self, process: subprocess.Popen[bytes], seen: object, passed_seconds: float, may_be_silent_seconds: float
+    ) -> str:
+        """Look at it once more, and kill it when it has stalled.
+
+        Args:
+            process: It.
+            seen: What is another one whenever it went on; None where it has nothing to do.
+            passed_seconds: Since the last look.
+            may_be_silent_seconds: For so long it may show nothing new.
+
+        Returns:
+            Why it was killed; nothing where it goes on, or may still.
+        """
+        if seen is None or seen != self._seen:
+            self._seen = seen
+            self._silent_seconds = self._stopped_seconds = 0.0
+            return ""
+        self._silent_seconds += passed_seconds
+        self._stopped_seconds = self._stopped_seconds + passed_seconds if _is_stopped(process.pid) else 0.0
+        stalled = ""
+        if self._stopped_seconds >= STOPPED_SECONDS:
+            stalled = f"was stopped for more than {STOPPED_SECONDS:.0f} seconds"
+        elif self._silent_seconds >= may_be_silent_seconds:
+            stalled = f"made no progress for {may_be_silent_seconds:.0f} seconds"
+        if stalled:
+            process.kill()
+        return stalled
+
+
 @dataclass(eq=False)
 class Worker:
     """One worker process."""
@@ -75,9 +113,7 @@ class Worker:
     """The large post that it has in hand."""
     stalled: str = ""
     """Why it had to be killed."""
-    _beats: int = -1
-    _silent_seconds: float = 0.0
-    _stopped_seconds: float = 0.0
+    _watch: StallWatch = field(default_factory=StallWatch)
 
     def send(self, kind: Kind, sequence: int = 0, payload: bytes = b"") -> None:
         """Send a message; when the worker is gone, its end of stream tells."""
@@ -98,20 +134,8 @@ class Worker:
 
     def kill_if_stalled(self, passed_seconds: float) -> None:
         """Look whether it goes on, *passed_seconds* after the last look."""
-        beats = self.slots.beats
-        if beats != self._beats:
-            self._beats = beats
-            self._silent_seconds = self._stopped_seconds = 0.0
-            return
-        self._silent_seconds += passed_seconds
-        self._stopped_seconds = self._stopped_seconds + passed_seconds if is_stopped(self.process.pid) else 0.0
         may_be_silent = SILENT_LARGE_SECONDS if self.large is not None else SILENT_SECONDS
-        if self._stopped_seconds >= STOPPED_SECONDS:
-            self.stalled = f"was stopped for more than {STOPPED_SECONDS:.0f} seconds"
-        elif self._silent_seconds >= may_be_silent:
-            self.stalled = f"made no progress for {may_be_silent:.0f} seconds"
-        if self.stalled:
-            self.process.kill()
+        self.stalled = self.stalled or self._watch.look(self.process, self.slots.beats, passed_seconds, may_be_silent)
 
 
 class Pool:
@@ -171,15 +195,7 @@ class Pool:
         self._threads.append(thread)
 
     def _watch(self) -> None:
-        """Kill workers that do not go on, until the pool is stopped."""
-        last = time.monotonic()
-        while not self._stopping.wait(_WATCH_SECONDS):
-            now = time.monotonic()
-            # When this process was stopped, or the whole machine was asleep, so may the workers have been.
-            passed = min(now - last, 2 * _WATCH_SECONDS)
-            last = now
-            for worker in self.workers:
-                worker.kill_if_stalled(passed)
+        kill_stalled(self._stopping, lambda: self.workers)
 
     def _listen(self, worker: Worker) -> None:
         stream = worker.process.stdout
@@ -277,7 +293,23 @@ class Pool:
         self._threads.clear()
 
 
-def is_stopped(pid: int) -> bool:
+class _Watched(Protocol):
+    def kill_if_stalled(self, passed_seconds: float) -> None: ...
+
+
+def kill_stalled(stopping: threading.Event, watched: Callable[[], Iterable[_Watched]]) -> None:
+    """Kill processes that do not go on, until *stopping* is set; *watched* gives those that there are."""
+    last = time.monotonic()
+    while not stopping.wait(_WATCH_SECONDS):
+        now = time.monotonic()
+        # When this process was stopped, or the whole machine was asleep, so may they have been.
+        passed = min(now - last, 2 * _WATCH_SECONDS)
+        last = now
+        for one in watched():
+            one.kill_if_stalled(passed)
+
+
+def _is_stopped(pid: int) -> bool:
     """Whether somebody has stopped a process, as the system says: it is not merely slow."""
     try:
         return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)

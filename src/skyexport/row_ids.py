@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Self
 
 from skyexport.errors import OutputError
-from skyexport.plan import row_id_batches
+from skyexport.plan import Plan, RowIds, row_id_batches
 from skyexport.scratch import temporary_folder
 
 __all__ = ["RowIdFile"]
@@ -49,6 +49,11 @@ class RowIdFile:
         except BaseException:
             self.close()
             raise
+
+    @classmethod
+    def of(cls, plan: Plan) -> Self:
+        """The row ids of all batches of a plan that has lists only, as it is where posts are narrowed down."""
+        return cls(row_id for batch in plan.batches if isinstance(batch, RowIds) for row_id in batch.row_ids)
 
     def __enter__(self) -> Self:
         return self
