@@ -65,7 +65,7 @@ wheel: $(VENV)/dev ## Build the wheel, install it by itself, and compare an expo
 	for file in $$(cd docs/share && find * -type f); do cmp docs/share/$$file build/wheel/venv/share/$$file || exit; done
 
 test: check wheel ## Set up, check, and run the tests, here and with the built wheel.
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal
 
 faults: $(VENV)/dev ## Try all faults; ROWS=1,2,fuzz SEED=1 JOBS=2 MINUTES=8 choose some, and how long.
 	$(BIN)/python -m tests.faults

@@ -287,6 +287,7 @@ def test_compare_end_to_end(tiny_archives: Path, tmp_path: Path) -> None:
     assert sorted(tiny_archives.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_scale_end_to_end(tiny_archives: Path, tmp_path: Path) -> None:
     """Every group has figures, a small archive starts no process, and the plots parse."""
     arguments = ["--sizes", "300", "--workers", "0,1", "--batch-sizes", "100", "--runs", "1", "--warmup", "0"]

@@ -56,21 +56,18 @@ SELECTIONS: list[dict[str, str]] = [
 ]
 
 
-QUICK = {(True, 1, 0), (False, 3, 2)}
-"""With or without index, version of the schema, workers: what a usual run tries."""
+QUICK = {*((number, True, 1, 0) for number in range(len(SELECTIONS))), (3, False, 3, 2)}
+"""Number of the selection, with or without index, version of the schema, workers: what a usual run tries."""
 
 
-@pytest.mark.parametrize("selected", SELECTIONS)
 @pytest.mark.parametrize(
-    ("index", "version", "workers"),
+    ("number", "index", "version", "workers"),
     [
         pytest.param(*chosen, marks=[] if chosen in QUICK else pytest.mark.slow)
-        for chosen in itertools.product((True, False), (1, 3), (0, 2))
+        for chosen in itertools.product(range(len(SELECTIONS)), (True, False), (1, 3), (0, 2))
     ],
 )
-def test_same_bytes(
-    tmp_path: Path, folder: Path, selected: dict[str, str], index: bool, version: int, workers: int
-) -> None:
+def test_same_bytes(tmp_path: Path, folder: Path, number: int, index: bool, version: int, workers: int) -> None:
     """Whatever is selected, from whatever schema, with and without an index and workers."""
     rows = [
         post(
@@ -81,7 +78,7 @@ def test_same_bytes(
     path = file_archive(tmp_path / "a.db", rows, index=index, schema_version=version, wal=version > 1)
     before = path.read_bytes()
     for format in FORMATS:
-        pinned, copied = both(path, tmp_path, format=format, workers=workers, batch_size=20, **selected)
+        pinned, copied = both(path, tmp_path, format=format, workers=workers, batch_size=20, **SELECTIONS[number])
         assert copied == pinned
     assert path.read_bytes() == before
     assert files_below(folder) == []
@@ -98,7 +95,9 @@ def odd_rows(golden_dir: Path) -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.mark.parametrize("types", ["as usual", "none", "text", "nocase"])
+@pytest.mark.parametrize(
+    "types", ["as usual", *(pytest.param(types, marks=pytest.mark.slow) for types in ("none", "nocase")), "text"]
+)
 def test_odd_values_keep_their_bytes_and_order(golden_dir: Path, tmp_path: Path, types: str) -> None:
     """Values of every type, text that is not UTF-8 and NUL bytes are copied as they lie, and compare as they did."""
     path = file_archive(tmp_path / "a.db", odd_rows(golden_dir), index=types != "nocase")
@@ -278,7 +277,7 @@ def test_no_room_for_the_copy(tmp_path: Path, folder: Path, monkeypatch: pytest.
     assert files_below(folder) == []
 
 
-@pytest.mark.parametrize("broken", [True, False])
+@pytest.mark.parametrize("broken", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_post_beyond_the_memory_limit(tmp_path: Path, broken: bool) -> None:
     """A post that can not be read within the limit is not copied either, nor recovered, and is named."""
     path = file_archive(tmp_path / "a.db", [post(1), post(2, text="x" * 150_000_000)], wal=broken)

@@ -69,7 +69,7 @@ def exported_alone(archive: Path, folder: Path) -> bytes:
     return summary.path.read_bytes()
 
 
-@pytest.mark.parametrize("workers", ["0", "1", "2", "3", "auto"])
+@pytest.mark.parametrize("workers", ["0", "1", pytest.param("2", marks=pytest.mark.slow), "3", "auto"])
 def test_each_has_its_export(tmp_path: Path, workers: str) -> None:
     """Every archive gets DIR/NAME/AUTHOR/TIME, with the bytes of an export of its own, and which verify accepts."""
     archives = small_archives(tmp_path / "in", 5)
@@ -159,12 +159,12 @@ def test_a_list_for_people_is_short(tmp_path: Path) -> None:
 
 def test_progress(slow_archives: list[Path], tmp_path: Path) -> None:
     """There is one line of progress for all archives together: archives, posts, bytes, rate, memory."""
-    done = skyexport("export", *slow_archives[:4], "-o", tmp_path / "out", "--progress", "json", "-q", "-j", "2")
+    done = skyexport("export", *slow_archives[:2], "-o", tmp_path / "out", "--progress", "json", "-q", "-j", "2")
     events = [json.loads(line) for line in done.stderr.splitlines()]
     assert {event["event"] for event in events} == {"progress"}
-    assert {event["archives_to_do"] for event in events} == {4}
-    assert (events[-1]["stage"], events[-1]["archives"], events[-1]["fraction"]) == ("done", 4, 1.0)
-    assert events[-1]["posts"] == 4 * POSTS
+    assert {event["archives_to_do"] for event in events} == {2}
+    assert (events[-1]["stage"], events[-1]["archives"], events[-1]["fraction"]) == ("done", 2, 1.0)
+    assert events[-1]["posts"] == 2 * POSTS
     for key in ("archives", "posts", "bytes"):
         assert [event[key] for event in events] == sorted(event[key] for event in events)
     assert len({event["posts"] for event in events}) > 1
@@ -279,7 +279,7 @@ def change_post(archive: Path, text: str) -> None:
     assert archive.stat().st_size == status.st_size
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("workers", [pytest.param("0", marks=pytest.mark.slow), "2"])
 def test_resume(tmp_path: Path, workers: str) -> None:
     """Only archives without a whole export of their present state are exported again."""
     archives = small_archives(tmp_path / "in", 6)
@@ -385,6 +385,7 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 
 @posix_only
+@pytest.mark.slow  # row 40 of the fault matrix is tried in every run
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals(slow_archives: list[Path], tmp_path: Path, number: signal.Signals) -> None:
     """A signal has exporters undo what they have begun; what is complete stays, is told, and skipped next time."""
@@ -439,7 +440,7 @@ def test_killed_migration(slow_archives: list[Path], tmp_path: Path) -> None:
 
 
 @posix_only
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_killed_exporter(slow_archives: list[Path], tmp_path: Path, number: signal.Signals) -> None:
     """An exporter that dies is the failure of its archive; a new one goes on, and nothing partial stays."""
     out = tmp_path / "out"

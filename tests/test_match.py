@@ -59,8 +59,7 @@ def uris(data: bytes) -> list[str]:
     return [found["uri"] for found in json.loads(data)]
 
 
-@pytest.mark.parametrize("snapshot", ["pin", "copy"])
-@pytest.mark.parametrize("index", [True, False])
+@pytest.mark.parametrize(("snapshot", "index"), [("pin", True), ("copy", False)])
 @pytest.mark.parametrize("narrower", [{}, {"did": "did:plc:a"}, {"since": "2024-05-05", "until": "2024-05-20"}])
 def test_same_bytes(tmp_path: Path, snapshot: str, index: bool, narrower: dict[str, str]) -> None:
     """The posts that have the word, in export order, whatever the workers, the batches and the way of reading."""

@@ -70,8 +70,7 @@ external = json.dumps({"external": {"thumb": f"https://cdn.example/{cid_of(CONTE
 with_record = b'{"record":{},"media":%b}' % images("other", SHA256)
 
 
-@pytest.mark.parametrize("snapshot", ["pin", "copy"])
-@pytest.mark.parametrize("index", [True, False])
+@pytest.mark.parametrize(("snapshot", "index"), [("pin", True), ("copy", False)])
 @pytest.mark.parametrize("selected", [{"did": OURS}, {"since": "2024-05-02"}, {"did": OURS, "since": "2024-05-02"}])
 @pytest.mark.parametrize(
     "embed", [images(SHA256), images("x", f"{SHA256}.jpg"), images(cid_of(CONTENT)), external, with_record]

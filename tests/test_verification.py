@@ -544,6 +544,7 @@ def test_command_without_export(tmp_path: Path) -> None:
 
 
 @posix_only
+@pytest.mark.parametrize("whole", ["json"], indirect=True)
 def test_progress_and_interrupt(directory: Path) -> None:
     """A file that takes long shows progress; Ctrl-C ends that at once, and says what it means."""
     os.truncate(data_file(directory), 1 << 40)

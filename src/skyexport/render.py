@@ -2,12 +2,13 @@
 
 A batch is rendered fast, by SQLite's own functions. When SQLite refuses a value, or the bytes are not what the format
 promises, the batch is halved until few posts are left beside the odd one; those are rendered exactly, by Python, post
-by post. When the result would be larger than a slot, the batch is halved as well; a single post that is too large is
-read whole and passed on in pieces.
+by post. When the result would be larger than a slot, the batch is cut where the stored posts fill one, or halved where
+they do not; a single post that is too large is read whole and passed on in pieces.
 """
 
 from __future__ import annotations
 
+import itertools
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -53,6 +54,9 @@ _UNIT_POSTS = 2000
 
 _EXACT_POSTS = 16
 """Posts to render exactly together: of more, most need not be, and it takes many times as long."""
+
+_AROUND_POST_BYTES = 600
+"""About what rendering adds to a stored post: names of columns, quotes, indentation."""
 
 _LARGEST_VALUE_BYTES = 1_000_000_000
 """SQLite's own bound on a value, which holds while one large post is read."""
@@ -171,9 +175,7 @@ class BatchRenderer:
         self._row_ids_sql = "select value as row_id from carray(:row_ids)"
         aggregates = ", ".join(f"cast({aggregate} as blob)" for aggregate in format.aggregates(columns))
         self._fast_sql = f"select count(*), {aggregates}"
-        sizes = stored_bytes_sql(columns)
-        uri = LargePost.URI_SQL
-        self._large_sql = f"select {sizes}, {uri}"
+        self._stored_bytes = stored_bytes_sql(columns)
         self._exact_sql = "select " + ", ".join(stored_value_sql(columns, name) for name in COLUMNS)
         self._of_source_sql = f"cross join posts on posts.rowid = batch.row_id where {selection.where_sql()}"
 
@@ -203,6 +205,9 @@ class BatchRenderer:
                         yield chunk
                     return
             row_ids = array("q", (row[0] for row in self._connection.execute(range_sql, bounds)))
+            if batch.posts <= _UNIT_POSTS:
+                yield from self._in_parts(row_ids)
+                return
         else:
             row_ids = batch.row_ids
         for start in range(0, len(row_ids), _UNIT_POSTS):
@@ -215,12 +220,34 @@ class BatchRenderer:
                 raise ArchiveChangedError("a post went away while it was exported", "export again")
             if chunk.posts:
                 yield chunk
-        elif len(row_ids) == 1:
-            yield from self._large_post(row_ids)
         else:
-            half = len(row_ids) // 2
-            yield from self._unit(row_ids[:half])
-            yield from self._unit(row_ids[half:])
+            yield from self._in_parts(row_ids)
+
+    def _in_parts(self, row_ids: array[int]) -> Iterator[Chunk]:
+        """What could not be rendered as one chunk."""
+        if len(row_ids) == 1:
+            yield from self._large_post(row_ids)
+            return
+        cuts = self._cuts(row_ids) or [len(row_ids) // 2]
+        for first, last in itertools.pairwise([0, *cuts, len(row_ids)]):
+            yield from self._unit(row_ids[first:last])
+
+    def _cuts(self, row_ids: array[int]) -> list[int]:
+        """Where to cut a list so that the stored posts of each part fit into a chunk; nowhere when all of them do.
+
+        SQLite looks into all posts of a batch before it says that the result is too large: halving alone would read
+        posts of 300 kB nine times.
+        """
+        sizes: dict[int, int] = dict(self._of_any_size(f"select row_id, {self._stored_bytes}", row_ids))
+        cuts: list[int] = []
+        filled = 0
+        for place, row_id in enumerate(row_ids):
+            size = sizes.get(row_id, 0) + _AROUND_POST_BYTES
+            if filled and filled + size > MAX_CHUNK_BYTES:
+                cuts.append(place)
+                filled = 0
+            filled += size
+        return cuts
 
     def _rendered(self, source: str, bindings: Mapping[str, object], posts: int) -> Chunk | None:
         """The posts of *source* as one chunk; None when they must be halved, too large or too many to be exact with."""
@@ -265,15 +292,14 @@ class BatchRenderer:
         return Chunk(self._format.separator.join(rendered), len(rendered), posts_read=posts, notices=notices)
 
     def _large_post(self, row_ids: array[int]) -> Iterator[Chunk]:
-        row = self._row_of_any_size(self._large_sql, row_ids)
-        if row is None:
+        found = self._of_any_size(f"select {self._stored_bytes}, {LargePost.URI_SQL}", row_ids)
+        if not found:
             if self._selects_all:
                 raise ArchiveChangedError("a post went away while it was exported", "export again")
             return
-        stored_bytes, uri = row
+        stored_bytes, uri = found[0]
         self._before_large_post(LargePost.of(row_ids[0], uri, stored_bytes))
-        values = self._row_of_any_size(self._exact_sql, row_ids)
-        assert values is not None
+        values = self._of_any_size(self._exact_sql, row_ids)[0]
         notices = Notices()
         gathered: list[bytes] = []
         size = 0
@@ -287,17 +313,16 @@ class BatchRenderer:
                 size = posts = 0
         yield Chunk(b"".join(gathered), posts, posts_read=posts, notices=notices)
 
-    def _row_of_any_size(self, select: str, row_ids: array[int]) -> tuple[Any, ...] | None:
-        """What *select* gives for the one post of this list; None when it is not selected."""
+    def _of_any_size(self, select: str, row_ids: array[int]) -> list[Any]:
+        """What *select* gives for each selected post of this list."""
         self._connection.limit(apsw.SQLITE_LIMIT_LENGTH, _LARGEST_VALUE_BYTES)
         try:
-            found: list[Any] = self._connection.execute(
+            return self._connection.execute(
                 f"{select} from ({self._row_ids_sql}) as batch {self._of_source_sql}",
                 {**self._parameters, "row_ids": apsw.carray(row_ids)},
             ).fetchall()
         finally:
             self._connection.limit(apsw.SQLITE_LIMIT_LENGTH, MAX_CHUNK_BYTES)
-        return found[0] if found else None
 
 
 def _stored_post(values: tuple[Any, ...]) -> StoredPost:

@@ -42,7 +42,7 @@ def disturb(run: Run, way: str) -> set[int]:
     return {0, 128 + number}
 
 
-@trials("40", quick=3, full=240, shapes=10)
+@trials("40", quick=2, full=240, shapes=10)
 def test_many_archives_are_disturbed(trial: Trial) -> None:
     """What has a final name is whole, no process and nothing partial stays, and the next run does only what is left."""
     others = [trial.archive.with_name(f"other{number}.db") for number in range(ARCHIVES - 1)]

@@ -56,8 +56,10 @@ _ROW_GROUP_POSTS = 1 << 16
 """As many as programs like to read at once; about 50 MB while they are gathered."""
 
 _ROW_GROUP_BYTES = 56_000_000
-"""Of texts and embeds: where posts are larger than usual, a row group has fewer of them, since making one takes five
-times as much memory."""
+"""Of texts and embeds: where posts are larger than usual, a row group has fewer of them."""
+
+_LARGE_POST_BYTES = 8192
+"""A post from this size on counts three times: pages and row groups of such take several times as much memory."""
 
 _PIECE_BYTES = 1 << 18
 """A large post is passed on in pieces of this many bytes."""
@@ -397,7 +399,7 @@ class _ParquetFile:
 
 
 def _text_bytes(batch: pa.RecordBatch) -> list[int]:
-    """How many bytes each post has in its texts."""
+    """How many bytes each post has in its texts, as they count for a row group."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -405,7 +407,7 @@ def _text_bytes(batch: pa.RecordBatch) -> list[int]:
     for column in batch.columns:
         if column.type == pa.string():
             sizes = pc.add(sizes, pc.fill_null(pc.binary_length(column), 0))
-    return [int(size) for size in sizes.to_pylist()]
+    return [size if size < _LARGE_POST_BYTES else 3 * size for size in sizes.to_pylist()]
 
 
 class _Sink(io.RawIOBase):
