@@ -17,7 +17,7 @@ from skyexport.errors import ArchiveChangedError
 from skyexport.formats import FORMATS
 from skyexport.notices import Notices
 from skyexport.plan import KeyRange, RowIds, row_id_batches
-from skyexport.render import BatchRenderer, Chunk, quote_identifier
+from skyexport.render import BatchRenderer, quote_identifier
 from skyexport.selection import Selection
 from tests import oracle
 from tests.archives import (
@@ -72,7 +72,7 @@ def test_a_range_is_its_posts(posts_apart: apsw.Connection, format_name: str) ->
     (by_list,) = renderer(posts_apart, format_name).render(RowIds(row_ids(*range(40, 30, -1))))
     assert by_range == by_list
     assert by_range.posts == 10
-    assert by_range.starts_post
+    assert by_range.posts > 0
     rows = sorted(stored_rows(posts_apart), key=lambda row: oracle.bytes_of(row["created_at"]))[30:40]
     records = [oracle.POST[format_name](row) for row in reversed(rows)]
     assert oracle.content(format_name, by_range.data) == FORMATS[format_name].separator.join(records)
@@ -335,12 +335,6 @@ def test_the_index_may_have_any_name() -> None:
 def test_quote_identifier(name: str, quoted: str) -> None:
     """Any name is quoted so that SQL takes it as one."""
     assert quote_identifier(name) == quoted
-
-
-def test_chunk_starts_post() -> None:
-    """A chunk in which no post begins continues the one before."""
-    assert Chunk(b"x", 1).starts_post
-    assert not Chunk(b"x", 0).starts_post
 
 
 def test_a_post_that_came_is_noticed(posts_apart: apsw.Connection) -> None:

@@ -81,11 +81,6 @@ class Chunk:
     plain_bytes: int = 0
     """Size of the data before compression."""
 
-    @property
-    def starts_post(self) -> bool:
-        """False for what continues the post of the chunk before."""
-        return self.posts > 0
-
 
 @dataclass(frozen=True, slots=True)
 class LargePost:

@@ -148,6 +148,8 @@ def main() -> int:
     Returns:
         Its exit status: 1 when a trial failed.
     """
+    if len(sys.argv) > 1:
+        raise SystemExit(__doc__)
     rows = [row for row in os.environ.get("ROWS", "").replace(" ", "").split(",") if row] or list(MATRIX)
     if unknown := [row for row in rows if row not in MATRIX]:
         raise SystemExit(f"no such row: {', '.join(unknown)}; there are {', '.join(MATRIX)}")
