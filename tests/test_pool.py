@@ -89,6 +89,27 @@ def test_workers_that_die_or_fail(options: ExportOptions, disturb: Disturb, dist
     assert not options.output_dir.exists()
 
 
+HALF_A_MESSAGE = """
+def half(stream, kind, *content, **more):
+    from skyexport import messages, worker
+    worker.write_frame = messages.write_frame
+    stream.write(messages._HEADER.pack(kind.value, 5, 400) + bytes(300))
+    stream.flush()
+    raise MemoryError
+
+import skyexport.worker
+skyexport.worker.write_frame = half
+"""
+
+
+def test_a_worker_that_fails_in_a_message(options: ExportOptions, disturb: Disturb) -> None:
+    """What it would say of its failure is not taken for the rest of the message."""
+    disturb(f"exec({HALF_A_MESSAGE!r})")
+    with pytest.raises(WorkerError, match=r"worker \d ended with status 1 in batch 5 \(7 posts"):
+        export(options)
+    assert not options.output_dir.exists()
+
+
 def test_lists_of_row_ids_are_named_too(options: ExportOptions, disturb: Disturb) -> None:
     """Where a batch is a list of posts, its first and last one are named."""
     disturb("os._exit(1)")

@@ -142,6 +142,8 @@ class _Worker:
         self._turns: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._sequence = 0
         """Of the batch being rendered."""
+        self.telling = False
+        """Whether a message was begun and is not complete: then nothing else can be told."""
 
     def run(self) -> None:
         """Work until the coordinator ends this process, or something fails."""
@@ -153,13 +155,13 @@ class _Worker:
         self._slots = Slots.attach(handle)
         for slot in range(handle.count):
             self._free_slots.put(slot)
-        write_frame(self._answers, Kind.READY)
+        self._tell(Kind.READY)
         archive = _WorkerArchive(setup, self._wait_for_turn, self._slots.beat)
         while True:
             frame = self._next(self._frames)
             with reading(setup.source.called):
                 if frame.kind is Kind.PIN:
-                    write_frame(self._answers, Kind.PINNED, payload=b"" if archive.pin() else b"busy")
+                    self._tell(Kind.PINNED, payload=b"" if archive.pin() else b"busy")
                 elif frame.kind is Kind.UNPIN:
                     archive.unpin()
                 else:
@@ -187,9 +189,15 @@ class _Worker:
             with contextlib.suppress(queue.Empty):
                 return items.get(timeout=_BEAT_SECONDS)
 
+    def _tell(self, kind: Kind, sequence: int = 0, payload: bytes = b"") -> None:
+        """Send a message to the coordinator."""
+        self.telling = True
+        write_frame(self._answers, kind, sequence, payload)
+        self.telling = False
+
     def _wait_for_turn(self, post: LargePost) -> None:
         """Wait until the batch is the one being written, so that one worker at a time holds a large post."""
-        write_frame(self._answers, Kind.LARGE, self._sequence, json.dumps(asdict(post)).encode())
+        self._tell(Kind.LARGE, self._sequence, json.dumps(asdict(post)).encode())
         self._next(self._turns)
 
     def _send(self, batch: Batch, chunks: Iterator[Chunk]) -> None:
@@ -212,7 +220,7 @@ class _Worker:
         ready = ChunkReady(
             slot, len(part.data), part.plain_bytes, part.posts, part.goes_on, part.posts_read, is_last, notices
         )
-        write_frame(self._answers, Kind.CHUNK, self._sequence, ready.encode())
+        self._tell(Kind.CHUNK, self._sequence, ready.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,9 +256,13 @@ def main() -> None:
     # Whatever prints must not end up among the messages.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    worker = _Worker(sys.stdin.buffer, answers)
     try:
-        _Worker(sys.stdin.buffer, answers).run()
+        worker.run()
     except BaseException as error:
+        if worker.telling:
+            # The rest of that message would be taken from this one.
+            os._exit(1)
         # With no memory left, this may fail as well; then the end of the process says enough.
         with contextlib.suppress(BaseException):
             failure = {

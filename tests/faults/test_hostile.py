@@ -18,6 +18,7 @@ from tests.command import PROGRAM
 from tests.faults import invariants
 from tests.faults.damage import HANGS_SECONDS
 from tests.faults.matrix import trials
+from tests.faults.shapes import USUAL
 from tests.faults.test_snapshots import leave_hot_journal, leave_log_without_index
 from tests.faults.trial import Ended, Run, Trial
 
@@ -110,7 +111,9 @@ def test_tokens(trial: Trial) -> None:
     assert all(token in trial.archive.read_bytes() for token in TOKENS)
     before(trial)
     trial.remember()
-    run = trial.start(*trial.shape, "-j", trial.random.choice(("0", "2")), "-v", "--json", *options)
+    # Some columns are exported as they are stored, whatever that is.
+    shape = USUAL[0] if name == "strict" and "--columns" in trial.shape else trial.shape
+    run = trial.start(*shape, "-j", trial.random.choice(("0", "2")), "-v", "--json", *options)
     scratches = Scratches(trial)
     run.wait_for(scratches.look)
     ended = run.end()
@@ -307,11 +310,14 @@ def _usage(trial: Trial) -> list[str]:
     name = escape(trial)
     wrong: tuple[list[str], ...] = (
         *(["--did", name], ["-f", name], ["--since", name], ["--batch-size", name], ["--memory-limit", name]),
-        *(["-j", name], ["--progress", name], ["--snapshot", name], [name], [f"--{name}"], [f"-{name}"]),
+        *(["-j", name], ["--progress", name], ["--snapshot", name], [f"--{name}"], [f"-{name}"]),
     )
     command = trial.random.choice(
         (["export", str(trial.archive)], ["inspect", str(trial.archive)], ["verify", str(trial.archive)], [])
     )
+    if command[:1] != ["export"]:
+        # To export, this would be another archive.
+        wrong += ([name],)
     return [*command, *trial.random.choice(wrong)]
 
 

@@ -83,9 +83,10 @@ def with_fault(trial: Trial, fault: str, call: Call) -> Ended:
         call: Where, as `calls_of` found it.
     """
     trace = ",".join(f"?{name}" for name in {call.name, *_ALSO_LOGGED})
-    inject = f"inject={call.name}:{fault}:when={call.ordinal}"
-    before = ["strace", "-y", "-o", str(trial.place / "log"), "-e", f"trace={trace}", "-e", inject, "--"]
-    for _ in range(_ATTEMPTS):
+    for attempt in range(_ATTEMPTS):
+        # Where those calls and messages take turns, the same number might be a message every time.
+        inject = f"inject={call.name}:{fault}:when={call.ordinal + attempt % 2}"
+        before = ["strace", "-y", "-o", str(trial.place / "log"), "-e", f"trace={trace}", "-e", inject, "--"]
         ended = trial.start_by(call.arguments, before).end()
         hit = [line for line in _logged(trial) if "(INJECTED)" in line]
         if fault.startswith("signal") or any(_is_for_the_disk(line, str(trial.out)) for line in hit):

@@ -71,11 +71,17 @@ def sabotage(where: str, what: str, count: int) -> None:
             stream.flush()
             strike(what)
         write_frame(stream, kind, *content, **more)
+
+    tell = worker._Worker._tell
+
+    def telling(self: worker._Worker, kind: Kind, *content: Any, **more: Any) -> None:
+        tell(self, kind, *content, **more)
         if kind is Kind.PINNED and at("idle"):
             strike(what)
 
     BatchRenderer.render = rendering  # type: ignore[method-assign]
     worker.write_frame = sending  # type: ignore[attr-defined]
+    worker._Worker._tell = telling  # type: ignore[method-assign]
 
 
 class JumpingClock(datetime.datetime):
