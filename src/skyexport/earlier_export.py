@@ -17,6 +17,7 @@ from typing import BinaryIO
 from skyexport import timestamps
 from skyexport.format_settings import USUAL, FormatSettings
 from skyexport.json_text import decode
+from skyexport.readers.parquet_table import opened_table
 
 __all__ = ["LONGEST_VALUE_BYTES", "EarlierPost", "comparable", "earlier_posts"]
 
@@ -249,13 +250,11 @@ def _json_line(line: bytes) -> EarlierPost:
 
 def _parquet_posts(blocks: Iterable[bytes], _: object, open_file: OpenFile | None) -> Iterator[EarlierPost]:
     """Those of posts.parquet, which is opened once more."""
-    import pyarrow.parquet as pq
-
     for _block in blocks:
         pass  # Whoever compares its checksum looks on.
     assert open_file is not None
     names = ("uri", "cid", "indexed_at", "originals")
-    with open_file() as opened, pq.ParquetFile(opened) as file:
+    with opened_table(open_file) as file:
         if missing := [name for name in names if name not in file.schema_arrow.names]:
             raise ValueError(f"it has no column {missing[0]}")
         for batch in file.iter_batches(batch_size=4096, columns=list(names), use_threads=False):

@@ -106,7 +106,9 @@ def test_environment(trial: Trial) -> None:
     """Time zone, locale, umask, few descriptors, hash seed, Python's own settings and a clock that jumps."""
     environment = {name: trial.random.choice(values) for name, values in VARIABLES.items()}
     environment["PYTHONHASHSEED"] = str(trial.random.randrange(1 << 32))
-    environment["SKYEXPORT_SABOTAGE"] = "clock"
+    if "parquet" not in trial.shape:
+        # Which reads with pyarrow, whose compiled modules know how the clock of Python itself is made.
+        environment["SKYEXPORT_SABOTAGE"] = "clock"
     umask, descriptors = trial.random.choice(("0000", "0077", "0027")), trial.random.choice((48, 64, 1024))
     script = f'umask {umask}; ulimit -n {descriptors}; exec "$@"'
     run = trial.start(

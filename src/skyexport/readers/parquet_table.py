@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import BinaryIO
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, BinaryIO
 
 from skyexport.errors import OptionError
 from skyexport.format_settings import FormatSettings
 from skyexport.readers.json_posts import KEYS
 
-__all__ = ["PARQUET_COLUMNS", "ParquetTableReader"]
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+
+__all__ = ["PARQUET_COLUMNS", "ParquetTableReader", "opened_table"]
 
 _TIMES = ("created_at", "indexed_at", "archived_at")
 _COUNTS = ("like_count", "repost_count", "reply_count", "quote_count")
@@ -25,6 +29,26 @@ PARQUET_COLUMNS = {
 
 _ROWS = 4096
 """Read at once."""
+
+
+@contextlib.contextmanager
+def opened_table(open_file: Callable[[], BinaryIO]) -> Iterator[pq.ParquetFile]:
+    """A table, to be read with pyarrow.
+
+    Raises:
+        pyarrow.ArrowException, OSError: It is none, or can not be read.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with contextlib.ExitStack() as closing:
+        opened = closing.enter_context(open_file())
+        source: BinaryIO | pa.NativeFile = opened
+        # Threads of pyarrow let go of what they read. With a file of Python's they need Python's lock for that, and
+        # abort the process when it is about to end: one of a hundred, on a busy machine.
+        with contextlib.suppress(OSError):
+            source = closing.enter_context(pa.OSFile(f"/dev/fd/{opened.fileno()}"))
+        yield closing.enter_context(pq.ParquetFile(source))
 
 
 class ParquetTableReader:
@@ -53,10 +77,9 @@ class ParquetTableReader:
     def finish(self) -> None:
         """Read the whole table; see `Reader`."""
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         try:
-            with self._open_file() as opened, pq.ParquetFile(opened) as file:
+            with opened_table(self._open_file) as file:
                 found = {field.name: str(field.type) for field in file.schema_arrow}
                 if list(found.items()) != [(name, PARQUET_COLUMNS[name]) for name in self._columns]:
                     raise ValueError(f"not a table of posts: it has {', '.join(map(' '.join, found.items()))[:1000]}")
