@@ -269,6 +269,7 @@ def test_signals(slow_archive: Path, tmp_path: Path, number: signal.Signals, wor
 
 
 @posix_only
+@pytest.mark.slow  # row 6 of the fault matrix is tried in every run
 def test_interrupt_of_the_whole_group(slow_archive: Path, tmp_path: Path) -> None:
     """Ctrl-C reaches every process of a terminal's group; only the coordinator answers."""
     process = subprocess.Popen(

@@ -307,6 +307,7 @@ def test_resume(tmp_path: Path, workers: str) -> None:
     assert skyexport_json(*arguments)["archives_skipped"] == 6
 
 
+@pytest.mark.slow
 def test_resume_with_other_options(tmp_path: Path) -> None:
     """Options that change the export make it another one; those of the way to it do not."""
     archives = small_archives(tmp_path / "in", 2)
@@ -427,6 +428,7 @@ def test_signal_to_the_whole_group(slow_archives: list[Path], tmp_path: Path) ->
 
 
 @posix_only
+@pytest.mark.slow  # row 40 of the fault matrix is tried in every run
 def test_killed_migration(slow_archives: list[Path], tmp_path: Path) -> None:
     """Exporters of a process that is killed undo what they have begun, and leave."""
     out = tmp_path / "out"
@@ -440,7 +442,8 @@ def test_killed_migration(slow_archives: list[Path], tmp_path: Path) -> None:
 
 
 @posix_only
-@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow  # row 40 of the fault matrix is tried in every run
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_exporter(slow_archives: list[Path], tmp_path: Path, number: signal.Signals) -> None:
     """An exporter that dies is the failure of its archive; a new one goes on, and nothing partial stays."""
     out = tmp_path / "out"

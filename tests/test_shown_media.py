@@ -150,7 +150,7 @@ def test_everything(tmp_path: Path, snapshot: str) -> None:
     assert summary.media.posts_without == 1
 
 
-@pytest.mark.parametrize("snapshot", ["pin", "copy"])
+@pytest.mark.parametrize("snapshot", ["pin", pytest.param("copy", marks=pytest.mark.slow)])
 def test_hostile_embeds(tmp_path: Path, snapshot: str) -> None:
     """No embed costs the export or much memory; those of more than a megabyte are not looked into."""
     good = images(cid_of(CONTENT))

@@ -95,10 +95,16 @@ def many(count: int = 80) -> list[Row]:
     ]
 
 
-@pytest.mark.parametrize(("snapshot", "index"), [("pin", True), ("copy", False)])
 @pytest.mark.parametrize(
-    "formats",
-    [("json", "json"), ("csv", "csv"), ("json", "csv"), ("csv", "json"), ("jsonl", "parquet"), ("parquet", "csv")],
+    ("formats", "snapshot", "index"),
+    [
+        (("json", "json"), "pin", True),
+        (("csv", "csv"), "copy", False),
+        (("json", "csv"), "pin", False),
+        (("csv", "json"), "copy", True),
+        (("jsonl", "parquet"), "pin", True),
+        (("parquet", "csv"), "copy", False),
+    ],
 )
 def test_what_changed(tmp_path: Path, snapshot: str, index: bool, formats: tuple[str, str]) -> None:
     """New posts and those with another cid or time are exported, in export order; those that went away are listed."""

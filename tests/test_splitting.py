@@ -118,8 +118,7 @@ def _inside(format: str, content: bytes) -> bytes:
     return content[len(before) : -len(after)]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("compress", ["none", "zstd"])
+@pytest.mark.parametrize(("workers", "compress"), [(0, "none"), (2, "zstd")])
 def test_large_posts(tmp_path: Path, workers: int, compress: str) -> None:
     """A post of megabytes is in one file, the same in one process and with workers, and others are beside it."""
     rows = [post(number, text="x" * 20_000, created_at=f"2024-05-{30 - number:02} 10:00:00") for number in range(12)]

@@ -190,7 +190,7 @@ FILES: dict[str, tuple[Callable[[Media], None], str, bool]] = {
 """What is wrong with a file → how it is made so, the warning, and whether it is copied all the same."""
 
 
-@trials("34", quick=4, full=20 * len(FILES))
+@trials("34", quick=2, full=20 * len(FILES))
 def test_media_file(trial: Trial) -> None:
     """A media file that is not what it should be is named, is not waited for, and does not end the export."""
     make, kind, copied = list(FILES.values())[trial.number * 5 % len(FILES)]
@@ -296,7 +296,7 @@ def renamed(media: Media, suffix: str) -> str:
     return media.file.rename(media.file.with_suffix(suffix)).relative_to(media.root).as_posix()
 
 
-@trials("paths", quick=6, full=4 * len(PATHS))
+@trials("paths", quick=3, full=4 * len(PATHS))
 def test_media_path(trial: Trial) -> None:
     """Whatever an archive gives as hash and path: only plain files below the root are read, under names of our own."""
     hash_of, path_of, kind, copied = list(PATHS.values())[trial.number * 7 % len(PATHS)]
