@@ -506,8 +506,8 @@ class _Coordinator:
                     self._monitor.check()
                     self._write(chunk.data, chunk)
                     self._note(chunk.notices)
-                    self._counters.posts_read += chunk.posts_read
-                    unread -= chunk.posts_read
+                    self._counters.posts_read += chunk.posts
+                    unread -= chunk.posts
             self._counters.posts_read += unread
             self.batches += 1
 

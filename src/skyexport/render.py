@@ -1,16 +1,13 @@
-"""Turning a batch into bytes: one SQL statement a batch where it can be, smaller steps where it can not.
+"""Turning a batch into bytes, a chunk at a time.
 
-A batch is rendered fast, by SQLite's own functions. When SQLite refuses a value, or the bytes are not what the format
-promises, the batch is halved until few posts are left beside the odd one; those are rendered exactly, by Python, post
-by post. When the result would be larger than a slot, the batch is cut where the stored posts fill one, or halved where
-they do not; a single post that is too large is read whole and passed on in pieces.
+A batch is rendered post by post, in export order, until its chunk is full; the next chunk goes on behind the last post
+that fitted. A post that is larger than a chunk by itself is read alone, and passed on in pieces.
 """
 
 from __future__ import annotations
 
-import itertools
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -22,7 +19,7 @@ from skyexport.formats.base import (
     COLUMNS,
     Compress,
     Format,
-    NotUsualError,
+    Part,
     StoredPost,
     StoredValue,
     as_bytes,
@@ -50,13 +47,7 @@ SLOT_BYTES = MAX_CHUNK_BYTES + 64_000
 """Size of the slot that a chunk travels in: compressing makes what can not be compressed a little larger."""
 
 _UNIT_POSTS = 2000
-"""Posts in one SQL statement at most: larger batches would mostly be rendered in vain, and halved."""
-
-_EXACT_POSTS = 16
-"""Posts to render exactly together: of more, most need not be, and it takes many times as long."""
-
-_AROUND_POST_BYTES = 600
-"""About what rendering adds to a stored post: names of columns, quotes, indentation."""
+"""Posts in one statement at most: where a chunk is full before, the row ids of the rest are listed."""
 
 _LARGEST_VALUE_BYTES = 1_000_000_000
 """SQLite's own bound on a value, which holds while one large post is read."""
@@ -74,8 +65,6 @@ class Chunk:
     """How many posts begin in it."""
     goes_on: bool = False
     """Whether its one post goes on in the next chunk."""
-    posts_read: int = 0
-    """How many posts of the batch were gone through for it, selected or not."""
     notices: Notices = field(default_factory=Notices)
     """Of these posts."""
     plain_bytes: int = 0
@@ -128,7 +117,6 @@ class BatchRenderer:
         format: The output format.
         selection: Which posts of a batch to take.
         compress: How to compress each chunk; not at all when None.
-        always_exact: Do not try the fast way first; the bytes are the same, it only takes longer.
         before_large_post: Called before such a post is read; what it raises ends the rendering.
     """
 
@@ -141,17 +129,14 @@ class BatchRenderer:
         selection: Selection,
         *,
         compress: Compress | None = None,
-        always_exact: bool = False,
         before_large_post: Callable[[LargePost], None] = lambda _: None,
     ) -> None:
         self._connection = connection
         self._compress = compress
-        self._always_exact = always_exact
         self._before_large_post = before_large_post
         self._format = format
         self._selects_all = selection.everything
         self._parameters = selection.parameters()
-        format.register(connection)
         selection.register(connection)
         connection.limit(apsw.SQLITE_LIMIT_LENGTH, MAX_CHUNK_BYTES)
 
@@ -167,11 +152,9 @@ class BatchRenderer:
         # Without a limit SQLite might merge the two selects, and then forget about the order.
         self._apart_sql = f"select rowid as row_id from {in_range} order by created_at desc limit -1"
         self._tied_sql = f"select rowid as row_id from {in_range} order by created_at desc, uri limit -1"
-        self._row_ids_sql = "select value as row_id from carray(:row_ids)"
-        aggregates = ", ".join(f"cast({aggregate} as blob)" for aggregate in format.aggregates(columns))
-        self._fast_sql = f"select count(*), {aggregates}"
+        self._columns = [columns[name] for name in COLUMNS]
         self._stored_bytes = stored_bytes_sql(columns)
-        self._exact_sql = "select " + ", ".join(stored_value_sql(columns, name) for name in COLUMNS)
+        self._values = ", ".join(stored_value_sql(columns, name) for name in COLUMNS)
         self._of_source_sql = f"cross join posts on posts.rowid = batch.row_id where {selection.where_sql()}"
 
     def render(self, batch: Batch) -> Iterator[Chunk]:
@@ -180,121 +163,101 @@ class BatchRenderer:
         Raises:
             ArchiveChangedError: The archive holds other posts in this range than when it was planned.
         """
+        posts = 0
         for chunk in self._chunks(batch):
+            posts += chunk.posts
             data = chunk.data if self._compress is None else self._compress(chunk.data)
             yield replace(chunk, data=data, plain_bytes=len(chunk.data))
+        if self._selects_all and posts != batch.posts:
+            raise ArchiveChangedError("a post went away while it was exported", "export again")
 
     def _chunks(self, batch: Batch) -> Iterator[Chunk]:
         if isinstance(batch, KeyRange):
-            bounds = {"first": batch.first, "last": batch.last}
-            found: list[Any] = self._connection.execute(self._count_sql, bounds).fetchall()
-            posts, most_of_an_instant = found[0]
-            if posts != batch.posts:
-                raise ArchiveChangedError(f"a range of {batch.posts} posts now holds {posts}", "export again")
-            # The order of the index is that of the export but for posts of one instant; those take a sort.
-            range_sql = self._apart_sql if most_of_an_instant <= 1 else self._tied_sql
+            source = self._source_of(batch)
             if batch.posts <= _UNIT_POSTS:
-                chunk = self._rendered(range_sql, bounds, batch.posts)
-                if chunk is not None:
-                    if chunk.posts:
-                        yield chunk
-                    return
-            row_ids = array("q", (row[0] for row in self._connection.execute(range_sql, bounds)))
-            if batch.posts <= _UNIT_POSTS:
-                yield from self._in_parts(row_ids)
+                yield from self._unit(source)
                 return
+            row_ids = self._row_ids(source)
         else:
             row_ids = batch.row_ids
         for start in range(0, len(row_ids), _UNIT_POSTS):
-            yield from self._unit(row_ids[start : start + _UNIT_POSTS])
+            yield from self._unit(_listed(row_ids[start : start + _UNIT_POSTS]))
 
-    def _unit(self, row_ids: array[int]) -> Iterator[Chunk]:
-        chunk = self._rendered(self._row_ids_sql, {"row_ids": apsw.carray(row_ids)}, len(row_ids))
-        if chunk is not None:
-            if self._selects_all and chunk.posts != len(row_ids):
-                raise ArchiveChangedError("a post went away while it was exported", "export again")
+    def _source_of(self, batch: KeyRange) -> _Source:
+        bounds = {"first": batch.first, "last": batch.last}
+        found: list[Any] = self._connection.execute(self._count_sql, bounds).fetchall()
+        posts, most_of_an_instant = found[0]
+        if posts != batch.posts:
+            raise ArchiveChangedError(f"a range of {batch.posts} posts now holds {posts}", "export again")
+        # The order of the index is that of the export but for posts of one instant; those take a sort.
+        return _Source(self._apart_sql if most_of_an_instant <= 1 else self._tied_sql, bounds)
+
+    def _unit(self, source: _Source) -> Iterator[Chunk]:
+        while True:
+            chunk, stop = self._fill(source)
             if chunk.posts:
                 yield chunk
-        else:
-            yield from self._in_parts(row_ids)
+            if stop is None:
+                return
+            row_ids = self._row_ids(source)
+            row_ids = row_ids[row_ids.index(stop.row_id) :]
+            if stop.at_large_post:
+                yield from self._large_post(row_ids[:1])
+                row_ids = row_ids[1:]
+            source = _listed(row_ids)
 
-    def _in_parts(self, row_ids: array[int]) -> Iterator[Chunk]:
-        """What could not be rendered as one chunk."""
-        if len(row_ids) == 1:
-            yield from self._large_post(row_ids)
-            return
-        cuts = self._cuts(row_ids) or [len(row_ids) // 2]
-        for first, last in itertools.pairwise([0, *cuts, len(row_ids)]):
-            yield from self._unit(row_ids[first:last])
-
-    def _cuts(self, row_ids: array[int]) -> list[int]:
-        """Where to cut a list so that the stored posts of each part fit into a chunk; nowhere when all of them do.
-
-        SQLite looks into all posts of a batch before it says that the result is too large: halving alone would read
-        posts of 300 kB nine times.
-        """
-        sizes: dict[int, int] = dict(self._of_any_size(f"select row_id, {self._stored_bytes}", row_ids))
-        cuts: list[int] = []
-        filled = 0
-        for place, row_id in enumerate(row_ids):
-            size = sizes.get(row_id, 0) + _AROUND_POST_BYTES
-            if filled and filled + size > MAX_CHUNK_BYTES:
-                cuts.append(place)
-                filled = 0
-            filled += size
-        return cuts
-
-    def _rendered(self, source: str, bindings: Mapping[str, object], posts: int) -> Chunk | None:
-        """The posts of *source* as one chunk; None when they must be halved, too large or too many to be exact with."""
-        parameters = {**self._parameters, **bindings}
-        try:
-            chunk = None if self._always_exact else self._fast(source, parameters, posts)
-            if chunk is None and posts <= _EXACT_POSTS:
-                chunk = self._exact(source, parameters, posts)
-        except apsw.TooBigError:
-            return None
-        return chunk
-
-    def _fast(self, source: str, parameters: Mapping[str, object], posts: int) -> Chunk | None:
-        try:
-            rows: list[Any] = self._connection.execute(
-                f"{self._fast_sql} from ({source}) as batch {self._of_source_sql}", parameters
-            ).fetchall()
-        except (apsw.SQLError, NotUsualError):
-            return None
-        selected, *values = rows[0]
-        notices = Notices()
-        data = self._format.finished(selected, values, notices) if selected else b""
-        if data is None or (len(data) > MAX_CHUNK_BYTES and posts > 1):
-            return None
-        return Chunk(data, selected, posts_read=posts, notices=notices)
-
-    def _exact(self, source: str, parameters: Mapping[str, object], posts: int) -> Chunk | None:
-        rendered: list[bytes] = []
+    def _fill(self, source: _Source) -> tuple[Chunk, _Stop | None]:
+        """The first posts of *source* as one chunk, and where it stopped: nowhere when it has all of them."""
+        parts: list[Part] = []
         size = 0
         notices = Notices()
-        for values in self._connection.execute(
-            f"{self._exact_sql} from ({source}) as batch {self._of_source_sql}", parameters
-        ):
-            pieces: list[bytes] = []
-            for piece in self._format.pieces(_stored_post(values), notices):
-                pieces.append(piece)
-                size += len(piece)
-                # A post may become a thousand times larger: indentation of what is nested deep.
-                if size > MAX_CHUNK_BYTES:
-                    return None
-            rendered.append(b"".join(pieces))
-        return Chunk(self._format.separator.join(rendered), len(rendered), posts_read=posts, notices=notices)
+        stop: _Stop | None = None
+        row_id: int | None = None
+        try:
+            for row_id, *values in self._select(self._values, source):
+                post_notices = Notices()
+                part = self._format.usual(values, post_notices)
+                if part is None:
+                    part = self._exact(values, post_notices)
+                if part is None or (parts and size + len(part) > MAX_CHUNK_BYTES):
+                    stop = _Stop(row_id, at_large_post=part is None)
+                    break
+                parts.append(part)
+                size += len(part)
+                notices.merge(post_notices)
+        except apsw.TooBigError:
+            stop = _Stop(self._first_too_big(source, row_id), at_large_post=True)
+        return Chunk(self._format.joined(parts) if parts else b"", len(parts), notices=notices), stop
+
+    def _exact(self, values: list[StoredValue], notices: Notices) -> bytes | None:
+        """A post of any content; None when it is larger than a chunk."""
+        pieces: list[bytes] = []
+        size = 0
+        for piece in self._format.pieces(_stored_post(values), notices):
+            pieces.append(piece)
+            size += len(piece)
+            # A post may become a thousand times larger: indentation of what is nested deep.
+            if size > MAX_CHUNK_BYTES:
+                return None
+        return b"".join(pieces)
+
+    def _first_too_big(self, source: _Source, after: int | None) -> int:
+        """The first selected post of *source*, behind *after*, that has a value which SQLite refused for its size."""
+        largest = "max(" + ", ".join(f"ifnull(octet_length({column}), 0)" for column in self._columns) + ")"
+        passed = after is None
+        for row_id, size in self._of_any_size(largest, source):
+            if passed and size > MAX_CHUNK_BYTES:
+                return row_id
+            passed = passed or row_id == after
+        raise apsw.TooBigError("a value is too large, but not of a post that is exported")
 
     def _large_post(self, row_ids: array[int]) -> Iterator[Chunk]:
-        found = self._of_any_size(f"select {self._stored_bytes}, {LargePost.URI_SQL}", row_ids)
+        found = self._of_any_size(f"{self._stored_bytes}, {LargePost.URI_SQL}", _listed(row_ids))
         if not found:
-            if self._selects_all:
-                raise ArchiveChangedError("a post went away while it was exported", "export again")
             return
-        stored_bytes, uri = found[0]
-        self._before_large_post(LargePost.of(row_ids[0], uri, stored_bytes))
-        values = self._of_any_size(self._exact_sql, row_ids)[0]
+        row_id, stored_bytes, uri = found[0]
+        self._before_large_post(LargePost.of(row_id, uri, stored_bytes))
+        _, *values = self._of_any_size(self._values, _listed(row_ids))[0]
         notices = Notices()
         gathered: list[bytes] = []
         size = 0
@@ -303,24 +266,57 @@ class BatchRenderer:
             gathered.append(piece)
             size += len(piece)
             if size > MAX_CHUNK_BYTES // 4:
-                yield Chunk(b"".join(gathered), posts, goes_on=posts > 0, posts_read=posts)
+                yield Chunk(b"".join(gathered), posts, goes_on=posts > 0)
                 gathered.clear()
                 size = posts = 0
-        yield Chunk(b"".join(gathered), posts, posts_read=posts, notices=notices)
+        yield Chunk(b"".join(gathered), posts, notices=notices)
 
-    def _of_any_size(self, select: str, row_ids: array[int]) -> list[Any]:
-        """What *select* gives for each selected post of this list."""
+    def _select(self, columns: str, source: _Source) -> apsw.Cursor:
+        """Row id and *columns* of each selected post, in export order."""
+        return self._connection.execute(
+            f"select batch.row_id, {columns} from ({source.sql}) as batch {self._of_source_sql}",
+            {**self._parameters, **source.parameters},
+        )
+
+    def _of_any_size(self, columns: str, source: _Source) -> list[Any]:
+        """The same, also of values that are larger than a chunk."""
         self._connection.limit(apsw.SQLITE_LIMIT_LENGTH, _LARGEST_VALUE_BYTES)
         try:
-            return self._connection.execute(
-                f"{select} from ({self._row_ids_sql}) as batch {self._of_source_sql}",
-                {**self._parameters, "row_ids": apsw.carray(row_ids)},
-            ).fetchall()
+            return self._select(columns, source).fetchall()
         finally:
             self._connection.limit(apsw.SQLITE_LIMIT_LENGTH, MAX_CHUNK_BYTES)
 
+    def _row_ids(self, source: _Source) -> array[int]:
+        """Of all posts of *source*, selected or not."""
+        if source.row_ids is not None:
+            return source.row_ids
+        return array("q", (row[0] for row in self._connection.execute(source.sql, source.parameters)))
 
-def _stored_post(values: tuple[Any, ...]) -> StoredPost:
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """SQL for row ids in export order, and its parameters."""
+
+    sql: str
+    parameters: Mapping[str, Any]
+    row_ids: array[int] | None = None
+    """What it gives, where that is known."""
+
+
+def _listed(row_ids: array[int]) -> _Source:
+    return _Source("select value as row_id from carray(:row_ids)", {"row_ids": apsw.carray(row_ids)}, row_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    """The first post that a chunk has no room for."""
+
+    row_id: int
+    at_large_post: bool
+    """Whether no chunk has."""
+
+
+def _stored_post(values: Sequence[StoredValue]) -> StoredPost:
     return dict(zip(COLUMNS, values, strict=True))
 
 

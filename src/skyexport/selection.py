@@ -92,14 +92,7 @@ class Selection:
         if self.did is not None:
             conditions.append("+did = :did")
         if self.by_date:
-            # Within the seconds of the bounds themselves, fractions decide: there, and for unusual times, ask Python.
-            second = "substr(created_at, 1, 19)"
-            usual = timestamps.usual_sql("created_at", lambda _: "1", by_server=True)
-            conditions.append(
-                f"iif({usual} and {second} not in (:since_second, :until_second),"
-                f" {second} between :since_second and :until_second,"
-                f" sky_selected({stored_value_sql({'created_at': 'created_at'}, 'created_at')}))"
-            )
+            conditions.append(f"sky_selected({stored_value_sql({'created_at': 'created_at'}, 'created_at')})")
         conditions += [narrowing.sql("main") for narrowing in self.narrowings]
         return " and ".join(conditions) or "true"
 
@@ -112,9 +105,6 @@ class Selection:
         parameters = {}
         if self.did is not None:
             parameters["did"] = self.did
-        if self.by_date:
-            parameters["since_second"] = _BEFORE_FIRST_DAY if self.since is None else _utc(self.since)
-            parameters["until_second"] = _AFTER_LAST_DAY if self.until is None else _utc(self.until)
         for narrowing in self.narrowings:
             parameters |= narrowing.parameters()
         return parameters
@@ -122,7 +112,17 @@ class Selection:
     def register(self, connection: apsw.Connection) -> None:
         """Add the function sky_selected, when `where_sql` calls it: statements that run do not let it be replaced."""
         if self.by_date:
-            add_function(connection, "sky_selected", self._selected)
+            since = _BEFORE_FIRST_DAY if self.since is None else _utc(self.since).replace(" ", "T")
+            until = _AFTER_LAST_DAY if self.until is None else _utc(self.until).replace(" ", "T")
+
+            def selected(stored: StoredValue) -> bool:
+                second = timestamps.usual_rfc3339_seconds(stored) if isinstance(stored, bytes) else None
+                if second is not None and not second.startswith((since, until)):
+                    return since < second < until
+                # Within the seconds of the bounds themselves, fractions decide.
+                return self._selected(stored)
+
+            add_function(connection, "sky_selected", selected)
         for narrowing in self.narrowings:
             narrowing.prepare(connection)
 

@@ -16,7 +16,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import IO, Any, TypeVar
 
 import apsw
@@ -204,33 +204,34 @@ class _Worker:
         """Put the chunks of a batch into slots, one after the other, each as soon as there is a free one."""
         notices = Notices()
         unread = batch.posts
-        held = _Part(memoryview(b""), 0, 0, 0, goes_on=False)
+        held = _Part(memoryview(b""), 0, 0, goes_on=False)
         for chunk in chunks:
             notices.merge(chunk.notices)
             for part in _parts(chunk, self._slots.handle.slot_bytes):
                 if held.data:
-                    self._send_part(held, is_last=False, notices=Notices())
-                    unread -= held.posts_read
+                    self._send_part(held, held.posts)
+                    unread -= held.posts
                 held = part
-        self._send_part(replace(held, posts_read=unread), is_last=True, notices=notices)
+        self._send_part(held, unread, notices)
 
-    def _send_part(self, part: _Part, *, is_last: bool, notices: Notices) -> None:
+    def _send_part(self, part: _Part, posts_read: int, notices: Notices | None = None) -> None:
+        """Send a part of a batch; *notices* are those of the whole batch, with its last part."""
         slot = self._next(self._free_slots)
         self._slots.fill(slot, part.data)
         ready = ChunkReady(
-            slot, len(part.data), part.plain_bytes, part.posts, part.goes_on, part.posts_read, is_last, notices
-        )
+            slot, len(part.data), part.plain_bytes, part.posts, part.goes_on, posts_read,
+            is_last=notices is not None, notices=notices or Notices(),
+        )  # fmt: skip
         self._tell(Kind.CHUNK, self._sequence, ready.encode())
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """As much of a chunk as fits into a slot, and the posts that begin in it and that were gone through for it."""
+    """As much of a chunk as fits into a slot, and the posts that begin in it."""
 
     data: memoryview
     plain_bytes: int
     posts: int
-    posts_read: int
     goes_on: bool
 
 
@@ -240,9 +241,8 @@ def _parts(chunk: Chunk, slot_bytes: int) -> Iterator[_Part]:
     for start in range(0, len(data), slot_bytes):
         first = start == 0
         yield _Part(
-            data[start : start + slot_bytes], chunk.plain_bytes * first, chunk.posts * first, chunk.posts_read * first,
-            chunk.goes_on and first,
-        )  # fmt: skip
+            data[start : start + slot_bytes], chunk.plain_bytes * first, chunk.posts * first, chunk.goes_on and first
+        )
 
 
 def main() -> None:

@@ -1,14 +1,11 @@
-"""What a format is: how a file begins, goes on and ends, and how posts become its bytes.
+"""A format: how a data file begins, goes on and ends, and how a post becomes its bytes.
 
-A format renders posts in two ways, which give the same bytes:
+A format renders a post in two ways, which give the same bytes:
 
-- *fast*: SQL aggregates over the posts of a batch, whose values Python finishes with operations on the whole batch;
-  nearly every batch goes this way. It takes nothing that can not be exported as it is stored.
-- *exact*: a generator over the stored values of one post, which takes anything, of any size, and counts what it had to
-  change.
+- *usual*: at once, for a post whose values are as nearly all are; it gives up on every other post.
+- *pieces*: a value at a time, for a post of any content and size; it counts what it had to change.
 
-Columns of `posts` appear in the SQL under their own names. Values go to Python functions as BLOB where they are no
-numbers, since stored text need not be valid UTF-8.
+Values come from SQLite as BLOB where they are not numbers, since stored text need not be valid UTF-8.
 """
 
 from __future__ import annotations
@@ -16,7 +13,7 @@ from __future__ import annotations
 import math
 from abc import ABC
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import apsw
 
@@ -32,18 +29,17 @@ __all__ = [
     "Compress",
     "DataFile",
     "Format",
-    "NotUsualError",
+    "Part",
     "StoredPost",
     "StoredValue",
     "TextFormat",
-    "add_count",
     "add_function",
     "as_bytes",
-    "count_sql",
     "count_text",
     "stored_time",
     "stored_value_sql",
-    "time_sql",
+    "usual_time",
+    "usual_time_seconds",
 ]
 
 COLUMNS = (
@@ -87,10 +83,8 @@ Compress = Callable[[bytes], bytes]
 """Makes of data what can be decompressed by itself."""
 
 
-class TimeSql(Protocol):
-    """SQL for a time as nearly every one is stored, as functions of `timestamps` give it; NULL for any other."""
-
-    def __call__(self, column: str, *, by_server: bool) -> str: ...
+Part = bytes | tuple[object, ...]
+"""One post of a chunk, as its format keeps it until the chunk is full: bytes, or values for the columns of a table."""
 
 
 class DataFile(Protocol):
@@ -138,29 +132,17 @@ class Format(Protocol):
         """
         ...
 
-    def aggregates(self, columns: Mapping[str, str]) -> tuple[str, ...]:
-        """SQL aggregates over the posts of a batch, in export order, from whose values `finished` makes the bytes.
-
-        SQLite raises an error, or a function of `register` raises NotUsualError, for a batch that must be rendered
-        exactly.
+    def usual(self, values: Sequence[StoredValue], notices: Notices) -> Part | None:
+        """One post of a chunk, ready for `joined`; None when a value is not usual, so that it takes `pieces`.
 
         Args:
-            columns: Column → SQL for it; an old schema may lack one, and has a constant in its place.
+            values: Of `COLUMNS`, in that order.
+            notices: Counts what is worth knowing of a post in which nothing had to be changed.
         """
         ...
 
-    def register(self, connection: apsw.Connection) -> None:
-        """Add the Python functions that the aggregates call."""
-        ...
-
-    def finished(self, posts: int, values: Sequence[bytes | None], notices: Notices, /) -> bytes | None:
-        """The bytes of a batch: its posts with separators between them; None when it must be rendered exactly.
-
-        Args:
-            posts: How many there are.
-            values: Of the aggregates, as bytes; None for one of no value at all.
-            notices: Get what is worth knowing of a batch in which nothing had to be changed.
-        """
+    def joined(self, parts: Sequence[Part]) -> bytes:
+        """The bytes of a chunk with these posts: each from `usual`, or from `pieces` as bytes."""
         ...
 
     def pieces(self, post: StoredPost, notices: Notices) -> Iterator[bytes]:
@@ -209,6 +191,10 @@ class TextFormat(ABC):
         del settings
         return self
 
+    def joined(self, parts: Sequence[Any]) -> bytes:
+        """See `Format`."""
+        return self.separator.join(parts)
+
     def new_file(self, compress: Compress | None = None) -> DataFile:
         """See `Format`."""
         return _TextFile(self, compress or bytes)
@@ -233,10 +219,6 @@ class _TextFile:
         yield self._compress(self._format.epilogue if self._begun else self._format.empty)
 
 
-class NotUsualError(Exception):
-    """A stored value that only the exact rendering can take."""
-
-
 def as_bytes(value: StoredValue) -> bytes:
     """A stored value as the bytes that SQLite's `cast(… as blob)` gives (infinity is `Inf`); NULL as none."""
     if value is None:
@@ -258,24 +240,6 @@ def stored_value_sql(columns: Mapping[str, str], name: str) -> str:
     return f"cast({column} as blob)"
 
 
-def count_sql(columns: Mapping[str, str], name: str) -> str:
-    """SQL for a number; `add_count` adds the function that it calls."""
-    column = columns[name]
-    return f"iif(typeof({column}) = 'integer', {column}, sky_count({stored_value_sql(columns, name)}))"
-
-
-def add_count(connection: apsw.Connection) -> None:
-    """Add sky_count of (a stored value): a number that is no integer as text."""
-
-    def number(value: StoredValue) -> str:
-        found = count_text(value)
-        if found is None:
-            raise NotUsualError
-        return found
-
-    add_function(connection, "sky_count", number)
-
-
 def count_text(value: StoredValue) -> str | None:
     """A stored number as text, 0 for NULL; None for what is no finite number."""
     if value is None:
@@ -285,22 +249,29 @@ def count_text(value: StoredValue) -> str | None:
     return None
 
 
-def time_sql(columns: Mapping[str, str], name: str, usual: TimeSql, function: str) -> str:
-    """SQL for a time.
-
-    Args:
-        columns: Column → SQL for it.
-        name: The column.
-        usual: Gives SQL for a time as nearly every one is stored, and NULL for any other.
-        function: Name of the Python function, of (a stored value), that reads any.
-    """
-    found = usual(columns[name], by_server=name == "created_at")
-    return f"ifnull({found}, {function}({stored_value_sql(columns, name)}))"
-
-
 def stored_time(value: StoredValue) -> timestamps.Timestamp | None:
     """The time that a stored value is, None when it can not be read as one."""
     return timestamps.parse(value if isinstance(value, int) else json_text.decode(as_bytes(value)))
+
+
+def usual_time(value: StoredValue) -> str | None:
+    """RFC 3339 for a time in a readable spelling, and None for any other."""
+    if isinstance(value, bytes):
+        usual = timestamps.usual_rfc3339(value)
+        if usual is not None:
+            return usual
+    timestamp = stored_time(value)
+    return None if timestamp is None else timestamp.rfc3339()
+
+
+def usual_time_seconds(value: StoredValue) -> str | None:
+    """The same to the second, the fraction cut off."""
+    if isinstance(value, bytes):
+        usual = timestamps.usual_rfc3339_seconds(value)
+        if usual is not None:
+            return usual
+    timestamp = stored_time(value)
+    return None if timestamp is None else timestamp.rfc3339_seconds()
 
 
 def add_function(connection: apsw.Connection, name: str, function: Callable[..., str | bool]) -> None:
