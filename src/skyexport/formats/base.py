@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from typing import Any, Protocol, Self
 
 import apsw
@@ -83,8 +83,8 @@ Compress = Callable[[bytes], bytes]
 """Makes of data what can be decompressed by itself."""
 
 
-Part = bytes | tuple[object, ...]
-"""One post of a chunk, as its format keeps it until the chunk is full: bytes, or values for the columns of a table."""
+Part = Sized
+"""One post of a chunk, as its format keeps it until the chunk is full; its length is about its size in bytes."""
 
 
 class DataFile(Protocol):
@@ -141,7 +141,7 @@ class Format(Protocol):
         """
         ...
 
-    def joined(self, parts: Sequence[Part]) -> bytes:
+    def joined(self, parts: Sequence[Any]) -> bytes:
         """The bytes of a chunk with these posts: each from `usual`, or from `pieces` as bytes."""
         ...
 

@@ -1,24 +1,26 @@
 """The Parquet format: a table with a type for each column, for programs that analyse posts.
 
-A chunk is a stream of Arrow record batches, which a worker makes; the writer gathers them to row groups. What the type
-of a column can not hold stands, as the JSON has it, in the column `originals`.
+A chunk is one block of Arrow buffers or several (`arrow_blocks`), which workers make; the writer gathers them to row
+groups, and encodes one in a thread while it gathers the next. What the type of a column cannot hold stands, as the JSON
+has it, in the column `originals`.
 
-Source: docs/formats.md, "posts.parquet"; https://arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format.
+Source: docs/formats.md, "posts.parquet".
 """
 
 from __future__ import annotations
 
-import contextlib
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-import apsw
 import orjson
 
 from skyexport import json_text, timestamps
 from skyexport.errors import OptionError
 from skyexport.format_settings import USUAL, FormatSettings
+from skyexport.formats import arrow_blocks
 from skyexport.formats.base import (
     COLUMNS,
     COUNTS,
@@ -28,14 +30,11 @@ from skyexport.formats.base import (
     DataFile,
     StoredPost,
     StoredValue,
-    add_count,
     as_bytes,
-    count_sql,
     count_text,
     stored_time,
-    time_sql,
 )
-from skyexport.formats.json_posts import JSON, LEFT_OUT_WHEN_EMPTY, add_json, add_time, json_sql
+from skyexport.formats.json_posts import JSON, LEFT_OUT_WHEN_EMPTY, usual_json
 from skyexport.notices import Notices
 
 if TYPE_CHECKING:
@@ -49,23 +48,20 @@ nanoseconds of indexed_at and archived_at are in it, where an archive has them."
 
 _COLUMNS = (*COLUMNS, _ORIGINALS)
 
-_BETWEEN = b"\x1e"
-"""Stands between the values of a column. A text that has it itself is noticed by their number."""
+_ROW_GROUP_POSTS = 1 << 15
+"""As many as programs like to read at once; about 25 MB while they are gathered."""
 
-_ROW_GROUP_POSTS = 1 << 16
-"""As many as programs like to read at once; about 50 MB while they are gathered."""
-
-_ROW_GROUP_BYTES = 56_000_000
+_ROW_GROUP_BYTES = 28_000_000
 """Of texts and embeds: where posts are larger than usual, a row group has fewer of them."""
 
 _LARGE_POST_BYTES = 8192
 """A post from this size on counts three times: pages and row groups of such take several times as much memory."""
 
+_USUAL_BYTES = 1 << 16
+"""A larger value is not usual: its post is a block of its own."""
+
 _PIECE_BYTES = 1 << 18
 """A large post is passed on in pieces of this many bytes."""
-
-_USUAL_TIME_BYTES = len("2024-05-22T18:57:38.254123Z")
-"""A time in UTC that is longer has parts of a microsecond."""
 
 _FEW_VALUES = ("did", "embed_type", "labels")
 """Columns that often have the same value again: they get a dictionary."""
@@ -75,6 +71,9 @@ _RANGED = ("uri", "did", "created_at", "indexed_at", "like_count", "repost_count
 
 _PAGE_POSTS = 64
 """Between looks whether a page is full: with the usual 1,024 a page of large embeds has a hundred megabytes."""
+
+_AROUND_ROW_BYTES = 200
+"""About what a post takes in a block beside its texts."""
 
 _LEVEL = 3
 """Of Zstandard: its own default."""
@@ -95,7 +94,7 @@ class ParquetTable:
 
     def __init__(self, settings: FormatSettings = USUAL) -> None:
         self._columns = settings.columns or _COLUMNS
-        self._read = [name for name in COLUMNS if name in self._columns or self._may_need_original(name)]
+        self._read = tuple(name for name in COLUMNS if name in self._columns or self._may_need_original(name))
         """What must be read of a post."""
 
     def _may_need_original(self, name: str) -> bool:
@@ -115,60 +114,63 @@ class ParquetTable:
         pyarrow.set_memory_pool(pyarrow.system_memory_pool())
         return type(self)(settings)
 
-    def aggregates(self, columns: Mapping[str, str]) -> tuple[str, ...]:
-        """The values of a column, one behind the other, for each that must be read."""
-        return tuple(f"string_agg({_value_sql(columns, name)}, '{_BETWEEN.decode()}')" for name in self._read)
-
-    def register(self, connection: apsw.Connection) -> None:
-        """Add the functions for counts, times and JSON."""
-        add_count(connection)
-        add_time(connection, "")
-        add_json(connection, lambda data, _: json_text.compact(data))
-
-    def finished(self, posts: int, values: Sequence[bytes | None], _: Notices, /) -> bytes | None:
-        """A record batch as a stream of its own; None when a text is not UTF-8, or has in it what stands between."""
-        import pyarrow as pa
-
-        read: dict[str, list[bytes]] = {}
-        for name, joined in zip(self._read, values, strict=True):
-            if joined is None:
-                return None
-            if name in JSON and not joined.isascii():
-                joined = json_text.escape_line_separators(joined)
-            read[name] = joined.split(_BETWEEN)
-            if len(read[name]) != posts:
-                return None
-        try:
-            return self._stream(read, [{} for _ in range(posts)])
-        except pa.ArrowInvalid:
-            return None
-
-    def _stream(self, read: Mapping[str, Sequence[bytes | None]], originals: list[dict[str, Any]]) -> bytes:
-        """A record batch of these values, as the JSON has them, but for quotes; None for what can not be read.
-
-        Raises:
-            pyarrow.ArrowInvalid: A value is not what it must be.
-        """
-        import pyarrow as pa
-
-        arrays: dict[str, pa.Array] = {}
-        for name in self._read:
-            values = read[name]
+    def usual(self, values: Sequence[StoredValue], notices: Notices) -> Row | None:
+        """See `Format`."""
+        del notices
+        found: dict[str, Any] = {}
+        originals: dict[str, Any] = {}
+        size = 0
+        for name, value in zip(COLUMNS, values, strict=True):
+            if name not in self._read:
+                continue
             if name in TIMES:
-                arrays[name] = _times(name, values, originals)
+                time = stored_time(value)
+                if time is None:
+                    return None
+                found[name] = _microseconds(time, name, originals)
             elif name in COUNTS:
-                arrays[name] = _counts(name, values, originals)
+                if not isinstance(value, int | None):
+                    return None
+                found[name] = value or 0
             elif name in FLAGS:
-                arrays[name] = pa.array([value == b"true" for value in values], pa.bool_())
-            elif name in LEFT_OUT_WHEN_EMPTY:
-                arrays[name] = pa.array([value or None for value in values], pa.string())
+                found[name] = bool(value)
             else:
-                arrays[name] = pa.array(values, pa.string())
+                text = _usual_text(value, name)
+                if text is None:
+                    return None
+                found[name] = None if not text and name in LEFT_OUT_WHEN_EMPTY else text
+                size += len(text)
+        return self._row(found, originals, size)
+
+    def _row(self, found: dict[str, Any], originals: dict[str, Any], size: int) -> Row:
         if _ORIGINALS in self._columns:
             # Times and counts come in the order in which they are read, whatever the order of the columns.
-            kept = [orjson.dumps(one) if one else None for one in originals]
-            arrays[_ORIGINALS] = pa.array(kept, pa.string())
-        return _written(pa.record_batch([arrays[name] for name in self._columns], schema=self._schema()))
+            found[_ORIGINALS] = orjson.dumps(originals).decode() if originals else None
+        return Row(tuple(found[name] for name in self._columns), size + _AROUND_ROW_BYTES)
+
+    def joined(self, parts: Sequence[Row | bytes]) -> bytes:
+        """See `Format`: rows become one block, and bytes are blocks already."""
+        blocks: list[bytes] = []
+        rows: list[Row] = []
+        for part in parts:
+            if isinstance(part, Row):
+                rows.append(part)
+                continue
+            if rows:
+                blocks.append(self._block(rows))
+                rows = []
+            blocks.append(part)
+        if rows:
+            blocks.append(self._block(rows))
+        return b"".join(blocks)
+
+    def _block(self, rows: Sequence[Row]) -> bytes:
+        import pyarrow as pa
+
+        schema = self._schema()
+        columns = zip(*(row.values for row in rows), strict=True)
+        arrays = [pa.array(values, field.type) for field, values in zip(schema, columns, strict=True)]
+        return arrow_blocks.block(pa.record_batch(arrays, schema=schema))
 
     def _schema(self) -> pa.Schema:
         import pyarrow as pa
@@ -176,29 +178,34 @@ class ParquetTable:
         return pa.schema([pa.field(name, _type(name), nullable=_may_be_null(name)) for name in self._columns])
 
     def pieces(self, post: StoredPost, notices: Notices) -> Iterator[bytes]:
-        """A record batch of one post."""
+        """A block of one post."""
         values = _ExactValues(notices, json_text.decode(as_bytes(post["uri"])))
-        read: dict[str, Sequence[bytes | None]] = {}
+        found: dict[str, Any] = {}
         originals: dict[str, Any] = {}
         for name in self._read:
             value = post[name]
             if name in TIMES:
-                read[name] = [values.time(value, name, originals)]
+                found[name] = values.time(value, name, originals)
             elif name in COUNTS:
-                read[name] = [values.count(value, name, originals)]
+                found[name] = values.count(value, name, originals)
             elif name in FLAGS:
-                read[name] = [b"true" if value else b"false"]
-            elif name in JSON:
-                read[name] = [values.json(value, name)]
+                found[name] = bool(value)
             else:
-                read[name] = [values.text(value, name)]
-        data = self._stream(read, [originals])
+                text = values.json(value, name) if name in JSON else values.text(value, name)
+                found[name] = None if not text and name in LEFT_OUT_WHEN_EMPTY else text
+        data = self._block([self._row(found, originals, 0)])
         for start in range(0, len(data), _PIECE_BYTES):
             yield data[start : start + _PIECE_BYTES]
 
     def posts_of(self, data: bytes) -> list[bytes]:
-        """A record batch for each post."""
-        return [_written(batch.slice(row, 1)) for batch in _batches(data) for row in range(batch.num_rows)]
+        """A block for each post."""
+        import pyarrow as pa
+
+        return [
+            arrow_blocks.block(pa.concat_batches([batch.slice(row, 1)]))
+            for batch in arrow_blocks.batches(data, self._schema())
+            for row in range(batch.num_rows)
+        ]
 
     def new_file(self, compress: Compress | None = None) -> DataFile:
         """See `Format`; it is compressed in itself."""
@@ -218,125 +225,91 @@ def _may_be_null(name: str) -> bool:
     return name in TIMES | COUNTS | LEFT_OUT_WHEN_EMPTY or name == _ORIGINALS
 
 
-def _value_sql(columns: Mapping[str, str], name: str) -> str:
-    column = columns[name]
-    if name in TIMES:
-        return time_sql(columns, name, timestamps.rfc3339_sql, "sky_json_time")
-    if name in COUNTS:
-        return count_sql(columns, name)
-    if name in FLAGS:
-        return f"iif({column}, 'true', 'false')"
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The values of one post, in the order of the columns; its length is about what it takes in a block."""
+
+    values: tuple[Any, ...]
+    bytes: int
+
+    def __len__(self) -> int:
+        return self.bytes
+
+
+def _usual_text(value: StoredValue, name: str) -> str | None:
+    """A text, or JSON without white space; None when that is not usual."""
+    if value is None or value == b"":
+        return ""
+    if not isinstance(value, bytes) or len(value) > _USUAL_BYTES:
+        return None
     if name in JSON:
-        return f"iif(octet_length({column}) > 0, {json_sql(columns, name, 'json({})')}, '')"
-    return f"cast(ifnull({column}, '') as text)"
+        return "null" if value == b"null" else usual_json(value, indented=False)
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return None
 
 
-def _times(name: str, values: Sequence[bytes | None], originals: list[dict[str, Any]]) -> pa.Array:
-    """Times in RFC 3339 as instants; what that loses is kept in *originals*."""
-    import pyarrow as pa
-
-    texts = list(values)
-    for row, text in enumerate(texts):
-        if text is not None and (len(text) > _USUAL_TIME_BYTES or not text.endswith(b"Z")):
-            originals[row][name] = text.decode()
-            in_utc = text.endswith(b"Z")
-            texts[row] = text[: _USUAL_TIME_BYTES - 1] + b"Z" if in_utc else _to_the_microsecond(text.decode())
-    return pa.array(texts, pa.string()).cast(pa.timestamp("us", "UTC"))
-
-
-def _to_the_microsecond(text: str) -> bytes | None:
-    """The same instant in UTC, cut to the microsecond; None where no year has four digits for it."""
-    stamp = timestamps.parse(text)
-    instant = None if stamp is None else stamp.instant_nanoseconds()
-    cut = None if instant is None else timestamps.from_instant(instant - instant % 1000)
-    return None if cut is None else cut.rfc3339().encode()
-
-
-def _counts(name: str, values: Sequence[bytes | None], originals: list[dict[str, Any]]) -> pa.Array:
-    """Numbers as integers; others are kept in *originals*."""
-    import pyarrow as pa
-
-    with contextlib.suppress(pa.ArrowInvalid):
-        return pa.array(values, pa.string()).cast(pa.int64())
-    integers = list(values)
-    for row, text in enumerate(integers):
-        if text is not None and not text.removeprefix(b"-").isdigit():
-            originals[row][name] = float(text)
-            integers[row] = None
-    return pa.array(integers, pa.string()).cast(pa.int64())
-
-
-def _written(batch: pa.RecordBatch) -> bytes:
-    """A record batch as a stream."""
-    import pyarrow as pa
-
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as stream:
-        stream.write_batch(batch)
-    return bytes(sink.getvalue())
-
-
-def _batches(data: bytes | bytearray) -> Iterator[pa.RecordBatch]:
-    """The record batches of a chunk."""
-    import pyarrow as pa
-
-    source = pa.BufferReader(data)
-    while source.tell() < source.size():
-        with pa.ipc.open_stream(source) as stream:
-            yield from stream
+def _microseconds(time: timestamps.Timestamp, name: str, originals: dict[str, Any]) -> int | None:
+    """An instant in microseconds since 1970; what that loses is kept in *originals*."""
+    instant = time.instant_nanoseconds()
+    found = instant // 1000
+    in_years = timestamps.from_instant(found * 1000) is not None
+    if instant % 1000 or time.offset_minutes or not in_years:
+        originals[name] = time.rfc3339()
+    return found if in_years else None
 
 
 class _ExactValues:
-    """Stored values of one post → what `_stream` takes, whatever is stored. Each method takes (value, column name)."""
+    """Stored values of one post → those of the columns, whatever is stored. Each method takes (value, column name)."""
 
     def __init__(self, notices: Notices, uri: str) -> None:
         self._notices = notices
         self._uri = uri
 
-    def time(self, value: StoredValue, name: str, originals: dict[str, Any]) -> bytes | None:
-        """RFC 3339; None, and what is stored in *originals*, when that is no time."""
-        timestamp = stored_time(value)
-        if timestamp is None:
-            self._note("unreadable_time", name)
-            originals[name] = str(value) if isinstance(value, int) else json_text.decode(as_bytes(value))
-            return None
-        return timestamp.rfc3339().encode()
+    def time(self, value: StoredValue, name: str, originals: dict[str, Any]) -> int | None:
+        """Microseconds; None, and what is stored in *originals*, when that is no time."""
+        time = stored_time(value)
+        if time is not None:
+            return _microseconds(time, name, originals)
+        self._note("unreadable_time", name)
+        originals[name] = str(value) if isinstance(value, int) else json_text.decode(as_bytes(value))
+        return None
 
-    def count(self, value: StoredValue, name: str, originals: dict[str, Any]) -> bytes | None:
-        """A number, 0 for NULL; None, and what is stored in *originals*, when that is no finite number."""
+    def count(self, value: StoredValue, name: str, originals: dict[str, Any]) -> int | None:
+        """An integer, 0 for NULL; None, and what is stored in *originals*, when that is none."""
         number = count_text(value)
         if number is None:
             self._note("unreadable_count", name)
             originals[name] = json_text.decode(as_bytes(value))
-            return None
-        return number.encode()
+        elif isinstance(value, float):
+            originals[name] = value
+        return value or 0 if isinstance(value, int | None) else None
 
-    def text(self, value: StoredValue, name: str) -> bytes:
-        """Valid UTF-8."""
+    def text(self, value: StoredValue, name: str) -> str:
+        """Text, with U+FFFD for each byte that is not UTF-8."""
         data = as_bytes(value)
-        if json_text.is_utf8(data):
-            return data
-        self._note("invalid_utf8", name)
-        return json_text.decode(data).encode()
+        if not json_text.is_utf8(data):
+            self._note("invalid_utf8", name)
+        return json_text.decode(data)
 
-    def json(self, value: StoredValue, name: str) -> bytes:
+    def json(self, value: StoredValue, name: str) -> str:
         """JSON without white space, or the JSON string of what is none; nothing for nothing."""
         data = as_bytes(value)
         if not data:
-            return b""
-        if not json_text.is_valid(data):
+            return ""
+        valid = json_text.is_valid(data)
+        if not valid:
             self._note("unreadable_json", name)
-            self.text(value, name)
-            return b"".join(json_text.quote_pieces(data))
         self.text(value, name)
-        return b"".join(json_text.compact(data))
+        return b"".join(json_text.compact(data) if valid else json_text.quote_pieces(data)).decode()
 
     def _note(self, kind: str, column: str) -> None:
         self._notices.add(kind, f"{column} of {self._uri}")
 
 
 class _ParquetFile:
-    """Gathers record batches to row groups, whose boundaries depend on the posts only."""
+    """Gathers blocks to row groups, whose boundaries depend on the posts only."""
 
     def __init__(self, schema: pa.Schema) -> None:
         import pyarrow.parquet as pq
@@ -349,6 +322,9 @@ class _ParquetFile:
             use_dictionary=[name for name in _FEW_VALUES if name in names],
             write_statistics=[name for name in _RANGED if name in names],
         )  # fmt: skip
+        self._encoder = ThreadPoolExecutor(1, "skyexport-encoder")
+        self._encoding: Future[None] | None = None
+        """The row group before the one that is gathered."""
         self._chunk = bytearray()
         """The last one, of which more may come."""
         self._gathered: list[pa.RecordBatch] = []
@@ -365,37 +341,49 @@ class _ParquetFile:
     def finish(self) -> Iterator[bytes]:
         """See `DataFile`."""
         yield from self._take_chunk()
-        self._write_row_group()
+        yield from self._encode_row_group()
+        yield from self._encoded()
+        self._encoder.shutdown()
         self._writer.close()
         yield from self._sink.drained()
 
     def _take_chunk(self) -> Iterator[bytes]:
         """Add the posts of the chunk that is complete now."""
-        for batch in _batches(self._chunk):
+        for batch in arrow_blocks.batches(self._chunk, self._schema):
             start = 0
-            sizes = _text_bytes(batch)
-            for row, size in enumerate(sizes):
-                full = self._posts == _ROW_GROUP_POSTS or (self._posts and self._bytes + size > _ROW_GROUP_BYTES)
-                if full:
+            for row, size in enumerate(_text_bytes(batch)):
+                if self._posts == _ROW_GROUP_POSTS or (self._posts and self._bytes + size > _ROW_GROUP_BYTES):
                     self._gathered.append(batch.slice(start, row - start))
                     start = row
-                    self._write_row_group()
-                    yield from self._sink.drained()
+                    yield from self._encode_row_group()
                 self._posts += 1
                 self._bytes += size
             self._gathered.append(batch.slice(start))
         # Record batches still look at it: a new one, instead of none in it.
         self._chunk = bytearray()
 
-    def _write_row_group(self) -> None:
+    def _encode_row_group(self) -> Iterator[bytes]:
+        """Begin to encode what was gathered, once the row group before is encoded, which is given."""
+        yield from self._encoded()
+        if self._posts:
+            self._encoding = self._encoder.submit(self._write, self._gathered)
+            self._gathered = []
+            self._posts = self._bytes = 0
+
+    def _encoded(self) -> Iterator[bytes]:
+        """Wait for the row group that is being encoded."""
+        if self._encoding is not None:
+            self._encoding.result()
+            self._encoding = None
+            yield from self._sink.drained()
+
+    def _write(self, gathered: list[pa.RecordBatch]) -> None:
         import pyarrow as pa
 
-        if self._posts:
-            # Where pages end depends on the pieces that a column comes in: let it be one.
-            table = pa.Table.from_batches(self._gathered, self._schema).combine_chunks()
-            self._gathered.clear()
-            self._writer.write_table(table, row_group_size=_ROW_GROUP_POSTS)
-            self._posts = self._bytes = 0
+        # Where pages end depends on the pieces that a column comes in: let it be one.
+        table = pa.Table.from_batches(gathered, self._schema).combine_chunks()
+        gathered.clear()
+        self._writer.write_table(table, row_group_size=_ROW_GROUP_POSTS)
 
 
 def _text_bytes(batch: pa.RecordBatch) -> list[int]:
