@@ -142,14 +142,14 @@ def usual_json(value: StoredValue, *, indented: bool) -> str | None:
         return None
     try:
         parsed = orjson.loads(value)
-    except orjson.JSONDecodeError:
+        spelt = orjson.dumps(parsed)
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return None
-    spelt = orjson.dumps(parsed)
     as_it_is = spelt == value
     if not as_it_is and _escaped_as_go_does(spelt.decode()).encode() != value:
         return None
     text = (orjson.dumps(parsed, option=orjson.OPT_INDENT_2) if indented else spelt).decode()
-    return text if as_it_is else _escaped_as_go_does(text)
+    return json_text.escape_line_separators(text) if as_it_is else _escaped_as_go_does(text)
 
 
 def _escaped_as_go_does(text: str) -> str:
