@@ -67,7 +67,7 @@ def test_inspect_leaves_parquet_out(small_archive: make_archive.ArchiveInfo, env
     assert usual["expected_bytes"]["parquet"] > 0
     assert json.loads(done.stdout) == usual | {"expected_bytes": usual["expected_bytes"] | {"parquet": None}}
     lines = skyexport("inspect", small_archive.path, env=missing).stdout.splitlines()
-    assert [line for line in lines if "pyarrow" in line] == [f"parquet export:   not available: {INSTALL_PARQUET}"]
+    assert [line for line in lines if "pyarrow" in line] == [f"parquet export:   needs pyarrow: {INSTALL_PARQUET}"]
 
 
 def test_verify_compares_checksums(

@@ -1,6 +1,6 @@
 """Show what skyexport does: make a demo archive, export it to JSON and CSV, verify both, and say what to try next.
 
-    python tools/demo.py build/demo
+    python tools/demo.py build/demo [POSTS]
 
 Everything is made below the directory that is named; the command is the one that is installed beside this Python.
 """
@@ -20,7 +20,7 @@ WIDTH = 100
 """Characters of a line of data that are shown."""
 
 
-def main(place: Path) -> int:
+def main(place: Path, posts: int = POSTS) -> int:
     """Run the demo.
 
     Returns:
@@ -29,9 +29,9 @@ def main(place: Path) -> int:
     archive, exports = place / "archive.db", place / "exports"
     place.mkdir(parents=True, exist_ok=True)
     if not archive.exists():
-        print(f"making a demo archive of {POSTS:,} posts: {shown(archive)}", flush=True)
+        print(f"making a demo archive of {posts:,} posts: {shown(archive)}", flush=True)
         maker = [sys.executable, str(ROOT / "tools" / "make_archive.py"), str(archive)]
-        subprocess.run([*maker, "--posts", str(POSTS), "--seed", "1"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*maker, "--posts", str(posts), "--seed", "1"], check=True, stdout=subprocess.DEVNULL)
     before = {*exports.glob("all/*")}
     for arguments in (["inspect", archive.name], ["export", archive.name], ["export", archive.name, "-f", "csv"]):
         if status := run(place, *arguments):
@@ -43,14 +43,14 @@ def main(place: Path) -> int:
     files = [file for directory in made for file in directory.glob("posts.*")]
     for file in files:
         show_head(file, {".json": 8, ".csv": 2}[file.suffix])
-    print("\n".join(["", *ending(archive, files)]))
+    print("\n".join(["", *ending(archive, posts, files)]))
     return 0
 
 
 def run(place: Path, *arguments: str) -> int:
     """Show a command, and run it there; its exit status."""
     print(f"\n$ skyexport {shlex.join(arguments)}", flush=True)
-    return subprocess.run([str(COMMAND), *arguments], cwd=place, check=False).returncode
+    return subprocess.run([str(COMMAND), *arguments], cwd=place, check=False, stderr=subprocess.STDOUT).returncode
 
 
 def show_head(file: Path, lines: int) -> None:
@@ -62,11 +62,11 @@ def show_head(file: Path, lines: int) -> None:
             print(line if len(line) <= WIDTH else f"{line[:WIDTH]}…")
 
 
-def ending(archive: Path, files: list[Path]) -> list[str]:
+def ending(archive: Path, posts: int, files: list[Path]) -> list[str]:
     """What was made, and what to do next."""
     command = shown(COMMAND)
     return [
-        f"Made, and verified: all {POSTS:,} posts, twice.",
+        f"Made, and verified: all {posts:,} posts, twice.",
         "",
         *(f"  {shown(file)}" for file in files),
         "",
@@ -105,4 +105,4 @@ def shown(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), *map(int, sys.argv[2:])))

@@ -115,4 +115,4 @@ def _expected_bytes(archive: Archive, format: Format, posts: int) -> int | None:
 
 
 def _size_in_words(size: int | None) -> str:
-    return f"not available: {INSTALL_PARQUET}" if size is None else f"about {format_size(size)}"
+    return f"needs pyarrow: {INSTALL_PARQUET}" if size is None else f"about {format_size(size)}"
