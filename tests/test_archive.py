@@ -175,7 +175,7 @@ def test_an_odd_column(path: Path, column: str) -> None:
 
 
 @pytest.mark.parametrize("version", [0, 4, 99, -1, "3a", None, 2.5, 1.0])
-def test_an_unknown_schema_version(path: Path, version: Cell) -> None:
+def test_an_unknown_schema_version(path: Path, version: apsw.SQLiteValue) -> None:
     """A schema that came after this program is refused, instead of guessing what it means."""
     file_archive(path, [post()])
     with writing(path) as connection:

@@ -24,7 +24,7 @@ import pytest
 
 import make_archive
 from skyexport import ExportOptions, export
-from tests.archives import RawText, insert, post
+from tests.archives import RawText, insert, post, uri_of
 
 duckdb = pytest.importorskip("duckdb")
 
@@ -122,7 +122,7 @@ class Kitchen:
         export(ExportOptions(archive=self.archive, to=to, overwrite=True, workers=0))
         return {found["uri"]: found for found in json.loads(to.read_bytes())}
 
-    def change(self, sql: str, *values: object) -> None:
+    def change(self, sql: str, *values: apsw.SQLiteValue) -> None:
         """Change the archive, as an archiver does between two exports."""
         with contextlib.closing(apsw.Connection(str(self.archive))) as connection:
             connection.execute(sql, values)
@@ -355,7 +355,7 @@ def test_every_night(recipe: Recipe) -> None:
             assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
         silent(night())
-        kitchen.change("update posts set text = 'later' where uri = ?", MARKED["uri"])
+        kitchen.change("update posts set text = 'later' where uri = ?", uri_of(MARKED))
         silent(night())
         first, second = exports()
         assert b'"later"' not in (first / "posts.json").read_bytes()
@@ -411,8 +411,8 @@ def test_only_what_is_new(recipe: Recipe) -> None:
         increment = kitchen.next("sh")
         counts = []
         for change in (
-            ("delete from posts where uri = ?", FORMULA["uri"]),
-            ("update posts set text = 'edited', cid = 'bafyother' where uri = ?", MARKED["uri"]),
+            ("delete from posts where uri = ?", uri_of(FORMULA)),
+            ("update posts set text = 'edited', cid = 'bafyother' where uri = ?", uri_of(MARKED)),
         ):
             kitchen.change(*change)
             done = kitchen.bash(increment)

@@ -550,13 +550,16 @@ def test_progress_and_interrupt(directory: Path) -> None:
     """A file that takes long shows progress; Ctrl-C ends that at once, and says what it means."""
     os.truncate(data_file(directory), 1 << 40)
     process = started("verify", directory)
-    assert process.stderr is not None
-    began = time.monotonic()
-    line = process.stderr.readline()
-    assert time.monotonic() - began < 5
-    assert "of 5 posts" in line
-    process.send_signal(signal.SIGINT)
-    said, error = process.communicate(timeout=2)
+    try:
+        assert process.stderr is not None
+        began = time.monotonic()
+        line = process.stderr.readline()
+        assert time.monotonic() - began < 5
+        assert "of 5 posts" in line
+        process.send_signal(signal.SIGINT)
+        said, error = process.communicate(timeout=2)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert said == ""
     assert error == "skyexport: stopped by a signal; not everything was verified\n"

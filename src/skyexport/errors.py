@@ -18,6 +18,7 @@ __all__ = [
     "Difference",
     "ExportError",
     "MemoryLimitError",
+    "MissingExtraError",
     "NoExportError",
     "OptionError",
     "OutputError",
@@ -99,6 +100,12 @@ class VerifyError(ExportError):
         return {"differences": [asdict(difference) for difference in self.differences]}
 
 
+class MissingExtraError(ExportError):
+    """The command needs an extra that is not installed: pyarrow, for Parquet."""
+
+    exit_code = 5
+
+
 class NoExportError(ExportError):
     """What should be verified is not there, can not be read, or is no export directory."""
 
@@ -177,6 +184,7 @@ EXIT_CODES: dict[int, str] = {
     2: "wrong usage: an option or its value",
     3: "--strict: something can not be exported as it is stored",
     4: "verify: the export is not what its manifest says, or a file of it can not be read",
+    5: "an extra is not installed: Parquet needs pyarrow",
     10: "the archive, or the export to verify, is missing, unreadable or not one",
     11: "the archive is busy, or changed while it was read",
     12: "the output can not be written",

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from skyexport.archive import Archive
+from skyexport.errors import MissingExtraError
 from skyexport.estimate import Sample
-from skyexport.formats import FORMATS
+from skyexport.extras import INSTALL_PARQUET
+from skyexport.format_settings import USUAL
+from skyexport.formats import FORMATS, Format
 from skyexport.options import format_size
 from skyexport.selection import Selection
 from skyexport.source import JournalMode
@@ -45,8 +48,9 @@ class Inspection:
     journal_mode: JournalMode
     created_at_index: bool
     """Whether the archive has the index that exports step along; without it they sort first."""
-    expected_bytes: dict[str, int]
-    """Format → size of an export of all posts, estimated from a sample."""
+    expected_bytes: dict[str, int | None]
+    """Format → size of an export of all posts in bytes, estimated from a sample; None for a format that needs an extra
+    which is not installed."""
 
     def to_dict(self) -> dict[str, Any]:
         """As the object that `--json` prints."""
@@ -65,7 +69,7 @@ class Inspection:
             ("schema version", str(self.archive_schema_version)),
             ("journal mode", self.journal_mode),
             ("created_at index", index),
-            *((f"{name} export", f"about {format_size(size)}") for name, size in self.expected_bytes.items()),
+            *((f"{name} export", _size_in_words(size)) for name, size in self.expected_bytes.items()),
             ("authors", f"{self.authors:,}"),
         ]
         lines = [f"{name + ':':18}{value}" for name, value in rows]
@@ -97,7 +101,18 @@ def inspect(path: Path) -> Inspection:
             archive_schema_version=archive.schema_version,
             journal_mode=archive.source.journal_mode,
             created_at_index=archive.created_at_index is not None,
-            expected_bytes={
-                name: Sample.of(archive, format, Selection()).expected_bytes(posts) for name, format in FORMATS.items()
-            },
+            expected_bytes={name: _expected_bytes(archive, format, posts) for name, format in FORMATS.items()},
         )
+
+
+def _expected_bytes(archive: Archive, format: Format, posts: int) -> int | None:
+    """The likely size of an export of all posts; None when the format needs an extra that is not installed."""
+    try:
+        configured = format.configured(USUAL)
+    except MissingExtraError:
+        return None
+    return Sample.of(archive, configured, Selection()).expected_bytes(posts)
+
+
+def _size_in_words(size: int | None) -> str:
+    return f"needs pyarrow: {INSTALL_PARQUET}" if size is None else f"about {format_size(size)}"

@@ -152,7 +152,7 @@ class Registry:
             ) from None
         return name
 
-    def _insert(self, values: tuple[object, ...]) -> None:
+    def _insert(self, values: tuple[apsw.SQLiteValue, ...]) -> None:
         flags = apsw.SQLITE_OPEN_READWRITE
         with contextlib.closing(apsw.Connection(self._source.path, flags=flags)) as connection:
             wait_for_writers(connection, _BUSY_MILLISECONDS)

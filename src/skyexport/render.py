@@ -244,7 +244,7 @@ class BatchRenderer:
             filled += size
         return cuts
 
-    def _rendered(self, source: str, bindings: Mapping[str, object], posts: int) -> Chunk | None:
+    def _rendered(self, source: str, bindings: Mapping[str, apsw.Binding], posts: int) -> Chunk | None:
         """The posts of *source* as one chunk; None when they must be halved, too large or too many to be exact with."""
         parameters = {**self._parameters, **bindings}
         try:
@@ -255,7 +255,7 @@ class BatchRenderer:
             return None
         return chunk
 
-    def _fast(self, source: str, parameters: Mapping[str, object], posts: int) -> Chunk | None:
+    def _fast(self, source: str, parameters: Mapping[str, apsw.Binding], posts: int) -> Chunk | None:
         try:
             rows: list[Any] = self._connection.execute(
                 f"{self._fast_sql} from ({source}) as batch {self._of_source_sql}", parameters
@@ -269,7 +269,7 @@ class BatchRenderer:
             return None
         return Chunk(data, selected, posts_read=posts, notices=notices)
 
-    def _exact(self, source: str, parameters: Mapping[str, object], posts: int) -> Chunk | None:
+    def _exact(self, source: str, parameters: Mapping[str, apsw.Binding], posts: int) -> Chunk | None:
         rendered: list[bytes] = []
         size = 0
         notices = Notices()

@@ -19,8 +19,9 @@ from pathlib import Path
 
 from skyexport.claims import MAX_CLAIMS_BYTES, Checksum, Manifest, Sums, media_sum, read_manifest, read_sums
 from skyexport.compression import Compression, Decompressor
-from skyexport.errors import Difference, NoExportError, VerifyError
+from skyexport.errors import Difference, MissingExtraError, NoExportError, VerifyError
 from skyexport.export_directory import ExportDirectory, NotAFileError
+from skyexport.extras import INSTALL_PARQUET
 from skyexport.format_settings import FormatSettings
 from skyexport.media_root import MEDIA_DIRECTORY
 from skyexport.memory import MemoryGuard, ProcessTree
@@ -55,7 +56,9 @@ class Verification:
     data_files: list[str]
     """Their names, in order."""
     posts: int
-    """Posts in the data files, counted."""
+    """Posts in the data files: counted, or as the manifest says where `posts_read` is false."""
+    posts_read: bool
+    """Whether the data files were read back; false when that needs an extra which is not installed."""
     bytes: int
     """Size of the data files."""
     media_files: int
@@ -95,7 +98,8 @@ class Verification:
                 else f"the SHA-256 of {summed[0]}"
             )
         unverified = f"; no checksums to verify the bytes of {', '.join(self.unverified)}" if self.unverified else ""
-        return f"{self.directory} is as its manifest says: {', '.join(found)}{unverified}"
+        unread = "" if self.posts_read else f"; the posts were not read, which needs pyarrow: {INSTALL_PARQUET}"
+        return f"{self.directory} is as its manifest says: {', '.join(found)}{unverified}{unread}"
 
 
 def verify(directory: Path | str, on_progress: Callable[[Progress], None] | None = None) -> Verification:
@@ -112,6 +116,7 @@ def verify(directory: Path | str, on_progress: Callable[[Progress], None] | None
     Raises:
         VerifyError: Something differs; `differences` has all that was found.
         NoExportError: There is no such directory, or no export in it.
+        MissingExtraError: The data files have no checksums, and reading them needs an extra that is not installed.
     """
     path = Path(directory)
     counters = Counters()
@@ -136,11 +141,15 @@ def verified(path: Path, counters: Counters, check: Callable[[], None]) -> Verif
     manifest = verifier.manifest
     if verifier.differences or manifest.format is None:
         raise VerifyError(_text(path), verifier.differences)
+    unverified = verifier.unverified()
+    if verifier.missing_extra is not None and not set(manifest.data_files).isdisjoint(unverified):
+        raise verifier.missing_extra
     return Verification(
         directory=path, format=manifest.format, settings=manifest.settings, compression=manifest.compression,
         data_files=manifest.data_files,
-        posts=counters.posts, bytes=counters.bytes,
-        media_files=manifest.media_files, checksums=verifier.checksums, unverified=verifier.unverified(),
+        posts=counters.posts if verifier.missing_extra is None else manifest.posts or 0,
+        posts_read=verifier.missing_extra is None, bytes=counters.bytes,
+        media_files=manifest.media_files, checksums=verifier.checksums, unverified=unverified,
         seconds=time.monotonic() - started,
     )  # fmt: skip
 
@@ -180,6 +189,8 @@ class _Verifier:
         self._read_files: set[str] = set()
         """The data files that could be read to their ends."""
         self._posts_read = 0
+        self.missing_extra: MissingExtraError | None = None
+        """Why posts were not read back, though their files were compared with the checksums."""
 
     def read_claims(self, path: Path) -> None:
         """Read what the export says of itself.
@@ -256,7 +267,11 @@ class _Verifier:
             self._note(name, f"the number of posts is {self._posts_read:,}; {_MANIFEST} says {said:,}")
 
     def _posts_of(self, name: str, format: str) -> _Posts:
-        reader = READERS[format][1](self.manifest.settings, lambda: os.fdopen(self._directory.open(name), "rb"))
+        reader: Reader
+        try:
+            reader = READERS[format][1](self.manifest.settings, lambda: os.fdopen(self._directory.open(name), "rb"))
+        except MissingExtraError as error:
+            reader, self.missing_extra = _Unread(), error
         compression = self.manifest.compression
         return _Posts(reader, self._counters, compression.decompressor() if compression is not None else None)
 
@@ -279,7 +294,7 @@ class _Verifier:
                 posts.finish()
                 self._note(name, *posts.problems)
                 self._posts_read += posts.posts
-                if not posts.problems:
+                if not posts.problems and self.missing_extra is None:
                     self._read_files.add(name)
 
     def _compare_bytes(self, name: str, size: int, sha256: str) -> None:
@@ -419,6 +434,18 @@ def _blocks(directory: ExportDirectory, name: str) -> Iterator[bytes]:
             raise OSError(errno.EAGAIN, "it changes at the moment")
     finally:
         os.close(descriptor)
+
+
+class _Unread:
+    """Stands in for a reader that needs an extra which is not installed: reads nothing."""
+
+    posts = 0
+
+    def feed(self, data: bytes) -> None:
+        """Pass it over."""
+
+    def finish(self) -> None:
+        """There is nothing to say."""
 
 
 class _Posts:

@@ -68,7 +68,7 @@ def usual_path(sha256: str) -> str:
     return f"media/{sha256[:2]}/{sha256[2:4]}/{sha256}.jpg"
 
 
-def add(trial: Trial, sha256: object, file_path: object, size: int = 1) -> None:
+def add(trial: Trial, sha256: Stored, file_path: Stored, size: int = 1) -> None:
     """A row of the archive's media table, for any post."""
     with contextlib.closing(apsw.Connection(str(trial.archive))) as connection:
         connection.execute(
@@ -251,7 +251,9 @@ def test_disk_is_full_of_media(trial: Trial) -> None:
 
 # --- Paths ------------------------------------------------------------------------------------------------------
 
-Case = tuple[Callable[[Media], object], Callable[[Media], object], str, bool]
+Stored = str | bytes | int | None
+
+Case = tuple[Callable[[Media], Stored], Callable[[Media], Stored], str, bool]
 
 PATHS: dict[str, Case] = {
     "as bskyarchive has it": (lambda m: m.sha256, lambda m: m.usual_path, "", True),

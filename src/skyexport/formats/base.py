@@ -134,7 +134,7 @@ class Format(Protocol):
         """The same with other settings, of which it takes all that are not as usual.
 
         Raises:
-            OptionError: A program is missing that this format needs.
+            MissingExtraError: The format needs an extra that is not installed.
         """
         ...
 

@@ -17,7 +17,7 @@ import apsw
 import orjson
 
 from skyexport import json_text, timestamps
-from skyexport.errors import OptionError
+from skyexport.extras import require_pyarrow
 from skyexport.format_settings import USUAL, FormatSettings
 from skyexport.formats.base import (
     COLUMNS,
@@ -105,12 +105,11 @@ class ParquetTable:
         """With chosen columns.
 
         Raises:
-            OptionError: pyarrow is not installed.
+            MissingExtraError: pyarrow is not installed.
         """
-        try:
-            import pyarrow
-        except ImportError as error:
-            raise OptionError(f"parquet needs pyarrow: {error}", "pip install 'skyexport[parquet]'") from None
+        require_pyarrow("Parquet")
+        import pyarrow
+
         # The pool that it usually takes keeps what was freed.
         pyarrow.set_memory_pool(pyarrow.system_memory_pool())
         return type(self)(settings)
