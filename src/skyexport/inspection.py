@@ -8,23 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from skyexport.archive import Archive
+from skyexport.authors import Author
 from skyexport.estimate import Sample
 from skyexport.formats import FORMATS
 from skyexport.options import format_size
 from skyexport.selection import Selection
 from skyexport.source import JournalMode
 
-__all__ = ["Author", "Inspection", "inspect"]
+__all__ = ["Inspection", "author_line", "inspect"]
 
 _LARGEST_AUTHORS = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Author:
-    """How much one author wrote."""
-
-    did: str
-    posts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +62,15 @@ class Inspection:
             ("authors", f"{self.authors:,}"),
         ]
         lines = [f"{name + ':':18}{value}" for name, value in rows]
-        lines += [f"  {author.posts:>12,}  {author.did}" for author in self.largest_authors]
+        lines += [f"  {author_line(author)}" for author in self.largest_authors]
         if self.authors > len(self.largest_authors):
-            lines.append(f"  and {self.authors - len(self.largest_authors):,} more")
+            lines.append(f"  and {self.authors - len(self.largest_authors):,} more: --authors lists all")
         return lines
+
+
+def author_line(author: Author) -> str:
+    """An author, for people: posts, DID, handle."""
+    return f"{author.posts:>12,}  {author.did}" + (f"  {author.handle}" if author.handle is not None else "")
 
 
 def inspect(path: Path) -> Inspection:
@@ -83,14 +81,13 @@ def inspect(path: Path) -> Inspection:
     """
     with Archive(path) as archive:
         posts = archive.count_posts()
-        authors, largest = archive.authors(_LARGEST_AUTHORS)
         first, last = archive.first_and_last()
         return Inspection(
             path=archive.path,
             bytes=archive.status.st_size,
             posts=posts,
-            authors=authors,
-            largest_authors=[Author(did, count) for did, count in largest],
+            authors=archive.count_authors(),
+            largest_authors=list(archive.authors(_LARGEST_AUTHORS)),
             first_post=first,
             last_post=last,
             media_rows=archive.count_media(),
