@@ -18,10 +18,11 @@ from typer.testing import CliRunner, Result
 import make_archive
 from skyexport import Archive, ArchiveChangedError, AuthorError, ExportOptions, OptionError, StrictError, export
 from skyexport import authors as authors_module
-from skyexport import coordinator as coordinator_module
-from skyexport.authors import Author, ChosenAuthor
+from skyexport.authors import Author, ChosenAuthor, check_author
 from skyexport.cli import app
+from skyexport.destination import open_destination
 from skyexport.dry_run import dry_run
+from skyexport.inspection import list_authors
 from skyexport.migration import export_all
 from skyexport.signals import Signals
 from skyexport.source import Authorizer
@@ -147,7 +148,7 @@ def test_an_export_by_handle(archive: Path, tmp_path: Path, snapshot: str, worke
     assert (everyone["author"], everyone["author_handle"]) == (None, None)
 
 
-TIMES = [
+TIMES: list[str | int] = [
     "never",
     "2024-12-31 23:59:59",
     "2025-01-01 00:00:00 +0000 UTC",
@@ -412,6 +413,15 @@ def test_inspect_lists_all_authors(tmp_path: Path) -> None:
     assert run_json("inspect", file_archive(tmp_path / "b.db", []), "--authors")["all_authors"] == []
 
 
+def test_the_list_does_not_hold_the_archive(archive: Path) -> None:
+    """Who reads the list slowly keeps nobody from writing; a long one lies in a temporary file."""
+    count, found = list_authors(archive)
+    first = next(found)
+    with writing(archive) as connection:
+        connection.execute("delete from posts")
+    assert (count, first.did, [author.did for author in found]) == (3, ALICE, [BOB, CAROL])
+
+
 def test_authors_are_found_one_by_one(tmp_path: Path) -> None:
     """The list is never in memory as a whole: the first author is there before the last one's handle is looked up."""
     path = file_archive(tmp_path / "a.db", [post(number, did=f"did:plc:{number}") for number in range(300)])
@@ -419,7 +429,12 @@ def test_authors_are_found_one_by_one(tmp_path: Path) -> None:
         connection.execute("insert into profiles (did, handle) select distinct did, 'some.example' from posts")
     with Archive(path) as opened:
         steps: list[str] = []
-        opened.connection.exec_trace = lambda _, sql, __: not steps.append(sql)
+
+        def note(_: object, sql: str, __: object) -> bool:
+            steps.append(sql)
+            return True
+
+        opened.connection.exec_trace = note
         found = opened.authors()
         first = next(found)
         few = len(steps)
@@ -445,7 +460,7 @@ def test_archives_without_the_author_are_skipped(
     archives: list[Path], tmp_path: Path, author: str, workers: str
 ) -> None:
     """They are no failure, a line says so, and --resume-batch finds the exports of the others."""
-    command = ("export", *archives, "-o", tmp_path / "out", "--author", author, "-j", workers)
+    command: tuple[str | Path, ...] = ("export", *archives, "-o", tmp_path / "out", "--author", author, "-j", workers)
     done = run(*command)
     assert done.exit_code == 0, done.stderr
     assert re.search(rf"(?m)^skipped: .*{archives[1]} .*{author}$", done.stderr)
@@ -468,7 +483,7 @@ def test_archives_without_the_author_are_skipped(
 @pytest.mark.parametrize(("author", "workers"), [("did:plc:nobody", "2"), ("nobody.example", "0")])
 def test_no_archive_has_the_author(archives: list[Path], tmp_path: Path, author: str, workers: str) -> None:
     """That is an error, with a line of its own."""
-    command = ("export", *archives, "-o", tmp_path / "out", "--author", author, "-j", workers)
+    command: tuple[str | Path, ...] = ("export", *archives, "-o", tmp_path / "out", "--author", author, "-j", workers)
     done = run(*command, "-q")
     assert done.exit_code == 2
     assert done.stderr.startswith(f"skyexport: none of the 3 archives has a post by {author}; ")
@@ -481,7 +496,7 @@ def test_no_archive_has_the_author(archives: list[Path], tmp_path: Path, author:
 
 def test_dry_runs_of_many_archives(archives: list[Path], tmp_path: Path) -> None:
     """A dry run ends as the export does."""
-    command = ("export", *archives, "-o", tmp_path / "out", "--dry-run", "--author")
+    command: tuple[str | Path, ...] = ("export", *archives, "-o", tmp_path / "out", "--dry-run", "--author")
     found = run_json(*command, "alice.bsky.social")
     assert [one["status"] for one in found["archives"]] == ["ok", "skipped", "ok"]
     assert [one["posts"] for one in found["archives"]] == [3, 0, 1]
@@ -489,6 +504,13 @@ def test_dry_runs_of_many_archives(archives: list[Path], tmp_path: Path) -> None
     assert done.exit_code == 2
     assert done.stderr.splitlines()[-1].startswith("skyexport: none of the 3 archives has a post by nobody.example; ")
     assert run_json(*command, "nobody.example", status=2)["status"] == "failed"
+
+
+def test_many_archives_without_posts_in_the_dates(archives: list[Path], tmp_path: Path) -> None:
+    """That is no error, and is told."""
+    done = run("export", *archives, "-o", tmp_path / "out", "--since", "2042-01-01", "-j", "0")
+    assert done.exit_code == 0
+    assert "note: no post matched in any of them" in done.stderr.splitlines()
 
 
 def test_many_archives_from_python(archives: list[Path], tmp_path: Path) -> None:
@@ -527,14 +549,13 @@ def test_what_changes_before_the_state_is_held(
     message: str,
 ) -> None:  # fmt: skip
     """The author is looked for before the place is locked, and must be the same in the state that is exported."""
-    opened = coordinator_module.open_destination
 
     def change_first(*arguments: Any) -> Any:
         with writing(archive) as connection:
             connection.execute(sql)
-        return opened(*arguments)
+        return open_destination(*arguments)
 
-    monkeypatch.setattr(coordinator_module, "open_destination", change_first)
+    monkeypatch.setattr("skyexport.coordinator.open_destination", change_first)
     with pytest.raises(error, match=message):
         export(ExportOptions(archive=archive, output_dir=tmp_path / "o", author="alice.bsky.social", snapshot=snapshot))
     assert not (tmp_path / "o").exists()
@@ -640,13 +661,12 @@ def test_no_canary_anywhere(archive: Path, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("TMPDIR", str(temporary))
     profile(archive, CAROL, "alice.bsky.social", "2020-01-01 00:00:00")
     seen: list[bytes] = []
-    ask = coordinator_module.check_author
 
     def look(connection: apsw.Connection, *arguments: Any) -> None:
-        ask(connection, *arguments)
+        check_author(connection, *arguments)
         seen.extend(path.read_bytes() for path in temporary.rglob("*") if path.is_file())
 
-    monkeypatch.setattr(coordinator_module, "check_author", look)
+    monkeypatch.setattr("skyexport.coordinator.check_author", look)
     said: list[str] = []
     for snapshot in ("pin", "copy"):
         options = ExportOptions(

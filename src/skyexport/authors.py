@@ -38,9 +38,10 @@ _LONGEST_TIME_BYTES = 200
 
 _SHOWN_NAMES = 3
 """Authors that an error names."""
-_COMPARED_NAMES = 10_000
-"""Authors among which a similar one is looked for: it takes a tenth of a second."""
-_SIMILAR = 0.8
+_COMPARED_NAMES = 2000
+"""Authors among which a similar one is looked for, the largest first: comparing them takes some tenths of a second."""
+_SIMILAR = 0.85
+"""Of a ratio as difflib has it: one letter of seven may be another."""
 
 _ALL_OF_THEM = "`skyexport inspect ARCHIVE --authors` lists all"
 

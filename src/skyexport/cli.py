@@ -573,21 +573,19 @@ def _inspect(
     signals = _signals(context)
     with _told(context, as_json=as_json, debug=debug):
         with signals.waiting():
-            from skyexport.archive import Archive
-            from skyexport.inspection import author_line, inspect
+            from skyexport.inspection import author_line, inspect, list_authors
 
+        path = parse_path(archive, "archive")
         if authors:
-            with Archive(parse_path(archive, "archive")) as opened:
-                if as_json:
-                    head = {"status": "ok", "path": os.fsencode(opened.path).decode(errors="replace")}
-                    count = opened.count_authors()
-                    every = (asdict(author) for author in opened.authors())
-                    _print_json({**head, "authors": count, "all_authors": []}, inner=every)
-                else:
-                    for author in opened.authors():
-                        _print(_printable(author_line(author)))
+            count, every = list_authors(path)
+            if as_json:
+                head = {"status": "ok", "path": os.fsencode(path.resolve()).decode(errors="replace"), "authors": count}
+                _print_json({**head, "all_authors": []}, inner=map(asdict, every))
+            else:
+                for author in every:
+                    _print(_printable(author_line(author)))
             return
-        found = inspect(parse_path(archive, "archive"))
+        found = inspect(path)
         if as_json:
             _print_json(found.to_dict())
         else:

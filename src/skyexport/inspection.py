@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import orjson
 
 from skyexport.archive import Archive
 from skyexport.authors import Author
+from skyexport.errors import OutputError
 from skyexport.estimate import Sample
 from skyexport.formats import FORMATS
 from skyexport.options import format_size
+from skyexport.scratch import temporary_folder
 from skyexport.selection import Selection
 from skyexport.source import JournalMode
 
-__all__ = ["Inspection", "author_line", "inspect"]
+__all__ = ["Inspection", "author_line", "inspect", "list_authors"]
 
 _LARGEST_AUTHORS = 10
+
+_IN_MEMORY_BYTES = 8_000_000
+"""Of a list of authors, of which there are some tens of thousands then; a longer one lies in a temporary file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +107,34 @@ def inspect(path: Path) -> Inspection:
                 name: Sample.of(archive, format, Selection()).expected_bytes(posts) for name, format in FORMATS.items()
             },
         )
+
+
+def list_authors(path: Path) -> tuple[int, Iterator[Author]]:
+    """All authors of the archive at *path*, the largest first, and how many they are.
+
+    The archive is closed when this returns: people may take their time to read the list.
+
+    Raises:
+        ArchiveError, ArchiveBusyError: The archive cannot be read.
+        OutputError: There is no room for temporary files.
+    """
+    file = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, dir=str(temporary_folder()))  # noqa: SIM115
+    with Archive(path) as archive:
+        try:
+            count = 0
+            for author in archive.authors():
+                count += 1
+                file.write(orjson.dumps([author.did, author.handle, author.posts]) + b"\n")
+            file.seek(0)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write a temporary file for the list of authors: {error.strerror}",
+                "set TMPDIR to a place where there is room",
+            ) from error
+    return count, _authors_in(file)
+
+
+def _authors_in(file: IO[bytes]) -> Iterator[Author]:
+    with file:
+        for line in file:
+            yield Author(*orjson.loads(line))

@@ -243,6 +243,8 @@ class Migration:
         took = f"{self.seconds:.2f} s" if self.seconds < 10 else duration(self.seconds)
         how = f"with {self.exporters} exporters" if self.exporters else "one after the other"
         posts = "1 post" if self.posts == 1 else f"{self.posts:,} posts"
+        if not self.posts:
+            yield "note: no post matched in any of them"
         yield f"{posts} to {self.format.upper()} in {took}: {self.posts_per_second:,.0f} posts/s {how}"
         yield (
             f"{format_size(self.bytes)}, peak memory {format_size(self.peak_memory_bytes)}"
