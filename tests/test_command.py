@@ -91,8 +91,8 @@ def test_standard_output_has_data_only(small_archive: make_archive.ArchiveInfo) 
         ["-j", "-1"],
         ["-j", "two"],
         ["-f", "xml"],
-        ["--did", "alice.bsky.social"],
-        ["--did", "did:plc:../../x"],
+        ["--author", "alice"],
+        ["--author", "did:plc:../../x"],
         ["--progress", "loud"],
         ["--json", "--to", "-"],
         ["--overwrite", "--no-such-flag"],
@@ -331,7 +331,9 @@ def test_second_export_into_the_same_place(slow_archive: Path, tmp_path: Path, t
     assert f"is running: process {process.pid} on " in second.stderr
     assert len(second.stderr.splitlines()) == 1
     assert files_below(tmp_path) == before
-    assert skyexport("export", slow_archive, "-o", tmp_path, "--did", "did:plc:nobody", cwd=tmp_path).returncode == 0
+    with package.Archive(slow_archive) as archive:
+        author = next(archive.authors()).did
+    assert skyexport("export", slow_archive, "-o", tmp_path, "--author", author, cwd=tmp_path).returncode == 0
     process.send_signal(signal.SIGCONT)
     _, said = process.communicate(timeout=20)
     assert process.returncode == 0, said

@@ -188,7 +188,7 @@ def test_an_empty_variable(here: Path) -> None:
     ("key", "value"),
     [
         ("format", "xml"),
-        ("did", "alice.bsky.social"),
+        ("author", "alice"),
         ("since", "yesterday"),
         ("until", "2024-01-01T00:00:00"),
         ("workers", "two"),
@@ -407,10 +407,10 @@ def test_a_project_file_is_told(small_archive: make_archive.ArchiveInfo, here: P
 
 def test_paths_of_files(here: Path) -> None:
     """A file needs no shell for `~`; relative paths are those of the current directory, as they are typed."""
-    (here / "own.toml").write_text("[export]\noutput-dir = '~/exports'\nto = 'x/'\ndid = '~/x'\n")
+    (here / "own.toml").write_text("[export]\noutput-dir = '~/exports'\nto = 'x/'\nauthor = '~/x'\n")
     assert holding("output-dir", "--config", "own.toml")[0] == os.path.expanduser("~/exports")  # noqa: PTH111
     assert holding("to", "--config", "own.toml")[0] == "x/"
-    assert holding("did", "--config", "own.toml")[0] == "~/x"
+    assert holding("author", "--config", "own.toml")[0] == "~/x"
 
 
 def test_unknown_variables(here: Path) -> None:
@@ -427,13 +427,13 @@ def test_unknown_variables(here: Path) -> None:
 def test_config_in_words(here: Path) -> None:
     """One option a line, aligned: its name, what holds, and why; then the files that were looked for."""
     (here / "skyexport.toml").write_text("[export]\nformat = 'csv'\n")
-    lines = run("config", "export", SKYEXPORT_MEMORY_LIMIT="1GB", SKYEXPORT_DID="").stdout.splitlines()
+    lines = run("config", "export", SKYEXPORT_MEMORY_LIMIT="1GB", SKYEXPORT_AUTHOR="").stdout.splitlines()
     assert lines[0] == "[export]"
     columns = {line.split()[0]: re.split(" {2,}", line) for line in lines[1 : len(SETTINGS["export"]) + 1]}
     assert list(columns) == list(SETTINGS["export"])
     assert columns["format"] == ["format", "csv", "project file skyexport.toml"]
     assert columns["memory-limit"] == ["memory-limit", "1GB", "environment SKYEXPORT_MEMORY_LIMIT"]
-    assert columns["did"] == ["did", "(every author)", "environment SKYEXPORT_DID"]
+    assert columns["author"] == ["author", "(every author)", "environment SKYEXPORT_AUTHOR"]
     assert columns["to"] == ["to", "-", "default"]
     assert columns["strict"] == ["strict", "false", "default"]
     assert len({line.index("default") for line in lines if line.endswith("default")}) == 1
@@ -444,7 +444,7 @@ def test_config_in_words(here: Path) -> None:
     everything = run("config").stdout
     assert all(f"[{command}]" in everything for command in SETTINGS)
     assert failure("config", "exprot").startswith("there is no command 'exprot'; commands are export, ")
-    escapes = run("config", "export", SKYEXPORT_DID="\x1b[31m").stdout
+    escapes = run("config", "export", SKYEXPORT_AUTHOR="\x1b[31m").stdout
     assert r"\x1b[31m" in escapes
 
 

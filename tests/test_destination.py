@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from skyexport import export
 from skyexport.destination import Destination, directory_name, open_destination
 from skyexport.errors import AlreadyRunningError, ExportError, OptionError, OutputError, StoppedError, StrictError
-from skyexport.options import ExportOptions
+from skyexport.options import ExportOptions, resolve
 from tests.archives import file_archive, post
 from tests.command import files_below
 
@@ -25,7 +25,8 @@ DIDS = st.from_regex(r"\Adid:[a-z]{1,8}:[A-Za-z0-9._:%-]{0,500}[A-Za-z0-9._-]\Z"
 
 
 def opened(tmp_path: Path, **options: object) -> Destination:
-    return open_destination(ExportOptions(archive=Path("a.db"), output_dir=tmp_path, **options), NOW)  # type: ignore[arg-type]
+    asked = ExportOptions(archive=Path("a.db"), output_dir=tmp_path, **options)  # type: ignore[arg-type]
+    return open_destination(resolve(asked), None, NOW)
 
 
 def written(destination: Destination, data: bytes = b"[]\n") -> Path:
@@ -225,7 +226,7 @@ def test_one_export_at_a_time(tmp_path: Path, to: str | None) -> None:
     """Into the same place or to the same file the second export ends at once, and says who is there."""
     archive = file_archive(tmp_path / "a.db", [post(1)])
     options = ExportOptions(archive=archive, output_dir=tmp_path / "o", to=tmp_path / to if to else None)
-    running = open_destination(options, NOW)
+    running = open_destination(resolve(options), None, NOW)
     grown = files_below(tmp_path)
     with pytest.raises(AlreadyRunningError, match=f"is running: process {os.getpid()} on ") as caught:
         export(options)
@@ -238,12 +239,13 @@ def test_one_export_at_a_time(tmp_path: Path, to: str | None) -> None:
 
 def test_others_run_side_by_side(tmp_path: Path) -> None:
     """Other authors, all of them together, other directories and other files do not wait for each other."""
-    archive = file_archive(tmp_path / "a.db", [post(1)])
-    options = ExportOptions(archive=archive, output_dir=tmp_path / "o", did="did:plc:abc")
-    running = [open_destination(one, NOW) for one in (options, replace(options, to=tmp_path / "out"))]
+    archive = file_archive(tmp_path / "a.db", [post(1), post(2, did="did:plc:abd")])
+    options = ExportOptions(archive=archive, output_dir=tmp_path / "o", author="did:plc:abc")
+    both = (options, replace(options, to=tmp_path / "out"))
+    running = [open_destination(resolve(one), "did:plc:abc", NOW) for one in both]
     for other in (
-        replace(options, did=None),
-        replace(options, did="did:plc:abd"),
+        replace(options, author=None),
+        replace(options, author="did:plc:abd"),
         replace(options, output_dir=tmp_path / "p"),
         replace(options, to=tmp_path / "out2"),
         replace(options, to=tmp_path / "o" / "out"),

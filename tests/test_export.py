@@ -116,7 +116,7 @@ SAMPLE_OWNER = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
 def test_contract_author(contract_dir: Path, tmp_path: Path, format: str, workers: int) -> None:
     """One author's posts are those of the contract."""
     written = exported(
-        contract_dir / "sample" / "archive.db", tmp_path / "out", format=format, workers=workers, did=SAMPLE_OWNER
+        contract_dir / "sample" / "archive.db", tmp_path / "out", format=format, workers=workers, author=SAMPLE_OWNER
     )
     assert written == expected(contract_dir / "sample", f"posts.{format}")
 
@@ -127,7 +127,7 @@ def test_contract_author(contract_dir: Path, tmp_path: Path, format: str, worker
 def test_contract_range(contract_dir: Path, tmp_path: Path, format: str, since: str, until: str) -> None:
     """A date range is that of the contract, however its bounds are spelt."""
     written = exported(
-        contract_dir / "sample" / "archive.db", tmp_path / "out", format=format, did=SAMPLE_OWNER, since=since,
+        contract_dir / "sample" / "archive.db", tmp_path / "out", format=format, author=SAMPLE_OWNER, since=since,
         until=until,
     )  # fmt: skip
     assert written == expected(contract_dir / "sample", f"range.{format}")
@@ -309,7 +309,7 @@ def test_authors_are_disjoint_and_complete(tmp_path: Path, index: bool, workers:
     path = file_archive(tmp_path / "a.db", by_three_authors(), index=index)  # type: ignore[arg-type]
     everything = json.loads(exported(path, tmp_path / "all", workers=0))
     for did in ("did:plc:rare", "did:plc:half0", "did:plc:half1"):
-        own = json.loads(exported(path, tmp_path / "own", workers=workers, did=did))
+        own = json.loads(exported(path, tmp_path / "own", workers=workers, author=did))
         assert own == [found for found in everything if found["did"] == did]
 
 
@@ -317,7 +317,7 @@ def test_layout_and_manifest(small_archive: make_archive.ArchiveInfo, tmp_path: 
     """An export directory holds data and manifest, private, under author and time; the manifest tells what they are."""
     did = small_archive.owner_did
     summary = export(
-        ExportOptions(archive=small_archive.path, output_dir=tmp_path, did=did, since="2001-02-03", format="csv")
+        ExportOptions(archive=small_archive.path, output_dir=tmp_path, author=did, since="2001-02-03", format="csv")
     )
     assert summary.directory is not None
     assert summary.directory.parent == tmp_path / did
@@ -731,7 +731,7 @@ def test_archives_that_differ_in_what_does_not_matter(tmp_path: Path, change: st
     expected = exported(usual, tmp_path / "usual.json", workers=0)
     for workers in (0, 2) if "column" in change else (0,):
         assert exported(changed, tmp_path / "out", workers=workers, batch_size=7) == expected
-    selected = {"did": "did:plc:abc", "since": "2024-05-03"}
+    selected = {"author": "did:plc:abc", "since": "2024-05-03"}
     expected = exported(usual, tmp_path / "usual.json", workers=0, **selected)
     assert exported(changed, tmp_path / "out", workers=0, batch_size=7, **selected) == expected
 

@@ -313,7 +313,7 @@ def test_resume_with_other_options(tmp_path: Path) -> None:
     archives = small_archives(tmp_path / "in", 2)
     usual = ExportOptions(archive=archives[0], output_dir=tmp_path / "out", workers=0)
     chosen: list[dict[str, Any]] = [{}, {"format": "csv"}, {"since": "2024-01-01"}, {"strict": True}, {"media": True}]
-    for more in [*chosen, {"did": "did:plc:abc"}]:
+    for more in [*chosen, {"author": "did:plc:abc"}]:
         options = replace(usual, **more)
         assert [one.status for one in export_all(archives, options, resume=True).outcomes] == ["ok", "ok"]
         way = replace(options, sync=False, batch_size=2, memory_limit_bytes=400_000_000, snapshot="copy", workers=2)
@@ -577,7 +577,7 @@ def test_dry_run_of_many(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("option", "value"), [("to", Path("x")), ("since_export", (Path("x"),)), ("register", True)])
 def test_options_for_one_archive(tmp_path: Path, option: str, value: object) -> None:
     """Options that make sense for one archive only are refused before anything begins."""
-    more = {"did": "did:plc:abc"} if option == "register" else {}
+    more = {"author": "did:plc:abc"} if option == "register" else {}
     options = ExportOptions(archive=tmp_path / "a.db", **{option: value}, **more)  # type: ignore[arg-type]
     with pytest.raises(OptionError, match=f"--{option.replace('_', '-')} is for one archive"):
         export_all([tmp_path / "a.db", tmp_path / "b.db"], options)

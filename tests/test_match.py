@@ -60,7 +60,7 @@ def uris(data: bytes) -> list[str]:
 
 
 @pytest.mark.parametrize(("snapshot", "index"), [("pin", True), ("copy", False)])
-@pytest.mark.parametrize("narrower", [{}, {"did": "did:plc:a"}, {"since": "2024-05-05", "until": "2024-05-20"}])
+@pytest.mark.parametrize("narrower", [{}, {"author": "did:plc:a"}, {"since": "2024-05-05", "until": "2024-05-20"}])
 def test_same_bytes(tmp_path: Path, snapshot: str, index: bool, narrower: dict[str, str]) -> None:
     """The posts that have the word, in export order, whatever the workers, the batches and the way of reading."""
     archive = searchable(tmp_path / "a.db", pets(), index=index)

@@ -61,8 +61,8 @@ def test_contract(contract_dir: Path, tmp_path: Path, format: str, workers: int,
     sample = contract_dir / "sample"
     summary = export(
         ExportOptions(
-            archive=sample / "archive.db", output_dir=tmp_path, did=OWNER, format=format, media=True, workers=workers,
-            snapshot=snapshot,
+            archive=sample / "archive.db", output_dir=tmp_path, author=OWNER, format=format, media=True,
+            workers=workers, snapshot=snapshot,
         )
     )  # fmt: skip
     found = media_in(summary)
@@ -89,10 +89,10 @@ def test_only_media_of_the_exported_posts(archive: Path, snapshot: str, index: b
             connection.execute("drop index idx_posts_created_at; drop index idx_media_post_uri")
     chosen: dict[tuple[int, ...], dict[str, str]] = {
         (0, 1, 2, 3, 4): {},
-        (1, 3): {"did": "did:plc:1"},
+        (1, 3): {"author": "did:plc:1"},
         (2, 3): {"since": "2024-05-03", "until": "2024-05-04"},
-        (2,): {"did": "did:plc:0", "since": "2024-05-03T00:00:00Z", "until": "2024-05-04T00:00:00Z"},
-        (): {"did": "did:plc:nobody"},
+        (2,): {"author": "did:plc:0", "since": "2024-05-03T00:00:00Z", "until": "2024-05-04T00:00:00Z"},
+        (): {"since": "2042-01-01"},
     }
     for numbers, selected in chosen.items():
         summary = exported(archive, snapshot=snapshot, **selected)

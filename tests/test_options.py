@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from skyexport import options as options_module
 from skyexport.errors import OptionError
-from skyexport.options import Bound, ExportOptions, format_size, parse_bound, parse_number, parse_size
+from skyexport.options import (
+    Bound,
+    ExportOptions,
+    format_size,
+    parse_author,
+    parse_bound,
+    parse_number,
+    parse_size,
+    resolve,
+)
 
 DAY = 86_400 * 10**9
 DID = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
@@ -143,9 +152,10 @@ def test_no_bounds(bound: Bound) -> None:
 def test_defaults() -> None:
     """Only the archive must be given; what is left out has the documented default."""
     options = ExportOptions(archive=Path("a.db"))
-    assert (options.format, options.did, options.batch_size, options.workers) == ("json", None, 1000, None)
+    assert (options.format, options.author, options.batch_size, options.workers) == ("", None, 1000, None)
     assert options_module.DEFAULT_MEMORY_LIMIT_BYTES == 500_000_000
-    assert (options.since_nanoseconds, options.until_nanoseconds) == (None, None)
+    resolved = resolve(options)
+    assert (resolved.format, resolved.since, resolved.until, resolved.compression) == ("json", None, None, None)
     assert not options.strict
     assert not options.overwrite
 
@@ -162,15 +172,40 @@ def test_defaults() -> None:
         {"since": "2024-01-01", "until": "2024-01-01"},
         {"since": "2024-01-01T00:00:00Z", "until": "2024-01-01T00:00:00Z"},
         {"since": "2024-01-01T09:00:00+09:00", "until": "2024-01-01T00:00:00Z"},
-        {"did": DID},
-        {"did": "did:web:example.com"},
-        {"did": "did:web:localhost%3A8080"},
+        {"author": DID},
+        {"author": "did:web:example.com"},
+        {"author": "did:web:localhost%3A8080"},
+        {"author": "alice.bsky.social"},
+        {"author": "@Alice.BSKY.social"},
+        {"author": "a.b"},
+        {"author": "xn--bcher-kva.example"},
+        {"author": "1-2.3.example"},
+        {"format": "csv", "columns": ["uri", "text"]},
+        {"compress": "gzip"},
+        {"archive": "b.db", "output_dir": "there", "since_export": ["a", "b"]},
+        {"to": "posts.csv.gz"},
     ],
 )
 def test_allowed_values(values: dict[str, Any]) -> None:
     """Every value at the edge of what is allowed is taken, and kept."""
-    options = ExportOptions(archive=Path("a.db"), **values)
+    options = ExportOptions(**{"archive": Path("a.db"), **values})
     assert all(getattr(options, name) == value for name, value in values.items())
+
+
+@pytest.mark.parametrize("text", ["alice.bsky.social", "@alice.bsky.social", "ALICE.bsky.Social", "@Alice.bsky.social"])
+def test_spellings_of_a_handle(text: str) -> None:
+    """Capitals and an @ before it make no other handle; a DID is taken as it is."""
+    assert parse_author(text) == "alice.bsky.social"
+    assert parse_author("did:web:Example.com") == "did:web:Example.com"
+
+
+def test_what_follows_from_other_options() -> None:
+    """What was asked stays as it was asked; what follows from it is another value."""
+    options = ExportOptions(archive="a.db", to="x.csv.gz", columns=["uri"], since="1970-01-01", author="@A.b")
+    assert (options.format, options.compress, options.archive, options.author) == ("", "", "a.db", "@A.b")
+    resolved = resolve(options)
+    assert (resolved.format, str(resolved.compression), resolved.settings.columns) == ("csv", "gzip:6", ("uri",))
+    assert (resolved.archive, resolved.to, resolved.since) == (Path("a.db"), Path("x.csv.gz"), 0)
 
 
 @pytest.mark.parametrize(
@@ -193,18 +228,33 @@ def test_allowed_values(values: dict[str, Any]) -> None:
         ({"to": "x.csv", "format": "json"}, "x.csv is named like csv, and the format is json"),
         ({"to": "x.json.gz", "compress": "zstd"}, "x.json.gz is named like gzip"),
         ({"format": "JSON"}, "unknown format"),
-        ({"did": ""}, "is not an author's DID"),
-        ({"did": "alice.bsky.social"}, "is not an author's DID; it looks like did:plc:"),
-        ({"did": "did:plc:"}, "is not an author's DID"),
-        ({"did": "DID:plc:abc"}, "is not an author's DID"),
-        ({"did": "did:PLC:abc"}, "is not an author's DID"),
-        ({"did": f"{DID}\n"}, "is not an author's DID"),
-        ({"did": "did:plc:a/../../b"}, "is not an author's DID"),
-        ({"did": "did:plc:a\\b"}, "is not an author's DID"),
-        ({"did": "did:plc:a' or 1=1"}, "is not an author's DID"),
-        ({"did": "did:plc:é"}, "is not an author's DID"),
-        ({"did": "did:web:a:"}, "is not an author's DID"),
-        ({"did": "did:plc:" + "a" * 2048}, "is not an author's DID"),
+        ({"author": ""}, "is neither a DID nor a handle"),
+        ({"author": "alice"}, "'alice' is neither a DID nor a handle; write did:plc:ewvi.* or alice.bsky.social"),
+        ({"author": "did:plc:"}, "is neither a DID nor a handle"),
+        ({"author": "DID:plc:abc"}, "is neither a DID nor a handle"),
+        ({"author": "did:PLC:abc"}, "is neither a DID nor a handle"),
+        ({"author": f"{DID}\n"}, "is neither a DID nor a handle"),
+        ({"author": "did:plc:a/../../b"}, "is neither a DID nor a handle"),
+        ({"author": "did:plc:a\\b"}, "is neither a DID nor a handle"),
+        ({"author": "did:plc:a' or 1=1"}, "is neither a DID nor a handle"),
+        ({"author": "did:plc:é"}, "is neither a DID nor a handle"),
+        ({"author": "did:web:a:"}, "is neither a DID nor a handle"),
+        ({"author": "did:plc:" + "a" * 2048}, "is neither a DID nor a handle"),
+        ({"author": "@"}, "is neither a DID nor a handle"),
+        ({"author": "@@alice.bsky.social"}, "is neither a DID nor a handle"),
+        ({"author": " alice.bsky.social"}, "is neither a DID nor a handle"),
+        ({"author": "alice.bsky.social\n"}, "is neither a DID nor a handle"),
+        ({"author": "alice..social"}, "is neither a DID nor a handle"),
+        ({"author": "alice.bsky.social."}, "is neither a DID nor a handle"),
+        ({"author": ".bsky.social"}, "is neither a DID nor a handle"),
+        ({"author": "-alice.bsky.social"}, "is neither a DID nor a handle"),
+        ({"author": "alice-.bsky.social"}, "is neither a DID nor a handle"),
+        ({"author": "alice_b.bsky.social"}, "is neither a DID nor a handle"),
+        ({"author": "alice.123"}, "is neither a DID nor a handle"),
+        ({"author": "älice.bsky.social"}, "is neither a DID nor a handle"),
+        ({"author": "a" * 64 + ".social"}, "is neither a DID nor a handle"),
+        ({"author": "a.b" * 100}, "is neither a DID nor a handle"),
+        ({"author": "https://bsky.app/profile/alice.bsky.social"}, "is neither a DID nor a handle"),
         ({"batch_size": 0}, "a batch of 0 posts; choose 1 to 1,000,000"),
         ({"batch_size": -1}, "a batch of -1 posts"),
         ({"batch_size": 1_000_001}, "a batch of 1000001 posts"),
@@ -231,7 +281,7 @@ def test_wrong_values(values: dict[str, Any], message: str) -> None:
 def test_an_archive_without_a_name() -> None:
     """Nothing at all is not the current directory."""
     with pytest.raises(OptionError, match="the archive has no name; write a path"):
-        ExportOptions(archive="")  # type: ignore[arg-type]
+        ExportOptions(archive="")
 
 
 @pytest.mark.parametrize(("text", "number"), [("0", 0), ("007", 7), ("-1", -1), ("9" * 18, 10**18 - 1)])

@@ -301,7 +301,7 @@ def test_with_author_dates_and_match(tmp_path: Path) -> None:
     assert first.posts == 0
     for snapshot in ("pin", "copy"):
         some = exported(
-            archive, tmp_path / "out", first, did="did:plc:a", since="2024-05-22", match="dogs", snapshot=snapshot
+            archive, tmp_path / "out", first, author="did:plc:a", since="2024-05-22", match="dogs", snapshot=snapshot
         )
         assert sorted(uris(some)) == [uri(number) for number in range(0, 60, 6)]
         rest = exported(archive, tmp_path / "out", first, some, snapshot=snapshot)

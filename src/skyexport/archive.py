@@ -18,6 +18,7 @@ from typing import Any, Literal, Self, cast, overload
 import apsw
 
 from skyexport import json_text
+from skyexport.authors import Author, ChosenAuthor, each_author, find_author
 from skyexport.cleanup import uninterrupted
 from skyexport.copying import MEDIA_COLUMNS, Copied, copy_posts, counted_posts
 from skyexport.created_at import CreatedAtIndex
@@ -27,7 +28,7 @@ from skyexport.formats.base import COLUMNS, Format, StoredValue, as_bytes, store
 from skyexport.full_text import FullTextMatch, MatchedBefore, asking, checked_match
 from skyexport.media_root import MediaFile
 from skyexport.memory import MemoryGuard
-from skyexport.options import DEFAULT_BATCH_SIZE, Bound, parse_bound
+from skyexport.options import DEFAULT_BATCH_SIZE, Bound, is_did, parse_author, parse_bound
 from skyexport.plan import Batch, CreatedAtOrder, Plan, key_ranges, row_id_batches
 from skyexport.recovery import recovered
 from skyexport.render import BatchRenderer, Chunk, quote_identifier
@@ -143,7 +144,9 @@ class Archive:
                 matched = None
                 if self._match is not None:
                     matched = checked_match(archive.connection, self._match, str(archive.path))
-                archive._copy_to(scratch.path / _COPY, Selection(), ("created_at", "did"), media=True, matched=matched)
+                archive._copy_to(
+                    scratch.path / _COPY, Selection(), ("created_at", "did"), media=True, handles=True, matched=matched
+                )
             shutil.rmtree(folder)
             self._open(Source.of_copy(scratch.path / _COPY, whole))
         except BaseException:
@@ -192,6 +195,7 @@ class Archive:
         indexed: Iterable[str],
         *,
         media: bool,
+        handles: bool = False,
         matched: Narrowing | None = None,
         while_held: Callable[[apsw.Connection, str], None] = lambda *_: None,
     ) -> Copied:
@@ -207,6 +211,7 @@ class Archive:
             indexed=(*indexed, "uri") if media else indexed,
             selection=selection,
             media=media_columns if media and "media" in self._tables else None,
+            handles=handles,
             matched=matched,
             while_held=while_held,
             check=self._watched[0],
@@ -399,14 +404,25 @@ class Archive:
             return ONLY_SHOWN_COLUMN
         return "null" if self._index_on("uri") is None else ONLY_SHOWN_SQL.format(schema="")
 
-    def authors(self, largest: int) -> tuple[int, list[tuple[str, int]]]:
-        """How many authors there are, and the *largest* ones: DID and number of posts."""
+    def find_author(self, asked: str) -> ChosenAuthor:
+        """The author that somebody asks for, by DID or handle.
+
+        Raises:
+            OptionError: *asked* is neither.
+            AuthorError: There is no post by this author.
+        """
+        with self.reading(), self._reading_names():
+            return find_author(self.connection, "main", asked, str(self.path))
+
+    def count_authors(self) -> int:
+        """How many authors there are."""
         with self.reading():
-            authors = as_number(self.connection.execute("select count(distinct did) from posts").get)
-            rows: list[Any] = self.connection.execute(
-                "select cast(did as blob), count(*) from posts group by did order by 2 desc, 1 limit ?", (largest,)
-            ).fetchall()
-        return authors, [(json_text.decode(as_bytes(did)), as_number(posts)) for did, posts in rows]
+            return as_number(self.connection.execute("select count(distinct did) from posts").get)
+
+    def authors(self, largest: int = -1) -> Iterator[Author]:
+        """The authors, the largest first: at most so many, all when negative."""
+        with self.reading(), self._reading_names():
+            yield from each_author(self.connection, largest)
 
     def count_selected(self, selection: Selection) -> int:
         """How many posts are selected."""
@@ -558,7 +574,7 @@ class Archive:
         """Posts in export order, each as the object that the JSON export has for it.
 
         Args:
-            did: Only by this author; None for all.
+            did: Only by the author with this DID; None for all.
             since: Not before this: a date (whole UTC day) or an instant, as in `ExportOptions`; inclusive.
             until: Not after this; inclusive.
             limit: Above 0: at most so many posts, as a list. 0: all of them, as an iterator that holds a batch at a
@@ -566,11 +582,13 @@ class Archive:
             offset: Skip so many posts first.
 
         Raises:
-            OptionError: A bound that is no date, or a negative number.
+            OptionError: A bound that is no date, a handle in place of a DID, or a negative number.
             ArchiveError: The archive can not be read.
         """
         if limit < 0 or offset < 0:
             raise OptionError(f"limit {limit}, offset {offset}", "neither can be negative")
+        if did is not None and not is_did(parse_author(did)):
+            raise OptionError(f"{did} is a handle", "write the DID, which `find_author` gives")
         selection = Selection(
             did, parse_bound(since, end_of_day=False, name="since"), parse_bound(until, end_of_day=True, name="until")
         )

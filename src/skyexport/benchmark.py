@@ -194,9 +194,9 @@ def recommend(measurements: Sequence[Measurement], archive_posts: int, options: 
     why = "the fastest" if workers == fastest else f"hardly slower than {_in_words(fastest)}"
     if workers and 0 in total:
         why += f", {total[0] / total[workers]:.1f} times as fast as one process"
-    command = ["skyexport", "export", _text(options.archive), "-j", str(workers)]
-    if options.output_dir != Path():
-        command += ["-o", _text(options.output_dir)]
+    command = ["skyexport", "export", _text(Path(options.archive)), "-j", str(workers)]
+    if Path(options.output_dir) != Path():
+        command += ["-o", _text(Path(options.output_dir))]
     if options.memory_limit_bytes != ExportOptions(archive=options.archive).memory_limit_bytes:
         command += ["--memory-limit", str(options.memory_limit_bytes)]
     chosen = found[workers].values()
@@ -233,7 +233,7 @@ def benchmark(
     """
     if posts < 1 or runs < 1:
         raise OptionError(f"{posts} posts, {runs} runs", "choose at least one of each")
-    with Archive(options.archive) as archive, _folder(options.output_dir) as folder:
+    with Archive(options.archive) as archive, _folder(Path(options.output_dir)) as folder:
         archive_posts, cpus = archive.count_posts(), min(available_cpus(), MAX_WORKERS)
         since, notes = _since(archive, posts, archive_posts)
         sliced = _Slice(archive, replace(options, since=since), folder, runs, debug=debug)

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -16,7 +17,7 @@ import typer.core
 
 from skyexport import __version__
 from skyexport.configuration import CONFIG, PROJECT_FILE, Configuration
-from skyexport.errors import EXIT_CODES, ExportError, OptionError, StoppedError, VerifyError
+from skyexport.errors import EXIT_CODES, AuthorError, ExportError, OptionError, StoppedError, VerifyError
 from skyexport.options import (
     DEFAULT_BATCH_SIZE,
     DEFAULT_OUTPUT_DIR,
@@ -179,7 +180,7 @@ def _skyexport(
     epilog=_epilog(
         "skyexport export archive.db",
         "skyexport export archive.db -f csv --since 2024-01-01 --until 2024-12-31",
-        "skyexport export archive.db --did did:plc:ewvi7nxzyoun6zhxrhs64oiz -j 4",
+        "skyexport export archive.db --author alice.bsky.social -j 4",
         "skyexport export archive.db --to posts.jsonl.zst",
         "skyexport export archive.db --to - | less",
         "skyexport export archive.db --match 'cats OR dogs' --dry-run",
@@ -244,8 +245,13 @@ def _export(
             show_default="one file",
         ),
     ] = None,
-    did: Annotated[
-        str | None, typer.Option(metavar="DID", help="Only posts by this author.", show_default="every author")
+    author: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DID|HANDLE",
+            help="Only posts by this author: did:plc:… or alice.bsky.social.",
+            show_default="every author",
+        ),
     ] = None,
     since: Annotated[
         str | None,
@@ -393,7 +399,7 @@ def _export(
             raise OptionError("there is no archive to export", "name one, or a list of them with --from-file")
         options = ExportOptions(
             archive=parse_path(named[0] if named else "-", "archive"),
-            did=did, since=since, until=until, format=format or "", compress=compress or "",
+            author=author, since=since, until=until, format=format or "", compress=compress or "",
             columns=() if columns is None else parse_columns(columns),
             delimiter="\t" if delimiter in ("tab", "TAB", r"\t") else delimiter, bom=not no_bom, csv_safe=csv_safe,
             split_posts=None if split_posts is None else parse_number(split_posts, "posts"),
@@ -439,6 +445,8 @@ def _export(
             elif not quiet:
                 for sentence in migration.sentences(verbose=verbose):
                     _say(sentence)
+            if migration.author_error is not None:
+                _say(f"skyexport: {migration.author_error}")
             signals.settle()
             raise typer.Exit(migration.exit_code)
 
@@ -477,7 +485,7 @@ def _migrate(
                 _say(line)
 
     def tell(outcome: Outcome) -> None:
-        if outcome.error is not None:
+        if outcome.status == "failed" or (outcome.without_author and not quiet):
             with reporter.paused():
                 _say(outcome.sentence())
                 for line in "".join(getattr(outcome.error, "__notes__", ())).splitlines() if debug else ():
@@ -498,8 +506,9 @@ def _dry_runs(paths: list[str], options: ExportOptions, watch: Callable[[Progres
     """Say of several archives what an export would do; returns the exit code of the first that can not be exported."""
     from skyexport.dry_run import dry_run
     from skyexport.migration import each_options
+    from skyexport.outcome import nobody_has
 
-    exit_code = 0
+    exit_code = without_author = 0
     found: list[dict[str, object]] = []
     for one in each_options(paths, options):
         path = os.fsencode(one.archive).decode(errors="replace")
@@ -507,6 +516,11 @@ def _dry_runs(paths: list[str], options: ExportOptions, watch: Callable[[Progres
             result = dry_run(one, watch)
         except StoppedError:
             raise
+        except AuthorError as error:
+            without_author += 1
+            found.append({"path": path, "status": "skipped", "posts": 0, "reason": error.message})
+            _say(f"skipped: {error.message}")
+            continue
         except ExportError as error:
             exit_code = exit_code or error.exit_code
             found.append({"path": path, "status": "failed", "exit_code": error.exit_code, "error": error.message})
@@ -515,6 +529,10 @@ def _dry_runs(paths: list[str], options: ExportOptions, watch: Callable[[Progres
         found.append({"path": path, **result.to_dict()})
         for line in (path, *(f"  {line}" for line in result.lines())) if not as_json else ():
             _print(_printable(line))
+    if found and without_author == len(found):
+        nobody = nobody_has(options.author, without_author)
+        exit_code = nobody.exit_code
+        _say(f"skyexport: {nobody}")
     if as_json:
         _print_json({"status": "failed" if exit_code else "ok", "archives": found})
     return exit_code
@@ -536,15 +554,38 @@ def _say_summary(summary: ExportSummary, options: ExportOptions, *, verbose: boo
         _say(sentence)
 
 
-@app.command(name="inspect", epilog=_epilog("skyexport inspect archive.db", "skyexport inspect archive.db --json"))
-def _inspect(context: typer.Context, archive: ArchivePath, as_json: AsJson = False, debug: Debug = False) -> None:
+@app.command(
+    name="inspect",
+    epilog=_epilog(
+        "skyexport inspect archive.db", "skyexport inspect archive.db --json", "skyexport inspect archive.db --authors"
+    ),
+)
+def _inspect(
+    context: typer.Context,
+    archive: ArchivePath,
+    authors: Annotated[
+        bool, typer.Option("--authors", help="List all authors instead, a line each: posts, DID, handle.")
+    ] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
     """Show what an archive holds: posts, authors, dates, and how large an export would be."""
     signals = _signals(context)
     with _told(context, as_json=as_json, debug=debug):
         with signals.waiting():
-            from skyexport.inspection import inspect
+            from skyexport.inspection import author_line, inspect, list_authors
 
-        found = inspect(parse_path(archive, "archive"))
+        path = parse_path(archive, "archive")
+        if authors:
+            count, every = list_authors(path)
+            if as_json:
+                head = {"status": "ok", "path": os.fsencode(path.resolve()).decode(errors="replace"), "authors": count}
+                _print_json({**head, "all_authors": []}, inner=map(asdict, every))
+            else:
+                for author in every:
+                    _print(_printable(author_line(author)))
+            return
+        found = inspect(path)
         if as_json:
             _print_json(found.to_dict())
         else:

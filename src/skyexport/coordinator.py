@@ -33,6 +33,7 @@ import apsw
 
 from skyexport import __version__
 from skyexport.archive import Archive
+from skyexport.authors import ChosenAuthor, check_author
 from skyexport.cleanup import uninterrupted
 from skyexport.compression import compressor_of
 from skyexport.copying import REINDEX
@@ -54,8 +55,8 @@ from skyexport.manifest import manifest_bytes
 from skyexport.media import Media
 from skyexport.memory import MemoryGuard, ProcessTree
 from skyexport.messages import ChunkReady, Kind
-from skyexport.notices import Notices
-from skyexport.options import ExportOptions, available_cpus, format_size
+from skyexport.notices import REUSED_HANDLE, Notices
+from skyexport.options import ExportOptions, Resolved, available_cpus, format_size, resolve
 from skyexport.plan import Plan, row_id_batches
 from skyexport.pool import BATCHES_A_WORKER, Pool, Worker
 from skyexport.progress import Counters, Monitor, Progress
@@ -70,7 +71,7 @@ from skyexport.summary import ExportSummary
 from skyexport.worker import WorkerSetup
 from skyexport.writer import OrderedWriter
 
-__all__ = ["SQLITE_STEPS", "check_room", "chosen_workers", "export"]
+__all__ = ["SQLITE_STEPS", "available_posts", "check_room", "chosen_workers", "export"]
 
 _WORKERS_FROM_POSTS = 40_000
 """Below this, one process is done before workers have started (docs/architecture.md)."""
@@ -114,35 +115,41 @@ def export(
             KeyboardInterrupt may be, leaves no output behind either. After the last step, the renaming, there is no
             way back: an error that comes then says that the export is complete, and where.
     """
+    resolved = resolve(options)
     counters = Counters()
     tree = ProcessTree()
     guard = MemoryGuard(options.memory_limit_bytes, tree.sample)
-    guard.check_workable(options.workers or 0, FORMATS[options.format].loaded_bytes)
+    guard.check_workable(options.workers or 0, FORMATS[resolved.format].loaded_bytes)
     now = datetime.now(UTC)
     path: Path | None = None
     registered: str | None = None
-    check_place(options)
+    check_place(resolved)
     try:
         with (
             contextlib.ExitStack() as last,
-            Archive(options.archive, memory=guard, match=options.match) as archive,
+            Archive(resolved.archive, memory=guard, match=options.match) as archive,
             Monitor(counters, guard, on_progress) as monitor,
         ):
             archive.watch(monitor.check, SQLITE_STEPS)
+            author = None if options.author is None else archive.find_author(options.author)
+            selection = Selection(None if author is None else author.did, resolved.since, resolved.until)
             match = [] if options.match is None else [archive.matching(options.match)]
-            registry = Registry(archive, options) if options.register else None
-            with _media(options, archive) as media, _opened(options, now) as destination:
+            registry = Registry(archive, resolved, author.did) if options.register and author is not None else None
+            with _media(resolved, archive) as media, _opened(resolved, selection.did, now) as destination:
                 if swept := [*destination.swept, *remove_left_scratches()]:
                     say(f"removed what killed exports had left: {', '.join(map(str, swept))}")
-                coordinator = _Coordinator(options, archive, media, destination, counters, guard, monitor, match)
+                coordinator = _Coordinator(
+                    resolved, author, selection, archive, media, destination, counters, guard, monitor, match
+                )
                 with contextlib.closing(coordinator):
                     coordinator.read_earlier_exports(last)
                     archive_posts, workers = coordinator.run(tree, say, debug=debug)
+                    available = None if counters.posts else available_posts(archive, selection, options)
                     media_sums = coordinator.copy_media(destination.media_directory)
                     counters.stage = "finishing"
                     files, path = destination.commit(
                         lambda data: manifest_bytes(
-                            options, archive, archive_posts, counters.posts, coordinator.notices, data,
+                            resolved, author, archive, archive_posts, counters.posts, coordinator.notices, data,
                             None if media is None else media.counts, now, exporter=f"skyexport {__version__}",
                             narrowed=coordinator.narrowed_by(),
                         ),
@@ -154,14 +161,15 @@ def export(
                 sum(file.bytes for file in files) + counters.media_bytes,
             )  # fmt: skip
         return ExportSummary(
-            format=options.format, posts=counters.posts, batches=coordinator.batches, workers=workers,
+            format=resolved.format, posts=counters.posts, batches=coordinator.batches, workers=workers,
             seconds=counters.seconds, data_files=coordinator.data_files, bytes=counters.bytes,
             csv_safe=options.csv_safe, peak_memory_bytes=guard.peak_bytes,
             memory_metric=tree.metric,
             archive_held_seconds=coordinator.held_seconds,
             journal_mode=archive.source.journal_mode,
-            path=path, directory=path.parent if path and options.to is None else None, files=files,
+            path=path, directory=path.parent if path and resolved.to is None else None, files=files,
             media=None if media is None else media.counts, media_bytes=counters.media_bytes,
+            author=selection.did, author_handle=None if author is None else author.handle, available=available,
             warnings=coordinator.notices.warnings, warning_places=coordinator.notices.places,
             disappeared=None if coordinator.disappeared is None else coordinator.disappeared.posts,
             registered=registered,
@@ -175,13 +183,13 @@ def export(
         raise MemoryLimitError(_NO_MEMORY, "use fewer workers or smaller batches") from error
 
 
-def _media(options: ExportOptions, archive: Archive) -> contextlib.AbstractContextManager[Media | None]:
-    return Media(options, archive.path.parent) if options.media else contextlib.nullcontext()
+def _media(resolved: Resolved, archive: Archive) -> contextlib.AbstractContextManager[Media | None]:
+    return Media(resolved, archive.path.parent) if resolved.options.media else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
-def _opened(options: ExportOptions, now: datetime) -> Iterator[Destination]:
-    destination = open_destination(options, now)
+def _opened(resolved: Resolved, did: str | None, now: datetime) -> Iterator[Destination]:
+    destination = open_destination(resolved, did, now)
     try:
         yield destination
     except BaseException as error:
@@ -198,18 +206,33 @@ def _opened(options: ExportOptions, now: datetime) -> Iterator[Destination]:
         raise
 
 
-def chosen_workers(options: ExportOptions, archive: Archive, selection: Selection, guard: MemoryGuard) -> int:
+def available_posts(
+    archive: Archive, selection: Selection, options: ExportOptions
+) -> tuple[str | None, str | None] | None:
+    """When the oldest and the newest post of the author, or of all, were created, RFC 3339.
+
+    It is for people whose dates select nothing: None where dates are not to blame.
+    """
+    narrowed = options.match is not None or options.since_export
+    # A hint is not worth an error.
+    with contextlib.suppress(ArchiveBusyError, ArchiveChangedError):
+        if selection.by_date and not (narrowed and archive.has_posts(replace(selection, did=None), 1)):
+            return archive.first_and_last(Selection(selection.did))
+    return None
+
+
+def chosen_workers(resolved: Resolved, archive: Archive, selection: Selection, guard: MemoryGuard) -> int:
     """How many workers an export gets."""
-    if options.workers is not None:
-        return options.workers
+    if resolved.options.workers is not None:
+        return resolved.options.workers
     if not archive.has_posts(selection, _WORKERS_FROM_POSTS):
         return 0
-    format = FORMATS[options.format]
+    format = FORMATS[resolved.format]
     affordable = guard.affordable_workers(available_cpus(), format.loaded_bytes, format.gathered_bytes)
     return affordable if affordable > 1 else 0
 
 
-def check_room(options: ExportOptions, least_bytes: int, free: int) -> None:
+def check_room(resolved: Resolved, least_bytes: int, free: int) -> None:
     """Fail when an export of so many bytes can not fit on its disk, where so many are free.
 
     Raises:
@@ -218,7 +241,7 @@ def check_room(options: ExportOptions, least_bytes: int, free: int) -> None:
     if free < least_bytes:
         raise OutputError(
             f"the export needs {format_size(least_bytes)} or more,"
-            f" and the disk of {options.to or options.output_dir} has {format_size(free)} free",
+            f" and the disk of {resolved.to or resolved.output_dir} has {format_size(free)} free",
             "free some space, or choose another place with -o",
         )
 
@@ -232,7 +255,9 @@ class _Coordinator:
 
     def __init__(
         self,
-        options: ExportOptions,
+        resolved: Resolved,
+        author: ChosenAuthor | None,
+        selection: Selection,
         archive: Archive,
         media: Media | None,
         destination: Destination,
@@ -241,7 +266,9 @@ class _Coordinator:
         monitor: Monitor,
         narrowings: Sequence[Narrowing] = (),
     ) -> None:
-        self._options = options
+        self._resolved = resolved
+        self._options = resolved.options
+        self._author = author
         self._archive = archive
         self._media = media
         self._directory = destination.file.directory
@@ -249,10 +276,10 @@ class _Coordinator:
         self._counters = counters
         self._guard = guard
         self._monitor = monitor
-        self._selection = Selection(options.did, options.since_nanoseconds, options.until_nanoseconds)
-        self._format = FORMATS[options.format].configured(options.settings)
+        self._selection = selection
+        self._format = FORMATS[resolved.format].configured(resolved.settings)
         self._writer = OrderedWriter(
-            self._format, destination.file, options.compression, options.split, destination.next_file
+            self._format, destination.file, resolved.compression, resolved.split, destination.next_file
         )
         self._narrowed = replace(self._selection, narrowings=narrowings)
         """What is still to be asked of what is exported; workers get the rest."""
@@ -262,6 +289,9 @@ class _Coordinator:
         self._chosen: RowIdFile | None = None
         """The posts that all narrowings select."""
         self.notices = Notices()
+        if author is not None:
+            for other in author.others:
+                self.notices.add(REUSED_HANDLE, f"{author.handle}: {other}")
         self.batches = 0
         self.held_seconds = 0.0
         """How long the archive was kept from changing, in all attempts to take hold of it."""
@@ -275,10 +305,10 @@ class _Coordinator:
         Args:
             last: What holds them is closed with it, when no connection has it open any more.
         """
-        if not self._options.since_export:
+        if not self._resolved.since_export:
             return
         self._counters.stage = "reading earlier exports"
-        self._earlier = EarlierPosts(self._options.since_export, self._monitor.check)
+        self._earlier = EarlierPosts(self._resolved.since_export, self._monitor.check)
         last.callback(self._earlier.close)
         self._narrowed = replace(self._narrowed, narrowings=[*self._narrowed.narrowings, self._earlier])
         self._counters.stage = "preparing"
@@ -305,7 +335,7 @@ class _Coordinator:
                 return self._export(tree, debug=debug)
             except _NeverHeldError as error:
                 say(f"{error.message}: its posts are copied first, as with --snapshot copy")
-        with self._archive.copy(self._narrowed, media=self._options.media, while_held=self._find_disappeared) as copy:
+        with self._archive.copy(self._narrowed, media=self._options.media, while_held=self._ask_state) as copy:
             assert copy.copied is not None
             self._archive = copy
             self._narrowed = self._selection
@@ -321,16 +351,16 @@ class _Coordinator:
         """
         # The size of an export is known only once the archive is pinned, and workers take part in pinning: start them
         # by an estimate that needs no reading.
-        workers = chosen_workers(self._options, self._archive, self._selection, self._guard)
+        workers = chosen_workers(self._resolved, self._archive, self._selection, self._guard)
         with self._naming_the_large_post():
             sample = None if self._narrowed.narrowings else self._sample()
         setup = WorkerSetup(
             self._archive.source,
             self._archive.columns,
             self._archive.created_at_index,
-            self._options.format,
-            self._options.settings,
-            self._options.compression,
+            self._resolved.format,
+            self._resolved.settings,
+            self._resolved.compression,
             self._selection,
         )
         with Pool(setup, workers, debug=debug) as pool:
@@ -338,8 +368,8 @@ class _Coordinator:
                 tree.add(worker.process.pid)
             self._pin(pool)
             posts = self._archive.count_posts()
-            if self.disappeared is None:
-                self._find_disappeared(self._archive.connection, "main")
+            if self._archive.copied is None:
+                self._ask_state(self._archive.connection, "main")
             if self._media is not None:
                 self._media.list_files(self._archive, self._narrowed)
             plan = self._plan(posts)
@@ -377,10 +407,12 @@ class _Coordinator:
         self._chosen = RowIdFile.of(plan)
         return Plan(row_id_batches(self._chosen, self._options.batch_size), self._chosen.posts, exact=True)
 
-    def _find_disappeared(self, connection: apsw.Connection, schema: str) -> None:
-        """Find out which posts of the earlier exports are gone, in the state that is exported."""
-        if self._earlier is not None:
-            with self._archive.reading():
+    def _ask_state(self, connection: apsw.Connection, schema: str) -> None:
+        """Find out, in the state that is exported, whether the author is the same, and which earlier posts are gone."""
+        with self._archive.reading():
+            if self._author is not None:
+                check_author(connection, schema, self._author, str(self._archive.path))
+            if self._earlier is not None:
                 self.disappeared = self._earlier.disappeared(connection, schema, uri_index=self._archive.uri_index)
 
     def _sample(self) -> Sample | None:
@@ -391,7 +423,7 @@ class _Coordinator:
         try:
             return Sample.of(
                 self._archive, self._format, self._selection, self._begin_large_post,
-                compress=compressor_of(self._options.compression), chosen=self._chosen,
+                compress=compressor_of(self._resolved.compression), chosen=self._chosen,
             )  # fmt: skip
         except (ArchiveBusyError, ArchiveChangedError):
             # Nothing is held yet, and somebody writes meanwhile.
@@ -409,7 +441,7 @@ class _Coordinator:
             return
         if self._media is not None:
             least_bytes += self._media.least_bytes(free - least_bytes)
-        check_room(self._options, least_bytes, free)
+        check_room(self._resolved, least_bytes, free)
 
     def copy_media(self, target: Path | None) -> Iterator[bytes]:
         """Copy the media files into *target*; returns lines of SHA256SUMS, in pieces."""

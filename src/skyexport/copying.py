@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import apsw
 
+from skyexport.authors import HANDLES, copy_handles
 from skyexport.errors import ArchiveError
 from skyexport.full_text import MATCHED, asking
 from skyexport.memory import MemoryGuard
@@ -60,6 +61,7 @@ def copy_posts(
     indexed: Iterable[str],
     selection: Selection,
     media: Sequence[str] | None,
+    handles: bool,
     matched: Narrowing | None,
     while_held: Callable[[apsw.Connection, str], None],
     check: Callable[[], None],
@@ -76,6 +78,7 @@ def copy_posts(
         indexed: Columns on which the copy gets an index, where the archive has one.
         selection: Posts to copy; some more may be copied as well.
         media: Columns of the media rows to copy as well, none for just their number; None to leave the table out.
+        handles: Whether to copy the handles of authors as well.
         matched: Posts that are to be listed as well, by row id; None for no such table.
         while_held: Called with a connection that is at the state which is copied, and the name of the archive there.
         check: Called now and then; what it raises ends the copying.
@@ -97,8 +100,10 @@ def copy_posts(
             register(connection)
         if matched is not None:
             connection.execute(f"create table {MATCHED} (row_id integer primary key)")
+        if handles:
+            connection.execute(f"create table {HANDLES} (did text, handle text, snapshot_at)")
         connection.execute("attach ? as archive", (source.uri(),))
-        restrict(connection, also_insert=("posts", "media", MATCHED))
+        restrict(connection, also_insert=("posts", "media", MATCHED, HANDLES))
         selection.register(connection)
         began = time.monotonic()
         connection.execute("begin")
@@ -119,6 +124,8 @@ def copy_posts(
             only_shown = ONLY_SHOWN_SQL.format(schema="archive.") if "uri" in indexes else "null"
             values = ", ".join([*media, only_shown] if media else ["null"])
             connection.execute(f"insert into main.media select {values} from archive.media")
+        if handles:
+            copy_handles(connection, "archive")
         if matched is not None:
             matched.prepare(connection)
             connection.execute(

@@ -26,7 +26,7 @@ from skyexport.cleanup import uninterrupted
 from skyexport.errors import AlreadyRunningError, OptionError, OutputError
 from skyexport.lock import Lock, check_free, remove_leftovers
 from skyexport.media_root import MEDIA_DIRECTORY
-from skyexport.options import ExportOptions
+from skyexport.options import Resolved
 from skyexport.writer import OutputFile, WrittenFile, output_error, sync_to_disk
 
 __all__ = [
@@ -109,11 +109,12 @@ class Destination(Protocol):
         ...
 
 
-def open_destination(options: ExportOptions, now: datetime) -> Destination:
-    """Open the destination that *options* ask for.
+def open_destination(resolved: Resolved, did: str | None, now: datetime) -> Destination:
+    """Open the destination that an export is to go to.
 
     Args:
-        options: What to export.
+        resolved: Its options.
+        did: Its author; None for all.
         now: Names the export directory.
 
     Raises:
@@ -121,19 +122,20 @@ def open_destination(options: ExportOptions, now: datetime) -> Destination:
         OptionError: It is the archive.
         AlreadyRunningError: Another export is writing there.
     """
-    if options.to is None:
-        parent = options.output_dir / directory_name(options.did)
-        return _Directory(parent, options.data_file_name, now, sync=options.sync)
-    _check_not_the_archive(options.to, options.archive)
-    if str(options.to) in _STANDARD_OUTPUT:
+    to, options = resolved.to, resolved.options
+    if to is None:
+        parent = resolved.output_dir / directory_name(did)
+        return _Directory(parent, resolved.data_file_name, now, sync=options.sync)
+    _check_not_the_archive(to, resolved.archive)
+    if str(to) in _STANDARD_OUTPUT:
         return _Stream(os.dup(1), "standard output")
-    if not _is_device(options.to, overwrite=options.overwrite):
-        return _File(options.to, overwrite=options.overwrite, sync=options.sync)
-    with _as_output_error(options.to):
-        return _Stream(os.open(options.to, os.O_WRONLY), str(options.to))
+    if not _is_device(to, overwrite=options.overwrite):
+        return _File(to, overwrite=options.overwrite, sync=options.sync)
+    with _as_output_error(to):
+        return _Stream(os.open(to, os.O_WRONLY), str(to))
 
 
-def check_destination(options: ExportOptions) -> tuple[Path | None, Path | None]:
+def check_destination(resolved: Resolved, did: str | None) -> tuple[Path | None, Path | None]:
     """Make sure that `open_destination` would do, at this moment, without making anything.
 
     Returns:
@@ -143,24 +145,25 @@ def check_destination(options: ExportOptions) -> tuple[Path | None, Path | None]
     Raises:
         OutputError, OptionError, AlreadyRunningError: As `open_destination` does.
     """
-    if options.to is None:
-        place = options.output_dir / directory_name(options.did)
+    to, overwrite = resolved.to, resolved.options.overwrite
+    if to is None:
+        place = resolved.output_dir / directory_name(did)
         with _as_output_error(place):
             there = next(path for path in (place, *place.parents) if path.exists())
             _check_writable(there)
             if there == place:
                 check_free(place / _LOCK, f"into {place}")
         return place, there
-    _check_not_the_archive(options.to, options.archive)
-    if str(options.to) in _STANDARD_OUTPUT:
+    _check_not_the_archive(to, resolved.archive)
+    if str(to) in _STANDARD_OUTPUT:
         return None, None
-    if _is_device(options.to, overwrite=options.overwrite):
-        return options.to, None
-    final = options.to.resolve() if options.overwrite else options.to
-    with _as_output_error(options.to):
+    if _is_device(to, overwrite=overwrite):
+        return to, None
+    final = to.resolve() if overwrite else to
+    with _as_output_error(to):
         _check_writable(final.parent)
-        check_free(final.with_name(f"{_hidden_stem(final.name)}.lock"), f"to {options.to}")
-    return options.to, final.parent
+        check_free(final.with_name(f"{_hidden_stem(final.name)}.lock"), f"to {to}")
+    return to, final.parent
 
 
 def _check_writable(directory: Path) -> None:
@@ -214,19 +217,24 @@ def _check_not_the_archive(to: Path, archive: Path) -> None:
         raise OptionError(f"{to} is the archive itself, or would be taken for a part of it", "name another file")
 
 
-def remove_partial(options: ExportOptions) -> None:
-    """Remove what a process of ours that died has left in the place of the export directory, if nobody works there."""
-    parent = options.output_dir / directory_name(options.did)
-    with contextlib.suppress(OSError, AlreadyRunningError):
-        lock = Lock(parent / _LOCK, f"into {parent}")
-        try:
-            remove_leftovers(lock, parent, _LEFTOVER)
-        finally:
-            lock.release()
-    for path in (parent, options.output_dir):
-        # Not where there is an export.
-        with contextlib.suppress(OSError):
-            path.rmdir()
+def remove_partial(output_dir: Path) -> None:
+    """Remove what a process of ours that died has left in an archive's directory of exports, if nobody works there.
+
+    Args:
+        output_dir: Has a directory for each author; which one the process meant by a handle need not be known.
+    """
+    with contextlib.suppress(OSError):
+        for parent in list(output_dir.iterdir()):
+            with contextlib.suppress(OSError, AlreadyRunningError):
+                if (parent / _LOCK).exists():
+                    lock = Lock(parent / _LOCK, f"into {parent}")
+                    try:
+                        remove_leftovers(lock, parent, _LEFTOVER)
+                    finally:
+                        lock.release()
+                # Not where there is an export.
+                parent.rmdir()
+        output_dir.rmdir()
 
 
 def directory_name(did: str | None, *, portable: bool = sys.platform == "win32") -> str:

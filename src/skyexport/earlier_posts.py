@@ -27,7 +27,7 @@ from skyexport.errors import Difference, OptionError, VerifyError
 from skyexport.export_directory import ExportDirectory
 from skyexport.formats.base import StoredValue, as_bytes, stored_time, stored_value_sql
 from skyexport.json_text import decode
-from skyexport.options import ExportOptions
+from skyexport.options import Resolved
 from skyexport.progress import Counters
 from skyexport.scratch import Scratch
 from skyexport.source import Authorizer, reading
@@ -346,15 +346,13 @@ def _comparable_second(stored: StoredValue) -> bytes | None:
     return comparable(as_bytes(stored)) if stamp is None else stamp.rfc3339_seconds().encode()
 
 
-def check_place(options: ExportOptions) -> None:
+def check_place(resolved: Resolved) -> None:
     """Make sure that nothing is written into an earlier export.
 
     Raises:
         OptionError: It would be.
     """
-    place = (options.output_dir if options.to is None else options.to).resolve()
-    for directory in options.since_export:
-        if place.is_relative_to(directory.resolve()):
-            raise OptionError(
-                f"{options.to or options.output_dir} lies in the earlier export {directory}", "choose another place"
-            )
+    place = resolved.to or resolved.output_dir
+    for directory in resolved.since_export:
+        if place.resolve().is_relative_to(directory.resolve()):
+            raise OptionError(f"{place} lies in the earlier export {directory}", "choose another place")

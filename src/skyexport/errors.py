@@ -15,6 +15,7 @@ __all__ = [
     "ArchiveBusyError",
     "ArchiveChangedError",
     "ArchiveError",
+    "AuthorError",
     "Difference",
     "ExportError",
     "MemoryLimitError",
@@ -59,6 +60,10 @@ class OptionError(ExportError):
     """An option has a value that no export could have; raised before anything is opened."""
 
     exit_code = 2
+
+
+class AuthorError(OptionError):
+    """The archive has no post by the author that was asked for."""
 
 
 class StrictError(ExportError):

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import orjson
 
 from skyexport.archive import Archive
-from skyexport.errors import MissingExtraError
+from skyexport.authors import Author
+from skyexport.errors import MissingExtraError, OutputError
 from skyexport.estimate import Sample
 from skyexport.extras import INSTALL_PARQUET
 from skyexport.format_settings import USUAL
 from skyexport.formats import FORMATS, Format
 from skyexport.options import format_size
+from skyexport.scratch import temporary_folder
 from skyexport.selection import Selection
 from skyexport.source import JournalMode
 
-__all__ = ["Author", "Inspection", "inspect"]
+__all__ = ["Inspection", "author_line", "inspect", "list_authors"]
 
 _LARGEST_AUTHORS = 10
 
-
-@dataclass(frozen=True, slots=True)
-class Author:
-    """How much one author wrote."""
-
-    did: str
-    posts: int
+_IN_MEMORY_BYTES = 8_000_000
+"""Of a list of authors, of which there are some tens of thousands then; a longer one lies in a temporary file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +74,15 @@ class Inspection:
             ("authors", f"{self.authors:,}"),
         ]
         lines = [f"{name + ':':18}{value}" for name, value in rows]
-        lines += [f"  {author.posts:>12,}  {author.did}" for author in self.largest_authors]
+        lines += [f"  {author_line(author)}" for author in self.largest_authors]
         if self.authors > len(self.largest_authors):
-            lines.append(f"  and {self.authors - len(self.largest_authors):,} more")
+            lines.append(f"  and {self.authors - len(self.largest_authors):,} more: --authors lists all")
         return lines
+
+
+def author_line(author: Author) -> str:
+    """An author, for people: posts, DID, handle."""
+    return f"{author.posts:>12,}  {author.did}" + (f"  {author.handle}" if author.handle is not None else "")
 
 
 def inspect(path: Path) -> Inspection:
@@ -87,14 +93,13 @@ def inspect(path: Path) -> Inspection:
     """
     with Archive(path) as archive:
         posts = archive.count_posts()
-        authors, largest = archive.authors(_LARGEST_AUTHORS)
         first, last = archive.first_and_last()
         return Inspection(
             path=archive.path,
             bytes=archive.status.st_size,
             posts=posts,
-            authors=authors,
-            largest_authors=[Author(did, count) for did, count in largest],
+            authors=archive.count_authors(),
+            largest_authors=list(archive.authors(_LARGEST_AUTHORS)),
             first_post=first,
             last_post=last,
             media_rows=archive.count_media(),
@@ -116,3 +121,34 @@ def _expected_bytes(archive: Archive, format: Format, posts: int) -> int | None:
 
 def _size_in_words(size: int | None) -> str:
     return f"needs pyarrow: {INSTALL_PARQUET}" if size is None else f"about {format_size(size)}"
+
+
+def list_authors(path: Path) -> tuple[int, Iterator[Author]]:
+    """All authors of the archive at *path*, the largest first, and how many they are.
+
+    The archive is closed when this returns: people may take their time to read the list.
+
+    Raises:
+        ArchiveError, ArchiveBusyError: The archive cannot be read.
+        OutputError: There is no room for temporary files.
+    """
+    file = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, dir=str(temporary_folder()))  # noqa: SIM115
+    with Archive(path) as archive:
+        try:
+            count = 0
+            for author in archive.authors():
+                count += 1
+                file.write(orjson.dumps([author.did, author.handle, author.posts]) + b"\n")
+            file.seek(0)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write a temporary file for the list of authors: {error.strerror}",
+                "set TMPDIR to a place where there is room",
+            ) from error
+    return count, _authors_in(file)
+
+
+def _authors_in(file: IO[bytes]) -> Iterator[Author]:
+    with file:
+        for line in file:
+            yield Author(*orjson.loads(line))

@@ -15,10 +15,11 @@ import orjson
 
 from skyexport import timestamps
 from skyexport.archive import Archive
+from skyexport.authors import ChosenAuthor
 from skyexport.media import MediaCounts
 from skyexport.media_root import MEDIA_DIRECTORY
 from skyexport.notices import Notices
-from skyexport.options import ExportOptions
+from skyexport.options import Resolved
 from skyexport.writer import WrittenFile
 
 __all__ = ["manifest_bytes", "source_of"]
@@ -28,7 +29,8 @@ _FORMAT_VERSION = "dev"
 
 
 def manifest_bytes(
-    options: ExportOptions,
+    resolved: Resolved,
+    author: ChosenAuthor | None,
     archive: Archive,
     archive_posts: int,
     posts: int,
@@ -42,7 +44,8 @@ def manifest_bytes(
     """The manifest as JSON.
 
     Args:
-        options: What was asked for.
+        resolved: The options of the export.
+        author: Whose posts were exported; None for all authors.
         archive: Where the posts came from.
         archive_posts: How many posts that archive holds.
         posts: How many were exported.
@@ -53,23 +56,26 @@ def manifest_bytes(
         exporter: Name and version of this program.
         narrowed: Key → value, of what was asked for beside author and dates.
     """
+    options = resolved.options
+    did = None if author is None else author.did
     media_files = 0 if media is None else media.files
     content: dict[str, object] = {
-        "export_format": options.format,
+        "export_format": resolved.format,
         "export_timestamp": now.astimezone(UTC).isoformat().replace("+00:00", "Z"),
         "post_count": posts,
         "media_count": media_files,
     }
     if options.since is not None or options.until is not None:
         content["date_range"] = {
-            "start_date": _rfc3339(options.since_nanoseconds),
-            "end_date": _rfc3339(options.until_nanoseconds),
+            "start_date": _rfc3339(resolved.since),
+            "end_date": _rfc3339(resolved.until),
         }
     content |= {
         "version": _FORMAT_VERSION,
         "files": [f"{MEDIA_DIRECTORY}/ ({media_files} files)"] * bool(media_files) + [file.name for file in data],
         "exporter": exporter,
-        "author": options.did,
+        "author": did,
+        "author_handle": None if author is None else author.handle,
         "batch_size": options.batch_size,
         "checksums": [asdict(file) for file in data],
     }
@@ -78,7 +84,7 @@ def manifest_bytes(
     content |= {
         "warnings": notices.warnings,
         "warning_places": notices.places,
-        "options": options.of_the_output(),
+        "options": resolved.of_the_output(did),
         "source": {
             **source_of(archive.path, archive.state),
             "schema_version": archive.schema_version,

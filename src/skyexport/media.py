@@ -21,7 +21,7 @@ from skyexport.errors import OutputError
 from skyexport.media_copying import copied_media
 from skyexport.media_root import MediaFile, MediaRoot, UnsafePathError
 from skyexport.notices import Notices
-from skyexport.options import ExportOptions
+from skyexport.options import Resolved
 from skyexport.progress import Counters
 from skyexport.scratch import temporary_folder
 from skyexport.selection import Selection
@@ -51,7 +51,7 @@ class Media:
     """The media of one export. Use it in a `with` statement.
 
     Args:
-        options: Where media lie, and an earlier export, if any.
+        resolved: Where media lie, and an earlier export, if any.
         archive_directory: Where they lie if nothing else is said.
 
     Raises:
@@ -59,19 +59,19 @@ class Media:
         NoExportError: There is no such earlier export.
     """
 
-    def __init__(self, options: ExportOptions, archive_directory: Path) -> None:
+    def __init__(self, resolved: Resolved, archive_directory: Path) -> None:
         self.counts = MediaCounts()
-        self._sync = options.sync
+        self._sync = resolved.options.sync
         self._list: _MediaList | None = None
         self._closing = contextlib.ExitStack()
         with contextlib.ExitStack() as opened:
-            self._root = opened.enter_context(MediaRoot(options.media_root or archive_directory))
+            self._root = opened.enter_context(MediaRoot(resolved.media_root or archive_directory))
             self._earlier: EarlierMedia | None = None
-            if options.link_media is not None:
+            if resolved.link_media is not None:
                 # It needs the readers of exports, which take 15 ms to load.
                 from skyexport.earlier_media import EarlierMedia
 
-                self._earlier = opened.enter_context(EarlierMedia(options.link_media))
+                self._earlier = opened.enter_context(EarlierMedia(resolved.link_media))
             self._closing = opened.pop_all()
 
     def __enter__(self) -> Self:

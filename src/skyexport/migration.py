@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
+from pathlib import Path
 
 from skyexport.archive_list import ArchiveList
 from skyexport.coordinator import export
@@ -27,7 +28,7 @@ from skyexport.errors import ExportError, MemoryLimitError, OptionError, Stopped
 from skyexport.exporter import Answer, Moment, Request, unexpected
 from skyexport.exporters import REQUESTS_AT_ONCE, Exporter, Exporters
 from skyexport.memory import MemoryGuard, ProcessTree
-from skyexport.options import ExportOptions, available_cpus, format_size
+from skyexport.options import ExportOptions, available_cpus, format_size, resolve
 from skyexport.outcome import Migration, Outcome, Outcomes
 from skyexport.progress import Counters, Monitor, Progress, duration
 from skyexport.resumption import export_to_skip
@@ -127,7 +128,7 @@ def each_options(archives: Iterable[str | PathLike[str]], options: ExportOptions
 
 def _options_of(archives: ArchiveList, number: int, options: ExportOptions) -> ExportOptions:
     """Those of one of them."""
-    return replace(options, archive=archives[number], output_dir=options.output_dir / archives.name(number))
+    return replace(options, archive=archives[number], output_dir=Path(options.output_dir) / archives.name(number))
 
 
 def _check_for_many(options: ExportOptions) -> None:
@@ -236,7 +237,8 @@ class _Migration:
             error.message = f"{error.message}; {self._complete()}"
             raise
         return Migration(
-            outcomes=self._outcomes, format=self._options.format, output_dir=self._options.output_dir,
+            outcomes=self._outcomes, format=resolve(self._options).format, output_dir=Path(self._options.output_dir),
+            author=self._options.author,
             exporters=exporters, posts=self._counters.posts, bytes=self._counters.bytes,
             seconds=self._counters.seconds, peak_memory_bytes=guard.peak_bytes, memory_metric=self._tree.metric,
         )  # fmt: skip
@@ -336,7 +338,7 @@ class _Migration:
         rest = list(exporter.requests.values())
         if rest and not exporter.leaves:
             lost = rest.pop(0)
-            remove_partial(lost.options)
+            remove_partial(Path(lost.options.output_dir))
             self._note(Answer(lost.number, error=exporters.how_it_died(exporter)))
         returned.extend(rest)
         exporters.remove(exporter)

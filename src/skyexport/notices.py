@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["FORMULA", "MAX_PLACES", "Notices"]
+__all__ = ["FORMULA", "MAX_PLACES", "REUSED_HANDLE", "Notices"]
 
 MAX_PLACES = 100
 """Enough to see what kind of posts they are; more would let an odd archive fill the memory."""
 
 FORMULA = "formula"
 """Kind of warning: a cell that a spreadsheet may take for a formula."""
+
+REUSED_HANDLE = "reused_handle"
+"""Kind of warning: another author who had the handle that was asked for; the latest was taken."""
 
 _MAX_PLACE_CHARACTERS = 1000
 """Enough for any uri of Bluesky; what an archive has in the place of one may be megabytes."""
@@ -23,7 +26,7 @@ class Notices:
     Kinds: `unreadable_time` and `unreadable_json` (kept as the JSON string of what is stored), `invalid_utf8` (bytes
     replaced by U+FFFD), `unreadable_count` (a number column that holds no finite number). Of media files:
     `missing_media`, `unreadable_media` (no plain file below the media root, or no permission), `damaged_media` (not
-    what their hash says).
+    what their hash says). Of authors: `reused_handle` (another one who had the handle that was asked for).
     """
 
     counts: dict[str, int] = field(default_factory=dict)

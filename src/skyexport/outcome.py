@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from skyexport.errors import ExportError, OutputError
+from skyexport.errors import AuthorError, ExportError, OutputError
 from skyexport.memory import Metric
 from skyexport.options import format_size
 from skyexport.progress import SCHEMA_VERSION, duration
@@ -20,7 +20,7 @@ from skyexport.scratch import temporary_folder
 from skyexport.summary import ExportSummary
 from skyexport.verification import Verification
 
-__all__ = ["Migration", "Outcome", "Outcomes"]
+__all__ = ["Migration", "Outcome", "Outcomes", "nobody_has"]
 
 _IN_MEMORY_BYTES = 8_000_000
 """Outcomes of some thousand archives; those of more lie in a temporary file without a name."""
@@ -34,7 +34,10 @@ _MOST_LINES = 200
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one archive: an export that was made, one that was there already, or an error."""
+    """What became of one archive: an export that was made, one that was there already, or an error.
+
+    Without a post by the author that was asked for there is nothing to export: that archive is skipped.
+    """
 
     path: Path
     """The archive, as it was named."""
@@ -43,8 +46,15 @@ class Outcome:
     error: ExportError | None = None
 
     @property
+    def without_author(self) -> bool:
+        """Whether the archive has no post by the author that was asked for."""
+        return isinstance(self.error, AuthorError)
+
+    @property
     def status(self) -> Literal["ok", "skipped", "failed"]:
         """What became of it, in a word."""
+        if self.without_author:
+            return "skipped"
         if self.error is not None:
             return "failed"
         return "ok" if self.earlier is None else "skipped"
@@ -57,6 +67,8 @@ class Outcome:
     def to_dict(self) -> dict[str, object]:
         """As the object that `--json` has in `archives`."""
         found: dict[str, object] = {"path": _text(self.path), "status": self.status}
+        if self.error is not None and self.without_author:
+            return found | {"directory": None, "posts": 0, "bytes": 0, "reason": self.error.message}
         if self.error is not None:
             said = {"exit_code": self.error.exit_code, "error": self.error.message, "hint": self.error.hint}
             return found | said | self.error.details()
@@ -67,6 +79,8 @@ class Outcome:
 
     def sentence(self) -> str:
         """For people, in one line."""
+        if self.error is not None and self.without_author:
+            return f"skipped: {self.error.message}"
         if self.error is not None:
             return f"failed: {self.path}: {self.error}"
         done = self.summary or self.earlier
@@ -100,6 +114,8 @@ class Outcomes(Sequence[Outcome]):
         """How many have an export now."""
         self.skipped = 0
         """How many of these had it before."""
+        self.without_author = 0
+        """How many have no post by the author that was asked for."""
         self.failed = 0
 
     def put(self, number: int, outcome: Outcome) -> None:
@@ -118,8 +134,9 @@ class Outcomes(Sequence[Outcome]):
             ) from error
         self._failed[number] = outcome.status == "failed"
         self.failed += outcome.status == "failed"
-        self.complete += outcome.status != "failed"
-        self.skipped += outcome.status == "skipped"
+        self.without_author += outcome.without_author
+        self.complete += outcome.error is None
+        self.skipped += outcome.earlier is not None
 
     def first_failure(self) -> Outcome | None:
         """The first archive in the order given that failed, None when none did."""
@@ -142,6 +159,8 @@ class Migration:
     outcomes: Outcomes
     """One for each archive, in the order given."""
     format: str
+    author: str | None
+    """The author that was asked for; None for all."""
     output_dir: Path
     exporters: int
     """Processes that exported small archives side by side; 0 when this one did all by itself."""
@@ -160,19 +179,28 @@ class Migration:
         return self.posts / self.seconds if self.seconds > 0 else 0.0
 
     @property
+    def author_error(self) -> AuthorError | None:
+        """The error that no archive at all has a post by the author; None where one has."""
+        if not self.outcomes or self.outcomes.without_author < len(self.outcomes):
+            return None
+        return nobody_has(self.author, len(self.outcomes))
+
+    @property
     def exit_code(self) -> int:
         """What the command exits with: that of the first failure in the order given; 0 without any."""
         failure = self.outcomes.first_failure()
-        return 0 if failure is None or failure.error is None else failure.error.exit_code
+        error = self.author_error if failure is None else failure.error
+        return 0 if error is None else error.exit_code
 
     def totals(self) -> dict[str, object]:
         """The object that `--json` prints, without `archives`, its last key: the list of all outcomes as objects."""
         return {
             "schema_version": SCHEMA_VERSION,
-            "status": "failed" if self.outcomes.failed else "ok",
+            "status": "failed" if self.exit_code else "ok",
             "exit_code": self.exit_code,
             "archives_exported": self.outcomes.complete - self.outcomes.skipped,
             "archives_skipped": self.outcomes.skipped,
+            "archives_without_author": self.outcomes.without_author,
             "archives_failed": self.outcomes.failed,
             "format": self.format,
             "posts": self.posts,
@@ -197,6 +225,8 @@ class Migration:
         parts = [f"{exported:,} exported"]
         if self.outcomes.skipped:
             parts.append(f"{self.outcomes.skipped:,} skipped, since their verified exports are there")
+        if self.outcomes.without_author:
+            parts.append(f"{self.outcomes.without_author:,} without a post by {self.author}")
         if self.outcomes.failed:
             parts.append(f"{self.outcomes.failed:,} failed")
         yield f"{archives}: {', '.join(parts)}"
@@ -213,11 +243,21 @@ class Migration:
         took = f"{self.seconds:.2f} s" if self.seconds < 10 else duration(self.seconds)
         how = f"with {self.exporters} exporters" if self.exporters else "one after the other"
         posts = "1 post" if self.posts == 1 else f"{self.posts:,} posts"
+        if not self.posts:
+            yield "note: no post matched in any of them"
         yield f"{posts} to {self.format.upper()} in {took}: {self.posts_per_second:,.0f} posts/s {how}"
         yield (
             f"{format_size(self.bytes)}, peak memory {format_size(self.peak_memory_bytes)}"
             f" ({self.memory_metric.upper()})"
         )
+
+
+def nobody_has(author: str | None, archives: int) -> AuthorError:
+    """The error that of so many archives none has a post by *author*."""
+    return AuthorError(
+        f"none of the {archives:,} archives has a post by {author}",
+        "`skyexport inspect ARCHIVE --authors` lists the authors of an archive",
+    )
 
 
 def _lines(outcomes: Iterator[Outcome], most: int) -> Iterator[str]:

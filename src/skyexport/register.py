@@ -19,7 +19,7 @@ import apsw
 
 from skyexport.archive import Archive
 from skyexport.errors import ArchiveBusyError, ArchiveChangedError, ArchiveError, OptionError, OutputError
-from skyexport.options import ExportOptions
+from skyexport.options import Resolved
 from skyexport.source import Authorizer, as_number, restrict, wait_for_writers
 
 __all__ = ["Registry"]
@@ -47,27 +47,29 @@ class Registry:
 
     Args:
         archive: It, open.
-        options: Of the export that will be added.
+        resolved: The options of the export that will be added.
+        did: Its author.
 
     Raises:
         ArchiveError: It has no such list, or one that is not as bskyarchive makes it, or can not be written to.
         OptionError: bskyarchive would not take the export from where it will be.
     """
 
-    def __init__(self, archive: Archive, options: ExportOptions) -> None:
+    def __init__(self, archive: Archive, resolved: Resolved, did: str) -> None:
         self._source = archive.source
-        self._options = options
+        self._resolved = resolved
+        self._did = did
         self._path = archive.path
         # bskyarchive goes by the name, which may be a link.
-        place = options.output_dir.absolute()
+        place = resolved.output_dir.absolute()
         if place.name != _DIRECTORY or not self._path.resolve().is_relative_to(place.parent.resolve()):
             raise OptionError(
-                f"bskyarchive would not take exports from {options.output_dir}: it looks for them in the directory"
+                f"bskyarchive would not take exports from {resolved.output_dir}: it looks for them in the directory"
                 f" {_DIRECTORY} of the one where it runs, with the archive in that as well",
                 f"run this there, with -o {_DIRECTORY}; or {_WITHOUT}",
             )
-        if ".." in (options.did or ""):
-            raise OptionError(f"bskyarchive takes no export of {options.did}, for its two dots in a row", _WITHOUT)
+        if ".." in did:
+            raise OptionError(f"bskyarchive takes no export of {did}, for its two dots in a row", _WITHOUT)
         if archive.source.private:
             raise ArchiveError(
                 f"{self._path} can not be written to: a program was stopped while writing to it",
@@ -120,12 +122,12 @@ class Registry:
         Raises:
             ArchiveBusyError, ArchiveError, OutputError: It could not be added; the export is complete all the same.
         """
-        options = self._options
-        name = f"{options.did}/{directory.name}"
+        resolved = self._resolved
+        name = f"{self._did}/{directory.name}"
         place = PurePosixPath(_DIRECTORY, directory.parent.name, directory.name)
         values = (
-            name, options.did, options.format, int(now.timestamp()), f"./{place}", posts, media_files, size_bytes,
-            _seconds(options.since_nanoseconds), _seconds(options.until_nanoseconds), str(place / "manifest.json"),
+            name, self._did, resolved.format, int(now.timestamp()), f"./{place}", posts, media_files, size_bytes,
+            _seconds(resolved.since), _seconds(resolved.until), str(place / "manifest.json"),
         )  # fmt: skip
         try:
             self._source.check_same_file()

@@ -11,12 +11,13 @@ from typing import Any
 import apsw
 import orjson
 
+from skyexport.archive import Archive
 from skyexport.claims import MAX_CLAIMS_BYTES
 from skyexport.destination import directory_name
-from skyexport.errors import NoExportError, VerifyError
+from skyexport.errors import ExportError, NoExportError, VerifyError
 from skyexport.export_directory import ExportDirectory
 from skyexport.manifest import source_of
-from skyexport.options import ExportOptions
+from skyexport.options import ExportOptions, is_did, parse_author, resolve
 from skyexport.progress import Progress
 from skyexport.source import file_state
 from skyexport.verification import Verification, verify
@@ -38,20 +39,22 @@ def export_to_skip(
     Returns:
         It, None when there is no such export.
     """
+    resolved = resolve(options)
     try:
-        path = options.archive.resolve()
+        path = resolved.archive.resolve()
         source = source_of(path, file_state(path))
-    except (OSError, ValueError, RuntimeError, apsw.Error):
-        # The export that follows says what is wrong with the archive.
+        did = _did(options.author, path)
+    except (ExportError, OSError, ValueError, RuntimeError, apsw.Error):
+        # The export that follows says what is wrong with the archive, or the author.
         return None
-    place = options.output_dir / directory_name(options.did)
+    place = resolved.output_dir / directory_name(did)
     for name in _newest_first(place):
         manifest = _manifest(place / name)
         said = manifest.get("source")
         if (
             isinstance(said, dict)
             and all(said.get(key) == source.get(key) for key in _IDENTITY)
-            and manifest.get("options") == options.of_the_output()
+            and manifest.get("options") == resolved.of_the_output(did)
         ):
             try:
                 found = verify(place / name, on_progress)
@@ -60,6 +63,14 @@ def export_to_skip(
             if not found.unverified:
                 return found
     return None
+
+
+def _did(author: str | None, path: Path) -> str | None:
+    """The DID of the author that was asked for; only a handle needs a look into the archive."""
+    if author is None or is_did(parse_author(author)):
+        return author
+    with Archive(path) as archive:
+        return archive.find_author(author).did
 
 
 def _newest_first(place: Path) -> list[str]:

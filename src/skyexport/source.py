@@ -11,7 +11,7 @@ import os
 import random
 import stat
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,8 @@ from typing import Literal
 import apsw
 
 from skyexport.errors import ArchiveBusyError, ArchiveChangedError, ArchiveError, OutputError, UnrecoveredError
+from skyexport.formats.base import COLUMNS
+from skyexport.shown_media import ONLY_SHOWN_COLUMN
 
 __all__ = [
     "BUSY_MILLISECONDS",
@@ -53,8 +55,28 @@ all the time, in rollback mode, leaves less than a millisecond between its trans
 CACHE_KIB = 2000
 """Page cache of a connection. Batches lie close together in the file; more was not faster (docs/architecture.md)."""
 
-_READABLE_TABLES = frozenset({"posts", "media", "schema_version", "carray", "json_each"})
-"""carray is the list of row ids that a batch may be, json_each what a function of ours gives."""
+_COUNTED = ""
+"""SQLite's name for no column in particular: `count(*)` reads it."""
+_MEDIA_COLUMNS = (
+    "hash",
+    "post_uri",
+    "mime_type",
+    "file_path",
+    "size_bytes",
+    "width",
+    "height",
+    "alt_text",
+    "created_at",
+)
+_READABLE: Mapping[str, frozenset[str] | None] = {
+    "posts": frozenset({*COLUMNS, "rowid", _COUNTED}),
+    "media": frozenset({*_MEDIA_COLUMNS, ONLY_SHOWN_COLUMN, "rowid", _COUNTED}),
+    "schema_version": frozenset({"version", _COUNTED}),
+    "carray": None,
+    "json_each": None,
+}
+"""Table → the columns that an export may read, None for all. carray is the list of row ids that a batch may be,
+json_each what a function of ours gives."""
 _ALLOWED_PRAGMAS = frozenset(
     {"cache_size", "data_version", "index_list", "index_xinfo", "page_size", "table_list", "table_xinfo"}
 )
@@ -318,7 +340,7 @@ def restrict(connection: apsw.Connection, also_insert: Collection[str] = ()) -> 
 
 
 class Authorizer:
-    """Allows reading the tables that an export needs, and nothing else: sessions hold access tokens.
+    """Allows reading the columns that an export needs, and nothing else: sessions hold access tokens.
 
     Args:
         also_insert: Tables of the main database that may be added to.
@@ -326,7 +348,7 @@ class Authorizer:
 
     def __init__(self, also_insert: Collection[str] = ()) -> None:
         self._also_insert = frozenset(also_insert)
-        self._also_read: set[str] = set()
+        self._readable = dict(_READABLE)
         self._attaching = False
 
     @classmethod
@@ -338,17 +360,40 @@ class Authorizer:
 
     def allow_reading(self, tables: Collection[str]) -> None:
         """Allow reading these tables as well, for an export that was asked for what needs them."""
-        self._also_read |= set(tables)
+        self._readable |= dict.fromkeys(tables)
 
     @contextlib.contextmanager
     def reading_for_a_while(self, *tables: str) -> Iterator[None]:
         """Allow reading these tables inside of a `with` block only."""
-        added = set(tables) - self._also_read
-        self._also_read |= added
+        with self._also(dict.fromkeys(tables)):
+            yield
+
+    @classmethod
+    @contextlib.contextmanager
+    def reading_columns(cls, connection: apsw.Connection, columns: Mapping[str, frozenset[str]]) -> Iterator[None]:
+        """Allow *connection* to read only these columns of other tables, inside of a `with` block only.
+
+        Args:
+            connection: One that `restrict` was called with.
+            columns: Table → columns, all in small letters.
+        """
+        authorizer = cls.of(connection)
+        try:
+            with authorizer._also(columns):
+                yield
+        finally:
+            # SQLite asks only when it prepares a statement, and apsw keeps prepared ones: they expire by this.
+            connection.authorizer = authorizer
+
+    @contextlib.contextmanager
+    def _also(self, columns: Mapping[str, frozenset[str] | None]) -> Iterator[None]:
+        added = {table: names for table, names in columns.items() if table not in self._readable}
+        self._readable |= added
         try:
             yield
         finally:
-            self._also_read -= added
+            for table in added:
+                self._readable.pop(table, None)
 
     def attach(self, connection: apsw.Connection, uri: str, name: str) -> None:
         """Attach a database of our own, whatever else is not allowed."""
@@ -358,10 +403,14 @@ class Authorizer:
         finally:
             self._attaching = False
 
+    def _may_read(self, table: str, column: str) -> bool:
+        columns = self._readable.get(table.lower(), frozenset())
+        return columns is None or column.lower() in columns
+
     def __call__(self, action: int, first: str | None, *others: str | None) -> int:
         allowed = (
             action in _ALLOWED_ACTIONS
-            or (action == apsw.SQLITE_READ and (first in _READABLE_TABLES or first in self._also_read))
+            or (action == apsw.SQLITE_READ and self._may_read(first or "", others[0] or ""))
             or (action == apsw.SQLITE_PRAGMA and first in _ALLOWED_PRAGMAS)
             or (action == apsw.SQLITE_INSERT and others[1] == "main" and first in self._also_insert)
             or (action == apsw.SQLITE_ATTACH and self._attaching)

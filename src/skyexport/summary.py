@@ -8,13 +8,13 @@ from pathlib import Path
 
 from skyexport.media import MediaCounts
 from skyexport.memory import Metric
-from skyexport.notices import FORMULA
+from skyexport.notices import FORMULA, REUSED_HANDLE
 from skyexport.options import format_size
 from skyexport.progress import SCHEMA_VERSION, duration
 from skyexport.source import JournalMode
 from skyexport.writer import WrittenFile
 
-__all__ = ["ExportSummary"]
+__all__ = ["ExportSummary", "none_in_dates", "reused_handle"]
 
 _WARNINGS = {
     "unreadable_time": ("time that can not be read", "times that can not be read"),
@@ -23,7 +23,11 @@ _WARNINGS = {
     "invalid_utf8": ("text that is not valid UTF-8", "texts that are not valid UTF-8"),
 }
 
-_MEDIA_WARNINGS = {
+_OTHER_WARNINGS = {
+    REUSED_HANDLE: (
+        "other author had this handle before, and is left out",
+        "other authors had this handle before, and are left out",
+    ),
     "missing_media": ("media file is missing", "media files are missing"),
     "unreadable_media": (
         "media file can not be read, and is left out",
@@ -72,6 +76,13 @@ class ExportSummary:
     """Kind → how many stored values or media files; see docs/formats.md."""
     warning_places: dict[str, list[str]]
     """Kind → column and post, or path, of the first hundred that could not be exported as they are."""
+    author: str | None = None
+    """DID of the author whose posts were exported; None for all authors."""
+    author_handle: str | None = None
+    """The handle that was asked for; None where it was a DID, or nobody."""
+    available: tuple[str | None, str | None] | None = None
+    """When the oldest and the newest post of the author, or of all, were created, RFC 3339; None where it does not
+    matter: no date was asked for, or some post was exported."""
     disappeared: int | None = None
     """Posts of the earlier exports that the archive does not have any more; None without earlier exports."""
     registered: str | None = None
@@ -93,7 +104,11 @@ class ExportSummary:
             "schema_version": SCHEMA_VERSION,
             "status": "ok",
             "format": self.format,
+            "author": self.author,
+            "author_handle": self.author_handle,
             "posts": self.posts,
+            "available_first_post": None if self.available is None else self.available[0],
+            "available_last_post": None if self.available is None else self.available[1],
             "batches": self.batches,
             "workers": self.workers,
             "seconds": round(self.seconds, 3),
@@ -126,7 +141,7 @@ class ExportSummary:
         lines = [f"{posts} to {self.format.upper()} in {took}: {self.posts_per_second:,.0f} posts/s {how}"]
         if not self.posts:
             what = "no post matched" if self.disappeared is None else "no post is new or changed"
-            lines = [f"{what}: an empty {self.format.upper()} file, in {took}"]
+            lines = [f"{what}: an empty {self.format.upper()} file, in {took}", *none_in_dates(self.available)]
         peak = format_size(self.peak_memory_bytes)
         size = format_size(self.bytes)
         if self.data_files > 1:
@@ -138,8 +153,8 @@ class ExportSummary:
             lines.append(f"{files}, {format_size(self.media_bytes)}{linked}")
         for kind, (first, *_) in self.warning_places.items():
             count = self.warnings[kind]
-            if kind in _MEDIA_WARNINGS:
-                what = _MEDIA_WARNINGS[kind][count > 1]
+            if kind in _OTHER_WARNINGS:
+                what = _OTHER_WARNINGS[kind][count > 1]
             else:
                 what = f"{_WARNINGS[kind][count > 1]}, kept as far as possible"
             lines.append(f"warning: {count:,} {what}; the first: {first}")
@@ -165,6 +180,19 @@ class ExportSummary:
         """For people: how long the archive was held, and what that meant for others."""
         writers = "could write" if self.journal_mode == "wal" else "had to wait to write"
         return f"the archive was held for {self.archive_held_seconds:.2f} s; others {writers} meanwhile"
+
+
+def reused_handle(others: int) -> str:
+    """For people: that so many other authors had the handle before."""
+    return f"{others:,} {_OTHER_WARNINGS[REUSED_HANDLE][others > 1]}"
+
+
+def none_in_dates(available: tuple[str | None, str | None] | None) -> list[str]:
+    """For people who asked for dates and got no post: which dates there are; a line, or none."""
+    if available is None or available == (None, None):
+        return []
+    first, last = available
+    return [f"note: no post in these dates; there are posts from {first or 'unknown'} to {last or 'unknown'}"]
 
 
 def _text(path: Path | None) -> str | None:

@@ -309,7 +309,7 @@ def _usage(trial: Trial) -> list[str]:
     """What a shell makes of names of files that somebody else has chosen, and options with such values."""
     name = escape(trial)
     wrong: tuple[list[str], ...] = (
-        *(["--did", name], ["-f", name], ["--since", name], ["--batch-size", name], ["--memory-limit", name]),
+        *(["--author", name], ["-f", name], ["--since", name], ["--batch-size", name], ["--memory-limit", name]),
         *(["-j", name], ["--progress", name], ["--snapshot", name], [f"--{name}"], [f"-{name}"]),
     )
     command = trial.random.choice(

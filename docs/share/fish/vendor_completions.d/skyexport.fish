@@ -39,7 +39,7 @@ complete -c skyexport -n 'contains -- export (__skyexport_command)' -l no-bom -d
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -l csv-safe -d 'Put an apostrophe before cells of csv that a spreadsheet may take for a formula.'
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -l split-posts -x -d 'Begin another data file after N posts.'
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -l split-bytes -x -d 'Begin another data file before one is larger, uncompressed; like 100MB.'
-complete -c skyexport -n 'contains -- export (__skyexport_command)' -l did -x -d 'Only posts by this author.'
+complete -c skyexport -n 'contains -- export (__skyexport_command)' -l author -x -d 'Only posts by this author: did:plc:… or alice.bsky.social.'
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -l since -x -d 'From this date (in UTC) or RFC 3339 instant on.'
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -l until -x -d 'Up to this date (the whole day) or instant.'
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -s o -l output-dir -x -a '(__fish_complete_directories)' -d 'Make the directory DIR/AUTHOR/TIME for the export.'
@@ -69,6 +69,7 @@ complete -c skyexport -n 'contains -- export (__skyexport_command)' -s h -l help
 
 complete -c skyexport -n 'contains -- inspect (__skyexport_command)' -F
 complete -c skyexport -n 'contains -- inspect (__skyexport_command)' -l config -r -F -d 'Take options from this TOML file as well.'
+complete -c skyexport -n 'contains -- inspect (__skyexport_command)' -l authors -d 'List all authors instead, a line each: posts, DID, handle.'
 complete -c skyexport -n 'contains -- inspect (__skyexport_command)' -l json -d 'Print the result as one JSON object on standard output.'
 complete -c skyexport -n 'contains -- inspect (__skyexport_command)' -l debug -d 'Show a traceback for every error.'
 complete -c skyexport -n 'contains -- inspect (__skyexport_command)' -s h -l help -d 'Show this message and exit.'
