@@ -41,7 +41,7 @@ LAYERS = [
     {"formats", "formats.csv_table", "formats.json_array", "formats.json_lines", "formats.parquet_table"},
     {"formats.json_posts"},
     {"formats.base", "formats.media_names"},
-    {"earlier_media"},
+    {"earlier_media", "export_chains"},
     {"claims"},
     {"earlier_export", "export_directory"},
     {"readers", "readers.csv_table", "readers.json_array", "readers.json_lines", "readers.parquet_table"},

@@ -25,7 +25,7 @@ import make_archive
 from skyexport import ExportOptions, ExportSummary, NoExportError, OptionError, VerifyError, export, verify
 from skyexport.earlier_export import LONGEST_VALUE_BYTES, EarlierPost, earlier_posts
 from skyexport.json_text import decode
-from skyexport.verification import verified
+from skyexport.verification import read_back
 from tests.archives import Row, file_archive, insert, post
 from tests.command import files_below, skyexport, skyexport_json
 from tests.strategies import identifiers, integer_times, read_times
@@ -374,12 +374,12 @@ def test_a_file_that_changes_between_verifying_and_reading(tmp_path: Path, monke
     first = exported(archive, tmp_path / "out")
 
     def verified_and_changed(*arguments: Any) -> Any:
-        found = verified(*arguments)
+        found = read_back(*arguments)
         assert first.path is not None
         first.path.write_bytes(first.path.read_bytes().replace(b"bafyreia", b"bafyreib"))
         return found
 
-    monkeypatch.setattr("skyexport.earlier_posts.verified", verified_and_changed)
+    monkeypatch.setattr("skyexport.earlier_posts.read_back", verified_and_changed)
     with pytest.raises(VerifyError):
         exported(archive, tmp_path / "out", first)
 
@@ -440,7 +440,7 @@ def test_not_into_the_earlier_export(tmp_path: Path) -> None:
     assert first.directory is not None
     before = files_below(tmp_path / "out")
     for place in ({"to": first.path, "overwrite": True}, {"output_dir": first.directory}):
-        with pytest.raises(OptionError, match="lies in the earlier export"):
+        with pytest.raises(OptionError, match="lies in the export"):
             export(ExportOptions(archive=archive, since_export=[first.directory], **place))
     assert files_below(tmp_path / "out") == before
 

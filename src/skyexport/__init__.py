@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         OutputError,
         StoppedError,
         StrictError,
+        UnrelatedExportError,
         VerifyError,
         WorkerError,
     )
@@ -62,6 +63,7 @@ __all__ = [
     "Progress",
     "StoppedError",
     "StrictError",
+    "UnrelatedExportError",
     "Verification",
     "VerifyError",
     "WorkerError",

@@ -36,9 +36,9 @@ from skyexport.archive import Archive
 from skyexport.cleanup import uninterrupted
 from skyexport.compression import compressor_of
 from skyexport.copying import REINDEX
-from skyexport.destination import Destination, open_destination
+from skyexport.destination import Destination, check_place, open_destination
 from skyexport.disk import free_bytes, takes_bytes_as_they_are
-from skyexport.earlier_posts import Disappeared, EarlierPosts, check_place
+from skyexport.earlier_posts import Disappeared, EarlierPosts, with_last_chain
 from skyexport.errors import (
     ArchiveBusyError,
     ArchiveChangedError,
@@ -134,9 +134,11 @@ def export(
             with _media(options, archive) as media, _opened(options, now) as destination:
                 if swept := [*destination.swept, *remove_left_scratches()]:
                     say(f"removed what killed exports had left: {', '.join(map(str, swept))}")
+                # While the place is held: no other run adds to the chain, or removes it.
+                options = with_last_chain(options, archive.path, say)
                 coordinator = _Coordinator(options, archive, media, destination, counters, guard, monitor, match)
                 with contextlib.closing(coordinator):
-                    coordinator.read_earlier_exports(last)
+                    coordinator.read_earlier_exports(last, say)
                     archive_posts, workers = coordinator.run(tree, say, debug=debug)
                     media_sums = coordinator.copy_media(destination.media_directory)
                     counters.stage = "finishing"
@@ -269,17 +271,20 @@ class _Coordinator:
         self._large: LargePost | None = None
         """The large post that is being rendered."""
 
-    def read_earlier_exports(self, last: contextlib.ExitStack) -> None:
+    def read_earlier_exports(self, last: contextlib.ExitStack, say: Callable[[str], None]) -> None:
         """Verify the earlier exports and read which posts they have.
 
         Args:
             last: What holds them is closed with it, when no connection has it open any more.
+            say: Told of exports that were made from another file.
         """
         if not self._options.since_export:
             return
         self._counters.stage = "reading earlier exports"
-        self._earlier = EarlierPosts(self._options.since_export, self._monitor.check)
+        self._earlier = EarlierPosts(self._options.since_export, self._counters, self._monitor.check)
         last.callback(self._earlier.close)
+        for line in self._earlier.foreign(self._archive.path):
+            say(line)
         self._narrowed = replace(self._narrowed, narrowings=[*self._narrowed.narrowings, self._earlier])
         self._counters.stage = "preparing"
 
@@ -381,7 +386,9 @@ class _Coordinator:
         """Find out which posts of the earlier exports are gone, in the state that is exported."""
         if self._earlier is not None:
             with self._archive.reading():
-                self.disappeared = self._earlier.disappeared(connection, schema, uri_index=self._archive.uri_index)
+                self.disappeared = self._earlier.disappeared(
+                    connection, schema, uri_index=self._archive.uri_index, allow_unrelated=self._options.allow_unrelated
+                )
 
     def _sample(self) -> Sample | None:
         """Some posts, to tell how large the export will be; None where there is room enough, or nobody knows."""

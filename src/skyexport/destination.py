@@ -24,6 +24,7 @@ from typing import Protocol
 
 from skyexport.cleanup import uninterrupted
 from skyexport.errors import AlreadyRunningError, OptionError, OutputError
+from skyexport.export_chains import enclosing_export
 from skyexport.lock import Lock, check_free, remove_leftovers
 from skyexport.media_root import MEDIA_DIRECTORY
 from skyexport.options import ExportOptions
@@ -33,7 +34,9 @@ __all__ = [
     "MAX_DATA_FILES",
     "Destination",
     "check_destination",
+    "check_place",
     "directory_name",
+    "export_place",
     "open_destination",
     "remove_partial",
 ]
@@ -122,8 +125,7 @@ def open_destination(options: ExportOptions, now: datetime) -> Destination:
         AlreadyRunningError: Another export is writing there.
     """
     if options.to is None:
-        parent = options.output_dir / directory_name(options.did)
-        return _Directory(parent, options.data_file_name, now, sync=options.sync)
+        return _Directory(export_place(options), options.data_file_name, now, sync=options.sync)
     _check_not_the_archive(options.to, options.archive)
     if str(options.to) in _STANDARD_OUTPUT:
         return _Stream(os.dup(1), "standard output")
@@ -144,7 +146,7 @@ def check_destination(options: ExportOptions) -> tuple[Path | None, Path | None]
         OutputError, OptionError, AlreadyRunningError: As `open_destination` does.
     """
     if options.to is None:
-        place = options.output_dir / directory_name(options.did)
+        place = export_place(options)
         with _as_output_error(place):
             there = next(path for path in (place, *place.parents) if path.exists())
             _check_writable(there)
@@ -161,6 +163,24 @@ def check_destination(options: ExportOptions) -> tuple[Path | None, Path | None]
         _check_writable(final.parent)
         check_free(final.with_name(f"{_hidden_stem(final.name)}.lock"), f"to {options.to}")
     return options.to, final.parent
+
+
+def check_place(options: ExportOptions) -> None:
+    """Make sure that nothing is written into an export, which would not be what it was any more.
+
+    Raises:
+        OptionError: It would be.
+    """
+    if options.to is not None and str(options.to) in _STANDARD_OUTPUT:
+        return
+    place = options.output_dir if options.to is None else options.to
+    inside = enclosing_export(place)
+    if inside is None:
+        # Exports of other programs may have no checksums.
+        resolved = place.resolve()
+        inside = next((one for one in options.since_export if resolved.is_relative_to(one.resolve())), None)
+    if inside is not None:
+        raise OptionError(f"{place} lies in the export {inside}", "choose another place")
 
 
 def _check_writable(directory: Path) -> None:
@@ -216,7 +236,7 @@ def _check_not_the_archive(to: Path, archive: Path) -> None:
 
 def remove_partial(options: ExportOptions) -> None:
     """Remove what a process of ours that died has left in the place of the export directory, if nobody works there."""
-    parent = options.output_dir / directory_name(options.did)
+    parent = export_place(options)
     with contextlib.suppress(OSError, AlreadyRunningError):
         lock = Lock(parent / _LOCK, f"into {parent}")
         try:
@@ -227,6 +247,11 @@ def remove_partial(options: ExportOptions) -> None:
         # Not where there is an export.
         with contextlib.suppress(OSError):
             path.rmdir()
+
+
+def export_place(options: ExportOptions) -> Path:
+    """The author's directory, in which export directories are made."""
+    return options.output_dir / directory_name(options.did)
 
 
 def directory_name(did: str | None, *, portable: bool = sys.platform == "win32") -> str:

@@ -88,13 +88,10 @@ class EarlierMedia:
 def _check_is_export(directory: ExportDirectory, path: Path) -> None:
     reason = ""
     try:
-        descriptor = directory.open(_MANIFEST)
-        try:
-            content = os.read(descriptor, MAX_CLAIMS_BYTES)
-        finally:
-            os.close(descriptor)
-        if read_manifest(content).format is None:
+        if read_manifest(directory.read(_MANIFEST, MAX_CLAIMS_BYTES)).format is None:
             reason = f"{_MANIFEST} is not one of an export"
+    except ValueError as error:
+        reason = f"{_MANIFEST} {error}"
     except FileNotFoundError:
         reason = f"no {_MANIFEST}"
     except OSError as error:

@@ -106,6 +106,19 @@ class ExportDirectory:
             raise
         return descriptor
 
+    def read(self, name: str, at_most: int) -> bytes:
+        """All of the plain file *name*.
+
+        Raises:
+            ValueError: It has more than *at_most* bytes.
+            NotAFileError, OSError: As `open` does.
+        """
+        with os.fdopen(self.open(name), "rb") as file:
+            content = file.read(at_most + 1)
+        if len(content) > at_most:
+            raise ValueError(f"has more than {at_most:,} bytes")
+        return content
+
     def link(self, name: str, target: Path) -> None:
         """Give the file *name*, whatever it is, the name *target* as well; a link is not followed.
 

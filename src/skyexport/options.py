@@ -56,7 +56,7 @@ _REGISTERED_FORMATS = ("json", "csv")
 _ONLY_OF_THE_WAY = frozenset(
     {
         *("archive", "output_dir", "to", "overwrite", "workers", "batch_size", "memory_limit_bytes", "sync"),
-        *("snapshot", "link_media", "register"),
+        *("snapshot", "link_media", "register", "since_export", "since_last", "allow_unrelated", "keep"),
     }
 )
 """Options that say from where, where to and how, and change nothing of what is exported."""
@@ -159,6 +159,14 @@ class ExportOptions:
     """Only posts that the archive's full-text index finds for this, in the syntax of FTS5; None for all."""
     since_export: Sequence[Path] = ()
     """Only posts that are new or changed since these exports: directories, oldest first."""
+    since_last: bool = False
+    """Only posts that are new or changed since the newest full export of this archive with these options, and its
+    increments, in the place of the export; a full export where there is none. Not with *since_export* or *to*."""
+    allow_unrelated: bool = False
+    """Go on though an earlier export has posts, and not one of them is in the archive."""
+    keep: int | None = None
+    """Once the export is complete and verified, remove older chains of this archive with these options from its place,
+    so that this many stay: a chain is a full export and its increments. None keeps all. Not with *to*."""
     register: bool = False
     """Add the finished export to the archive's own list of exports, the only thing ever written to an archive."""
     since_nanoseconds: int | None = field(init=False)
@@ -188,6 +196,7 @@ class ExportOptions:
         put(self, "since_export", tuple(parse_path(path, "earlier export") for path in self.since_export))
         if len(set(self.since_export)) < len(self.since_export):
             raise OptionError("an earlier export is named twice", "name each directory once, oldest first")
+        self._check_chains()
         if self.match is not None:
             _check_match(self.match)
         put(self, "since_nanoseconds", parse_bound(self.since, end_of_day=False, name="since"))
@@ -211,6 +220,30 @@ class ExportOptions:
             raise OptionError(f"unknown snapshot {self.snapshot!r}", f"choose from {', '.join(SNAPSHOTS)}")
         if self.memory_limit_bytes < 1:
             raise OptionError(f"a memory limit of {self.memory_limit_bytes} bytes", "leave it out for 500MB")
+
+    def _check_chains(self) -> None:
+        """Refuse what no chain of exports can have.
+
+        Raises:
+            OptionError: The options contradict each other.
+        """
+        if self.since_last and self.since_export:
+            raise OptionError("--since-last finds the earlier exports that --since-export names", "leave one of them out")
+        if self.since_last and self.to is not None:
+            raise OptionError(
+                "--since-last is for export directories, and --to writes one file",
+                "use -o, or name the earlier exports with --since-export",
+            )
+        if self.allow_unrelated and not (self.since_last or self.since_export):
+            raise OptionError("--allow-unrelated is for --since-export and --since-last", "leave it out")
+        if self.keep is None:
+            return
+        if self.keep < 1:
+            raise OptionError(f"--keep {self.keep} would keep no export", "choose 1 or more")
+        if self.to is not None:
+            raise OptionError("--keep is for export directories, and --to writes one file", "use -o, or leave out --keep")
+        if self.register:
+            raise OptionError("--keep would remove exports that the archive still lists", "leave out --register, or --keep")
 
     def _check_format(self) -> None:
         """Settle format, compression and what else the bytes depend on."""
@@ -262,6 +295,9 @@ class ExportOptions:
             raise OptionError(f"{self.format} has no column {unknown[0]!r}", f"choose from {', '.join(format.columns)}")
         if len(set(self.columns)) < len(self.columns):
             raise OptionError("a column twice", "name each column once")
+        needed = ("uri", "cid", "indexed_at", *["originals"] * ("originals" in format.columns))
+        if self.since_last and self.columns and (missing := [name for name in needed if name not in self.columns]):
+            raise OptionError(f"--since-last compares the column {missing[0]}", "add it to --columns")
         if self.delimiter not in DELIMITERS:
             raise OptionError(f"{self.delimiter!r} can not be a delimiter", "choose , ; | or tab")
         if self.compression is not None and not format.is_text:

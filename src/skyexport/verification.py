@@ -28,7 +28,7 @@ from skyexport.options import format_size
 from skyexport.progress import Counters, Monitor, Progress
 from skyexport.readers import READERS, Reader
 
-__all__ = ["Verification", "verified", "verify"]
+__all__ = ["Verification", "read_back", "verified", "verify"]
 
 _MANIFEST = "manifest.json"
 _SUMS = "SHA256SUMS"
@@ -143,6 +143,18 @@ def verified(path: Path, counters: Counters, check: Callable[[], None]) -> Verif
         media_files=manifest.media_files, checksums=verifier.checksums, unverified=verifier.unverified(),
         seconds=time.monotonic() - started,
     )  # fmt: skip
+
+
+def read_back(path: Path, counters: Counters, check: Callable[[], None]) -> Verification:
+    """Verify an export while another one is being made: of *counters*, only `read_back_bytes` grows."""
+    own = Counters()
+    before = counters.read_back_bytes
+
+    def look() -> None:
+        counters.read_back_bytes = before + own.bytes + own.media_bytes
+        check()
+
+    return verified(path, own, look)
 
 
 def shown_files(names: list[str]) -> str:
