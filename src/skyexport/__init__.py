@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from skyexport.archive import Archive, Post
+    from skyexport.audit import Audit, AuditedExport, AuditProgress, verify_all
     from skyexport.coordinator import export
     from skyexport.errors import (
         AlreadyRunningError,
@@ -48,6 +49,9 @@ __all__ = [
     "ArchiveBusyError",
     "ArchiveChangedError",
     "ArchiveError",
+    "Audit",
+    "AuditProgress",
+    "AuditedExport",
     "Difference",
     "ExportError",
     "ExportOptions",
@@ -71,10 +75,14 @@ __all__ = [
     "export",
     "export_all",
     "verify",
+    "verify_all",
 ]
 
 _MODULES = {
     "Archive": "archive",
+    "Audit": "audit",
+    "AuditProgress": "audit",
+    "AuditedExport": "audit",
     "ExportOptions": "options",
     "ExportSummary": "summary",
     "Migration": "outcome",
@@ -86,6 +94,7 @@ _MODULES = {
     "export": "coordinator",
     "export_all": "migration",
     "verify": "verification",
+    "verify_all": "audit",
 }
 
 

@@ -61,12 +61,14 @@ from skyexport.pool import BATCHES_A_WORKER, Pool, Worker
 from skyexport.progress import Counters, Monitor, Progress
 from skyexport.register import Registry
 from skyexport.render import Chunk, LargePost
+from skyexport.retention import remove_old_chains
 from skyexport.row_ids import RowIdFile
 from skyexport.scratch import remove_left_scratches
 from skyexport.selection import Narrowing, Selection
 from skyexport.sequence import Sequencer
 from skyexport.source import PIN_BUSY_MILLISECONDS, wait_for_writers
 from skyexport.summary import ExportSummary
+from skyexport.verification import read_back
 from skyexport.worker import WorkerSetup
 from skyexport.writer import OrderedWriter
 
@@ -121,6 +123,7 @@ def export(
     now = datetime.now(UTC)
     path: Path | None = None
     registered: str | None = None
+    removed: list[Path] = []
     check_place(options)
     try:
         with (
@@ -150,6 +153,11 @@ def export(
                         ),
                         media_sums,
                     )  # fmt: skip
+            if options.keep is not None and path is not None:
+                counters.stage = "reading back"
+                read_back(path.parent, counters, monitor.check)
+        if options.keep is not None and path is not None:
+            removed = remove_old_chains(options, archive.path, path.parent, say)
         if registry is not None and path is not None:
             registered = registry.add(
                 path.parent, now, counters.posts, 0 if media is None else media.counts.files,
@@ -166,7 +174,7 @@ def export(
             media=None if media is None else media.counts, media_bytes=counters.media_bytes,
             warnings=coordinator.notices.warnings, warning_places=coordinator.notices.places,
             disappeared=None if coordinator.disappeared is None else coordinator.disappeared.posts,
-            registered=registered,
+            registered=registered, since_export=list(options.since_export), removed=removed,
         )  # fmt: skip
     except StoppedError as error:
         # After the last step as well, while everything is closed.

@@ -24,7 +24,7 @@ from typing import Protocol
 
 from skyexport.cleanup import uninterrupted
 from skyexport.errors import AlreadyRunningError, OptionError, OutputError
-from skyexport.export_chains import enclosing_export
+from skyexport.export_chains import EXPORT_NAME, enclosing_export
 from skyexport.lock import Lock, check_free, remove_leftovers
 from skyexport.media_root import MEDIA_DIRECTORY
 from skyexport.options import ExportOptions
@@ -37,8 +37,10 @@ __all__ = [
     "check_place",
     "directory_name",
     "export_place",
+    "hold_place",
     "open_destination",
     "remove_partial",
+    "retire",
 ]
 
 _MANIFEST = "manifest.json"
@@ -49,8 +51,8 @@ _LONGEST_NAME_BYTES = 200
 _LOCK = ".skyexport.lock"
 """In an author's directory: held while an export into it runs."""
 
-_LEFTOVER = re.compile(r"\.\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-[0-9a-f]{8}\.partial")
-"""What export directories are called while they grow."""
+_LEFTOVER = re.compile(rf"\.{EXPORT_NAME.pattern}-[0-9a-f]{{8}}\.(?:partial|removed)", re.ASCII)
+"""What export directories are called while they grow, and while they are removed."""
 
 MAX_DATA_FILES = 10_000
 """As many as a manifest can list and still be read at once."""
@@ -234,11 +236,38 @@ def _check_not_the_archive(to: Path, archive: Path) -> None:
         raise OptionError(f"{to} is the archive itself, or would be taken for a part of it", "name another file")
 
 
+def hold_place(place: Path) -> Lock:
+    """Hold the directory of an author, as an export into it does.
+
+    Raises:
+        AlreadyRunningError: Another run holds it.
+        OSError: The lock file cannot be made or opened.
+    """
+    return Lock(place / _LOCK, f"into {place}")
+
+
+def retire(directory: Path, lock: Lock, *, sync: bool) -> None:
+    """Remove an export directory from a place that this run holds; what cannot be removed now, the next run removes.
+
+    Args:
+        directory: The export.
+        lock: On its place.
+        sync: Wait until its hidden name is on the disk: a crash must not bring back its old name with half of it.
+
+    Raises:
+        OSError: It cannot be renamed, and stays as it is.
+    """
+    hidden = directory.with_name(f".{directory.name}-{secrets.token_hex(4)}.removed")
+    directory.rename(hidden)
+    _sync_directory(directory.parent, sync=sync)
+    remove_leftovers(lock, directory.parent, re.compile(re.escape(hidden.name)))
+
+
 def remove_partial(options: ExportOptions) -> None:
     """Remove what a process of ours that died has left in the place of the export directory, if nobody works there."""
     parent = export_place(options)
     with contextlib.suppress(OSError, AlreadyRunningError):
-        lock = Lock(parent / _LOCK, f"into {parent}")
+        lock = hold_place(parent)
         try:
             remove_leftovers(lock, parent, _LEFTOVER)
         finally:
@@ -320,7 +349,7 @@ class _Directory:
             with contextlib.suppress(FileNotFoundError):
                 for path in reversed(missing):
                     path.mkdir(mode=0o700, exist_ok=True)
-                return Lock(self._parent / _LOCK, f"into {self._parent}")
+                return hold_place(self._parent)
         raise OutputError(f"{self._parent} goes away all the time", "choose another place with -o")
 
     def commit(

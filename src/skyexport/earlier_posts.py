@@ -297,7 +297,6 @@ class EarlierPosts:
             )
         return Disappeared(uris, unlisted)
 
-
     def _check_related(self, connection: apsw.Connection, gone: Mapping[int, int]) -> None:
         """Make sure that the archive has posts of each full export and its increments, where those have any.
 
@@ -410,6 +409,8 @@ def with_last_chain(options: ExportOptions, archive: Path, say: Callable[[str], 
         return options
     directories = found[0].directories
     increments = len(directories) - 1
-    and_more = "" if not increments else " and its increment" if increments == 1 else f" and its {increments:,} increments"
+    and_more = (
+        "" if not increments else " and its increment" if increments == 1 else f" and its {increments:,} increments"
+    )
     say(f"increment to {directories[0]}{and_more}")
     return replace(options, since_last=False, since_export=directories)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -155,23 +155,21 @@ def enclosing_export(path: Path) -> Path | None:
     return next((directory for directory in (place, *place.parents) if is_export(directory)), None)
 
 
-def exports_below(directory: Path) -> Iterator[Path]:
+def exports_below(directory: Path, fail: Callable[[Path, str], None]) -> Iterator[Path]:
     """Every export directory in *directory*, itself included, in the order of their paths.
 
     A directory counts that has a manifest or checksums, or the name of an export: one that has lost both must not be
     passed over. Links and hidden directories are not followed, and there is no export inside of an export.
 
-    Raises:
-        NoExportError: A directory cannot be read.
+    Args:
+        directory: Where to look.
+        fail: Called with a directory that cannot be looked into, and the reason; that does not end the search.
     """
 
-    def fail(error: OSError) -> None:
-        raise NoExportError(f"cannot read the directory {error.filename}: {error.strerror}") from error
+    def unreadable(error: OSError) -> None:
+        fail(Path(error.filename), error.strerror or str(error))
 
-    if not directory.is_dir():
-        # It says what is there instead.
-        ExportDirectory(directory).__exit__(None, None, None)
-    for path, directories, files in os.walk(directory, onerror=fail):
+    for path, directories, files in os.walk(directory, onerror=unreadable):
         if EXPORT_NAME.fullmatch(Path(path).name) or any(name in files or name in directories for name in CLAIMS):
             directories.clear()
             yield Path(path)

@@ -368,7 +368,8 @@ class _Migration:
             if earlier is not None:
                 answer = Answer(number, earlier=earlier)
             else:
-                answer = Answer(number, export(options, watch, say=answer.said.append, debug=self._debug))
+                summary = export(options, watch, say=answer.said.append, debug=self._debug)
+                answer = Answer(number, summary, said=answer.said)
         except StoppedError as error:
             self._kept += bool(error.kept)
             raise

@@ -228,7 +228,9 @@ class ExportOptions:
             OptionError: The options contradict each other.
         """
         if self.since_last and self.since_export:
-            raise OptionError("--since-last finds the earlier exports that --since-export names", "leave one of them out")
+            raise OptionError(
+                "--since-last finds the earlier exports that --since-export names", "leave one of them out"
+            )
         if self.since_last and self.to is not None:
             raise OptionError(
                 "--since-last is for export directories, and --to writes one file",
@@ -241,9 +243,13 @@ class ExportOptions:
         if self.keep < 1:
             raise OptionError(f"--keep {self.keep} would keep no export", "choose 1 or more")
         if self.to is not None:
-            raise OptionError("--keep is for export directories, and --to writes one file", "use -o, or leave out --keep")
+            raise OptionError(
+                "--keep is for export directories, and --to writes one file", "use -o, or leave out --keep"
+            )
         if self.register:
-            raise OptionError("--keep would remove exports that the archive still lists", "leave out --register, or --keep")
+            raise OptionError(
+                "--keep would remove exports that the archive still lists", "leave out --register, or --keep"
+            )
 
     def _check_format(self) -> None:
         """Settle format, compression and what else the bytes depend on."""

@@ -30,7 +30,14 @@ SCHEMA_VERSION = 1
 """Of events and summaries: it grows when a field changes its meaning; fields may be added any time."""
 
 Stage = Literal[
-    "preparing", "reading earlier exports", "exporting", "copying media", "finishing", "reading back", "verifying", "done"
+    "preparing",
+    "reading earlier exports",
+    "exporting",
+    "copying media",
+    "finishing",
+    "reading back",
+    "verifying",
+    "done",
 ]
 
 _TICK_SECONDS = 0.2
