@@ -27,7 +27,7 @@ LAYERS = [
     {"audit", "benchmark", "dry_run", "migration"},
     {"exporters"},
     {"exporter"},
-    {"resumption", "outcome"},
+    {"preflight", "resumption", "outcome"},
     {"coordinator", "earlier_posts", "inspection", "verification"},
     {"estimate", "retention"},
     {"destination", "manifest", "pool", "summary"},

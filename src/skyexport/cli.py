@@ -9,6 +9,7 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -396,6 +397,7 @@ def _export(
     with _told(context, as_json=as_json, debug=debug):
         with signals.waiting():
             from skyexport.coordinator import export
+            from skyexport.preflight import check_archive_names, check_output_name
             from skyexport.progress import MODES, reporter_for
 
             named = list(archives or ())
@@ -412,6 +414,9 @@ def _export(
             raise OptionError("--json and --to - both want standard output", "leave one of them out")
         if not named and from_file is None:
             raise OptionError("there is no archive to export", "name one, or a list of them with --from-file")
+        check_archive_names(named, exporting=True)
+        if output_dir:
+            check_output_name(Path(output_dir))
         options = ExportOptions(
             archive=parse_path(named[0] if named else "-", "archive"),
             did=did, since=since, until=until, format=format or "", compress=compress or "",
@@ -566,7 +571,9 @@ def _inspect(context: typer.Context, archive: ArchivePath, as_json: AsJson = Fal
     with _told(context, as_json=as_json, debug=debug):
         with signals.waiting():
             from skyexport.inspection import inspect
+            from skyexport.preflight import check_archive_names
 
+        check_archive_names([archive])
         found = inspect(parse_path(archive, "archive"))
         if as_json:
             _print_json(found.to_dict())
@@ -675,7 +682,11 @@ def _bench(
     with _told(context, as_json=as_json, debug=debug):
         with signals.waiting():
             from skyexport.benchmark import benchmark
+            from skyexport.preflight import check_archive_names, check_output_name
 
+        check_archive_names([archive])
+        if output_dir:
+            check_output_name(Path(output_dir))
         options = ExportOptions(
             archive=parse_path(archive, "archive"), output_dir=parse_path(output_dir, "output directory"),
             memory_limit_bytes=parse_size(memory_limit),

@@ -137,6 +137,8 @@ def export(
             with _media(options, archive) as media, _opened(options, now) as destination:
                 if swept := [*destination.swept, *remove_left_scratches()]:
                     say(f"removed what killed exports had left: {', '.join(map(str, swept))}")
+                if media is not None and media.nothing_to_link:
+                    say(f"note: {options.link_media} has no media, so that there is nothing to link")
                 # While the place is held: no other run adds to the chain, or removes it.
                 options = with_last_chain(options, archive.path, say)
                 coordinator = _Coordinator(options, archive, media, destination, counters, guard, monitor, match)

@@ -34,6 +34,7 @@ __all__ = [
     "MAX_DATA_FILES",
     "Destination",
     "check_destination",
+    "check_output_dir",
     "check_place",
     "directory_name",
     "export_place",
@@ -149,10 +150,9 @@ def check_destination(options: ExportOptions) -> tuple[Path | None, Path | None]
     """
     if options.to is None:
         place = export_place(options)
-        with _as_output_error(place):
-            there = next(path for path in (place, *place.parents) if path.exists())
-            _check_writable(there)
-            if there == place:
+        there = check_output_dir(place)
+        if there == place:
+            with _as_output_error(place):
                 check_free(place / _LOCK, f"into {place}")
         return place, there
     _check_not_the_archive(options.to, options.archive)
@@ -165,6 +165,21 @@ def check_destination(options: ExportOptions) -> tuple[Path | None, Path | None]
         _check_writable(final.parent)
         check_free(final.with_name(f"{_hidden_stem(final.name)}.lock"), f"to {options.to}")
     return options.to, final.parent
+
+
+def check_output_dir(directory: Path) -> Path:
+    """Make sure that *directory* is there and can be written to, or can be made.
+
+    Returns:
+        It, or the nearest directory above it that is there.
+
+    Raises:
+        OutputError: It cannot.
+    """
+    with _as_output_error(directory):
+        there = next(path for path in (directory, *directory.parents) if path.exists())
+        _check_writable(there)
+    return there
 
 
 def check_place(options: ExportOptions) -> None:

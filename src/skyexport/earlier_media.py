@@ -51,6 +51,11 @@ class EarlierMedia:
     def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
         self._closing.close()
 
+    @property
+    def empty(self) -> bool:
+        """Whether that export has no directory of media."""
+        return self._media is None
+
     def has(self, name: str) -> bool:
         """Whether there may be such a file."""
         descriptor = self.open(name)

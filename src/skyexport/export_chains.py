@@ -6,6 +6,7 @@ the order of a chain needs no names of directories and no clock.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -29,6 +30,7 @@ __all__ = [
     "chains",
     "earlier_manifests",
     "enclosing_export",
+    "export_near",
     "exports_below",
     "exports_in",
     "is_export",
@@ -153,6 +155,16 @@ def enclosing_export(path: Path) -> Path | None:
     """The export directory that *path*, which need not exist, is or lies in; None where it lies in none."""
     place = path.resolve()
     return next((directory for directory in (place, *place.parents) if is_export(directory)), None)
+
+
+def export_near(directory: Path) -> Path | None:
+    """An export where there are some when the directory of an author, or that of all exports, was named instead."""
+    with contextlib.suppress(OSError):
+        for pattern in ("*/manifest.json", "*/*/manifest.json", "*/*/*/manifest.json"):
+            for manifest in directory.glob(pattern):
+                if EXPORT_NAME.fullmatch(manifest.parent.name):
+                    return manifest.parent
+    return None
 
 
 def exports_below(directory: Path, fail: Callable[[Path, str], None]) -> Iterator[Path]:

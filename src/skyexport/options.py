@@ -25,6 +25,7 @@ __all__ = [
     "Split",
     "available_cpus",
     "format_size",
+    "looks_like_data_file",
     "parse_bound",
     "parse_columns",
     "parse_file",
@@ -428,6 +429,14 @@ def parse_file(text: str | os.PathLike[str]) -> Path:
     if os.fspath(text).endswith(("/", os.sep)):
         raise OptionError(f"{text} can only be a directory", "name the file with --to, or the place of exports with -o")
     return path
+
+
+def looks_like_data_file(path: Path) -> bool:
+    """Whether a file is named like one that an export writes, compressed or not."""
+    from skyexport.formats import FORMATS
+
+    name = path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path
+    return name.suffix.lower() in {format.suffix for format in FORMATS.values()}
 
 
 def parse_columns(text: str) -> tuple[str, ...]:

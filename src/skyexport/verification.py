@@ -20,6 +20,7 @@ from pathlib import Path
 from skyexport.claims import MAX_CLAIMS_BYTES, Checksum, Manifest, Sums, media_sum, read_manifest, read_sums
 from skyexport.compression import Compression, Decompressor
 from skyexport.errors import Difference, NoExportError, VerifyError
+from skyexport.export_chains import export_near
 from skyexport.export_directory import ExportDirectory, NotAFileError
 from skyexport.format_settings import FormatSettings
 from skyexport.media_root import MEDIA_DIRECTORY
@@ -200,9 +201,12 @@ class _Verifier:
             NoExportError: There is nothing of the kind in *path*.
         """
         if _MANIFEST not in self._names and _SUMS not in self._names:
+            below = export_near(path)
             raise NoExportError(
                 f"there is no export in {path}: no {_MANIFEST}",
-                "name the directory that an export made, <output-dir>/<author or all>/<time>",
+                "name the directory that an export made, <output-dir>/<author or all>/<time>"
+                if below is None
+                else f"there are exports below it, like {below}; `skyexport verify --recursive` takes all",
             )
         content = self._small_file(_MANIFEST)
         if content is not None:
