@@ -47,12 +47,11 @@ def _what_is_meant(path: Path) -> str:
     """What to name in the place of a file."""
     if (path.parent / "manifest.json").exists():
         return f"did you mean its directory, {path.parent}?"
-    with (
-        contextlib.suppress(OSError),
-        path.open("rb", opener=lambda name, flags: os.open(name, flags | _SAFELY)) as file,
-    ):
-        if file.read(15) == b"SQLite format 3":
-            return f"it is an archive; did you mean `skyexport inspect {path}`?"
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | _SAFELY)
+        with os.fdopen(descriptor, "rb") as file:
+            if file.read(15) == b"SQLite format 3":
+                return f"it is an archive; did you mean `skyexport inspect {path}`?"
     return "name the directory that manifest.json is in"
 
 

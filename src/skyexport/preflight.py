@@ -59,9 +59,7 @@ def check_output_name(output_dir: Path) -> None:
         OptionError: It has the name of a data file, and is no directory; or it is an archive.
     """
     if is_sqlite(output_dir):
-        raise OptionError(
-            f"{output_dir} is an archive, and -o names the directory for exports", "leave out -o before it"
-        )
+        raise OptionError(f"{output_dir} is an archive, and -o names the directory of exports", "leave out -o")
     if looks_like_data_file(output_dir) and not output_dir.is_dir():
         raise OptionError(f"-o {output_dir} would make a directory of that name", f"did you mean --to {output_dir}?")
 
