@@ -338,7 +338,8 @@ def test_every_night(recipe: Recipe) -> None:
         (kitchen.directory / ".local").mkdir()
         (kitchen.directory / "bin").rename(kitchen.directory / ".local" / "bin")
 
-        def night(line: str = command) -> subprocess.CompletedProcess[str]:
+        def night(line: str = command, day: str = "1") -> subprocess.CompletedProcess[str]:
+            today.write_text(day)
             if exports():
                 # Nights are not within a second of each other: names of exports sort by time.
                 last = datetime.strptime(exports()[-1].name, "%Y-%m-%d_%H-%M-%S").replace(tzinfo=UTC)
@@ -354,54 +355,52 @@ def test_every_night(recipe: Recipe) -> None:
         def silent(done: subprocess.CompletedProcess[str]) -> None:
             assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
+        def posts(directory: Path) -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = json.loads((directory / "posts.json").read_bytes())
+            return found
+
+        today = kitchen.directory / "today"
+        date = kitchen.directory / ".local" / "bin" / "date"
+        date.write_text(f'#!/bin/sh\n[ "$1" = +%u ] && cat {shlex.quote(str(today))}\n', encoding="utf-8")
+        date.chmod(0o755)
+
         silent(night())
-        kitchen.change("update posts set text = 'later' where uri = ?", uri_of(MARKED))
+        kitchen.change("update posts set text = 'later', cid = 'bafyother' where uri = ?", uri_of(MARKED))
         silent(night())
         first, second = exports()
-        assert b'"later"' not in (first / "posts.json").read_bytes()
-        assert b'"later"' in (second / "posts.json").read_bytes()
-        media = list((second / "media").iterdir())
+        assert len(posts(first)) > 300, "the first night is a full export"
+        assert [found["text"] for found in posts(second)] == ["later"]
+        silent(night(day="7"))
+        third = exports()[-1]
+        assert len(posts(third)) == len(posts(first))
+        media = list((third / "media").iterdir())
         assert media
         assert all(path.stat().st_nlink == 2 for path in media)
-        two = command.removesuffix("14") + "2"
-        silent(night(two))
-        assert exports()[0] == second
+
+        assert command.endswith(" 4")
+        one = command.removesuffix("4") + "1"
+        silent(night(one))
+        assert exports()[0] == third, "the first chain has gone as a whole"
         assert len(exports()) == 2
         assert sorted(path.name for path in (kitchen.directory / "exports").iterdir()) == ["all"]
         before = exports()
 
-        (kitchen.directory / "exports" / "nightly.lock").mkdir()
-        done = night(two)
-        assert done.returncode == 1
-        assert "another run is not over" in done.stderr
-        (kitchen.directory / "exports" / "nightly.lock").rmdir()
-
-        done = night(command.removesuffix("14") + "0")
-        assert (done.returncode, "KEEP is a number" in done.stderr) == (1, True)
+        done = night(command.removesuffix("4") + "0")
+        assert (done.returncode, "--keep 0 would keep no export" in done.stderr) == (2, True)
 
         kitchen.archive.rename(kitchen.directory / "kept.db")
         kitchen.archive.write_bytes(b"no archive")
-        done = night(two)
-        assert done.returncode == 1
-        assert "archive.db" in done.stderr
-        assert "skyexport export ended with status 10" in done.stderr
+        done = night(one)
+        assert done.returncode == 10
+        assert done.stderr.startswith("nightly export of ")
+        assert "archive.db is not a SQLite database" in done.stderr
         (kitchen.directory / "kept.db").replace(kitchen.archive)
         assert exports() == before
 
-        program = kitchen.directory / ".local" / "bin" / "skyexport"
-        program.write_text(
-            program.read_text(encoding="utf-8").replace("exec ", "")
-            + 'code=$?\nif [ "$1" = export ]; then for file in "$HOME"/exports/all/*/posts.json; do :; done\n'
-            + 'printf x >> "$file"; fi\nexit $code\n',
-            encoding="utf-8",
-        )
-        done = night(two)
-        assert done.returncode == 1
-        assert "nightly export of" in done.stderr
-        assert "posts.json" in done.stderr
+        (third / "posts.json").write_bytes((third / "posts.json").read_bytes() + b" ")
+        done = night(one)
+        assert (done.returncode, "posts.json" in done.stderr) == (4, True)
         assert exports() == before
-        assert len(list(kitchen.directory.glob("exports/damaged/*/posts.json"))) == 1
-        assert not (kitchen.directory / "exports" / "nightly.lock").exists()
 
 
 def test_only_what_is_new(recipe: Recipe) -> None:
@@ -417,7 +416,7 @@ def test_only_what_is_new(recipe: Recipe) -> None:
             kitchen.change(*change)
             done = kitchen.bash(increment)
             assert done.returncode == 0, done.stderr
-            newest = max(kitchen.directory.glob("new/all/*"), key=lambda path: path.stat().st_mtime_ns)
+            newest = max(kitchen.directory.glob("sent/all/*"), key=lambda path: path.stat().st_mtime_ns)
             manifest = json.loads((newest / "manifest.json").read_bytes())
             counts.append((manifest["post_count"], manifest["disappeared"]))
         assert counts == [(0, [FORMULA["uri"]]), (1, [])]

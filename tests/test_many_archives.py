@@ -117,7 +117,8 @@ def test_failures_in_the_middle(tmp_path: Path, workers: str) -> None:
     lines = done.stderr.splitlines()
     assert "6 archives: 4 exported, 2 failed" in lines
     for path in (text, missing):
-        assert sum(line.startswith(f"failed: {path}: ") for line in lines) == 2
+        assert sum(line.startswith(f"failed: {path}: ") for line in lines) == 1
+    assert "failed: 1 × no archive at …" in lines
     assert lines[-1] == str(tmp_path / "out")
     quiet = skyexport("export", *given[2:], "-o", tmp_path / "out", "-j", workers, "-q")
     assert (quiet.returncode, quiet.stdout) == (10, "")

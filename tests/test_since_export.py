@@ -22,10 +22,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import make_archive
-from skyexport import ExportOptions, ExportSummary, NoExportError, OptionError, VerifyError, export, verify
+from skyexport import (
+    ExportOptions,
+    ExportSummary,
+    NoExportError,
+    OptionError,
+    UnrelatedExportError,
+    VerifyError,
+    export,
+    verify,
+)
 from skyexport.earlier_export import LONGEST_VALUE_BYTES, EarlierPost, earlier_posts
 from skyexport.json_text import decode
-from skyexport.verification import verified
+from skyexport.verification import read_back
 from tests.archives import Row, file_archive, insert, post
 from tests.command import files_below, skyexport, skyexport_json
 from tests.strategies import identifiers, integer_times, read_times
@@ -280,7 +289,9 @@ def test_increments_add_up(rounds: list[list[tuple[str, int]]], formats: list[st
         state = {found["uri"]: (found["cid"], found["indexed_at"][:19]) for found in posts_of(chain[0])}
         for stamp, changes in enumerate(rounds):
             edit(archive, changes, stamp)
-            increment = exported(archive, out, *chain, format=formats[stamp + 1], snapshot=snapshot)
+            increment = exported(
+                archive, out, *chain, format=formats[stamp + 1], snapshot=snapshot, allow_unrelated=True
+            )
             chain.append(increment)
             for gone in manifest_of(increment)["disappeared"]:
                 del state[gone]
@@ -322,14 +333,59 @@ def test_a_chain_must_be_whole(tmp_path: Path) -> None:
     assert exported(archive, tmp_path / "out", first, second, third).posts == 0
 
 
-def test_another_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So many posts that are gone mean that this is another archive."""
-    monkeypatch.setattr("skyexport.earlier_posts._MOST_DISAPPEARED", 5)
+def test_another_archive(tmp_path: Path) -> None:
+    """An earlier export of which the archive has no post is refused, and nothing is written; unless that is meant."""
     first = exported(file_archive(tmp_path / "a.db", many(10)), tmp_path / "out")
     other = file_archive(tmp_path / "b.db", [post(99)])
+    own = exported(other, tmp_path / "own")
+    before = files_below(tmp_path)
+    for snapshot, earlier in (("pin", [first]), ("copy", [first]), ("pin", [own, first])):
+        with pytest.raises(UnrelatedExportError, match="none of its 10 posts") as caught:
+            exported(other, tmp_path / "out", *earlier, snapshot=snapshot)
+        assert caught.value.exit_code == 10
+        assert str(first.directory) in caught.value.message
+    assert files_below(tmp_path) == before
+    summary = exported(other, tmp_path / "out", first, allow_unrelated=True)
+    assert (summary.posts, summary.disappeared) == (1, 10)
+    done = skyexport("export", other, "-o", tmp_path / "out", "--since-export", first.directory or "")
+    assert done.returncode == 10
+    assert "--allow-unrelated" in done.stderr
+    assert f"{first.directory} was exported from {tmp_path / 'a.db'}" in done.stderr
+    done = skyexport("export", other, "--dry-run", "--since-export", first.directory or "")
+    assert done.returncode == 10
+    done = skyexport("export", other, "--allow-unrelated", "-o", tmp_path / "new")
+    assert done.returncode == 2
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_selection_does_not_make_an_archive_another(tmp_path: Path) -> None:
+    """It is the archive that must have a post of the earlier export, not what is selected of it."""
+    archive = file_archive(tmp_path / "a.db", [post(1, did="did:plc:a"), post(2, did="did:plc:b")])
+    first = exported(archive, tmp_path / "out", did="did:plc:a")
+    assert exported(archive, tmp_path / "out", first, did="did:plc:b").posts == 1
+    assert exported(archive, tmp_path / "out", first, since="2030-01-01").posts == 0
+
+
+def test_an_increment_may_lose_all_its_posts(tmp_path: Path) -> None:
+    """A full export and its increments are one: all posts of an increment may be gone."""
+    archive = file_archive(tmp_path / "a.db", many(10))
+    chain = [exported(archive, tmp_path / "out")]
+    with contextlib.closing(apsw.Connection(str(archive))) as connection:
+        insert(connection, post(500))
+    chain.append(exported(archive, tmp_path / "out", *chain))
+    run(archive, f"delete from posts where uri = '{uri(500)}'")
+    assert exported(archive, tmp_path / "out", *chain).disappeared == 1
+
+
+def test_too_many_that_disappeared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More posts than a manifest can list are refused, with how many there are."""
+    monkeypatch.setattr("skyexport.earlier_posts._MOST_DISAPPEARED", 5)
+    archive = file_archive(tmp_path / "a.db", many(10))
+    first = exported(archive, tmp_path / "out")
+    run(archive, f"delete from posts where uri <> '{uri(5)}'")
     for snapshot in ("pin", "copy"):
-        with pytest.raises(OptionError, match="another archive") as caught:
-            exported(other, tmp_path / "out", first, snapshot=snapshot)
+        with pytest.raises(OptionError, match=r"9 posts of the earlier exports .* too many") as caught:
+            exported(archive, tmp_path / "out", first, snapshot=snapshot)
         assert "full export" in caught.value.hint
     assert [name for name in files_below(tmp_path / "out") if "partial" in name] == []
 
@@ -374,12 +430,12 @@ def test_a_file_that_changes_between_verifying_and_reading(tmp_path: Path, monke
     first = exported(archive, tmp_path / "out")
 
     def verified_and_changed(*arguments: Any) -> Any:
-        found = verified(*arguments)
+        found = read_back(*arguments)
         assert first.path is not None
         first.path.write_bytes(first.path.read_bytes().replace(b"bafyreia", b"bafyreib"))
         return found
 
-    monkeypatch.setattr("skyexport.earlier_posts.verified", verified_and_changed)
+    monkeypatch.setattr("skyexport.earlier_posts.read_back", verified_and_changed)
     with pytest.raises(VerifyError):
         exported(archive, tmp_path / "out", first)
 
@@ -440,7 +496,7 @@ def test_not_into_the_earlier_export(tmp_path: Path) -> None:
     assert first.directory is not None
     before = files_below(tmp_path / "out")
     for place in ({"to": first.path, "overwrite": True}, {"output_dir": first.directory}):
-        with pytest.raises(OptionError, match="lies in the earlier export"):
+        with pytest.raises(OptionError, match="lies in the export"):
             export(ExportOptions(archive=archive, since_export=[first.directory], **place))
     assert files_below(tmp_path / "out") == before
 

@@ -34,7 +34,7 @@ def literal(node: ast.expr) -> str | None:
         case ast.Constant(value=str(text)):
             return text
         case ast.JoinedStr(values=parts):
-            return "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in parts)
+            return "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in parts)
         case ast.BinOp(op=ast.Add(), left=left, right=right):
             found = literal(left), literal(right)
             return None if found == (None, None) else "".join(part if part is not None else "{}" for part in found)

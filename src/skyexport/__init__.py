@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from skyexport.archive import Archive, Post
+    from skyexport.audit import Audit, AuditedExport, AuditProgress, verify_all
     from skyexport.coordinator import export
     from skyexport.errors import (
         AlreadyRunningError,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         OutputError,
         StoppedError,
         StrictError,
+        UnrelatedExportError,
         VerifyError,
         WorkerError,
     )
@@ -49,6 +51,9 @@ __all__ = [
     "ArchiveBusyError",
     "ArchiveChangedError",
     "ArchiveError",
+    "Audit",
+    "AuditProgress",
+    "AuditedExport",
     "AuthorError",
     "Difference",
     "ExportError",
@@ -66,6 +71,7 @@ __all__ = [
     "Progress",
     "StoppedError",
     "StrictError",
+    "UnrelatedExportError",
     "Verification",
     "VerifyError",
     "WorkerError",
@@ -73,10 +79,14 @@ __all__ = [
     "export",
     "export_all",
     "verify",
+    "verify_all",
 ]
 
 _MODULES = {
     "Archive": "archive",
+    "Audit": "audit",
+    "AuditProgress": "audit",
+    "AuditedExport": "audit",
     "ExportOptions": "options",
     "ExportSummary": "summary",
     "Migration": "outcome",
@@ -88,6 +98,7 @@ _MODULES = {
     "export": "coordinator",
     "export_all": "migration",
     "verify": "verification",
+    "verify_all": "audit",
 }
 
 

@@ -15,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from skyexport.errors import OptionError
+from skyexport.options import looks_like_data_file
 from skyexport.source import files_beside, has_content
 
 __all__ = ["ArchiveList", "read_list"]
@@ -55,10 +56,25 @@ def read_list(path: str) -> Iterator[str]:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise OptionError(f"can not read the list of archives {path}: {reason}", "check the path") from None
+    _check_is_list(path, content)
     if b"\0" in content:
         return (os.fsdecode(name) for name in _pieces(content, b"\0") if name)
     lines = (line.removesuffix(b"\r") for line in _pieces(content.removeprefix(_BYTE_ORDER_MARK), b"\n"))
     return (os.fsdecode(line) for line in lines if line.strip() and not line.startswith(_COMMENT))
+
+
+def _check_is_list(path: str, content: bytes) -> None:
+    """Refuse an archive or a data file that was named as a list.
+
+    Raises:
+        OptionError: It is one.
+    """
+    begins = content[:100].removeprefix(_BYTE_ORDER_MARK).lstrip()
+    if content.startswith(b"SQLite format 3\0"):
+        raise OptionError(f"{path} is an archive, not a list of archives", "name it without --from-file")
+    data = (b"[", b"{", b"URI,", b"PAR1")
+    if begins.startswith(data) and looks_like_data_file(Path(path)):
+        raise OptionError(f"{path} is not a list of archives", "a list has a path a line")
 
 
 def _pieces(content: bytes, end: bytes) -> Iterator[bytes]:

@@ -24,8 +24,9 @@ import psutil
 
 from skyexport.archive import Archive
 from skyexport.coordinator import export
+from skyexport.destination import check_place
 from skyexport.errors import ArchiveChangedError, ExportError, MemoryLimitError, OptionError, OutputError
-from skyexport.options import MAX_WORKERS, ExportOptions, available_cpus, format_size, parse_bound
+from skyexport.options import MAX_WORKERS, ExportOptions, available_cpus, format_size, parse_bound, resolve
 from skyexport.progress import SCHEMA_VERSION, duration
 from skyexport.summary import ExportSummary
 from skyexport.writer import output_error
@@ -233,6 +234,7 @@ def benchmark(
     """
     if posts < 1 or runs < 1:
         raise OptionError(f"{posts} posts, {runs} runs", "choose at least one of each")
+    check_place(resolve(options))
     with Archive(options.archive) as archive, _folder(Path(options.output_dir)) as folder:
         archive_posts, cpus = archive.count_posts(), min(available_cpus(), MAX_WORKERS)
         since, notes = _since(archive, posts, archive_posts)

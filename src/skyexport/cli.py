@@ -10,6 +10,7 @@ import textwrap
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -31,6 +32,7 @@ from skyexport.options import (
 from skyexport.signals import Signals
 
 if TYPE_CHECKING:
+    from skyexport.audit import AuditedExport
     from skyexport.outcome import Migration, Outcome
     from skyexport.progress import Progress, Reporter
     from skyexport.summary import ExportSummary
@@ -186,6 +188,7 @@ def _skyexport(
         "skyexport export archive.db --match 'cats OR dogs' --dry-run",
         "skyexport export archive.db --media --link-media exports/all/2026-11-24_11-23-22",
         "skyexport export archive.db --since-export exports/all/2026-11-24_11-23-22",
+        "skyexport export archive.db --since-last --keep 4",
         "skyexport export A.db B.db C.db --resume-batch",
         "find archives -name '*.db' -print0 | skyexport export --from-file -",
     ),
@@ -344,6 +347,25 @@ def _export(
             show_default=False,
         ),
     ] = None,
+    since_last: Annotated[
+        bool,
+        typer.Option(
+            "--since-last",
+            help="Only posts that are new or changed since the newest full export in DIR/AUTHOR and its increments.",
+        ),
+    ] = False,
+    allow_unrelated: Annotated[
+        bool,
+        typer.Option("--allow-unrelated", help="Go on though the archive has no post of an earlier export."),
+    ] = False,
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="Verify the new export, then remove older ones: keep N full exports with their increments.",
+            show_default="keep all",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be exported, how large and where; write nothing.")
     ] = False,
@@ -381,6 +403,7 @@ def _export(
     with _told(context, as_json=as_json, debug=debug):
         with signals.waiting():
             from skyexport.coordinator import export
+            from skyexport.preflight import check_archive_names, check_output_name
             from skyexport.progress import MODES, reporter_for
 
             named = list(archives or ())
@@ -397,6 +420,9 @@ def _export(
             raise OptionError("--json and --to - both want standard output", "leave one of them out")
         if not named and from_file is None:
             raise OptionError("there is no archive to export", "name one, or a list of them with --from-file")
+        check_archive_names(named, exporting=True)
+        if output_dir:
+            check_output_name(Path(output_dir))
         options = ExportOptions(
             archive=parse_path(named[0] if named else "-", "archive"),
             author=author, since=since, until=until, format=format or "", compress=compress or "",
@@ -413,6 +439,8 @@ def _export(
             link_media=None if link_media is None else parse_path(link_media, "earlier export"),
             match=match, register=register,
             since_export=[parse_path(path, "earlier export") for path in since_export or ()],
+            since_last=since_last, allow_unrelated=allow_unrelated,
+            keep=None if keep is None else parse_number(keep, "exports"),
         )  # fmt: skip
         reporter = reporter_for("none" if quiet and progress == "auto" else progress, sys.stderr)
 
@@ -428,7 +456,7 @@ def _export(
             from skyexport.dry_run import dry_run as find_out
 
             with contextlib.closing(reporter):
-                found = find_out(options, watch)
+                found = find_out(options, watch, say=_say)
             if as_json:
                 _print_json(found.to_dict())
             else:
@@ -513,7 +541,7 @@ def _dry_runs(paths: list[str], options: ExportOptions, watch: Callable[[Progres
     for one in each_options(paths, options):
         path = os.fsencode(one.archive).decode(errors="replace")
         try:
-            result = dry_run(one, watch)
+            result = dry_run(one, watch, say=_say)
         except StoppedError:
             raise
         except AuthorError as error:
@@ -574,7 +602,9 @@ def _inspect(
     with _told(context, as_json=as_json, debug=debug):
         with signals.waiting():
             from skyexport.inspection import author_line, inspect, list_authors
+            from skyexport.preflight import check_archive_names
 
+        check_archive_names([archive])
         path = parse_path(archive, "archive")
         if authors:
             count, every = list_authors(path)
@@ -596,30 +626,56 @@ def _inspect(
 @app.command(
     name="verify",
     epilog=_epilog(
-        "skyexport verify exports/all/2026-11-24_11-23-22", "skyexport verify exports/all/2026-11-24_11-23-22 --json"
+        "skyexport verify exports/all/2026-11-24_11-23-22",
+        "skyexport verify exports --recursive",
+        "skyexport verify exports/all/* --json",
     ),
 )
 def _verify(
     context: typer.Context,
-    directory: Annotated[
-        str,
+    directories: Annotated[
+        list[str],
         typer.Argument(
-            metavar="DIRECTORY", help="An export directory: the one that manifest.json is in.", show_default=False
+            metavar="DIRECTORY...", help="An export directory: the one that manifest.json is in.", show_default=False
         ),
     ],
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Verify every export in and below the directories.")
+    ] = False,
     as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print differences and errors only.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Verify an export: that every file is as it was written, and the data file can be read and has all posts."""
+    """Verify exports: every file is as it was written, and the data files can be read and have all posts."""
     signals = _signals(context)
     with _told(context, as_json=as_json, debug=debug):
         with signals.waiting():
+            from skyexport.audit import verify_all
             from skyexport.progress import reporter_for
             from skyexport.verification import verify
 
+        reporter = reporter_for("none" if quiet else "auto", sys.stderr)
+        if recursive or len(directories) > 1:
+
+            def tell(export: AuditedExport) -> None:
+                with reporter.paused():
+                    for line in () if as_json else export.lines():
+                        if export.status == "no export":
+                            _say(f"skyexport: {line}")
+                        elif export.error is not None or not quiet:
+                            _print(_printable(line))
+
+            with contextlib.closing(reporter):
+                audit = verify_all(directories, reporter, recursive=recursive, on_export=tell)
+            if as_json:
+                _print_json(audit.to_dict())
+            elif not quiet:
+                _print(audit.sentence())
+            signals.settle()
+            raise typer.Exit(audit.exit_code)
         try:
-            with contextlib.closing(reporter_for("auto", sys.stderr)) as reporter:
-                found = verify(parse_path(directory, "directory"), reporter)
+            with contextlib.closing(reporter):
+                found = verify(parse_path(directories[0], "directory"), reporter)
         except VerifyError as error:
             if not as_json:
                 for difference in error.differences:
@@ -630,7 +686,7 @@ def _verify(
             raise
         if as_json:
             _print_json(found.to_dict())
-        else:
+        elif not quiet:
             _print(_printable(found.sentence()))
 
 
@@ -667,7 +723,11 @@ def _bench(
     with _told(context, as_json=as_json, debug=debug):
         with signals.waiting():
             from skyexport.benchmark import benchmark
+            from skyexport.preflight import check_archive_names, check_output_name
 
+        check_archive_names([archive])
+        if output_dir:
+            check_output_name(Path(output_dir))
         options = ExportOptions(
             archive=parse_path(archive, "archive"), output_dir=parse_path(output_dir, "output directory"),
             memory_limit_bytes=parse_size(memory_limit),

@@ -37,9 +37,9 @@ from skyexport.authors import ChosenAuthor, check_author
 from skyexport.cleanup import uninterrupted
 from skyexport.compression import compressor_of
 from skyexport.copying import REINDEX
-from skyexport.destination import Destination, open_destination
+from skyexport.destination import Destination, check_place, open_destination
 from skyexport.disk import free_bytes, takes_bytes_as_they_are
-from skyexport.earlier_posts import Disappeared, EarlierPosts, check_place
+from skyexport.earlier_posts import Disappeared, EarlierPosts, with_last_chain
 from skyexport.errors import (
     ArchiveBusyError,
     ArchiveChangedError,
@@ -62,12 +62,14 @@ from skyexport.pool import BATCHES_A_WORKER, Pool, Worker
 from skyexport.progress import Counters, Monitor, Progress
 from skyexport.register import Registry
 from skyexport.render import Chunk, LargePost
+from skyexport.retention import remove_old_chains
 from skyexport.row_ids import RowIdFile
 from skyexport.scratch import remove_left_scratches
 from skyexport.selection import Narrowing, Selection
 from skyexport.sequence import Sequencer
 from skyexport.source import PIN_BUSY_MILLISECONDS, wait_for_writers
 from skyexport.summary import ExportSummary
+from skyexport.verification import read_back
 from skyexport.worker import WorkerSetup
 from skyexport.writer import OrderedWriter
 
@@ -123,6 +125,7 @@ def export(
     now = datetime.now(UTC)
     path: Path | None = None
     registered: str | None = None
+    removed: list[Path] = []
     check_place(resolved)
     try:
         with (
@@ -138,11 +141,15 @@ def export(
             with _media(resolved, archive) as media, _opened(resolved, selection.did, now) as destination:
                 if swept := [*destination.swept, *remove_left_scratches()]:
                     say(f"removed what killed exports had left: {', '.join(map(str, swept))}")
+                if media is not None and media.nothing_to_link:
+                    say(f"note: {resolved.link_media} has no media, so that there is nothing to link")
+                # While the place is held: no other run adds to the chain, or removes it.
+                resolved = with_last_chain(resolved, selection.did, archive.path, say)
                 coordinator = _Coordinator(
                     resolved, author, selection, archive, media, destination, counters, guard, monitor, match
                 )
                 with contextlib.closing(coordinator):
-                    coordinator.read_earlier_exports(last)
+                    coordinator.read_earlier_exports(last, say)
                     archive_posts, workers = coordinator.run(tree, say, debug=debug)
                     available = None if counters.posts else available_posts(archive, selection, options)
                     media_sums = coordinator.copy_media(destination.media_directory)
@@ -155,6 +162,11 @@ def export(
                         ),
                         media_sums,
                     )  # fmt: skip
+            if options.keep is not None and path is not None:
+                counters.stage = "reading back"
+                read_back(path.parent, counters, monitor.check)
+        if options.keep is not None and path is not None:
+            removed = remove_old_chains(resolved, selection.did, archive.path, path.parent, say)
         if registry is not None and path is not None:
             registered = registry.add(
                 path.parent, now, counters.posts, 0 if media is None else media.counts.files,
@@ -172,7 +184,7 @@ def export(
             author=selection.did, author_handle=None if author is None else author.handle, available=available,
             warnings=coordinator.notices.warnings, warning_places=coordinator.notices.places,
             disappeared=None if coordinator.disappeared is None else coordinator.disappeared.posts,
-            registered=registered,
+            registered=registered, since_export=list(resolved.since_export), removed=removed,
         )  # fmt: skip
     except StoppedError as error:
         # After the last step as well, while everything is closed.
@@ -299,17 +311,20 @@ class _Coordinator:
         self._large: LargePost | None = None
         """The large post that is being rendered."""
 
-    def read_earlier_exports(self, last: contextlib.ExitStack) -> None:
+    def read_earlier_exports(self, last: contextlib.ExitStack, say: Callable[[str], None]) -> None:
         """Verify the earlier exports and read which posts they have.
 
         Args:
             last: What holds them is closed with it, when no connection has it open any more.
+            say: Told of exports that were made from another file.
         """
         if not self._resolved.since_export:
             return
         self._counters.stage = "reading earlier exports"
-        self._earlier = EarlierPosts(self._resolved.since_export, self._monitor.check)
+        self._earlier = EarlierPosts(self._resolved.since_export, self._counters, self._monitor.check)
         last.callback(self._earlier.close)
+        for line in self._earlier.foreign(self._archive.path):
+            say(line)
         self._narrowed = replace(self._narrowed, narrowings=[*self._narrowed.narrowings, self._earlier])
         self._counters.stage = "preparing"
 
@@ -413,7 +428,9 @@ class _Coordinator:
             if self._author is not None:
                 check_author(connection, schema, self._author, str(self._archive.path))
             if self._earlier is not None:
-                self.disappeared = self._earlier.disappeared(connection, schema, uri_index=self._archive.uri_index)
+                self.disappeared = self._earlier.disappeared(
+                    connection, schema, uri_index=self._archive.uri_index, allow_unrelated=self._options.allow_unrelated
+                )
 
     def _sample(self) -> Sample | None:
         """Some posts, to tell how large the export will be; None where there is room enough, or nobody knows."""

@@ -24,6 +24,7 @@ from typing import Protocol
 
 from skyexport.cleanup import uninterrupted
 from skyexport.errors import AlreadyRunningError, OptionError, OutputError
+from skyexport.export_chains import EXPORT_NAME, enclosing_export
 from skyexport.lock import Lock, check_free, remove_leftovers
 from skyexport.media_root import MEDIA_DIRECTORY
 from skyexport.options import Resolved
@@ -33,9 +34,14 @@ __all__ = [
     "MAX_DATA_FILES",
     "Destination",
     "check_destination",
+    "check_output_dir",
+    "check_place",
     "directory_name",
+    "export_place",
+    "hold_place",
     "open_destination",
     "remove_partial",
+    "retire",
 ]
 
 _MANIFEST = "manifest.json"
@@ -46,8 +52,8 @@ _LONGEST_NAME_BYTES = 200
 _LOCK = ".skyexport.lock"
 """In an author's directory: held while an export into it runs."""
 
-_LEFTOVER = re.compile(r"\.\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-[0-9a-f]{8}\.partial")
-"""What export directories are called while they grow."""
+_LEFTOVER = re.compile(rf"\.{EXPORT_NAME.pattern}-[0-9a-f]{{8}}\.(?:partial|removed)", re.ASCII)
+"""What export directories are called while they grow, and while they are removed."""
 
 MAX_DATA_FILES = 10_000
 """As many as a manifest can list and still be read at once."""
@@ -124,8 +130,7 @@ def open_destination(resolved: Resolved, did: str | None, now: datetime) -> Dest
     """
     to, options = resolved.to, resolved.options
     if to is None:
-        parent = resolved.output_dir / directory_name(did)
-        return _Directory(parent, resolved.data_file_name, now, sync=options.sync)
+        return _Directory(export_place(resolved, did), resolved.data_file_name, now, sync=options.sync)
     _check_not_the_archive(to, resolved.archive)
     if str(to) in _STANDARD_OUTPUT:
         return _Stream(os.dup(1), "standard output")
@@ -147,11 +152,10 @@ def check_destination(resolved: Resolved, did: str | None) -> tuple[Path | None,
     """
     to, overwrite = resolved.to, resolved.options.overwrite
     if to is None:
-        place = resolved.output_dir / directory_name(did)
-        with _as_output_error(place):
-            there = next(path for path in (place, *place.parents) if path.exists())
-            _check_writable(there)
-            if there == place:
+        place = export_place(resolved, did)
+        there = check_output_dir(place)
+        if there == place:
+            with _as_output_error(place):
                 check_free(place / _LOCK, f"into {place}")
         return place, there
     _check_not_the_archive(to, resolved.archive)
@@ -164,6 +168,38 @@ def check_destination(resolved: Resolved, did: str | None) -> tuple[Path | None,
         _check_writable(final.parent)
         check_free(final.with_name(f"{_hidden_stem(final.name)}.lock"), f"to {to}")
     return to, final.parent
+
+
+def check_output_dir(directory: Path) -> Path:
+    """Make sure that *directory* is there and can be written to, or can be made.
+
+    Returns:
+        It, or the nearest directory above it that is there.
+
+    Raises:
+        OutputError: It cannot.
+    """
+    with _as_output_error(directory):
+        there = next(path for path in (directory, *directory.parents) if path.exists())
+        _check_writable(there)
+    return there
+
+
+def check_place(resolved: Resolved) -> None:
+    """Make sure that nothing is written into an export, which would not be what it was any more.
+
+    Raises:
+        OptionError: It would be.
+    """
+    if resolved.to is not None and str(resolved.to) in _STANDARD_OUTPUT:
+        return
+    place = resolved.output_dir if resolved.to is None else resolved.to
+    inside = enclosing_export(place)
+    if inside is None:
+        # Exports of other programs may have no checksums.
+        inside = next((one for one in resolved.since_export if place.resolve().is_relative_to(one.resolve())), None)
+    if inside is not None:
+        raise OptionError(f"{place} lies in the export {inside}", "choose another place")
 
 
 def _check_writable(directory: Path) -> None:
@@ -227,7 +263,7 @@ def remove_partial(output_dir: Path) -> None:
         for parent in list(output_dir.iterdir()):
             with contextlib.suppress(OSError, AlreadyRunningError):
                 if (parent / _LOCK).exists():
-                    lock = Lock(parent / _LOCK, f"into {parent}")
+                    lock = hold_place(parent)
                     try:
                         remove_leftovers(lock, parent, _LEFTOVER)
                     finally:
@@ -235,6 +271,38 @@ def remove_partial(output_dir: Path) -> None:
                 # Not where there is an export.
                 parent.rmdir()
         output_dir.rmdir()
+
+
+def hold_place(place: Path) -> Lock:
+    """Hold the directory of an author, as an export into it does.
+
+    Raises:
+        AlreadyRunningError: Another run holds it.
+        OSError: The lock file cannot be made or opened.
+    """
+    return Lock(place / _LOCK, f"into {place}")
+
+
+def retire(directory: Path, lock: Lock, *, sync: bool) -> None:
+    """Remove an export directory from a place that this run holds; what cannot be removed now, the next run removes.
+
+    Args:
+        directory: The export.
+        lock: On its place.
+        sync: Wait until its hidden name is on the disk: a crash must not bring back its old name with half of it.
+
+    Raises:
+        OSError: It cannot be renamed, and stays as it is.
+    """
+    hidden = directory.with_name(f".{directory.name}-{secrets.token_hex(4)}.removed")
+    directory.rename(hidden)
+    _sync_directory(directory.parent, sync=sync)
+    remove_leftovers(lock, directory.parent, re.compile(re.escape(hidden.name)))
+
+
+def export_place(resolved: Resolved, did: str | None) -> Path:
+    """The author's directory, in which export directories are made."""
+    return resolved.output_dir / directory_name(did)
 
 
 def directory_name(did: str | None, *, portable: bool = sys.platform == "win32") -> str:
@@ -303,7 +371,7 @@ class _Directory:
             with contextlib.suppress(FileNotFoundError):
                 for path in reversed(missing):
                     path.mkdir(mode=0o700, exist_ok=True)
-                return Lock(self._parent / _LOCK, f"into {self._parent}")
+                return hold_place(self._parent)
         raise OutputError(f"{self._parent} goes away all the time", "choose another place with -o")
 
     def commit(

@@ -13,9 +13,9 @@ from skyexport.archive import Archive
 from skyexport.authors import check_author
 from skyexport.compression import compressor_of
 from skyexport.coordinator import SQLITE_STEPS, available_posts, check_room, chosen_workers
-from skyexport.destination import check_destination
+from skyexport.destination import check_destination, check_place
 from skyexport.disk import free_bytes, takes_bytes_as_they_are
-from skyexport.earlier_posts import Disappeared, EarlierPosts, check_place
+from skyexport.earlier_posts import Disappeared, EarlierPosts, with_last_chain
 from skyexport.estimate import Sample
 from skyexport.formats import FORMATS
 from skyexport.media import Media
@@ -107,7 +107,12 @@ class DryRun:
         return [*(f"{name + ':':18}{value}" for name, value in rows), *notes, "nothing was written"]
 
 
-def dry_run(options: ExportOptions, on_progress: Callable[[Progress], None] | None = None) -> DryRun:
+def dry_run(
+    options: ExportOptions,
+    on_progress: Callable[[Progress], None] | None = None,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+) -> DryRun:
     """Find out what `export` would do.
 
     Nothing is made or changed; what needs a temporary file (earlier exports, lists, an archive that must be recovered)
@@ -116,6 +121,7 @@ def dry_run(options: ExportOptions, on_progress: Callable[[Progress], None] | No
     Args:
         options: What to export, and where to.
         on_progress: As `export` takes it.
+        say: As `export` takes it.
 
     Raises:
         ExportError: What `export` would raise before it wrote the first post.
@@ -140,9 +146,10 @@ def dry_run(options: ExportOptions, on_progress: Callable[[Progress], None] | No
             Registry(archive, resolved, author.did)
         place, directory = check_destination(resolved, selection.did)
         earlier = None
+        resolved = with_last_chain(resolved, selection.did, archive.path, say)
         if resolved.since_export:
             counters.stage = "reading earlier exports"
-            earlier = EarlierPosts(resolved.since_export, monitor.check)
+            earlier = EarlierPosts(resolved.since_export, counters, monitor.check)
             last.callback(earlier.close)
             narrowings.append(earlier)
             counters.stage = "preparing"
@@ -156,7 +163,9 @@ def dry_run(options: ExportOptions, on_progress: Callable[[Progress], None] | No
         disappeared: Disappeared | None = None
         if earlier is not None:
             with archive.reading():
-                disappeared = earlier.disappeared(archive.connection, "main", uri_index=archive.uri_index)
+                disappeared = earlier.disappeared(
+                    archive.connection, "main", uri_index=archive.uri_index, allow_unrelated=options.allow_unrelated
+                )
         plan = archive.plan(narrowed, options.batch_size, archive_posts)
         if narrowings:
             with RowIdFile.of(plan) as chosen:

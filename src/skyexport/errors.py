@@ -26,6 +26,7 @@ __all__ = [
     "StoppedError",
     "StrictError",
     "UnrecoveredError",
+    "UnrelatedExportError",
     "VerifyError",
     "WorkerError",
 ]
@@ -125,6 +126,12 @@ class ArchiveError(ExportError):
 
 class UnrecoveredError(ArchiveError):
     """A program was stopped while writing to the archive: what it wrote must be taken back, or in, before reading."""
+
+
+class UnrelatedExportError(ExportError):
+    """An earlier export has posts, and not one of them is in the archive: it seems to be of another archive."""
+
+    exit_code = 10
 
 
 class ArchiveBusyError(ExportError):

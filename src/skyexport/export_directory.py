@@ -7,6 +7,7 @@ of one would wait for a writer for ever.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
@@ -42,6 +43,18 @@ class NotAFileError(OSError):
     """There is something under this name, but no plain file; the text says what."""
 
 
+def _what_is_meant(path: Path) -> str:
+    """What to name in the place of a file."""
+    if (path.parent / "manifest.json").exists():
+        return f"did you mean its directory, {path.parent}?"
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | _SAFELY)
+        with os.fdopen(descriptor, "rb") as file:
+            if file.read(15) == b"SQLite format 3":
+                return f"it is an archive; did you mean `skyexport inspect {path}`?"
+    return "name the directory that manifest.json is in"
+
+
 def is_plain_name(name: str) -> bool:
     """Whether this is a name of a file in a directory, everywhere: no path, no drive, no stream."""
     return _PLAIN_NAME.fullmatch(name) is not None
@@ -59,7 +72,7 @@ class ExportDirectory:
         self._descriptor: int | None = None
         try:
             if not stat.S_ISDIR(path.stat().st_mode):
-                raise NoExportError(f"{path} is not a directory", "name the directory that manifest.json is in")
+                raise NoExportError(f"{path} is not a directory", _what_is_meant(path))
             if _BY_DESCRIPTOR:
                 self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
@@ -105,6 +118,19 @@ class ExportDirectory:
             os.close(descriptor)
             raise
         return descriptor
+
+    def read(self, name: str, at_most: int) -> bytes:
+        """All of the plain file *name*.
+
+        Raises:
+            ValueError: It has more than *at_most* bytes.
+            NotAFileError, OSError: As `open` does.
+        """
+        with os.fdopen(self.open(name), "rb") as file:
+            content = file.read(at_most + 1)
+        if len(content) > at_most:
+            raise ValueError(f"has more than {at_most:,} bytes")
+        return content
 
     def link(self, name: str, target: Path) -> None:
         """Give the file *name*, whatever it is, the name *target* as well; a link is not followed.

@@ -81,7 +81,10 @@ class Moment:
     @classmethod
     def of(cls, number: int, progress: Progress) -> Moment:
         """The moment that *progress* tells of, of the archive with this number."""
-        pulse = (progress.stage, progress.posts_read, progress.bytes, progress.media_files, progress.media_bytes)
+        pulse = (
+            progress.stage, progress.posts_read, progress.bytes, progress.media_files, progress.media_bytes,
+            progress.read_back_bytes,
+        )  # fmt: skip
         # What is read back for verifying was not exported.
         exported = (0, 0) if progress.stage == "verifying" else (progress.posts, progress.bytes)
         return cls(number, *exported, progress.fraction, pulse)

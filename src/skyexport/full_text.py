@@ -19,9 +19,10 @@ from typing import Any
 import apsw
 
 from skyexport.errors import ArchiveError, OptionError
+from skyexport.formats.base import COLUMNS
 from skyexport.source import REBUILD, Authorizer, reading
 
-__all__ = ["MATCHED", "FullTextMatch", "MatchedBefore", "asking", "checked_match"]
+__all__ = ["MATCHED", "FullTextMatch", "MatchedBefore", "asking", "check_query", "checked_match"]
 
 MATCHED = "matched"
 """Table of a private copy: row ids of the posts that the archive's index found, which is not copied itself."""
@@ -132,6 +133,15 @@ def _options(arguments: str) -> dict[str, str]:
     """The options among the arguments of FTS5: name → value, in small letters."""
     found = filter(None, map(_OPTION.fullmatch, _ARGUMENT.findall(arguments)))
     return {option[1].lower(): "".join(filter(None, option.groups()[1:])).lower() for option in found}
+
+
+def check_query(query: str) -> None:
+    """Check a query before any archive is opened.
+
+    Raises:
+        OptionError: No index of posts takes it, whichever of their columns it has.
+    """
+    _check_query(query, list(COLUMNS))
 
 
 def _check_query(query: str, columns: list[str]) -> None:

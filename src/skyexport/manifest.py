@@ -22,7 +22,7 @@ from skyexport.notices import Notices
 from skyexport.options import Resolved
 from skyexport.writer import WrittenFile
 
-__all__ = ["manifest_bytes", "source_of"]
+__all__ = ["manifest_bytes", "path_text", "source_of"]
 
 _FORMAT_VERSION = "dev"
 """What the established exporter writes as version; programs that read its manifests find it here too."""
@@ -97,7 +97,12 @@ def manifest_bytes(
 
 def source_of(path: Path, state: Mapping[str, object]) -> dict[str, object]:
     """What a manifest says of the archive at *path* (absolute), whose files are in the state of `file_state`."""
-    return {"path": os.fsencode(path).decode(errors="replace"), **state}
+    return {"path": path_text(path), **state}
+
+
+def path_text(path: Path) -> str:
+    """A path as a manifest has it; bytes that are not UTF-8 are replaced."""
+    return os.fsencode(path).decode(errors="replace")
 
 
 def _rfc3339(instant: int | None) -> str | None:

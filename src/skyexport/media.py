@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
 from skyexport.archive import Archive
-from skyexport.errors import OutputError
+from skyexport.errors import OptionError, OutputError
 from skyexport.media_copying import copied_media
 from skyexport.media_root import MediaFile, MediaRoot, UnsafePathError
 from skyexport.notices import Notices
@@ -62,6 +62,7 @@ class Media:
     def __init__(self, resolved: Resolved, archive_directory: Path) -> None:
         self.counts = MediaCounts()
         self._sync = resolved.options.sync
+        self._named_root = resolved.media_root
         self._list: _MediaList | None = None
         self._closing = contextlib.ExitStack()
         with contextlib.ExitStack() as opened:
@@ -80,15 +81,27 @@ class Media:
     def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
         self._closing.close()
 
+    @property
+    def nothing_to_link(self) -> bool:
+        """Whether an earlier export was named that has no media."""
+        return self._earlier is not None and self._earlier.empty
+
     def list_files(self, archive: Archive, selection: Selection) -> None:
         """Find out, in the state that is exported, which media files belong to it.
 
         Raises:
             ArchiveError: Its media table is none.
+            OptionError: Not one of them is in the directory that was named for them.
             OutputError: There is no room for the list.
         """
         self._list = _MediaList(archive.media_of(selection))
         self._closing.callback(self._list.close)
+        named = self._named_root is not None and self._earlier is None
+        if named and self._list.files and next(self.sizes(), None) is None:
+            raise OptionError(
+                f"not one of {self._list.files:,} media files is in {self._named_root}",
+                "check --media-root; without it, paths begin in the archive's directory",
+            )
         self.counts.posts_without = archive.count_posts_without_known_media(selection)
 
     def least_bytes(self, enough: int) -> int:

@@ -30,6 +30,7 @@ from skyexport.exporters import REQUESTS_AT_ONCE, Exporter, Exporters
 from skyexport.memory import MemoryGuard, ProcessTree
 from skyexport.options import ExportOptions, available_cpus, format_size, resolve
 from skyexport.outcome import Migration, Outcome, Outcomes
+from skyexport.preflight import check_for_all
 from skyexport.progress import Counters, Monitor, Progress, duration
 from skyexport.resumption import export_to_skip
 
@@ -107,10 +108,12 @@ def export_all(
     Raises:
         OptionError: One archive twice, or *to*, which has room for one only; nothing was begun.
         StoppedError: There was a signal. Its message says how many are complete.
-        ExportError: The migration itself can not go on.
+        ExportError: No archive could be exported like this, and nothing was begun; or the migration cannot go on.
     """
     _check_for_many(options)
-    migration = _Migration(ArchiveList(archives), options, resume=resume, on_outcome=on_outcome, say=say, debug=debug)
+    found = ArchiveList(archives)
+    check_for_all(found, resolve(options))
+    migration = _Migration(found, options, resume=resume, on_outcome=on_outcome, say=say, debug=debug)
     return migration.run(on_progress)
 
 
@@ -122,6 +125,7 @@ def each_options(archives: Iterable[str | PathLike[str]], options: ExportOptions
     """
     _check_for_many(options)
     found = ArchiveList(archives)
+    check_for_all(found, resolve(options))
     for number in range(len(found)):
         yield _options_of(found, number, options)
 
@@ -370,7 +374,8 @@ class _Migration:
             if earlier is not None:
                 answer = Answer(number, earlier=earlier)
             else:
-                answer = Answer(number, export(options, watch, say=answer.said.append, debug=self._debug))
+                summary = export(options, watch, say=answer.said.append, debug=self._debug)
+                answer = Answer(number, summary, said=answer.said)
         except StoppedError as error:
             self._kept += bool(error.kept)
             raise

@@ -31,6 +31,7 @@ __all__ = [
     "available_cpus",
     "format_size",
     "is_did",
+    "looks_like_data_file",
     "parse_author",
     "parse_bound",
     "parse_columns",
@@ -66,7 +67,7 @@ _REGISTERED_FORMATS = ("json", "csv")
 _ONLY_OF_THE_WAY = frozenset(
     {
         *("archive", "output_dir", "to", "overwrite", "workers", "batch_size", "memory_limit_bytes", "sync"),
-        *("snapshot", "link_media", "register"),
+        *("snapshot", "link_media", "register", "since_export", "since_last", "allow_unrelated", "keep"),
     }
 )
 """Options that say from where, where to and how, and change nothing of what is exported."""
@@ -172,6 +173,14 @@ class ExportOptions:
     """Only posts that the archive's full-text index finds for this, in the syntax of FTS5; None for all."""
     since_export: Sequence[StrPath] = ()
     """Only posts that are new or changed since these exports: directories, oldest first."""
+    since_last: bool = False
+    """Only posts that are new or changed since the newest full export of this archive with these options, and its
+    increments, in the place of the export; a full export where there is none. Not with *since_export* or *to*."""
+    allow_unrelated: bool = False
+    """Go on though an earlier export has posts, and not one of them is in the archive."""
+    keep: int | None = None
+    """Once the export is complete and verified, remove older chains of this archive with these options from its place,
+    so that this many stay: a chain is a full export and its increments. None keeps all. Not with *to*."""
     register: bool = False
     """Add the finished export to the archive's own list of exports, the only thing ever written to an archive."""
 
@@ -242,7 +251,6 @@ class Resolved:
             "columns": self.settings.columns,
             # Relative to where the command was run it would be another one elsewhere.
             "media_root": None if self.media_root is None else self.media_root.absolute(),
-            "since_export": self.since_export,
         }
         usual = {option.name: option.default for option in asked} | {"format": _USUAL_FORMAT}
         return {name: _plain(value) for name, value in values.items() if value != usual[name]}
@@ -271,6 +279,7 @@ def resolve(options: ExportOptions) -> Resolved:
     since_export = tuple(parse_path(path, "earlier export") for path in options.since_export)
     if len(set(since_export)) < len(since_export):
         raise OptionError("an earlier export is named twice", "name each directory once, oldest first")
+    _check_chains(options)
     if options.match is not None:
         _check_match(options.match)
     since = parse_bound(options.since, end_of_day=False, name="since")
@@ -299,6 +308,31 @@ def resolve(options: ExportOptions) -> Resolved:
     if options.memory_limit_bytes < 1:
         raise OptionError(f"a memory limit of {options.memory_limit_bytes} bytes", "leave it out for 500MB")
     return resolved
+
+
+def _check_chains(options: ExportOptions) -> None:
+    """Refuse what no chain of exports can have.
+
+    Raises:
+        OptionError: The options contradict each other.
+    """
+    if options.since_last and options.since_export:
+        raise OptionError("--since-last finds the earlier exports that --since-export names", "leave one of them out")
+    if options.since_last and options.to is not None:
+        raise OptionError(
+            "--since-last is for export directories, and --to writes one file",
+            "use -o, or name the earlier exports with --since-export",
+        )
+    if options.allow_unrelated and not (options.since_last or options.since_export):
+        raise OptionError("--allow-unrelated is for --since-export and --since-last", "leave it out")
+    if options.keep is None:
+        return
+    if options.keep < 1:
+        raise OptionError(f"--keep {options.keep} would keep no export", "choose 1 or more")
+    if options.to is not None:
+        raise OptionError("--keep is for export directories, and --to writes one file", "use -o, or leave out --keep")
+    if options.register:
+        raise OptionError("--keep would remove exports that the archive still lists", "leave out --register, or --keep")
 
 
 def _resolve_format(options: ExportOptions, to: Path | None) -> tuple[str, Compression | None]:
@@ -349,6 +383,9 @@ def _check_format(options: ExportOptions, name: str, compression: Compression | 
         raise OptionError(f"{name} has no column {unknown[0]!r}", f"choose from {', '.join(format.columns)}")
     if len(set(settings.columns)) < len(settings.columns):
         raise OptionError("a column twice", "name each column once")
+    needed = ("uri", "cid", "indexed_at", *["originals"] * ("originals" in format.columns))
+    if options.since_last and settings.columns and (missing := [one for one in needed if one not in settings.columns]):
+        raise OptionError(f"--since-last compares the column {missing[0]}", "add it to --columns")
     if settings.delimiter not in DELIMITERS:
         raise OptionError(f"{settings.delimiter!r} can not be a delimiter", "choose , ; | or tab")
     if compression is not None and not format.is_text:
@@ -463,6 +500,14 @@ def parse_file(text: str | os.PathLike[str]) -> Path:
     if os.fspath(text).endswith(("/", os.sep)):
         raise OptionError(f"{text} can only be a directory", "name the file with --to, or the place of exports with -o")
     return path
+
+
+def looks_like_data_file(path: Path) -> bool:
+    """Whether a file is named like one that an export writes, compressed or not."""
+    from skyexport.formats import FORMATS
+
+    name = path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path
+    return name.suffix.lower() in {format.suffix for format in FORMATS.values()}
 
 
 def parse_columns(text: str) -> tuple[str, ...]:

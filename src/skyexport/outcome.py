@@ -7,6 +7,7 @@ import pickle
 import tempfile
 import weakref
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,12 @@ _IN_MEMORY_BYTES = 8_000_000
 
 _FEW_ARCHIVES = 20
 """So many are listed one by one, whatever became of them."""
+
+_MOST_KINDS = 1000
+"""Of failures that are counted."""
+
+_SHOWN_KINDS = 5
+"""Of failures that are shown; the lines of all failures are above."""
 
 _MOST_LINES = 200
 """Of one kind, for people: nobody reads on, and `--json` has them all."""
@@ -202,6 +209,10 @@ class Migration:
             "archives_skipped": self.outcomes.skipped,
             "archives_without_author": self.outcomes.without_author,
             "archives_failed": self.outcomes.failed,
+            "failures": [
+                {"error": what, "exit_code": exit_code, "archives": count}
+                for what, exit_code, count in self.failure_kinds()
+            ],
             "format": self.format,
             "posts": self.posts,
             "bytes": self.bytes,
@@ -217,8 +228,28 @@ class Migration:
         """All of it as one object."""
         return {**self.totals(), "archives": [outcome.to_dict() for outcome in self.outcomes]}
 
+    def failure_kinds(self) -> list[tuple[str, int, int]]:
+        """Why archives failed: the error without the archive's path, its exit code, how many; the most frequent first.
+
+        Failures of many thousand kinds are counted as far as they are the first ones.
+        """
+        kinds: Counter[tuple[str, int]] = Counter()
+        for outcome in self.outcomes:
+            if outcome.error is None:
+                continue
+            what = outcome.error.message
+            for path in (str(outcome.path.absolute()), str(outcome.path)):
+                what = what.replace(path, "…")
+            kind = (what, outcome.error.exit_code)
+            if kind in kinds or len(kinds) < _MOST_KINDS:
+                kinds[kind] += 1
+        return [(what, exit_code, count) for (what, exit_code), count in kinds.most_common()]
+
     def sentences(self, *, verbose: bool = False) -> Iterator[str]:
-        """For people: totals; the archives, where they are few or *verbose*, else those with warnings; the failures."""
+        """For people: totals; the archives, where they are few or *verbose*, else those with warnings; why some failed.
+
+        Failures are not listed: `export_all` tells of each one when it happens.
+        """
         count = len(self.outcomes)
         archives = "1 archive" if count == 1 else f"{count:,} archives"
         exported = self.outcomes.complete - self.outcomes.skipped
@@ -235,7 +266,11 @@ class Migration:
         all_of_them = verbose or count <= _FEW_ARCHIVES
         done = (one for one in self.outcomes if one.status != "failed" and (all_of_them or one.has_warnings))
         yield from _lines(done, -1 if verbose else _MOST_LINES)
-        yield from _lines((one for one in self.outcomes if one.status == "failed"), -1 if verbose else _MOST_LINES)
+        if self.outcomes.failed > 1:
+            kinds = self.failure_kinds()
+            yield from (f"failed: {count:,} × {what}" for what, _, count in kinds[:_SHOWN_KINDS])
+            if (more := self.outcomes.failed - sum(count for _, _, count in kinds[:_SHOWN_KINDS])) > 0:
+                yield f"failed: {more:,} for other reasons"
         if self.outcomes.complete:
             yield str(self.output_dir)
 

@@ -29,7 +29,16 @@ __all__ = ["MODES", "Counters", "Monitor", "Progress", "Reporter", "Stage", "rep
 SCHEMA_VERSION = 1
 """Of events and summaries: it grows when a field changes its meaning; fields may be added any time."""
 
-Stage = Literal["preparing", "reading earlier exports", "exporting", "copying media", "finishing", "verifying", "done"]
+Stage = Literal[
+    "preparing",
+    "reading earlier exports",
+    "exporting",
+    "copying media",
+    "finishing",
+    "reading back",
+    "verifying",
+    "done",
+]
 
 _TICK_SECONDS = 0.2
 """A bar that moves five times a second looks alive; a memory sample costs less than a millisecond."""
@@ -67,6 +76,8 @@ class Progress:
     """How many there are to go through."""
     media_bytes: int = 0
     """Bytes of media copied."""
+    read_back_bytes: int = 0
+    """Bytes of earlier exports, and of the new one, that were read to verify them."""
 
     @property
     def fraction(self) -> float:
@@ -88,7 +99,9 @@ class Progress:
         if self.stage == "preparing":
             return f"reading the archive's index, {self.seconds:.0f} s"
         if self.stage == "reading earlier exports":
-            return f"verifying and reading earlier exports, {self.seconds:.0f} s"
+            return f"verifying and reading earlier exports, {format_size(self.read_back_bytes)}, {self.seconds:.0f} s"
+        if self.stage == "reading back":
+            return f"verifying the new export, {self.seconds:.0f} s"
         if self.media_files_to_read and self.stage in ("copying media", "verifying"):
             return (
                 f"{self.stage.removesuffix(' media')} media, {self.media_files:,} of {self.media_files_to_read:,} files"
@@ -127,6 +140,7 @@ class Counters:
         self.media_files = 0
         self.media_files_to_read = 0
         self.media_bytes = 0
+        self.read_back_bytes = 0
 
     @property
     def seconds(self) -> float:
@@ -137,7 +151,7 @@ class Counters:
         """This moment."""
         return Progress(
             self.stage, self.posts, self.posts_read, self.posts_to_read, self.bytes, self.seconds, memory_bytes,
-            self.media_files, self.media_files_to_read, self.media_bytes,
+            self.media_files, self.media_files_to_read, self.media_bytes, self.read_back_bytes,
         )  # fmt: skip
 
 

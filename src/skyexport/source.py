@@ -35,6 +35,7 @@ __all__ = [
     "file_state",
     "files_beside",
     "has_content",
+    "is_sqlite",
     "pin",
     "reading",
     "restrict",
@@ -319,6 +320,16 @@ def _header(path: Path) -> bytes:
         return file.xRead(min(_HEADER_BYTES, size), 0)
     finally:
         file.xClose()
+
+
+def is_sqlite(path: Path) -> bool:
+    """Whether there is a SQLite file, or what might be one: a file that cannot be read."""
+    try:
+        return path.is_file() and _header(path).startswith(_MAGIC)
+    except (OSError, ValueError):
+        return False
+    except apsw.Error:
+        return True
 
 
 def restrict(connection: apsw.Connection, also_insert: Collection[str] = ()) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from skyexport.media import MediaCounts
@@ -87,6 +87,10 @@ class ExportSummary:
     """Posts of the earlier exports that the archive does not have any more; None without earlier exports."""
     registered: str | None = None
     """Under which id the archive's own list of exports has it; None when it was not asked to."""
+    since_export: list[Path] = field(default_factory=list)
+    """The earlier exports that this one is an increment to, oldest first; empty for a full export."""
+    removed: list[Path] = field(default_factory=list)
+    """The old exports that `keep` removed."""
 
     @property
     def media_files(self) -> int:
@@ -131,6 +135,8 @@ class ExportSummary:
             "warning_places": self.warning_places,
             "disappeared": self.disappeared,
             "registered": self.registered,
+            "since_export": [_text(path) for path in self.since_export],
+            "removed": [_text(path) for path in self.removed],
         }
 
     def sentences(self) -> list[str]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from skyexport.claims import MAX_CLAIMS_BYTES, Checksum, Manifest, Sums, media_sum, read_manifest, read_sums
 from skyexport.compression import Compression, Decompressor
 from skyexport.errors import Difference, MissingExtraError, NoExportError, VerifyError
+from skyexport.export_chains import export_near
 from skyexport.export_directory import ExportDirectory, NotAFileError
 from skyexport.extras import INSTALL_PARQUET
 from skyexport.format_settings import FormatSettings
@@ -29,7 +30,7 @@ from skyexport.options import format_size
 from skyexport.progress import Counters, Monitor, Progress
 from skyexport.readers import READERS, Reader
 
-__all__ = ["Verification", "verified", "verify"]
+__all__ = ["Verification", "read_back", "verified", "verify"]
 
 _MANIFEST = "manifest.json"
 _SUMS = "SHA256SUMS"
@@ -154,6 +155,18 @@ def verified(path: Path, counters: Counters, check: Callable[[], None]) -> Verif
     )  # fmt: skip
 
 
+def read_back(path: Path, counters: Counters, check: Callable[[], None]) -> Verification:
+    """Verify an export while another one is being made: of *counters*, only `read_back_bytes` grows."""
+    own = Counters()
+    before = counters.read_back_bytes
+
+    def look() -> None:
+        counters.read_back_bytes = before + own.bytes + own.media_bytes
+        check()
+
+    return verified(path, own, look)
+
+
 def shown_files(names: list[str]) -> str:
     """Data files as people call them."""
     return names[0] if len(names) == 1 else f"{len(names):,} files, {names[0]} to {names[-1]}"
@@ -199,9 +212,12 @@ class _Verifier:
             NoExportError: There is nothing of the kind in *path*.
         """
         if _MANIFEST not in self._names and _SUMS not in self._names:
+            below = export_near(path)
             raise NoExportError(
                 f"there is no export in {path}: no {_MANIFEST}",
-                "name the directory that an export made, <output-dir>/<author or all>/<time>",
+                "name the directory that an export made, <output-dir>/<author or all>/<time>"
+                if below is None
+                else f"there are exports below it, like {below}; `skyexport verify --recursive` takes all",
             )
         content = self._small_file(_MANIFEST)
         if content is not None:

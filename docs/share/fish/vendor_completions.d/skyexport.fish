@@ -20,7 +20,7 @@ end
 complete -c skyexport -f
 complete -c skyexport -n 'not __skyexport_command >/dev/null' -a export -d 'Export posts, newest first, to one file of JSON, JSON Lines, CSV or Parquet, or to several; of many archives too.'
 complete -c skyexport -n 'not __skyexport_command >/dev/null' -a inspect -d 'Show what an archive holds: posts, authors, dates, and how large an export would be.'
-complete -c skyexport -n 'not __skyexport_command >/dev/null' -a verify -d 'Verify an export: that every file is as it was written, and the data file can be read and has all posts.'
+complete -c skyexport -n 'not __skyexport_command >/dev/null' -a verify -d 'Verify exports: every file is as it was written, and the data files can be read and have all posts.'
 complete -c skyexport -n 'not __skyexport_command >/dev/null' -a bench -d 'Measure which settings export an archive fastest on this machine, and recommend some.'
 complete -c skyexport -n 'not __skyexport_command >/dev/null' -a config -d 'Show which value holds for each option that is not typed, and why.'
 complete -c skyexport -n 'not __skyexport_command >/dev/null' -l config -r -F -d 'Take options from this TOML file as well.'
@@ -57,6 +57,9 @@ complete -c skyexport -n 'contains -- export (__skyexport_command)' -l media-roo
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -l link-media -x -a '(__fish_complete_directories)' -d 'An earlier export: hard-link media files that it has and that have not changed, instead of copying.'
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -l match -x -d 'Only posts that the archive\'s full-text index finds, in the syntax of SQLite\'s FTS5.'
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -l since-export -x -a '(__fish_complete_directories)' -d 'Only posts that are new or changed since the export in DIR; again for its increments, oldest first.'
+complete -c skyexport -n 'contains -- export (__skyexport_command)' -l since-last -d 'Only posts that are new or changed since the newest full export in DIR/AUTHOR and its increments.'
+complete -c skyexport -n 'contains -- export (__skyexport_command)' -l allow-unrelated -d 'Go on though the archive has no post of an earlier export.'
+complete -c skyexport -n 'contains -- export (__skyexport_command)' -l keep -x -d 'Verify the new export, then remove older ones: keep N full exports with their increments.'
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -l dry-run -d 'Say what would be exported, how large and where; write nothing.'
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -l register -d 'Add the export to the archive\'s own list, as bskyarchive does: the only write to an archive ever.'
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -l strict -d 'Fail when a value can not be exported as stored.'
@@ -76,7 +79,9 @@ complete -c skyexport -n 'contains -- inspect (__skyexport_command)' -s h -l hel
 
 complete -c skyexport -n 'contains -- verify (__skyexport_command)' -a '(__fish_complete_directories)'
 complete -c skyexport -n 'contains -- verify (__skyexport_command)' -l config -r -F -d 'Take options from this TOML file as well.'
+complete -c skyexport -n 'contains -- verify (__skyexport_command)' -s r -l recursive -d 'Verify every export in and below the directories.'
 complete -c skyexport -n 'contains -- verify (__skyexport_command)' -l json -d 'Print the result as one JSON object on standard output.'
+complete -c skyexport -n 'contains -- verify (__skyexport_command)' -s q -l quiet -d 'Print differences and errors only.'
 complete -c skyexport -n 'contains -- verify (__skyexport_command)' -l debug -d 'Show a traceback for every error.'
 complete -c skyexport -n 'contains -- verify (__skyexport_command)' -s h -l help -d 'Show this message and exit.'
 
