@@ -22,6 +22,7 @@ from skyexport.memory import MemoryGuard, ProcessTree
 from skyexport.options import ExportOptions, format_size
 from skyexport.progress import Counters, Monitor, Progress
 from skyexport.register import Registry
+from skyexport.retention import old_chains
 from skyexport.row_ids import RowIdFile
 from skyexport.selection import Narrowing, Selection
 
@@ -60,11 +61,14 @@ class DryRun:
     """Whether the posts would be copied to a temporary file first."""
     disappeared: int | None
     """Posts of the earlier exports that the archive does not have any more; None without earlier exports."""
+    removed: list[Path]
+    """Old exports that `keep` would remove afterwards, if they have no other files."""
 
     def to_dict(self) -> dict[str, Any]:
         """As the object that `--json` prints."""
         place = None if self.place is None else os.fsencode(self.place).decode(errors="replace")
-        return {"status": "ok", "dry_run": True, **asdict(self), "place": place}
+        removed = [os.fsencode(path).decode(errors="replace") for path in self.removed]
+        return {"status": "ok", "dry_run": True, **asdict(self), "place": place, "removed": removed}
 
     def lines(self) -> list[str]:
         """For people, a figure a line."""
@@ -86,6 +90,7 @@ class DryRun:
             rows.insert(1, ("disappeared", f"{self.disappeared:,} of the earlier exports"))
         if self.copies_posts:
             rows.append(("copy", "posts are copied to a temporary file first"))
+        rows += [("would remove", str(path)) for path in self.removed]
         return [*(f"{name + ':':18}{value}" for name, value in rows), "nothing was written"]
 
 
@@ -125,6 +130,7 @@ def dry_run(
         if options.register:
             Registry(archive, options)
         place, directory = check_destination(options)
+        old = [] if options.keep is None else old_chains(options, archive.path, None)
         earlier = None
         options = with_last_chain(options, archive.path, say)
         if options.since_export:
@@ -177,4 +183,5 @@ def dry_run(
             fits=None if free is None else expected + media_bytes <= free,
             copies_posts=options.snapshot == "copy" and not archive.source.private,
             disappeared=None if disappeared is None else disappeared.posts,
+            removed=[directory for chain in old for directory in chain.directories],
         )  # fmt: skip
