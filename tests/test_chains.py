@@ -369,6 +369,9 @@ def test_command(archive: Path, tmp_path: Path) -> None:
     assert f"increment to {first['directory']}" in done.stderr
     assert "1 of 6" in done.stdout
     assert skyexport_json(*arguments)["since_export"] == [first["directory"]]
+    found = skyexport_json("export", archive, "-o", out, "--keep", "1", "--dry-run")
+    assert sorted(found["removed"]) == sorted(map(str, (out / "all").iterdir()))
+    assert skyexport_json(*arguments, "--dry-run")["removed"] == []
     full = skyexport("export", archive, "-o", out, "--keep", "1", "-q")
     assert (full.returncode, full.stderr) == (0, "")
     assert len(list((out / "all").iterdir())) == 1

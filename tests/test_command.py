@@ -528,7 +528,7 @@ def test_path_that_is_not_utf8(small_archive: make_archive.ArchiveInfo, tmp_path
     ("arguments", "status"),
     [
         (["export", "missing\x1b[31m.db", "--debug"], 10),
-        (["export", "a.db", "b\x1b[31m.db", "--debug"], 10),
+        (["export", "b\x1b[31m.db", "a.db", "--debug"], 10),
         (["inspect", "a.db", "b\x1b[31m.db"], 2),
         (["export", "a.db", "--\x1b[31m"], 2),
         (["export", "a.db", "-f", "\x1b[31m\nskyexport: all is well"], 2),

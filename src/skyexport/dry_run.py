@@ -23,6 +23,7 @@ from skyexport.memory import MemoryGuard, ProcessTree
 from skyexport.options import ExportOptions, format_size, resolve
 from skyexport.progress import Counters, Monitor, Progress
 from skyexport.register import Registry
+from skyexport.retention import old_chains
 from skyexport.row_ids import RowIdFile
 from skyexport.selection import Narrowing, Selection
 from skyexport.summary import none_in_dates, reused_handle
@@ -70,12 +71,15 @@ class DryRun:
     """As `ExportSummary` has it."""
     disappeared: int | None
     """Posts of the earlier exports that the archive does not have any more; None without earlier exports."""
+    removed: list[Path]
+    """Old exports that `keep` would remove afterwards, if they have no other files."""
 
     def to_dict(self) -> dict[str, Any]:
         """As the object that `--json` prints."""
         place = None if self.place is None else os.fsencode(self.place).decode(errors="replace")
         first, last = self.available or (None, None)
-        values = {**asdict(self), "available_first_post": first, "available_last_post": last}
+        removed = [os.fsencode(path).decode(errors="replace") for path in self.removed]
+        values = {**asdict(self), "available_first_post": first, "available_last_post": last, "removed": removed}
         del values["available"]
         return {"status": "ok", "dry_run": True, **values, "place": place}
 
@@ -101,6 +105,7 @@ class DryRun:
             rows.insert(0, ("author", self.author + (f", {self.author_handle}" if self.author_handle else "")))
         if self.copies_posts:
             rows.append(("copy", "posts are copied to a temporary file first"))
+        rows += [("would remove", str(path)) for path in self.removed]
         notes = none_in_dates(self.available)
         if self.reused_handle:
             notes.append(f"warning: {reused_handle(len(self.reused_handle))}: {', '.join(self.reused_handle[:3])}")
@@ -145,6 +150,7 @@ def dry_run(
         if options.register and author is not None:
             Registry(archive, resolved, author.did)
         place, directory = check_destination(resolved, selection.did)
+        old = [] if options.keep is None else old_chains(resolved, selection.did, archive.path, None)
         earlier = None
         resolved = with_last_chain(resolved, selection.did, archive.path, say)
         if resolved.since_export:
@@ -203,4 +209,5 @@ def dry_run(
             author=selection.did, author_handle=None if author is None else author.handle,
             reused_handle=[] if author is None else list(author.others), available=available,
             disappeared=None if disappeared is None else disappeared.posts,
+            removed=[directory for chain in old for directory in chain.directories],
         )  # fmt: skip
