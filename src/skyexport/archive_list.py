@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from skyexport.errors import OptionError
-from skyexport.source import files_beside, has_content
+from skyexport.location import absolute, files_beside, has_content, resolved
 
 __all__ = ["ArchiveList", "read_list"]
 
@@ -117,7 +117,7 @@ class ArchiveList(Sequence[Path]):
         stem = _stem(self._paths[number])
         if _short_hash(stem.casefold()) not in self._repeated_stems:
             return stem
-        digits = hashlib.sha256(os.fsencode(Path(self._paths[number]).absolute())).hexdigest()
+        digits = hashlib.sha256(os.fsencode(_absolute(self._paths[number]))).hexdigest()
         name = f"{stem}-{digits[:_HASH_DIGITS]}"
         # Somebody may have called another archive like this.
         return f"{stem}-{digits}" if _short_hash(name.casefold()) in self._repeated_names else name
@@ -139,11 +139,19 @@ def _looked_at(path: str) -> tuple[int, int]:
     """A hash of what file it is, and its size with that of its log."""
     try:
         status = Path(path).stat()
-        log, _ = files_beside(Path(path))
+        log = files_beside(resolved(Path(path))).log
         size = status.st_size + (log.stat().st_size if has_content(log) else 0)
     except (OSError, ValueError):
-        return _short_hash(str(Path(path).absolute())), 0
+        return _short_hash(str(_absolute(path))), 0
     return _short_hash(f"{status.st_dev} {status.st_ino}"), size
+
+
+def _absolute(path: str) -> Path:
+    """*path* from the root on; as it is where the current directory was deleted, and opening it says so."""
+    try:
+        return absolute(Path(path))
+    except FileNotFoundError:
+        return Path(path)
 
 
 def _stem(path: str) -> str:

@@ -315,7 +315,9 @@ class _Slice:
         digest = summary.files[0].sha256
         if self._digests.setdefault((format, since), digest) != digest:
             if self._archive.connection.pragma("data_version") != self._state:
-                raise ArchiveChangedError(f"{self._archive.path} was written to meanwhile", "try again when it is idle")
+                raise ArchiveChangedError(
+                    f"{self._archive.display_path} was written to meanwhile", "try again when it is idle"
+                )
             self._archive.check_unchanged()
             raise DigestError(f"two exports of the same posts to {format} differ, {_in_words(workers)}", "report it")
         if since is None:

@@ -24,6 +24,7 @@ from typing import Protocol
 
 from skyexport.cleanup import uninterrupted
 from skyexport.errors import AlreadyRunningError, OptionError, OutputError
+from skyexport.location import absolute, files_beside, resolved
 from skyexport.lock import Lock, check_free, remove_leftovers
 from skyexport.media_root import MEDIA_DIRECTORY
 from skyexport.options import ExportOptions
@@ -121,6 +122,7 @@ def open_destination(options: ExportOptions, now: datetime) -> Destination:
         OptionError: It is the archive.
         AlreadyRunningError: Another export is writing there.
     """
+    _check_current_directory(options)
     if options.to is None:
         parent = options.output_dir / directory_name(options.did)
         return _Directory(parent, options.data_file_name, now, sync=options.sync)
@@ -143,6 +145,7 @@ def check_destination(options: ExportOptions) -> tuple[Path | None, Path | None]
     Raises:
         OutputError, OptionError, AlreadyRunningError: As `open_destination` does.
     """
+    _check_current_directory(options)
     if options.to is None:
         place = options.output_dir / directory_name(options.did)
         with _as_output_error(place):
@@ -199,18 +202,33 @@ def _is_device(to: Path, *, overwrite: bool) -> bool:
     return True
 
 
+def _check_current_directory(options: ExportOptions) -> None:
+    """Make sure that a relative path leads somewhere: the current directory may have been deleted.
+
+    Raises:
+        OutputError: It was.
+    """
+    place = options.to or options.output_dir
+    if str(place) not in _STANDARD_OUTPUT:
+        with _as_output_error(place):
+            absolute(place)
+
+
 def _check_not_the_archive(to: Path, archive: Path) -> None:
     """Make sure that *to* is neither the archive, by whatever name, nor what SQLite would take for a part of it.
 
     Raises:
         OptionError: It is.
     """
-    place = archive.resolve()
-    beside = {place.with_name(place.name + suffix) for suffix in ("", "-wal", "-shm", "-journal")}
     same = False
     with contextlib.suppress(OSError):
-        same = to.samefile(archive)
-    if same or to.resolve() in beside:
+        location = resolved(archive)
+        if str(to) in _STANDARD_OUTPUT:
+            # A shell may have opened the archive, to append to it.
+            same = os.path.samestat(os.fstat(1), location.stat())
+        else:
+            same = resolved(to) in (location, *files_beside(location)) or to.samefile(location)
+    if same:
         raise OptionError(f"{to} is the archive itself, or would be taken for a part of it", "name another file")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from skyexport.archive import Archive
 from skyexport.compression import compressor_of
-from skyexport.coordinator import SQLITE_STEPS, check_room, chosen_workers
+from skyexport.coordinator import SQLITE_STEPS, check_room, check_strict, chosen_workers
 from skyexport.destination import check_destination
 from skyexport.disk import free_bytes, takes_bytes_as_they_are
 from skyexport.earlier_posts import Disappeared, EarlierPosts, check_place
@@ -60,6 +60,10 @@ class DryRun:
     """Whether the posts would be copied to a temporary file first."""
     disappeared: int | None
     """Posts of the earlier exports that the archive does not have any more; None without earlier exports."""
+    warnings: dict[str, int]
+    """Kind → count, of warnings about the archive itself, as an export has them."""
+    warning_places: dict[str, list[str]]
+    """Kind → a sentence for each of them."""
 
     def to_dict(self) -> dict[str, Any]:
         """As the object that `--json` prints."""
@@ -86,7 +90,8 @@ class DryRun:
             rows.insert(1, ("disappeared", f"{self.disappeared:,} of the earlier exports"))
         if self.copies_posts:
             rows.append(("copy", "posts are copied to a temporary file first"))
-        return [*(f"{name + ':':18}{value}" for name, value in rows), "nothing was written"]
+        warnings = [f"warning: {place}" for places in self.warning_places.values() for place in places]
+        return [*(f"{name + ':':18}{value}" for name, value in rows), *warnings, "nothing was written"]
 
 
 def dry_run(options: ExportOptions, on_progress: Callable[[Progress], None] | None = None) -> DryRun:
@@ -116,6 +121,8 @@ def dry_run(options: ExportOptions, on_progress: Callable[[Progress], None] | No
     ):
         archive.watch(monitor.check, SQLITE_STEPS)
         narrowings: list[Narrowing] = [] if options.match is None else [archive.matching(options.match)]
+        notices = archive.notices()
+        check_strict(options, notices)
         if options.register:
             Registry(archive, options)
         place, directory = check_destination(options)
@@ -168,4 +175,5 @@ def dry_run(options: ExportOptions, on_progress: Callable[[Progress], None] | No
             fits=None if free is None else expected + media_bytes <= free,
             copies_posts=options.snapshot == "copy" and not archive.source.private,
             disappeared=None if disappeared is None else disappeared.posts,
+            warnings=notices.warnings, warning_places=notices.places,
         )  # fmt: skip

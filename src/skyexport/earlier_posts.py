@@ -27,11 +27,13 @@ from skyexport.errors import Difference, OptionError, VerifyError
 from skyexport.export_directory import ExportDirectory
 from skyexport.formats.base import StoredValue, as_bytes, stored_time, stored_value_sql
 from skyexport.json_text import decode
+from skyexport.location import resolved
 from skyexport.options import ExportOptions
 from skyexport.progress import Counters
 from skyexport.scratch import Scratch
 from skyexport.source import Authorizer, reading
 from skyexport.verification import Verification, verified
+from skyexport.writer import output_error
 
 __all__ = ["Disappeared", "EarlierExport", "EarlierPosts", "check_place"]
 
@@ -239,11 +241,13 @@ class EarlierPosts:
             OptionError: There are too many.
         """
         self.prepare(connection)
-        keys = f"select {_key_sql('uri')} as key from {schema}.posts where key is not null"
+        # The archive's own columns may have any other names.
+        key = _key_sql("uri")
+        keys = f"select {key} from {schema}.posts where {key} is not null"
         if uri_index:
             # What is not found as it is may be there in bytes that are written as others.
             there = (
-                f"exists (select 1 from {schema}.posts where uri = cast(seen_uri as text)) or seen_uri in"
+                f"exists (select 1 from {schema}.posts where uri = cast({_TABLE}.seen_uri as text)) or seen_uri in"
                 f" ({keys} and not {_plain_sql('uri')})"
             )
         else:
@@ -351,10 +355,17 @@ def check_place(options: ExportOptions) -> None:
 
     Raises:
         OptionError: It would be.
+        OutputError: Nothing can be written there.
     """
-    place = (options.output_dir if options.to is None else options.to).resolve()
+    if not options.since_export:
+        return
+    to = options.to or options.output_dir
+    try:
+        place = resolved(to)
+    except OSError as error:
+        raise output_error(error, str(to)) from None
     for directory in options.since_export:
-        if place.is_relative_to(directory.resolve()):
-            raise OptionError(
-                f"{options.to or options.output_dir} lies in the earlier export {directory}", "choose another place"
-            )
+        # Where it cannot be found, reading it says why.
+        with contextlib.suppress(OSError):
+            if place.is_relative_to(resolved(directory)):
+                raise OptionError(f"{to} lies in the earlier export {directory}", "choose another place")

@@ -47,6 +47,10 @@ class Inspection:
     """Whether the archive has the index that exports step along; without it they sort first."""
     expected_bytes: dict[str, int]
     """Format → size of an export of all posts, estimated from a sample."""
+    warnings: dict[str, int]
+    """Kind → count, of warnings about the archive itself, as an export has them."""
+    warning_places: dict[str, list[str]]
+    """Kind → a sentence for each of them."""
 
     def to_dict(self) -> dict[str, Any]:
         """As the object that `--json` prints."""
@@ -72,6 +76,7 @@ class Inspection:
         lines += [f"  {author.posts:>12,}  {author.did}" for author in self.largest_authors]
         if self.authors > len(self.largest_authors):
             lines.append(f"  and {self.authors - len(self.largest_authors):,} more")
+        lines += [f"warning: {place}" for places in self.warning_places.values() for place in places]
         return lines
 
 
@@ -100,4 +105,6 @@ def inspect(path: Path) -> Inspection:
             expected_bytes={
                 name: Sample.of(archive, format, Selection()).expected_bytes(posts) for name, format in FORMATS.items()
             },
+            warnings=archive.notices().warnings,
+            warning_places=archive.notices().places,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from skyexport import timestamps
 from skyexport.compression import COMPRESSIONS, Compression, parse_compression
 from skyexport.errors import OptionError
 from skyexport.format_settings import DELIMITERS, FormatSettings
+from skyexport.location import absolute
 
 if TYPE_CHECKING:
     from skyexport.formats import Format
@@ -333,7 +335,8 @@ class ExportOptions:
             del chosen["format"]
         if self.media_root is not None:
             # Relative to where the command was run it would be another one elsewhere.
-            chosen["media_root"] = self.media_root.absolute()
+            with contextlib.suppress(FileNotFoundError):
+                chosen["media_root"] = absolute(self.media_root)
         return {name: _plain(value) for name, value in chosen.items()}
 
 

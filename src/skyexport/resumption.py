@@ -13,8 +13,9 @@ import orjson
 
 from skyexport.claims import MAX_CLAIMS_BYTES
 from skyexport.destination import directory_name
-from skyexport.errors import NoExportError, VerifyError
+from skyexport.errors import ArchiveError, NoExportError, VerifyError
 from skyexport.export_directory import ExportDirectory
+from skyexport.location import archive_location
 from skyexport.manifest import source_of
 from skyexport.options import ExportOptions
 from skyexport.progress import Progress
@@ -39,9 +40,9 @@ def export_to_skip(
         It, None when there is no such export.
     """
     try:
-        path = options.archive.resolve()
-        source = source_of(path, file_state(path))
-    except (OSError, ValueError, RuntimeError, apsw.Error):
+        location = archive_location(options.archive)
+        source = source_of(location, file_state(location))
+    except (OSError, ArchiveError, apsw.Error):
         # The export that follows says what is wrong with the archive.
         return None
     place = options.output_dir / directory_name(options.did)

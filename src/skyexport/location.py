@@ -1,0 +1,116 @@
+"""Where an archive lies, by whatever name somebody gave it, and which files SQLite keeps beside it.
+
+SQLite finds a write-ahead log by the name of the database file, links resolved. So an archive's path is resolved once,
+here, before anything else looks at it: then every symbolic link to an archive leads to the same posts.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import NamedTuple
+
+from skyexport.errors import ArchiveError
+
+__all__ = ["FilesBeside", "absolute", "archive_location", "files_beside", "has_content", "printable_path", "resolved"]
+
+_CHECK = "check the path"
+
+
+class FilesBeside(NamedTuple):
+    """The files that SQLite may keep beside an archive."""
+
+    log: Path
+    """The write-ahead log."""
+    index: Path
+    """The index of that log, in shared memory."""
+    journal: Path
+    """The rollback journal."""
+
+
+def files_beside(location: Path) -> FilesBeside:
+    """The names of the files that SQLite may keep beside an archive, whether they are there or not.
+
+    Args:
+        location: The archive as `archive_location` or `resolved` gives it; beside a link there is nothing.
+    """
+    return FilesBeside(*(location.with_name(location.name + suffix) for suffix in ("-wal", "-shm", "-journal")))
+
+
+def has_content(path: Path) -> bool:
+    """Whether there is a file at *path* with at least one byte."""
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False
+
+
+def absolute(path: Path) -> Path:
+    """The same path from the root on, links as they are.
+
+    Raises:
+        FileNotFoundError: It is relative, and the current directory was deleted; `strerror` says so.
+    """
+    try:
+        return path.absolute()
+    except FileNotFoundError:
+        raise FileNotFoundError(errno.ENOENT, "the current directory was deleted", str(path)) from None
+
+
+def resolved(path: Path) -> Path:
+    """The file or directory that *path* leads to, as an absolute path without links; it need not be there.
+
+    Links in a circle stay in the path: to open it fails.
+
+    Raises:
+        FileNotFoundError: As `absolute` does.
+        ValueError: No path can have these characters.
+    """
+    return Path(os.path.realpath(absolute(path)))
+
+
+def printable_path(path: Path) -> str:
+    """*path* as messages show it, as it was typed: bytes that are not UTF-8 as `\\xff`."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def archive_location(path: Path) -> Path:
+    """Where the archive at *path* lies: an absolute path without links, which SQLite can open.
+
+    Raises:
+        ArchiveError: There is no file, or SQLite cannot open its path.
+    """
+    shown = printable_path(path)
+    try:
+        status = path.stat()
+        location = resolved(path)
+        there = stat.S_ISREG(status.st_mode) and os.path.samestat(status, location.stat())
+    except FileNotFoundError:
+        raise _missing(path, shown) from None
+    except OSError as error:
+        reason = "its links lead in a circle" if error.errno == errno.ELOOP else error.strerror
+        raise ArchiveError(f"cannot read {shown}: {reason}", _CHECK) from None
+    except ValueError as error:
+        raise ArchiveError(f"cannot read {shown!r}: {error}", _CHECK) from None
+    if not there:
+        raise ArchiveError(f"{shown} is not a file", "name the archive's .db file")
+    try:
+        str(location).encode()
+    except UnicodeEncodeError:
+        raise ArchiveError(f"SQLite cannot open {shown}: its path is not valid UTF-8", "rename it") from None
+    return location
+
+
+def _missing(path: Path, shown: str) -> ArchiveError:
+    """The error that there is no file at *path*, with the reason why."""
+    try:
+        target = resolved(path)
+    except FileNotFoundError as error:
+        return ArchiveError(f"no archive at {shown}: {error.strerror}", "change to another directory")
+    if path.is_symlink():
+        return ArchiveError(
+            f"no archive at {shown}: it is a link to {printable_path(target)}, which is missing", _CHECK
+        )
+    return ArchiveError(f"no archive at {shown}", _CHECK)
