@@ -425,9 +425,7 @@ class Archive:
                 f"{self.display_path} has a table media without {', '.join(MEDIA_COLUMNS)}", "leave out --media"
             )
         if "json_each" in self._tables:
-            raise ArchiveError(
-                f"{self.display_path} is not a bskyarchive archive: odd table json_each", "leave out --media"
-            )
+            raise self._not_an_archive("odd table json_each", "leave out --media")
         selection.register(self.connection)
         register(self.connection)
 
@@ -661,8 +659,8 @@ class Archive:
         self._tables = frozenset(tables)
         return {name: name if name in present else _OPTIONAL_COLUMNS[name] for name in COLUMNS}
 
-    def _not_an_archive(self, why: str) -> ArchiveError:
-        return ArchiveError(f"{self.display_path} is not a bskyarchive archive: {why}")
+    def _not_an_archive(self, why: str, hint: str = "") -> ArchiveError:
+        return ArchiveError(f"{self.display_path} is not a bskyarchive archive: {why}", hint)
 
     def _columns_of(self, table: str) -> dict[str, bool]:
         """Column, in small letters → whether it is hidden or generated."""
@@ -696,9 +694,8 @@ class Archive:
         """Name of a full index whose first column is *column*, compared bytewise."""
         for _, name, _, _, partial in self.connection.execute("pragma index_list(posts)").fetchall():
             keys = self.connection.execute(f"pragma index_xinfo({quote_identifier(str(name))})").fetchall()
-            name_of_first, collation = keys[0][2], keys[0][4]
-            # An expression has no name.
-            if not partial and name_of_first and folded(name_of_first) == column and folded(collation) == "binary":
+            first, collation = str(keys[0][2]), str(keys[0][4])
+            if not partial and folded(first) == column and folded(collation) == "binary":
                 return str(name)
         return None
 

@@ -1,8 +1,8 @@
 """All connections of this process to one archive, and the files that SQLite makes beside the archive for them.
 
-Whoever reads an archive in WAL mode makes a log and its index where they are missing, and a connection that may only read
-leaves them there. So every connection comes from here, also those that somebody forgets to close: what opens them first
-closes all of them at the end, and only then removes those files.
+To read an archive in WAL mode, SQLite makes a log and its index where they are missing, and a connection that may only
+read leaves them there. So one object opens all connections. At the end it closes them, also those that somebody has
+forgotten, and only then removes those files.
 """
 
 from __future__ import annotations

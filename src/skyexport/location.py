@@ -24,7 +24,7 @@ class FilesBeside(NamedTuple):
 
     log: Path
     """The write-ahead log."""
-    index: Path
+    log_index: Path
     """The index of that log, in shared memory."""
     journal: Path
     """The rollback journal."""
@@ -110,7 +110,10 @@ def _missing(path: Path, shown: str) -> ArchiveError:
     except FileNotFoundError as error:
         return ArchiveError(f"no archive at {shown}: {error.strerror}", "change to another directory")
     if path.is_symlink():
-        return ArchiveError(
-            f"no archive at {shown}: it is a link to {printable_path(target)}, which is missing", _CHECK
-        )
+        why = f"it is a link to {printable_path(target)}, which is missing"
+        return ArchiveError(f"no archive at {shown}: {why}", _CHECK)
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return ArchiveError(f"no archive at {shown}", f"it is not valid UTF-8: {_CHECK}, or save the list as UTF-8")
     return ArchiveError(f"no archive at {shown}", _CHECK)

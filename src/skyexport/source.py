@@ -146,9 +146,9 @@ class Source:
         immutable = False
         if wal:
             beside = files_beside(location)
-            if not has_content(beside.log) and not beside.index.exists():
+            if not has_content(beside.log) and not beside.log_index.exists():
                 immutable = not (os.access(location, os.W_OK) and os.access(location.parent, os.W_OK))
-            elif not beside.index.exists():
+            elif not beside.log_index.exists():
                 raise UnrecoveredError(f"{shown} was not closed: changes in {beside.log.name} were not saved", _RECOVER)
         path = str(location)
         missed_log = wal and may_miss_log(location)
@@ -418,8 +418,8 @@ def _modified(status: os.stat_result) -> str:
 def may_miss_log(location: Path) -> bool:
     """Whether an archive in WAL mode may have newer posts in a log that SQLite cannot find.
 
-    SQLite finds a log by the name of the file. Where a file has several names (hard links) and no log beside this one, a
-    program that opened it by another name may have its log there.
+    SQLite finds a log by the name of the file. Where a file has several names (hard links) and no log beside this one,
+    a program that opened it by another name may have its log there.
 
     Args:
         location: The archive's path, as `archive_location` gives it.
