@@ -52,7 +52,6 @@ from skyexport.source import (
     as_number,
     file_state,
     folded,
-    may_miss_log,
     pin,
     reading,
     unpin,
@@ -156,9 +155,8 @@ class Archive:
         try:
             folder = scratch.path / "whole"
             folder.mkdir(mode=0o700)
-            missed_log = may_miss_log(location)
             copy = Source.of(recovered(location, shown, folder))
-            whole = replace(copy, location=str(location), display_path=shown, missed_log=copy.wal and missed_log)
+            whole = replace(copy, location=str(location), display_path=shown)
             with contextlib.closing(Archive._of(whole, self._memory)) as archive:
                 matched = None
                 if self._match is not None:

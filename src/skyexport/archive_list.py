@@ -67,7 +67,7 @@ def read_list(path: str) -> Iterator[str]:
                 raise OptionError("cannot read the list of archives: standard input is closed", "name a file")
             content = _list_from(sys.stdin.buffer, "on standard input")
         else:
-            with Path(path).open("rb") as file:
+            with absolute(Path(path)).open("rb") as file:
                 content = _list_from(file, path)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error

@@ -25,6 +25,7 @@ import psutil
 from skyexport.archive import Archive
 from skyexport.coordinator import export
 from skyexport.errors import ArchiveChangedError, ExportError, MemoryLimitError, OptionError, OutputError
+from skyexport.location import absolute
 from skyexport.options import MAX_WORKERS, ExportOptions, available_cpus, format_size, parse_bound
 from skyexport.progress import SCHEMA_VERSION, duration
 from skyexport.summary import ExportSummary
@@ -352,6 +353,7 @@ def _since(archive: Archive, posts: int, archive_posts: int) -> tuple[str | None
 def _folder(output_dir: Path) -> Iterator[Path]:
     """A new directory in *output_dir*, for this user only, as long as the `with` lasts."""
     try:
+        absolute(output_dir)
         made = tempfile.TemporaryDirectory(prefix=".skyexport-bench-", dir=output_dir)
     except OSError as error:
         raise output_error(error, str(output_dir)) from error

@@ -27,6 +27,8 @@ class Connections:
         source: How to open the archive.
     """
 
+    _closed = True
+
     def __init__(self, source: Source) -> None:
         self._source = source
         self._opened: list[apsw.Connection] = []

@@ -14,7 +14,16 @@ from typing import NamedTuple
 
 from skyexport.errors import ArchiveError
 
-__all__ = ["FilesBeside", "absolute", "archive_location", "files_beside", "has_content", "printable_path", "resolved"]
+__all__ = [
+    "FilesBeside",
+    "absolute",
+    "archive_location",
+    "files_beside",
+    "has_content",
+    "printable_path",
+    "resolved",
+    "why_missing",
+]
 
 _CHECK = "check the path"
 
@@ -71,6 +80,15 @@ def resolved(path: Path) -> Path:
     return Path(os.path.realpath(absolute(path)))
 
 
+def why_missing(path: Path) -> str:
+    """The reason why *path* leads nowhere, to follow a message: the current directory was deleted; else nothing."""
+    try:
+        absolute(path)
+    except FileNotFoundError as error:
+        return f": {error.strerror}"
+    return ""
+
+
 def printable_path(path: Path) -> str:
     """*path* as messages show it, as it was typed: bytes that are not UTF-8 as `\\xff`."""
     return os.fsencode(path).decode(errors="backslashreplace")
@@ -105,12 +123,10 @@ def archive_location(path: Path) -> Path:
 
 def _missing(path: Path, shown: str) -> ArchiveError:
     """The error that there is no file at *path*, with the reason why."""
-    try:
-        target = resolved(path)
-    except FileNotFoundError as error:
-        return ArchiveError(f"no archive at {shown}: {error.strerror}", "change to another directory")
+    if why := why_missing(path):
+        return ArchiveError(f"no archive at {shown}{why}", "change to another directory")
     if path.is_symlink():
-        why = f"it is a link to {printable_path(target)}, which is missing"
+        why = f"it is a link to {printable_path(resolved(path))}, which is missing"
         return ArchiveError(f"no archive at {shown}: {why}", _CHECK)
     try:
         str(path).encode()

@@ -20,6 +20,7 @@ import apsw
 from skyexport.archive import Archive
 from skyexport.errors import ArchiveBusyError, ArchiveChangedError, ArchiveError, OptionError, OutputError
 from skyexport.location import absolute, resolved
+from skyexport.notices import MISSED_LOG_HINT, MISSED_LOG_TEXT
 from skyexport.options import ExportOptions
 from skyexport.source import Authorizer, as_number, folded, restrict, wait_for_writers
 from skyexport.writer import output_error
@@ -79,6 +80,10 @@ class Registry:
             raise ArchiveError(
                 f"{self._path} can not be written to: a program was stopped while writing to it",
                 f"start and stop bskyarchive once, or {_WITHOUT}",
+            )
+        if archive.source.missed_log:
+            raise ArchiveError(
+                f"{self._path} {MISSED_LOG_TEXT}: to write to it could damage it", f"{MISSED_LOG_HINT}, or {_WITHOUT}"
             )
         if not (os.access(archive.path, os.W_OK) and os.access(archive.path.parent, os.W_OK)):
             raise ArchiveError(f"{self._path} can not be written to, nor registered in", _WITHOUT)

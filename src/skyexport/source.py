@@ -94,7 +94,8 @@ class Source:
     path: str
     """Absolute path of the file to open, without links."""
     immutable: bool
-    """Open it without locks and without looking for a write-ahead log: only where no file can be made beside it."""
+    """Open it without locks and without looking for a write-ahead log: only where no file can be made beside it, or
+    where neither would help. At the end the file must not have changed."""
     wal: bool
     """Whether it is in WAL journal mode."""
     device: int
@@ -105,7 +106,7 @@ class Source:
     display_path: str
     """How messages show the archive: as it was typed."""
     missed_log: bool = False
-    """Whether newer posts may lie in a log that SQLite cannot find: see `may_miss_log`."""
+    """Whether newer posts may lie in a log beside another name of the file, where SQLite cannot find it."""
 
     @property
     def private(self) -> bool:
@@ -143,15 +144,18 @@ class Source:
         if int.from_bytes(header[56:60]) in _UTF_16:
             raise ArchiveError(f"{shown} is not a bskyarchive archive: its text is in UTF-16")
         wal = header[_READ_VERSION_AT] == _WAL_VERSION
-        immutable = False
+        immutable = missed_log = False
         if wal:
             beside = files_beside(location)
-            if not has_content(beside.log) and not beside.log_index.exists():
+            missed_log = _may_miss_log(location)
+            if missed_log:
+                # Whoever has the archive open by another name keeps SQLite from removing what it would make here.
+                immutable = True
+            elif not has_content(beside.log) and not beside.log_index.exists():
                 immutable = not (os.access(location, os.W_OK) and os.access(location.parent, os.W_OK))
             elif not beside.log_index.exists():
                 raise UnrecoveredError(f"{shown} was not closed: changes in {beside.log.name} were not saved", _RECOVER)
         path = str(location)
-        missed_log = wal and may_miss_log(location)
         return cls(path, immutable, wal, status.st_dev, status.st_ino, path, shown, missed_log)
 
     @classmethod
@@ -260,6 +264,8 @@ def reading(path: str) -> Iterator[None]:
             f"{path} can not be opened for reading as it is: a program may have been stopped while writing to it",
             _RECOVER,
         ) from None
+    except (apsw.ConnectionClosedError, apsw.CursorClosedError):
+        raise ArchiveError(f"{path} was closed before all of it was read", "read it while it is open") from None
     except apsw.NoMemError:
         raise MemoryError("SQLite got no memory from the system") from None
     except apsw.AuthError as error:
@@ -415,7 +421,7 @@ def _modified(status: os.stat_result) -> str:
         return f"{status.st_mtime_ns} ns"
 
 
-def may_miss_log(location: Path) -> bool:
+def _may_miss_log(location: Path) -> bool:
     """Whether an archive in WAL mode may have newer posts in a log that SQLite cannot find.
 
     SQLite finds a log by the name of the file. Where a file has several names (hard links) and no log beside this one,
