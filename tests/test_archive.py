@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import apsw
 import pytest
@@ -243,6 +243,25 @@ def test_other_columns(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (increment.posts, increment.disappeared) == (0, 0)
 
 
+def test_code_in_a_column_that_nobody_reads(path: Path, tmp_path: Path) -> None:
+    """The expression of a generated column is not computed: here it calls a function that there is not."""
+    file_archive(path, [post(number) for number in range(20)])
+    usual = tmp_path / "usual"
+    export(ExportOptions(archive=path, to=usual))
+    with writing(path) as connection:
+        connection.pragma("writable_schema", True)
+        connection.execute(
+            "update sqlite_schema set sql = replace(sql, 'archived_at timestamp default current_timestamp', ?)"
+            " where name = 'posts'",
+            ("archived_at timestamp, more as (evil(text))",),
+        )
+    with writing(path) as connection, pytest.raises(apsw.SQLError, match=r"no such function|unknown function"):
+        connection.execute("select more from posts").fetchall()
+    for number, more in enumerate(({"workers": 0}, {"workers": 2}, {"snapshot": "copy"}, {"did": "did:plc:abc"})):
+        export(ExportOptions(archive=path, to=tmp_path / f"{number}", **cast(Any, more)))
+        assert (tmp_path / f"{number}").read_bytes() == usual.read_bytes()
+
+
 FOO_SHA256 = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"
 
 
@@ -270,7 +289,12 @@ def test_names_in_capitals(path: Path, tmp_path: Path, format_name: str, snapsho
         assert to.read_bytes() == oracle.FILE[format_name](stored_rows(archive.connection))
         with pytest.raises(apsw.AuthError):
             archive.connection.execute("select * from SESSIONS")
-    export(ExportOptions(archive=path, output_dir=tmp_path / "o", media=True, snapshot=snapshot, did="did:plc:abc"))
+    with writing(path) as connection:
+        connection.execute("create virtual table POSTS_FTS using fts5(uri, text, content=Posts, content_rowid=ROWID)")
+        connection.execute("insert into POSTS_FTS(POSTS_FTS) values ('rebuild')")
+    options: dict[str, Any] = {"did": "did:plc:abc", "media": True, "snapshot": snapshot, "match": "cat"}
+    summary = export(ExportOptions(archive=path, output_dir=tmp_path / "exports", register=True, **options))
+    assert (summary.posts, summary.registered is not None) == (20, True)
 
 
 def test_letters_that_only_look_like_capitals(path: Path) -> None:

@@ -381,7 +381,7 @@ class Authorizer:
             action in _ALLOWED_ACTIONS
             or (action == apsw.SQLITE_READ and (name in _READABLE_TABLES or name in self._also_read))
             or (action == apsw.SQLITE_PRAGMA and first in _ALLOWED_PRAGMAS)
-            or (action == apsw.SQLITE_INSERT and others[1] == "main" and first in self._also_insert)
+            or (action == apsw.SQLITE_INSERT and others[1] == "main" and name in self._also_insert)
             or (action == apsw.SQLITE_ATTACH and self._attaching)
         )
         return apsw.SQLITE_OK if allowed else apsw.SQLITE_DENY
