@@ -212,6 +212,23 @@ def test_media_by_a_link(tmp_path: Path, link: Path) -> None:
     assert (summary.media_files, summary.warnings) == (1, {})
 
 
+def test_registering_by_a_link(tmp_path: Path) -> None:
+    """An archive that is a link in the directory of bskyarchive is registered in by that name, not by one elsewhere."""
+    (tmp_path / "data").mkdir()
+    path = file_archive(tmp_path / "data" / "a.db", [post(1)])
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "a.db").symlink_to(path)
+    options = ExportOptions(
+        archive=tmp_path / "home" / "a.db", output_dir=tmp_path / "home" / "exports", did="did:plc:abc", register=True
+    )
+    assert export(options).registered is not None
+    with contextlib.closing(apsw.Connection(str(path))) as connection:
+        assert connection.execute("select count(*) from exports").get == 1
+    assert files_below(tmp_path / "data") == ["a.db"]
+    with pytest.raises(OptionError, match="bskyarchive would not take exports"):
+        export(ExportOptions(archive=path, output_dir=tmp_path / "home" / "exports", did="did:plc:abc", register=True))
+
+
 # --- No archive -------------------------------------------------------------------------------------------------
 
 
@@ -239,7 +256,7 @@ def test_links_that_lead_nowhere(tmp_path: Path) -> None:
 
 def test_odd_paths(tmp_path: Path) -> None:
     """A path that no system takes is an error of the archive; a link to a name that SQLite cannot open as well."""
-    with pytest.raises(ArchiveError, match=r"cannot read 'a.x00b': embedded null byte"):
+    with pytest.raises(ArchiveError, match=r"cannot read 'a.x00b': no path has a NUL byte"):
         archive_location(Path("a\0b"))
     strange = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.db"))
     try:

@@ -110,8 +110,8 @@ def archive_location(path: Path) -> Path:
     except OSError as error:
         reason = "its links lead in a circle" if error.errno == errno.ELOOP else error.strerror
         raise ArchiveError(f"cannot read {shown}: {reason}", _CHECK) from None
-    except ValueError as error:
-        raise ArchiveError(f"cannot read {shown!r}: {error}", _CHECK) from None
+    except ValueError:
+        raise ArchiveError(f"cannot read {shown!r}: no path has a NUL byte", _CHECK) from None
     if not there:
         raise ArchiveError(f"{shown} is not a file", "name the archive's .db file")
     try:
