@@ -34,8 +34,8 @@ LAYERS = [
     {"media_copying", "register", "row_ids"},
     {"progress", "sequence", "writer", "worker"},
     {"archive", "archive_list", "disk", "messages", "slots"},
-    {"copying", "created_at", "recovery", "scratch"},
-    {"authors", "full_text", "lock", "memory", "render", "shown_media", "source"},
+    {"authors", "connections", "copying", "created_at", "recovery", "scratch"},
+    {"full_text", "lock", "memory", "render", "shown_media", "source"},
     {"plan", "selection", "options"},
     {"formats", "formats.csv_table", "formats.json_array", "formats.json_lines", "formats.parquet_table"},
     {"formats.json_posts"},
@@ -46,7 +46,7 @@ LAYERS = [
     {"readers", "readers.csv_table", "readers.json_array", "readers.json_lines", "readers.parquet_table"},
     {"readers.json_posts"},
     {"compression", "format_settings"},
-    {"cleanup", "extras", "json_text", "media_root", "notices", "signals", "timestamps"},
+    {"cleanup", "extras", "json_text", "location", "media_root", "notices", "signals", "timestamps"},
     {"errors"},
 ]
 """From the command down; a module imports from layers below its own, or from its own."""
@@ -82,7 +82,7 @@ def test_layers() -> None:
 def test_connections_are_made_in_few_places() -> None:
     """No module opens an archive, or a copy of one, but those in which it is restricted at once."""
     found = {name for name, path in modules().items() if "apsw.Connection(" in path.read_text(encoding="utf-8")}
-    assert found == {"archive", "copying", "earlier_posts", "full_text", "recovery", "register", "source"}
+    assert found == {"connections", "copying", "earlier_posts", "full_text", "recovery", "register", "source"}
 
 
 def error_classes() -> list[type[ExportError]]:

@@ -20,14 +20,17 @@ import apsw
 from skyexport import json_text
 from skyexport.authors import Author, ChosenAuthor, each_author, find_author
 from skyexport.cleanup import uninterrupted
+from skyexport.connections import Connections
 from skyexport.copying import MEDIA_COLUMNS, Copied, copy_posts, counted_posts
 from skyexport.created_at import CreatedAtIndex
 from skyexport.errors import ArchiveChangedError, ArchiveError, OptionError, UnrecoveredError
 from skyexport.formats import FORMATS
 from skyexport.formats.base import COLUMNS, Format, StoredValue, as_bytes, stored_time, stored_value_sql
 from skyexport.full_text import FullTextMatch, MatchedBefore, asking, checked_match
+from skyexport.location import archive_location, printable_path
 from skyexport.media_root import MediaFile
 from skyexport.memory import MemoryGuard
+from skyexport.notices import MISSED_LOG, MISSED_LOG_TEXT, Notices
 from skyexport.options import DEFAULT_BATCH_SIZE, Bound, is_did, parse_author, parse_bound
 from skyexport.plan import Batch, CreatedAtOrder, Plan, key_ranges, row_id_batches
 from skyexport.recovery import recovered
@@ -43,7 +46,17 @@ from skyexport.shown_media import (
     register,
     unknown_sql,
 )
-from skyexport.source import CACHE_KIB, Source, as_number, file_state, files_beside, has_content, pin, reading, unpin
+from skyexport.source import (
+    BUSY_MILLISECONDS,
+    CACHE_KIB,
+    Source,
+    as_number,
+    file_state,
+    folded,
+    pin,
+    reading,
+    unpin,
+)
 
 __all__ = ["Archive", "Post"]
 
@@ -68,6 +81,8 @@ _COPY = "posts.db"
 _READ_TABLES = ("posts", "media", "schema_version")
 _RESTORE = "restore it from a backup, or try sqlite3's .recover"
 _KNOWN_VERSIONS = (1, 2, 3)
+_ROW_ID = "rowid"
+"""How all statements here call the row id; a column of that name would be read in its place."""
 _OPTIONAL_COLUMNS = {"quote_count": "0"}
 """Column that old schemas lack → SQL in its place."""
 
@@ -93,13 +108,14 @@ class Archive:
         self._match = match
         self.state: dict[str, object] = {}
         """Of its files, before anything was read: what is written later does not belong to it."""
-        # Where they can not be read, opening them says why.
-        with contextlib.suppress(OSError, ValueError, apsw.Error):
-            self.state = file_state(Path(path))
+        location, shown = archive_location(Path(path)), printable_path(Path(path))
+        # Where they cannot be read, opening them says why.
+        with contextlib.suppress(OSError, apsw.Error):
+            self.state = file_state(location)
         try:
-            self._open(Source.of(Path(path)))
+            self._open(Source.of(location, shown))
         except UnrecoveredError:
-            self._recover(Path(path))
+            self._recover(location, shown)
 
     @classmethod
     def _of(cls, source: Source, memory: MemoryGuard | None, scratch: Scratch | None = None) -> Self:
@@ -113,14 +129,15 @@ class Archive:
 
     def _open(self, source: Source) -> None:
         self.source = source
-        self.path = Path(source.called)
-        """Where the archive lies; its copy, when this is one, lies elsewhere."""
+        self.path = Path(source.location)
+        """Where the archive lies, without links; its copy, when this is one, lies elsewhere."""
         self.copied: Copied | None = None
         """How it was copied, when this is a copy that `copy` made."""
         self.status = self._present_status()
         """Of its file, when it was opened."""
-        self.connection = source.connect()
+        self._connections = Connections(source)
         try:
+            self.connection = self._connections.open()
             # Python runs signal handlers between its own steps only: give it some during a long sort.
             self.watch(lambda: None, 100_000)
             with self.reading(), self._reading_names():
@@ -133,17 +150,18 @@ class Archive:
             self.close()
             raise
 
-    def _recover(self, path: Path) -> None:
+    def _recover(self, location: Path, shown: str) -> None:
         """Open a copy that SQLite has recovered, reduced to posts: before that, it has all that the archive has."""
         scratch = Scratch()
         try:
             folder = scratch.path / "whole"
             folder.mkdir(mode=0o700)
-            whole = replace(Source.of(recovered(path, folder)), called=str(path.resolve()))
+            copy = Source.of(recovered(location, shown, folder))
+            whole = replace(copy, location=str(location), display_path=shown)
             with contextlib.closing(Archive._of(whole, self._memory)) as archive:
                 matched = None
                 if self._match is not None:
-                    matched = checked_match(archive.connection, self._match, str(archive.path))
+                    matched = checked_match(archive.connection, self._match, shown)
                 archive._copy_to(
                     scratch.path / _COPY, Selection(), ("created_at", "did"), media=True, handles=True, matched=matched
                 )
@@ -229,9 +247,9 @@ class Archive:
             OptionError: This is no query.
         """
         if not self.source.private:
-            return checked_match(self.connection, query, str(self.path))
+            return checked_match(self.connection, query, self.display_path)
         if self._match != query:
-            raise ArchiveError(f"{self.path} was recovered in a copy, without its full-text index")
+            raise ArchiveError(f"{self.display_path} was recovered in a copy, without its full-text index")
         return MatchedBefore()
 
     @property
@@ -251,25 +269,39 @@ class Archive:
         uninterrupted(self._close)
 
     def _close(self) -> None:
-        self.connection.close()
+        self._connections.close()
         if self._scratch is not None:
             self._scratch.close()
-        if not self.source.wal or self.source.immutable:
-            return
-        log, _ = files_beside(Path(self.source.path))
-        if log.exists() and not has_content(log):
-            # Reading a closed WAL archive makes an empty log and its index, where they are not there. Only SQLite can
-            # remove them without a race against a program that opens the archive now: it does when the last connection
-            # that may write ends.
-            with contextlib.suppress(apsw.Error):
-                tidier = apsw.Connection(self.source.path, flags=apsw.SQLITE_OPEN_READWRITE)
-                with contextlib.closing(tidier):
-                    tidier.execute("select count(*) from sqlite_schema").fetchall()
+
+    def second_connection(
+        self, busy_milliseconds: int = BUSY_MILLISECONDS
+    ) -> contextlib.AbstractContextManager[apsw.Connection]:
+        """Another connection, restricted like its own, for the time of a `with` block; closed with the archive at last.
+
+        Args:
+            busy_milliseconds: How long its statements wait for a program that is writing.
+
+        Raises:
+            ArchiveError: SQLite cannot open the archive.
+        """
+        return self._connections.opened(busy_milliseconds)
+
+    @property
+    def display_path(self) -> str:
+        """How messages show the archive: as it was typed."""
+        return self.source.display_path
+
+    def notices(self) -> Notices:
+        """Warnings about the archive itself, which hold for whatever is read of it."""
+        found = Notices()
+        if self.source.missed_log:
+            found.add(MISSED_LOG, f"{self.display_path} {MISSED_LOG_TEXT}")
+        return found
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
         """Turn what SQLite says while this archive is read into our errors."""
-        with reading(self.source.called):
+        with reading(self.display_path):
             yield
 
     def pin(self) -> bool:
@@ -293,13 +325,13 @@ class Archive:
         self.source.check_same_file()
         now, then = self._present_status(), self.status
         if self.source.immutable and (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns):
-            raise ArchiveChangedError(f"{self.path} was written to while it was read", "export again")
+            raise ArchiveChangedError(f"{self.display_path} was written to while it was read", "export again")
 
     def _present_status(self) -> os.stat_result:
         try:
             return self.path.stat()
         except OSError as error:
-            raise ArchiveChangedError(f"{self.path} went away while it was read: {error.strerror}") from None
+            raise ArchiveChangedError(f"{self.display_path} went away while it was read: {error.strerror}") from None
 
     def count_posts(self) -> int:
         """How many posts there are.
@@ -309,7 +341,7 @@ class Archive:
         """
         with self.reading():
             indexes = (self.created_at_index, self._index_on("uri"))
-            return counted_posts(self.connection, "main", filter(None, indexes), str(self.path))
+            return counted_posts(self.connection, "main", filter(None, indexes), self.display_path)
 
     def has_posts(self, selection: Selection, posts: int) -> bool:
         """Whether so many posts may be selected, quickly: there are not many fewer when the answer is no."""
@@ -392,9 +424,11 @@ class Archive:
 
     def _prepare_for_media(self, selection: Selection) -> None:
         if not self._has_media_columns():
-            raise ArchiveError(f"{self.path} has a table media without {', '.join(MEDIA_COLUMNS)}", "leave out --media")
+            raise ArchiveError(
+                f"{self.display_path} has a table media without {', '.join(MEDIA_COLUMNS)}", "leave out --media"
+            )
         if "json_each" in self._tables:
-            raise ArchiveError(f"{self.path} is not a bskyarchive archive: odd table json_each", "leave out --media")
+            raise self._not_an_archive("odd table json_each", "leave out --media")
         selection.register(self.connection)
         register(self.connection)
 
@@ -544,7 +578,7 @@ class Archive:
         if by_author:
             where = where.replace("+did = :did", "did = :did")
         selection.register(connection)
-        with self.reading(), asking(selection.narrowings, str(self.path)):
+        with self.reading(), asking(selection.narrowings, self.display_path):
             connection.pragma("cache_size", -_SORT_CACHE_KIB)
             try:
                 for (row_id,) in connection.execute(
@@ -597,7 +631,7 @@ class Archive:
 
     def _posts(self, selection: Selection, limit: int, offset: int) -> Iterator[Post]:
         # A sort of row ids, then rendering by row id, in a connection of its own that the caller can not disturb.
-        with contextlib.closing(self.source.connect()) as connection, self.reading():
+        with self.second_connection() as connection, self.reading():
             renderer = BatchRenderer(connection, self.columns, None, FORMATS["json"], Selection())
             row_ids = self.sorted_row_ids(selection, limit=limit, offset=offset, connection=connection)
             for batch in row_id_batches(row_ids, DEFAULT_BATCH_SIZE):
@@ -608,36 +642,45 @@ class Archive:
         try:
             yield
         except UnicodeDecodeError:
-            raise ArchiveError(f"{self.path} is damaged: a name in its schema is not valid UTF-8", _RESTORE) from None
+            raise ArchiveError(
+                f"{self.display_path} is damaged: a name in its schema is not valid UTF-8", _RESTORE
+            ) from None
 
     def _check_size(self) -> None:
         """Make sure that the last page is whole: SQLite would take what is missing of it for zeros."""
         size = Path(self.source.path).stat().st_size
         if size % as_number(self.connection.pragma("page_size")):
-            raise ArchiveError(f"{self.path} is damaged: it is cut off within its last page", _RESTORE)
+            raise ArchiveError(f"{self.display_path} is damaged: it is cut off within its last page", _RESTORE)
 
     def _checked_columns(self) -> dict[str, str]:
         """Column → SQL for it, once `posts` is known to be a plain table with all that an export needs."""
-        tables = {row[1]: row for row in self.connection.execute("pragma table_list") if row[0] == "main"}
+        tables = {folded(row[1]): row for row in self.connection.execute("pragma table_list") if row[0] == "main"}
         if "posts" not in tables:
-            raise ArchiveError(f"{self.path} is not a bskyarchive archive: no table posts")
+            raise self._not_an_archive("no table posts")
         for name in filter(tables.__contains__, _READ_TABLES):
             _, _, kind, _, without_rowid, _ = tables[name]
-            if kind != "table" or (name == "posts" and without_rowid):
-                raise ArchiveError(f"{self.path} is not a bskyarchive archive: {name} is not a plain table")
+            if kind != "table":
+                raise self._not_an_archive(f"{name} is not a plain table")
+            if name == "posts" and without_rowid:
+                raise self._not_an_archive("posts is a table without row ids")
         present = self._columns_of("posts")
         missing = [name for name in COLUMNS if name not in present and name not in _OPTIONAL_COLUMNS]
         if missing:
-            raise ArchiveError(f"{self.path} is not a bskyarchive archive: posts has no column {', '.join(missing)}")
-        odd = [name for name, hidden in present.items() if hidden or name.lower() in ("rowid", "oid", "_rowid_")]
-        if odd:
-            raise ArchiveError(f"{self.path} is not a bskyarchive archive: odd column {odd[0]!r:.100} in posts")
+            raise self._not_an_archive(f"posts has no column {', '.join(missing)}")
+        # A column that nobody reads is not computed either.
+        if generated := [name for name in COLUMNS if present.get(name)]:
+            raise self._not_an_archive(f"posts has a generated column {', '.join(generated)}")
+        if _ROW_ID in present:
+            raise self._not_an_archive(f"posts has a column {_ROW_ID}, which hides the row ids")
         self._tables = frozenset(tables)
         return {name: name if name in present else _OPTIONAL_COLUMNS[name] for name in COLUMNS}
 
+    def _not_an_archive(self, why: str, hint: str = "") -> ArchiveError:
+        return ArchiveError(f"{self.display_path} is not a bskyarchive archive: {why}", hint)
+
     def _columns_of(self, table: str) -> dict[str, bool]:
-        """Column → whether it is hidden or generated."""
-        return {str(row[1]): bool(row[6]) for row in self.connection.execute(f"pragma table_xinfo({table})")}
+        """Column, in small letters → whether it is hidden or generated."""
+        return {folded(str(row[1])): bool(row[6]) for row in self.connection.execute(f"pragma table_xinfo({table})")}
 
     def _has_media_columns(self) -> bool:
         present = self._columns_of("media")
@@ -647,12 +690,12 @@ class Archive:
         noted: list[Any] = []
         if "schema_version" in self._tables:
             if self._columns_of("schema_version").get("version", True):
-                raise ArchiveError(f"{self.path} is not a bskyarchive archive: schema_version has no column version")
+                raise self._not_an_archive("schema_version has no column version")
             noted = self.connection.execute("select max(version) from schema_version having count(*) > 0").fetchall()
         for (version,) in noted:
             if not isinstance(version, int) or version not in _KNOWN_VERSIONS:
                 raise ArchiveError(
-                    f"{self.path} has schema version {version!r:.100},"
+                    f"{self.display_path} has schema version {version!r:.100},"
                     f" and this skyexport knows 1 to {_KNOWN_VERSIONS[-1]}",
                     "look for a newer skyexport",
                 )
@@ -667,7 +710,8 @@ class Archive:
         """Name of a full index whose first column is *column*, compared bytewise."""
         for _, name, _, _, partial in self.connection.execute("pragma index_list(posts)").fetchall():
             keys = self.connection.execute(f"pragma index_xinfo({quote_identifier(str(name))})").fetchall()
-            if not partial and keys[0][2] == column and keys[0][4] == "BINARY":
+            first, collation = str(keys[0][2]), str(keys[0][4])
+            if not partial and folded(first) == column and folded(collation) == "binary":
                 return str(name)
         return None
 

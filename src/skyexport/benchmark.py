@@ -26,6 +26,7 @@ from skyexport.archive import Archive
 from skyexport.coordinator import export
 from skyexport.destination import check_place
 from skyexport.errors import ArchiveChangedError, ExportError, MemoryLimitError, OptionError, OutputError
+from skyexport.location import absolute
 from skyexport.options import MAX_WORKERS, ExportOptions, available_cpus, format_size, parse_bound, resolve
 from skyexport.progress import SCHEMA_VERSION, duration
 from skyexport.summary import ExportSummary
@@ -317,7 +318,9 @@ class _Slice:
         digest = summary.files[0].sha256
         if self._digests.setdefault((format, since), digest) != digest:
             if self._archive.connection.pragma("data_version") != self._state:
-                raise ArchiveChangedError(f"{self._archive.path} was written to meanwhile", "try again when it is idle")
+                raise ArchiveChangedError(
+                    f"{self._archive.display_path} was written to meanwhile", "try again when it is idle"
+                )
             self._archive.check_unchanged()
             raise DigestError(f"two exports of the same posts to {format} differ, {_in_words(workers)}", "report it")
         if since is None:
@@ -352,6 +355,7 @@ def _since(archive: Archive, posts: int, archive_posts: int) -> tuple[str | None
 def _folder(output_dir: Path) -> Iterator[Path]:
     """A new directory in *output_dir*, for this user only, as long as the `with` lasts."""
     try:
+        absolute(output_dir)
         made = tempfile.TemporaryDirectory(prefix=".skyexport-bench-", dir=output_dir)
     except OSError as error:
         raise output_error(error, str(output_dir)) from error

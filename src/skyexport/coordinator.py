@@ -55,7 +55,7 @@ from skyexport.manifest import manifest_bytes
 from skyexport.media import Media
 from skyexport.memory import MemoryGuard, ProcessTree
 from skyexport.messages import ChunkReady, Kind
-from skyexport.notices import REUSED_HANDLE, Notices
+from skyexport.notices import MISSED_LOG, MISSED_LOG_HINT, REUSED_HANDLE, Notices
 from skyexport.options import ExportOptions, Resolved, available_cpus, format_size, resolve
 from skyexport.plan import Plan, row_id_batches
 from skyexport.pool import BATCHES_A_WORKER, Pool, Worker
@@ -73,7 +73,7 @@ from skyexport.verification import read_back
 from skyexport.worker import WorkerSetup
 from skyexport.writer import OrderedWriter
 
-__all__ = ["SQLITE_STEPS", "available_posts", "check_room", "chosen_workers", "export"]
+__all__ = ["SQLITE_STEPS", "available_posts", "check_room", "check_strict", "chosen_workers", "export"]
 
 _WORKERS_FROM_POSTS = 40_000
 """Below this, one process is done before workers have started (docs/architecture.md)."""
@@ -258,6 +258,23 @@ def check_room(resolved: Resolved, least_bytes: int, free: int) -> None:
         )
 
 
+def check_strict(options: ExportOptions, notices: Notices) -> None:
+    """Fail when *options* are strict and there is something that an export cannot have as it is stored.
+
+    Raises:
+        StrictError: The first such thing.
+    """
+    if not (options.strict and notices.counts):
+        return
+    kind, places = next(iter(notices.places.items()))
+    if kind == MISSED_LOG:
+        raise StrictError(places[0], MISSED_LOG_HINT)
+    raise StrictError(
+        f"{kind.replace('_', ' ')}: {places[0]} can not be exported as it is stored",
+        "leave out --strict to count such values as warnings",
+    )
+
+
 class _NeverHeldError(ArchiveBusyError):
     """Another program wrote to the archive in every attempt to take hold of one state of it."""
 
@@ -345,6 +362,7 @@ class _Coordinator:
         Returns:
             How many posts the archive holds, and how many workers there were.
         """
+        self._note(self._archive.notices())
         if self._options.snapshot == "pin" or self._archive.source.private:
             try:
                 return self._export(tree, debug=debug)
@@ -481,7 +499,7 @@ class _Coordinator:
         with contextlib.ExitStack() as closing:
             observer = None
             if pool.workers:
-                observer = closing.enter_context(contextlib.closing(self._archive.source.connect()))
+                observer = closing.enter_context(self._archive.second_connection())
                 wait_for_writers(observer, PIN_BUSY_MILLISECONDS)
             for _ in range(_PIN_ATTEMPTS):
                 if self._pinned(pool, observer):
@@ -492,7 +510,7 @@ class _Coordinator:
                 self._monitor.check()
                 time.sleep(random.uniform(0.005, 0.05))
         raise _NeverHeldError(
-            f"{self._archive.path} is being written to all the time", "try again when bskyarchive is idle"
+            f"{self._archive.display_path} is being written to all the time", "try again when bskyarchive is idle"
         )
 
     def _pinned(self, pool: Pool, observer: apsw.Connection | None) -> bool:
@@ -514,7 +532,7 @@ class _Coordinator:
         except ArchiveChangedError as error:
             self._archive.check_unchanged()
             raise ArchiveError(
-                f"{self._archive.path} is damaged: its indexes do not agree with its posts", REINDEX
+                f"{self._archive.display_path} is damaged: its indexes do not agree with its posts", REINDEX
             ) from error
 
     def _let_go(self) -> None:
@@ -611,9 +629,4 @@ class _Coordinator:
 
     def _note(self, notices: Notices) -> None:
         self.notices.merge(notices)
-        if self._options.strict and notices.counts:
-            kind, places = next(iter(notices.places.items()))
-            raise StrictError(
-                f"{kind.replace('_', ' ')}: {places[0]} can not be exported as it is stored",
-                "leave out --strict to count such values as warnings",
-            )
+        check_strict(self._options, notices)

@@ -23,7 +23,7 @@ from skyexport.memory import MemoryGuard
 from skyexport.render import MAX_CHUNK_BYTES, LargePost, quote_identifier, stored_bytes_sql
 from skyexport.selection import Narrowing, Selection
 from skyexport.shown_media import ONLY_SHOWN_COLUMN, ONLY_SHOWN_SQL, register
-from skyexport.source import BUSY_MILLISECONDS, Source, as_number, reading, restrict, wait_for_writers
+from skyexport.source import BUSY_MILLISECONDS, Source, as_number, folded, reading, restrict, wait_for_writers
 
 __all__ = ["MEDIA_COLUMNS", "REINDEX", "Copied", "copy_posts", "counted_posts"]
 
@@ -91,7 +91,7 @@ def copy_posts(
     """
     present = [name for name, sql in columns.items() if sql == name]
     os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    with reading(source.called), contextlib.closing(_connection(target, check)) as connection:
+    with reading(source.display_path), contextlib.closing(_connection(target, check)) as connection:
         connection.execute(f"create table posts ({', '.join(present)})")
         connection.execute("create table schema_version (version)")
         connection.execute("insert into schema_version values (?)", (schema_version,))
@@ -108,17 +108,17 @@ def copy_posts(
         began = time.monotonic()
         connection.execute("begin")
         connection.execute("select 1 from archive.posts limit 1").fetchall()
-        archive_posts = counted_posts(connection, "archive", indexes.values(), source.called)
+        archive_posts = counted_posts(connection, "archive", indexes.values(), source.display_path)
         names = f"rowid, {', '.join(present)}"
         while_held(connection, "archive")
         by_author = "did = :did" if selection.did is not None else "true"
         for span in selection.spans():
             found = f"from archive.posts where {by_author} and {span.where} and {selection.narrowed_sql('archive')}"
             parameters = {**selection.parameters(), **span.parameters}
-            with asking(selection.narrowings, source.called):
+            with asking(selection.narrowings, source.display_path):
                 _insert(connection, names, found, parameters, stored_bytes_sql(columns), memory)
             if selection.everything and connection.changes() != archive_posts:
-                raise ArchiveError(f"{source.called} is damaged: {_DISAGREE}", REINDEX)
+                raise ArchiveError(f"{source.display_path} is damaged: {_DISAGREE}", REINDEX)
         if media is not None:
             # Posts that are not copied may show what others show, too.
             only_shown = ONLY_SHOWN_SQL.format(schema="archive.") if "uri" in indexes else "null"
@@ -135,7 +135,7 @@ def copy_posts(
         connection.execute("commit")
         held_seconds = time.monotonic() - began
         types = _declared(connection, present)
-    with reading(source.called), contextlib.closing(_connection(target, check)) as connection:
+    with reading(source.display_path), contextlib.closing(_connection(target, check)) as connection:
         # Now that every value lies there as it was stored, the columns may say how they compare.
         connection.pragma("writable_schema", True)
         connection.execute("update sqlite_schema set sql = ? where name = 'posts'", (f"CREATE TABLE posts ({types})",))
@@ -203,9 +203,12 @@ def _connection(target: Path, check: Callable[[], None]) -> apsw.Connection:
 def _declared(connection: apsw.Connection, columns: Iterable[str]) -> str:
     """The columns with affinity and collation as the archive has them."""
     declared = []
+    # In a STRICT table a column of the type ANY converts nothing; in another one ANY means numbers.
+    strict = any(row[5] for row in connection.execute("pragma archive.table_list(posts)") if row[0] == "archive")
     for name in columns:
         datatype, collation, *_ = connection.column_metadata("archive", "posts", name)
-        declared.append(f"{name} {_affinity(datatype or '')} collate {quote_identifier(collation)}")
+        affinity = "blob" if strict and folded(datatype or "") == "any" else _affinity(datatype or "")
+        declared.append(f"{name} {affinity} collate {quote_identifier(collation)}")
     return ", ".join(declared)
 
 

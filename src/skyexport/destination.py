@@ -25,6 +25,7 @@ from typing import Protocol
 from skyexport.cleanup import uninterrupted
 from skyexport.errors import AlreadyRunningError, OptionError, OutputError
 from skyexport.export_chains import EXPORT_NAME, enclosing_export
+from skyexport.location import absolute, files_beside, real_path
 from skyexport.lock import Lock, check_free, remove_leftovers
 from skyexport.media_root import MEDIA_DIRECTORY
 from skyexport.options import Resolved
@@ -128,6 +129,7 @@ def open_destination(resolved: Resolved, did: str | None, now: datetime) -> Dest
         OptionError: It is the archive.
         AlreadyRunningError: Another export is writing there.
     """
+    _check_current_directory(resolved)
     to, options = resolved.to, resolved.options
     if to is None:
         return _Directory(export_place(resolved, did), resolved.data_file_name, now, sync=options.sync)
@@ -150,6 +152,7 @@ def check_destination(resolved: Resolved, did: str | None) -> tuple[Path | None,
     Raises:
         OutputError, OptionError, AlreadyRunningError: As `open_destination` does.
     """
+    _check_current_directory(resolved)
     to, overwrite = resolved.to, resolved.options.overwrite
     if to is None:
         place = export_place(resolved, did)
@@ -194,10 +197,14 @@ def check_place(resolved: Resolved) -> None:
     if resolved.to is not None and str(resolved.to) in _STANDARD_OUTPUT:
         return
     place = resolved.output_dir if resolved.to is None else resolved.to
-    inside = enclosing_export(place)
-    if inside is None:
-        # Exports of other programs may have no checksums.
-        inside = next((one for one in resolved.since_export if place.resolve().is_relative_to(one.resolve())), None)
+    with _as_output_error(place):
+        real = real_path(place)
+        inside = enclosing_export(place)
+    for directory in () if inside else resolved.since_export:
+        # Exports of other programs may have no checksums. Where one cannot be found, reading it says why.
+        with contextlib.suppress(OSError):
+            if real.is_relative_to(real_path(directory)):
+                inside = directory
     if inside is not None:
         raise OptionError(f"{place} lies in the export {inside}", "choose another place")
 
@@ -238,18 +245,33 @@ def _is_device(to: Path, *, overwrite: bool) -> bool:
     return True
 
 
+def _check_current_directory(resolved: Resolved) -> None:
+    """Make sure that a relative path leads somewhere: the current directory may have been deleted.
+
+    Raises:
+        OutputError: It was.
+    """
+    place = resolved.to or resolved.output_dir
+    if str(place) not in _STANDARD_OUTPUT:
+        with _as_output_error(place):
+            absolute(place)
+
+
 def _check_not_the_archive(to: Path, archive: Path) -> None:
     """Make sure that *to* is neither the archive, by whatever name, nor what SQLite would take for a part of it.
 
     Raises:
         OptionError: It is.
     """
-    place = archive.resolve()
-    beside = {place.with_name(place.name + suffix) for suffix in ("", "-wal", "-shm", "-journal")}
     same = False
     with contextlib.suppress(OSError):
-        same = to.samefile(archive)
-    if same or to.resolve() in beside:
+        location = real_path(archive)
+        if str(to) in _STANDARD_OUTPUT:
+            # A shell may have opened the archive, to append to it.
+            same = os.path.samestat(os.fstat(1), location.stat())
+        else:
+            same = real_path(to) in (location, *files_beside(location)) or to.samefile(location)
+    if same:
         raise OptionError(f"{to} is the archive itself, or would be taken for a part of it", "name another file")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from skyexport.archive import Archive
 from skyexport.authors import check_author
 from skyexport.compression import compressor_of
-from skyexport.coordinator import SQLITE_STEPS, available_posts, check_room, chosen_workers
+from skyexport.coordinator import SQLITE_STEPS, available_posts, check_room, check_strict, chosen_workers
 from skyexport.destination import check_destination, check_place
 from skyexport.disk import free_bytes, takes_bytes_as_they_are
 from skyexport.earlier_posts import Disappeared, EarlierPosts, with_last_chain
@@ -73,6 +73,10 @@ class DryRun:
     """Posts of the earlier exports that the archive does not have any more; None without earlier exports."""
     removed: list[Path]
     """Old exports that `keep` would remove afterwards, if they have no other files."""
+    warnings: dict[str, int]
+    """Kind → count, of warnings about the archive itself, as an export has them."""
+    warning_places: dict[str, list[str]]
+    """Kind → a sentence for each of them."""
 
     def to_dict(self) -> dict[str, Any]:
         """As the object that `--json` prints."""
@@ -109,6 +113,7 @@ class DryRun:
         notes = none_in_dates(self.available)
         if self.reused_handle:
             notes.append(f"warning: {reused_handle(len(self.reused_handle))}: {', '.join(self.reused_handle[:3])}")
+        notes += [f"warning: {place}" for places in self.warning_places.values() for place in places]
         return [*(f"{name + ':':18}{value}" for name, value in rows), *notes, "nothing was written"]
 
 
@@ -147,6 +152,8 @@ def dry_run(
         author = None if options.author is None else archive.find_author(options.author)
         selection = Selection(None if author is None else author.did, resolved.since, resolved.until)
         narrowings: list[Narrowing] = [] if options.match is None else [archive.matching(options.match)]
+        notices = archive.notices()
+        check_strict(options, notices)
         if options.register and author is not None:
             Registry(archive, resolved, author.did)
         place, directory = check_destination(resolved, selection.did)
@@ -210,4 +217,5 @@ def dry_run(
             reused_handle=[] if author is None else list(author.others), available=available,
             disappeared=None if disappeared is None else disappeared.posts,
             removed=[directory for chain in old for directory in chain.directories],
+            warnings=notices.warnings, warning_places=notices.places,
         )  # fmt: skip

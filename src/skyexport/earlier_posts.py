@@ -263,11 +263,13 @@ class EarlierPosts:
             OptionError: There are too many.
         """
         self.prepare(connection)
-        keys = f"select {_key_sql('uri')} as key from {schema}.posts where key is not null"
+        # The archive's own columns may have any other names.
+        key = _key_sql("uri")
+        keys = f"select {key} from {schema}.posts where {key} is not null"
         if uri_index:
             # What is not found as it is may be there in bytes that are written as others.
             there = (
-                f"exists (select 1 from {schema}.posts where uri = cast(seen_uri as text)) or seen_uri in"
+                f"exists (select 1 from {schema}.posts where uri = cast({_TABLE}.seen_uri as text)) or seen_uri in"
                 f" ({keys} and not {_plain_sql('uri')})"
             )
         else:

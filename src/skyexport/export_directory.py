@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from skyexport.errors import NoExportError
+from skyexport.location import why_missing
 
 __all__ = ["ExportDirectory", "NotAFileError", "is_plain_name"]
 
@@ -77,7 +78,7 @@ class ExportDirectory:
                 self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
             raise NoExportError(
-                f"there is no directory {path}", "`skyexport export` prints where exports are"
+                f"there is no directory {path}{why_missing(path)}", "`skyexport export` prints where exports are"
             ) from None
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error

@@ -20,7 +20,7 @@ import apsw
 
 from skyexport.errors import ArchiveError, OptionError
 from skyexport.formats.base import COLUMNS
-from skyexport.source import REBUILD, Authorizer, reading
+from skyexport.source import REBUILD, Authorizer, folded, reading
 
 __all__ = ["MATCHED", "FullTextMatch", "MatchedBefore", "asking", "check_query", "checked_match"]
 
@@ -109,14 +109,14 @@ def asking(narrowings: Iterable[object], path: str) -> Iterator[None]:
 
 def _check_shape(connection: apsw.Connection, path: str) -> None:
     """Make sure that the index is one of FTS5's over the table of posts."""
-    kinds = {str(row[1]): row[2] for row in connection.execute("pragma table_list") if row[0] == "main"}
+    kinds = {folded(str(row[1])): row[2] for row in connection.execute("pragma table_list") if row[0] == "main"}
     if _INDEX not in kinds:
         raise ArchiveError(
             f"{path} has no full-text index {_INDEX}",
             "leave out --match, or let a recent bskyarchive open the archive, which makes one",
         )
     found: list[Any] = connection.execute(
-        "select cast(sql as blob) from sqlite_schema where name = ? and type = 'table'", (_INDEX,)
+        "select cast(sql as blob) from sqlite_schema where name = ? collate nocase and type = 'table'", (_INDEX,)
     ).fetchall()
     sql = found[0][0].decode(errors="replace") if found and isinstance(found[0][0], bytes) else ""
     module = _MODULE.fullmatch(sql)

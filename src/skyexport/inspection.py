@@ -52,6 +52,10 @@ class Inspection:
     expected_bytes: dict[str, int | None]
     """Format → size of an export of all posts in bytes, estimated from a sample; None for a format that needs an extra
     which is not installed."""
+    warnings: dict[str, int]
+    """Kind → count, of warnings about the archive itself, as an export has them."""
+    warning_places: dict[str, list[str]]
+    """Kind → a sentence for each of them."""
 
     def to_dict(self) -> dict[str, Any]:
         """As the object that `--json` prints."""
@@ -77,6 +81,7 @@ class Inspection:
         lines += [f"  {author_line(author)}" for author in self.largest_authors]
         if self.authors > len(self.largest_authors):
             lines.append(f"  and {self.authors - len(self.largest_authors):,} more: --authors lists all")
+        lines += [f"warning: {place}" for places in self.warning_places.values() for place in places]
         return lines
 
 
@@ -107,6 +112,8 @@ def inspect(path: Path) -> Inspection:
             journal_mode=archive.source.journal_mode,
             created_at_index=archive.created_at_index is not None,
             expected_bytes={name: _expected_bytes(archive, format, posts) for name, format in FORMATS.items()},
+            warnings=archive.notices().warnings,
+            warning_places=archive.notices().places,
         )
 
 

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from skyexport.errors import OptionError
+from skyexport.location import absolute
 
 __all__ = ["MEDIA_DIRECTORY", "MediaFile", "MediaRoot", "UnsafePathError"]
 
@@ -73,7 +74,7 @@ class MediaRoot:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._path = path.resolve(strict=True)
+            self._path = absolute(path).resolve(strict=True)
             if not stat.S_ISDIR(self._path.stat().st_mode):
                 raise OptionError(f"{path} is not a directory", "name the directory of media with --media-root")
             self._descriptor = os.open(self._path, _DIRECTORY) if _BY_DESCRIPTOR else -1

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["FORMULA", "MAX_PLACES", "REUSED_HANDLE", "Notices"]
+__all__ = [
+    "FORMULA",
+    "MAX_PLACES",
+    "MISSED_LOG",
+    "MISSED_LOG_HINT",
+    "MISSED_LOG_TEXT",
+    "REUSED_HANDLE",
+    "Notices",
+]
 
 MAX_PLACES = 100
 """Enough to see what kind of posts they are; more would let an odd archive fill the memory."""
@@ -14,6 +22,14 @@ FORMULA = "formula"
 
 REUSED_HANDLE = "reused_handle"
 """Kind of warning: another author who had the handle that was asked for; the latest was taken."""
+
+MISSED_LOG = "missed_log"
+"""Kind of warning: newer posts may lie in a log beside another name of the archive, which SQLite cannot find."""
+
+MISSED_LOG_TEXT = "has several names (hard links) and no log here: a log beside another name is not read"
+"""Follows the path of the archive; together they are the place of that warning."""
+
+MISSED_LOG_HINT = "use the name that bskyarchive opens"
 
 _MAX_PLACE_CHARACTERS = 1000
 """Enough for any uri of Bluesky; what an archive has in the place of one may be megabytes."""
@@ -26,7 +42,8 @@ class Notices:
     Kinds: `unreadable_time` and `unreadable_json` (kept as the JSON string of what is stored), `invalid_utf8` (bytes
     replaced by U+FFFD), `unreadable_count` (a number column that holds no finite number). Of media files:
     `missing_media`, `unreadable_media` (no plain file below the media root, or no permission), `damaged_media` (not
-    what their hash says). Of authors: `reused_handle` (another one who had the handle that was asked for).
+    what their hash says). Of authors: `reused_handle` (another one who had the handle that was asked for). Of the
+    archive itself: `missed_log`, whose place is a whole sentence.
     """
 
     counts: dict[str, int] = field(default_factory=dict)

@@ -19,6 +19,7 @@ from skyexport import timestamps
 from skyexport.compression import COMPRESSIONS, Compression, parse_compression
 from skyexport.errors import OptionError
 from skyexport.format_settings import DELIMITERS, FormatSettings
+from skyexport.location import absolute
 
 if TYPE_CHECKING:
     pass
@@ -250,7 +251,7 @@ class Resolved:
             "compress": "" if self.compression is None else str(self.compression),
             "columns": self.settings.columns,
             # Relative to where the command was run it would be another one elsewhere.
-            "media_root": None if self.media_root is None else self.media_root.absolute(),
+            "media_root": None if self.media_root is None else _from_the_root(self.media_root),
         }
         usual = {option.name: option.default for option in asked} | {"format": _USUAL_FORMAT}
         return {name: _plain(value) for name, value in values.items() if value != usual[name]}
@@ -441,6 +442,14 @@ def _check_match(query: str) -> None:
             f"{query!r} is no query of a full-text index",
             """write words, "a phrase", word*, AND, OR and NOT""",
         )
+
+
+def _from_the_root(path: Path) -> Path:
+    """An absolute path; as it is where the current directory was deleted, and opening it says so."""
+    try:
+        return absolute(path)
+    except FileNotFoundError:
+        return path
 
 
 def _plain(value: object) -> object:

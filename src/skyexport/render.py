@@ -233,7 +233,7 @@ class BatchRenderer:
         SQLite looks into all posts of a batch before it says that the result is too large: halving alone would read
         posts of 300 kB nine times.
         """
-        sizes: dict[int, int] = dict(self._of_any_size(f"select row_id, {self._stored_bytes}", row_ids))
+        sizes: dict[int, int] = dict(self._of_any_size(f"select batch.row_id, {self._stored_bytes}", row_ids))
         cuts: list[int] = []
         filled = 0
         for place, row_id in enumerate(row_ids):

@@ -11,6 +11,7 @@ from skyexport.archive import Archive
 from skyexport.destination import export_place
 from skyexport.errors import ExportError, NoExportError, VerifyError
 from skyexport.export_chains import chains, exports_in
+from skyexport.location import archive_location
 from skyexport.manifest import source_of
 from skyexport.options import ExportOptions, is_did, parse_author, resolve
 from skyexport.progress import Progress
@@ -35,10 +36,10 @@ def export_to_skip(
     """
     resolved = resolve(options)
     try:
-        path = resolved.archive.resolve()
-        source = source_of(path, file_state(path))
-        did = _did(options.author, path)
-    except (ExportError, OSError, ValueError, RuntimeError, apsw.Error):
+        location = archive_location(resolved.archive)
+        source = source_of(location, file_state(location))
+        did = _did(options.author, location)
+    except (ExportError, OSError, apsw.Error):
         # The export that follows says what is wrong with the archive, or the author.
         return None
     same = resolved.of_the_output(did)

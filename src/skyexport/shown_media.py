@@ -47,7 +47,7 @@ ONLY_SHOWN_COLUMN = "only_shown"
 ONLY_SHOWN_SQL = f"""
 iif(
   post_uri in (select post_uri from {{schema}}media group by post_uri having count(*) = 1),
-  (select sky_only_shown({_EMBED}) from {{schema}}posts where uri = post_uri),
+  (select sky_only_shown({_EMBED}) from {{schema}}posts where uri = media.post_uri),
   null
 )"""
 """SQL for the digest of the one image that a row of media must be of; NULL or empty where that can not be known.
@@ -122,7 +122,7 @@ def files_sql(selection: Selection, what: str, only_shown: str, *, uri_indexed: 
         uri_indexed: Whether posts are found by uri quickly; else a list of the selected ones is made first.
     """
     where = selection.where_sql()
-    has_post = f"exists (select 1 from posts where uri = post_uri and {where})"
+    has_post = f"exists (select 1 from posts where uri = media.post_uri and {where})"
     if not uri_indexed:
         has_post = f"post_uri in (select uri from posts where {where})"
     return f"""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from skyexport.media import MediaCounts
 from skyexport.memory import Metric
-from skyexport.notices import FORMULA, REUSED_HANDLE
+from skyexport.notices import FORMULA, MISSED_LOG, MISSED_LOG_HINT, REUSED_HANDLE
 from skyexport.options import format_size
 from skyexport.progress import SCHEMA_VERSION, duration
 from skyexport.source import JournalMode
@@ -159,6 +159,9 @@ class ExportSummary:
             lines.append(f"{files}, {format_size(self.media_bytes)}{linked}")
         for kind, (first, *_) in self.warning_places.items():
             count = self.warnings[kind]
+            if kind == MISSED_LOG:
+                lines.append(f"warning: {first}; {MISSED_LOG_HINT}")
+                continue
             if kind in _OTHER_WARNINGS:
                 what = _OTHER_WARNINGS[kind][count > 1]
             else:
