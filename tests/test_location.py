@@ -220,14 +220,19 @@ def test_registering_by_a_link(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "a.db").symlink_to(path)
     options = ExportOptions(
-        archive=tmp_path / "home" / "a.db", output_dir=tmp_path / "home" / "exports", author="did:plc:abc", register=True
+        archive=tmp_path / "home" / "a.db",
+        output_dir=tmp_path / "home" / "exports",
+        author="did:plc:abc",
+        register=True,
     )
     assert export(options).registered is not None
     with contextlib.closing(apsw.Connection(str(path))) as connection:
         assert connection.execute("select count(*) from exports").get == 1
     assert files_below(tmp_path / "data") == ["a.db"]
     with pytest.raises(OptionError, match="bskyarchive would not take exports"):
-        export(ExportOptions(archive=path, output_dir=tmp_path / "home" / "exports", author="did:plc:abc", register=True))
+        export(
+            ExportOptions(archive=path, output_dir=tmp_path / "home" / "exports", author="did:plc:abc", register=True)
+        )
 
 
 # --- No archive -------------------------------------------------------------------------------------------------
