@@ -176,12 +176,12 @@ def test_allowed_values(values: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"format": "xml"}, "unknown format 'xml'; formats are json, jsonl, csv, parquet"),
+        ({"format": "xml"}, "unknown format 'xml'; choose from json, jsonl, csv, parquet: use .json or .csv"),
         ({"columns": ("uri", "nothing"), "format": "csv"}, "csv has no column 'nothing'"),
         ({"columns": ("uri", "uri"), "format": "csv"}, "a column twice"),
         ({"columns": ("uri",)}, "--columns is not for json"),
         ({"delimiter": ";", "format": "jsonl"}, "--delimiter is not for jsonl"),
-        ({"delimiter": "x", "format": "csv"}, "'x' can not be a delimiter"),
+        ({"delimiter": "x", "format": "csv"}, "'x' cannot be a delimiter"),
         ({"bom": False}, "--no-bom is not for json"),
         ({"csv_safe": True, "format": "parquet"}, "--csv-safe is not for parquet"),
         ({"compress": "lz4"}, "unknown compression 'lz4'"),

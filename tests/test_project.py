@@ -38,6 +38,7 @@ LAYERS = [
     {"copying", "created_at", "recovery", "scratch"},
     {"full_text", "lock", "memory", "render", "shown_media", "source"},
     {"plan", "selection", "options"},
+    {"format_names"},
     {"formats", "formats.csv_table", "formats.json_array", "formats.json_lines", "formats.parquet_table"},
     {"formats.json_posts"},
     {"formats.base", "formats.media_names"},

@@ -17,11 +17,13 @@ import typer.core
 from skyexport import __version__
 from skyexport.configuration import CONFIG, PROJECT_FILE, Configuration
 from skyexport.errors import EXIT_CODES, ExportError, OptionError, StoppedError, VerifyError
+from skyexport.format_names import form_of_name
 from skyexport.options import (
     DEFAULT_BATCH_SIZE,
     DEFAULT_OUTPUT_DIR,
     ExportOptions,
     parse_columns,
+    parse_delimiter,
     parse_file,
     parse_number,
     parse_path,
@@ -224,8 +226,13 @@ def _export(
         ),
     ] = None,
     delimiter: Annotated[
-        str, typer.Option(metavar="CHAR", help="What stands between the fields of csv: , ; | or tab.")
-    ] = ",",
+        str | None,
+        typer.Option(
+            metavar="CHAR",
+            help="What stands between the fields of csv: , ; | or tab.",
+            show_default="comma; tab with --to …tsv",
+        ),
+    ] = None,
     no_bom: Annotated[bool, typer.Option("--no-bom", help="Begin csv without a byte order mark.")] = False,
     csv_safe: Annotated[
         bool,
@@ -395,7 +402,7 @@ def _export(
             archive=parse_path(named[0] if named else "-", "archive"),
             did=did, since=since, until=until, format=format or "", compress=compress or "",
             columns=() if columns is None else parse_columns(columns),
-            delimiter="\t" if delimiter in ("tab", "TAB", r"\t") else delimiter, bom=not no_bom, csv_safe=csv_safe,
+            delimiter="" if delimiter is None else parse_delimiter(delimiter), bom=not no_bom, csv_safe=csv_safe,
             split_posts=None if split_posts is None else parse_number(split_posts, "posts"),
             split_bytes=None if split_bytes is None else parse_size(split_bytes),
             output_dir=DEFAULT_OUTPUT_DIR if output_dir is None else parse_path(output_dir, "output directory"),
@@ -408,6 +415,8 @@ def _export(
             match=match, register=register,
             since_export=[parse_path(path, "earlier export") for path in since_export or ()],
         )  # fmt: skip
+        if format is None and not quiet and (note := form_of_name(options.to).note):
+            _say(note)
         reporter = reporter_for("none" if quiet and progress == "auto" else progress, sys.stderr)
 
         def watch(moment: Progress) -> None:

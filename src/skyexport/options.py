@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skyexport import timestamps
-from skyexport.compression import COMPRESSIONS, Compression, parse_compression
+from skyexport.compression import Compression, parse_compression
 from skyexport.errors import OptionError
+from skyexport.format_names import form_of_name, unknown_format
 from skyexport.format_settings import DELIMITERS, FormatSettings
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = [
     "format_size",
     "parse_bound",
     "parse_columns",
+    "parse_delimiter",
     "parse_file",
     "parse_number",
     "parse_path",
@@ -60,6 +62,9 @@ _ONLY_OF_THE_WAY = frozenset(
     }
 )
 """Options that say from where, where to and how, and change nothing of what is exported."""
+
+_DELIMITER_WORDS = {"tab": "\t", r"\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+_DELIMITER_HINT = "choose , ; | or tab"
 
 _DID = re.compile(r"did:[a-z]+:[A-Za-z0-9._:%-]*[A-Za-z0-9._-]")
 _MAX_DID_LENGTH = 2048
@@ -115,8 +120,8 @@ class ExportOptions:
     holds, with its level."""
     columns: tuple[str, ...] = ()
     """Only these columns, in this order; none for all."""
-    delimiter: str = ","
-    """Between the fields of a CSV file."""
+    delimiter: str = ""
+    """Between the fields of a CSV file: `,`, `;`, `|` or a tab; empty for a tab if *to* ends in .tsv, else a comma."""
     bom: bool = True
     """Begin a CSV file with a byte order mark."""
     csv_safe: bool = False
@@ -217,15 +222,18 @@ class ExportOptions:
         from skyexport.formats import FORMATS
 
         put = object.__setattr__
-        named_compression = named_format = None
-        if self.to is not None:
-            named_compression = COMPRESSIONS.get(self.to.suffix.lower())
-            name = self.to.with_suffix("") if named_compression is not None else self.to
-            named_format = next((name_ for name_, one in FORMATS.items() if one.suffix == name.suffix.lower()), None)
+        if self.format and self.format not in FORMATS:
+            raise unknown_format(self.format, FORMATS)
+        named = form_of_name(self.to, format_given=bool(self.format))
+        named_format, named_compression = named.format or None, named.compression
         if not self.format:
             put(self, "format", named_format or "json")
-        if self.format not in FORMATS:
-            raise OptionError(f"unknown format {self.format!r}", f"formats are {', '.join(FORMATS)}")
+        if self.delimiter and named.delimiter not in ("", self.delimiter):
+            raise OptionError(
+                f"{self.to} is named like a table with tabs, and --delimiter says {self.delimiter!r}",
+                "leave out --delimiter",
+            )
+        put(self, "delimiter", self.delimiter or named.delimiter or ",")
         if named_format not in (None, self.format):
             raise OptionError(
                 f"{self.to} is named like {named_format}, and the format is {self.format}",
@@ -263,7 +271,7 @@ class ExportOptions:
         if len(set(self.columns)) < len(self.columns):
             raise OptionError("a column twice", "name each column once")
         if self.delimiter not in DELIMITERS:
-            raise OptionError(f"{self.delimiter!r} can not be a delimiter", "choose , ; | or tab")
+            raise OptionError(f"{self.delimiter!r} cannot be a delimiter", _DELIMITER_HINT)
         if self.compression is not None and not format.is_text:
             raise OptionError(
                 f"{self.format} is compressed in itself, and not with {self.compression.name}",
@@ -331,6 +339,8 @@ class ExportOptions:
         }
         if self.format == "json":
             del chosen["format"]
+        if self.delimiter == ",":
+            del chosen["delimiter"]
         if self.media_root is not None:
             # Relative to where the command was run it would be another one elsewhere.
             chosen["media_root"] = self.media_root.absolute()
@@ -398,6 +408,18 @@ def parse_columns(text: str) -> tuple[str, ...]:
     if not all(names):
         raise OptionError(f"{text!r} lacks the name of a column", "write them like uri,created_at,text")
     return names
+
+
+def parse_delimiter(text: str) -> str:
+    """The delimiter of a CSV file, as a character or as a word → the character.
+
+    Raises:
+        OptionError: This is none of `DELIMITERS`.
+    """
+    delimiter = _DELIMITER_WORDS.get(text.strip().lower() or text, text)
+    if delimiter not in DELIMITERS:
+        raise OptionError(f"{text!r} cannot be a delimiter", _DELIMITER_HINT)
+    return delimiter
 
 
 def parse_number(text: str, name: str, hint: str = "write it in digits, like 1000") -> int:
