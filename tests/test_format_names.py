@@ -145,4 +145,4 @@ def test_command(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -> Non
     assert run("--to", "noted")[1].startswith("note: noted tells no format, so it is JSON; add --format")
     assert run("--to", "noted", "--overwrite", "-q") == (0, "")
     assert "note:" not in run("--to", "noted", "--overwrite", "-f", "json")[1]
-    assert "note: dry tells no format" in run("--to", "dry", "--dry-run")[1]
+    assert "note: dry tells no format" in skyexport("export", small_archive.path, "--to", "dry", "--dry-run").stdout

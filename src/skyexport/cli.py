@@ -234,6 +234,7 @@ def _export(
         ),
     ] = None,
     no_bom: Annotated[bool, typer.Option("--no-bom", help="Begin csv without a byte order mark.")] = False,
+    no_header: Annotated[bool, typer.Option("--no-header", help="Begin csv without the names of columns.")] = False,
     csv_safe: Annotated[
         bool,
         typer.Option(
@@ -263,6 +264,10 @@ def _export(
     until: Annotated[
         str | None,
         typer.Option(metavar="DATE", help="Up to this date (the whole day) or instant.", show_default="last post"),
+    ] = None,
+    limit: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Only the newest N of these posts.", show_default="all of them"),
     ] = None,
     output_dir: Annotated[
         str | None,
@@ -400,9 +405,11 @@ def _export(
             raise OptionError("there is no archive to export", "name one, or a list of them with --from-file")
         options = ExportOptions(
             archive=parse_path(named[0] if named else "-", "archive"),
-            did=did, since=since, until=until, format=format or "", compress=compress or "",
+            did=did, since=since, until=until,
+            limit=None if limit is None else parse_number(limit, "posts"), format=format or "", compress=compress or "",
             columns=() if columns is None else parse_columns(columns),
-            delimiter="" if delimiter is None else parse_delimiter(delimiter), bom=not no_bom, csv_safe=csv_safe,
+            delimiter="" if delimiter is None else parse_delimiter(delimiter),
+            bom=not no_bom, header=not no_header, csv_safe=csv_safe,
             split_posts=None if split_posts is None else parse_number(split_posts, "posts"),
             split_bytes=None if split_bytes is None else parse_size(split_bytes),
             output_dir=DEFAULT_OUTPUT_DIR if output_dir is None else parse_path(output_dir, "output directory"),
@@ -415,8 +422,7 @@ def _export(
             match=match, register=register,
             since_export=[parse_path(path, "earlier export") for path in since_export or ()],
         )  # fmt: skip
-        if format is None and not quiet and (note := form_of_name(options.to).note):
-            _say(note)
+        note = form_of_name(options.to).note if format is None else ""
         reporter = reporter_for("none" if quiet and progress == "auto" else progress, sys.stderr)
 
         def watch(moment: Progress) -> None:
@@ -435,7 +441,7 @@ def _export(
             if as_json:
                 _print_json(found.to_dict())
             else:
-                for line in found.lines():
+                for line in filter(None, [*found.lines(), note]):
                     _print(_printable(line))
             return
         if many:
@@ -458,6 +464,8 @@ def _export(
             if as_json:
                 _print_json(summary.to_dict())
             elif not quiet:
+                if note:
+                    _say(note)
                 _say_summary(summary, options, verbose=verbose)
             signals.settle()
         except StoppedError as error:

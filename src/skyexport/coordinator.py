@@ -202,6 +202,8 @@ def chosen_workers(options: ExportOptions, archive: Archive, selection: Selectio
     """How many workers an export gets."""
     if options.workers is not None:
         return options.workers
+    if options.limit is not None and options.limit < _WORKERS_FROM_POSTS:
+        return 0
     if not archive.has_posts(selection, _WORKERS_FROM_POSTS):
         return 0
     format = FORMATS[options.format]
@@ -254,13 +256,13 @@ class _Coordinator:
         self._writer = OrderedWriter(
             self._format, destination.file, options.compression, options.split, destination.next_file
         )
-        self._narrowed = replace(self._selection, narrowings=narrowings)
+        self._narrowed = replace(self._selection, narrowings=narrowings, limit=options.limit)
         """What is still to be asked of what is exported; workers get the rest."""
         self._earlier: EarlierPosts | None = None
         self.disappeared: Disappeared | None = None
         """Posts of earlier exports that the archive has no more; None when there are no such exports."""
         self._chosen: RowIdFile | None = None
-        """The posts that all narrowings select."""
+        """The posts that narrowings and limit select."""
         self.notices = Notices()
         self.batches = 0
         self.held_seconds = 0.0
@@ -323,7 +325,7 @@ class _Coordinator:
         # by an estimate that needs no reading.
         workers = chosen_workers(self._options, self._archive, self._selection, self._guard)
         with self._naming_the_large_post():
-            sample = None if self._narrowed.narrowings else self._sample()
+            sample = None if self._narrowed.by_list else self._sample()
         setup = WorkerSetup(
             self._archive.source,
             self._archive.columns,
@@ -370,9 +372,9 @@ class _Coordinator:
         return self._writer.files
 
     def _plan(self, posts: int) -> Plan:
-        """The batches: of an archive with so many posts, or of those that all narrowings select."""
+        """The batches: of an archive with so many posts, or of the posts that narrowings and limit select."""
         plan = self._archive.plan(self._narrowed, self._options.batch_size, posts)
-        if not self._narrowed.narrowings:
+        if not self._narrowed.by_list:
             return plan
         self._chosen = RowIdFile.of(plan)
         return Plan(row_id_batches(self._chosen, self._options.batch_size), self._chosen.posts, exact=True)

@@ -126,7 +126,7 @@ def dry_run(options: ExportOptions, on_progress: Callable[[Progress], None] | No
             last.callback(earlier.close)
             narrowings.append(earlier)
             counters.stage = "preparing"
-        narrowed = replace(selection, narrowings=narrowings)
+        narrowed = replace(selection, narrowings=narrowings, limit=options.limit)
         # A program that writes all the time is let do so: an export would copy the posts then.
         archive.pin()
         archive_posts = archive.count_posts()
@@ -135,7 +135,7 @@ def dry_run(options: ExportOptions, on_progress: Callable[[Progress], None] | No
             with archive.reading():
                 disappeared = earlier.disappeared(archive.connection, "main", uri_index=archive.uri_index)
         plan = archive.plan(narrowed, options.batch_size, archive_posts)
-        if narrowings:
+        if narrowed.by_list:
             with RowIdFile.of(plan) as chosen:
                 posts = chosen.posts
                 batches = -(-posts // options.batch_size)

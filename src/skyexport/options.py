@@ -50,6 +50,9 @@ MAX_BATCH_SIZE = 1_000_000
 MAX_WORKERS = 256
 """More processes than this are a typing error."""
 
+MAX_LIMIT = 10**15
+"""Posts: more than there will ever be."""
+
 SNAPSHOTS = ("pin", "copy")
 """`pin` holds the archive while posts are rendered; `copy` only until they are copied, and needs room for the copy."""
 
@@ -124,6 +127,8 @@ class ExportOptions:
     """Between the fields of a CSV file: `,`, `;`, `|` or a tab; empty for a tab if *to* ends in .tsv, else a comma."""
     bom: bool = True
     """Begin a CSV file with a byte order mark."""
+    header: bool = True
+    """Begin a CSV file with a record of column names."""
     csv_safe: bool = False
     """Put an apostrophe before cells of a CSV file that a spreadsheet may take for a formula."""
     split_posts: int | None = None
@@ -136,6 +141,8 @@ class ExportOptions:
     """Only posts created at or after this: a date (its first instant in UTC), or RFC 3339."""
     until: Bound = None
     """Only posts created at or before this: a date (its last instant in UTC), or RFC 3339."""
+    limit: int | None = None
+    """Only so many posts, the newest of those that the other options select; None for all. Not with *since_export*."""
     output_dir: Path = DEFAULT_OUTPUT_DIR
     """Where the export directory `<author or all>/<time>` is made; not used with *to*."""
     to: Path | None = None
@@ -173,7 +180,7 @@ class ExportOptions:
     compression: Compression | None = field(init=False)
     """What *compress* says, None for no compression."""
     settings: FormatSettings = field(init=False)
-    """*columns*, *delimiter*, *bom* and *csv_safe*."""
+    """*columns*, *delimiter*, *bom*, *header* and *csv_safe*."""
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -208,6 +215,8 @@ class ExportOptions:
         since, until = self.since_nanoseconds, self.until_nanoseconds
         if since is not None and until is not None and until < since:
             raise OptionError(f"until {self.until} is before since {self.since}", "exchange the two")
+        if self.limit is not None:
+            self._check_limit(self.limit)
         if not 1 <= self.batch_size <= MAX_BATCH_SIZE:
             raise OptionError(f"a batch of {self.batch_size} posts", f"choose 1 to {MAX_BATCH_SIZE:,}")
         if self.workers is not None and not 0 <= self.workers <= MAX_WORKERS:
@@ -216,6 +225,15 @@ class ExportOptions:
             raise OptionError(f"unknown snapshot {self.snapshot!r}", f"choose from {', '.join(SNAPSHOTS)}")
         if self.memory_limit_bytes < 1:
             raise OptionError(f"a memory limit of {self.memory_limit_bytes} bytes", "leave it out for 500MB")
+
+    def _check_limit(self, limit: int) -> None:
+        if not 1 <= limit <= MAX_LIMIT:
+            raise OptionError(f"a limit of {limit} posts", f"choose 1 to {MAX_LIMIT:,}, or leave it out for all posts")
+        if self.since_export:
+            raise OptionError(
+                "--limit and --since-export exclude each other: posts beyond the limit would never be exported",
+                "leave one of them out",
+            )
 
     def _check_format(self) -> None:
         """Settle format, compression and what else the bytes depend on."""
@@ -253,7 +271,7 @@ class ExportOptions:
             )
         put(self, "columns", tuple(self.columns))
         put(self, "settings", FormatSettings(columns=self.columns, delimiter=self.delimiter, bom=self.bom,
-                                             csv_safe=self.csv_safe))  # fmt: skip
+                                             header=self.header, csv_safe=self.csv_safe))  # fmt: skip
         self._check_settings(FORMATS[self.format])
         if self.split and self.to is not None:
             raise OptionError("--to writes one file, and is not split", "use -o instead")
@@ -264,8 +282,8 @@ class ExportOptions:
     def _check_settings(self, format: Format) -> None:
         for name in self.settings.changed():
             if name not in format.takes:
-                what = {"columns": "--columns is", "delimiter": "--delimiter is", "bom": "--no-bom is"}.get(name)
-                raise OptionError(f"{what or '--csv-safe is'} not for {self.format}", "leave it out")
+                option = {"bom": "no-bom", "header": "no-header"}.get(name, name.replace("_", "-"))
+                raise OptionError(f"--{option} is not for {self.format}", "leave it out")
         if unknown := [name for name in self.columns if name not in format.columns]:
             raise OptionError(f"{self.format} has no column {unknown[0]!r}", f"choose from {', '.join(format.columns)}")
         if len(set(self.columns)) < len(self.columns):
