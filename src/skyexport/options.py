@@ -377,7 +377,7 @@ def _check_match(query: str) -> None:
         raise OptionError("the query of --match is not valid UTF-8", "write it in UTF-8") from None
     if not query.strip() or "\0" in query or query.startswith("*"):
         raise OptionError(
-            f"{query!r} is no query of a full-text index",
+            f"{query!r} is not a full-text query",
             """write words, "a phrase", word*, AND, OR and NOT""",
         )
 
