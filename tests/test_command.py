@@ -30,6 +30,7 @@ from tests.command import (
     wait_for_output,
     wait_for_workers,
 )
+from tests.media_files import add_media
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and pipes")
 
@@ -399,6 +400,31 @@ def test_strict_exit_code(tmp_path: Path) -> None:
     assert done.returncode == 3
     assert str(post(1)["uri"]) in done.stderr
     assert not (tmp_path / "o").exists()
+
+
+def test_quiet_leaves_warnings(tmp_path: Path) -> None:
+    """-q prints warnings and errors only, -qq errors only; of one archive, and of many."""
+    posts = [post(1, created_at="never"), post(2, text="=1", has_media=1)]
+    folder = tmp_path / "in"
+    folder.mkdir()
+    odd, usual = file_archive(folder / "odd.db", posts), file_archive(folder / "usual.db", [post(3)])
+    for path in (odd, usual):
+        add_media(path, b"lost", 1 if path == odd else 3, there=False)
+    time = "1 time that can not be read, kept as far as possible; the first: created_at of "
+    media = "1 media file is missing; the first: "
+    loud = skyexport("export", odd, "--media", "-f", "csv", "-o", tmp_path / "o").stderr.splitlines()
+    warnings = [line for line in loud if line.startswith("warning: ")]
+    assert [line[9:][: len(start)] for line, start in zip(warnings, (time, media), strict=True)] == [time, media]
+    for quiet, expected in {("-q",): warnings, ("--quiet",): warnings, ("-qq",): [], ("-q", "-q"): []}.items():
+        done = skyexport("export", odd, "--media", "-f", "csv", "-o", tmp_path / "o", *quiet)
+        assert (done.returncode, done.stderr.splitlines()) == (0, expected)
+    assert skyexport("export", odd, "-o", tmp_path / "o", env={"SKYEXPORT_QUIET": "2"}).stderr == ""
+    many = ("export", odd, usual, folder / "missing.db", "--media", "-o", tmp_path / "o")
+    once, twice = skyexport(*many, "-q").stderr.splitlines(), skyexport(*many, "-qq").stderr.splitlines()
+    assert [line for line in once if not line.startswith(f"warning: {folder}")] == twice
+    assert sum(line.startswith(f"warning: {odd}: ") for line in once) == 2
+    assert sum(line.startswith(f"warning: {usual}: 1 media file is missing") for line in once) == 1
+    assert [line.partition(":")[0] for line in twice] == ["failed"]
 
 
 def test_formulas_are_told(tmp_path: Path) -> None:

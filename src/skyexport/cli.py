@@ -18,6 +18,7 @@ from skyexport import __version__
 from skyexport.configuration import CONFIG, PROJECT_FILE, Configuration
 from skyexport.errors import EXIT_CODES, ExportError, OptionError, StoppedError, VerifyError
 from skyexport.format_names import form_of_name
+from skyexport.notices import WARNING
 from skyexport.options import (
     DEFAULT_BATCH_SIZE,
     DEFAULT_OUTPUT_DIR,
@@ -230,7 +231,7 @@ def _export(
         typer.Option(
             metavar="CHAR",
             help="What stands between the fields of csv: , ; | or tab.",
-            show_default="comma; tab with --to …tsv",
+            show_default="comma, or by --to",
         ),
     ] = None,
     no_bom: Annotated[bool, typer.Option("--no-bom", help="Begin csv without a byte order mark.")] = False,
@@ -375,7 +376,12 @@ def _export(
             "--resume-batch", help="Skip archives whose export is there: same archive, same options, and verified."
         ),
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    quiet: Annotated[
+        int,
+        typer.Option(
+            "--quiet", "-q", count=True, help="Print warnings and errors only; -qq: errors only.", show_default=False
+        ),
+    ] = 0,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print settings and checksums as well.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -423,6 +429,12 @@ def _export(
             since_export=[parse_path(path, "earlier export") for path in since_export or ()],
         )  # fmt: skip
         note = form_of_name(options.to).note if format is None else ""
+
+        def say(line: str) -> None:
+            if not quiet or (quiet == 1 and line.startswith(WARNING)):
+                with reporter.paused():
+                    _say(line)
+
         reporter = reporter_for("none" if quiet and progress == "auto" else progress, sys.stderr)
 
         def watch(moment: Progress) -> None:
@@ -447,8 +459,9 @@ def _export(
         if many:
             with contextlib.closing(reporter):
                 migration = _migrate(
-                    named, from_file, options, watch, reporter, resume=resume_batch, quiet=quiet, debug=debug
-                )
+                    named, from_file, options, watch, reporter, say,
+                    resume=resume_batch, debug=debug, warn=quiet > 0 and not as_json,
+                )  # fmt: skip
             if as_json:
                 _print_migration(migration)
             elif not quiet:
@@ -460,13 +473,12 @@ def _export(
         summary: ExportSummary | None = None
         try:
             with contextlib.closing(reporter):
-                summary = export(options, watch, say=(lambda _: None) if quiet else _say, debug=debug)
+                summary = export(options, watch, say=say, debug=debug)
             if as_json:
                 _print_json(summary.to_dict())
-            elif not quiet:
-                if note:
-                    _say(note)
-                _say_summary(summary, options, verbose=verbose)
+            else:
+                for line in _summary(summary, options, note, verbose=verbose):
+                    say(line)
             signals.settle()
         except StoppedError as error:
             if summary is None:
@@ -480,20 +492,18 @@ def _migrate(
     options: ExportOptions,
     watch: Callable[[Progress], None],
     reporter: Reporter,
+    say: Callable[[str], None],
     *,
     resume: bool,
-    quiet: bool,
     debug: bool,
+    warn: bool,
 ) -> Migration:
-    """Export several archives, and tell at once of each one that failed."""
+    """Export several archives; say at once which one failed and, with *warn*, what is to be known of the others."""
     from skyexport.migration import export_all
 
-    def say(line: str) -> None:
-        if not quiet:
-            with reporter.paused():
-                _say(line)
-
     def tell(outcome: Outcome) -> None:
+        for line in outcome.warnings() if warn else ():
+            say(line)
         if outcome.error is not None:
             with reporter.paused():
                 _say(outcome.sentence())
@@ -542,15 +552,17 @@ def _print_migration(migration: Migration) -> None:
     _print_json({**migration.totals(), "archives": []}, inner=(outcome.to_dict() for outcome in migration.outcomes))
 
 
-def _say_summary(summary: ExportSummary, options: ExportOptions, *, verbose: bool) -> None:
+def _summary(summary: ExportSummary, options: ExportOptions, note: str, *, verbose: bool) -> Iterator[str]:
+    """What an export did, for people."""
+    if note:
+        yield note
     if verbose:
-        _say(f"archive {options.archive}, batches of {options.batch_size:,} posts: {summary.batches:,}")
+        yield f"archive {options.archive}, batches of {options.batch_size:,} posts: {summary.batches:,}"
         if summary.journal_mode == "wal":
-            _say(summary.held_sentence())
+            yield summary.held_sentence()
         for file in summary.files:
-            _say(f"sha256 {file.sha256}  {file.name}  {file.bytes:,} bytes")
-    for sentence in summary.sentences():
-        _say(sentence)
+            yield f"sha256 {file.sha256}  {file.name}  {file.bytes:,} bytes"
+    yield from summary.sentences()
 
 
 @app.command(name="inspect", epilog=_epilog("skyexport inspect archive.db", "skyexport inspect archive.db --json"))

@@ -160,7 +160,7 @@ def _check_query(query: str, columns: list[str]) -> None:
             quoted = _quoted(query, ask)
             raise OptionError(
                 f"{query!r} is not a full-text query: {error}",
-                f"quote what has other characters than letters and digits: --match {shell_word(quoted)}"
+                f"quote such words: --match {shell_word(quoted)}"
                 if quoted is not None
                 else """write words, "a phrase", word*, AND, OR and NOT""",
             ) from None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from skyexport.media import MediaCounts
 from skyexport.memory import Metric
-from skyexport.notices import FORMULA
+from skyexport.notices import FORMULA, WARNING
 from skyexport.options import format_size
 from skyexport.progress import SCHEMA_VERSION, duration
 from skyexport.source import JournalMode
@@ -142,7 +142,7 @@ class ExportSummary:
                 what = _MEDIA_WARNINGS[kind][count > 1]
             else:
                 what = f"{_WARNINGS[kind][count > 1]}, kept as far as possible"
-            lines.append(f"warning: {count:,} {what}; the first: {first}")
+            lines.append(f"{WARNING}{count:,} {what}; the first: {first}")
         if self.media and (without := self.media.posts_without):
             posts = "1 post has media" if without == 1 else f"{without:,} posts have media"
             lines.append(f"note: {posts} of which the archive knows no file")
