@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 import make_archive
 import skyexport as package
 from skyexport.cli import app
-from skyexport.errors import EXIT_CODES
 from skyexport.formats import FORMATS
 from skyexport.signals import Signals
 from tests.archives import RawText, file_archive, post
@@ -130,12 +129,6 @@ def test_no_name(tmp_path: Path, command: str) -> None:
     assert done.returncode == 2
     what = "directory" if command == "verify" else "archive"
     assert done.stderr == f"skyexport: the {what} has no name; write a path\n"
-
-
-def test_misspelt_flag_and_command_are_recognised() -> None:
-    """A typing error is answered with what was meant."""
-    assert "--format" in skyexport("export", "a.db", "--fromat", "csv").stderr
-    assert "'export'" in skyexport("exprot", "a.db").stderr
 
 
 def broken_archives(folder: Path) -> list[tuple[Path, str]]:
@@ -498,22 +491,6 @@ def posts_of(path: Path) -> list[dict[str, str]]:
 def test_version() -> None:
     """--version names program and version."""
     assert skyexport("--version").stdout == f"skyexport {package.__version__}\n"
-
-
-@pytest.mark.parametrize("command", ["export", "inspect", "verify", "bench"])
-def test_help(command: str) -> None:
-    """Each command's help has a summary, examples, defaults and every exit code."""
-    text = skyexport(command, "--help").stdout
-    assert f"Usage: skyexport {command}" in text
-    assert f"    skyexport {command} {'exports/all/20' if command == 'verify' else 'archive.db'}" in text
-    for code, meaning in EXIT_CODES.items():
-        assert f"    {code:<4} {meaning}" in text
-
-
-def test_completion_is_offered() -> None:
-    """The shell completion that --help promises is there."""
-    done = skyexport("--show-completion", "bash", env={"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"})
-    assert "_SKYEXPORT_COMPLETE" in done.stdout
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")

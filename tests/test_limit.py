@@ -64,9 +64,14 @@ def test_newest_of_a_selection(tmp_path: Path, selection: dict[str, str], snapsh
 def test_formats_and_split_files(small_archive: make_archive.ArchiveInfo, tmp_path: Path, format: str) -> None:
     """Every format has the same posts, also in several files; the manifest has the limit, and verify is content."""
     whole = uris(exported(small_archive.path, tmp_path / "all.json"))
-    for split in ({}, {"split_posts": 400}):
+    for split in (None, 400):
         options = ExportOptions(
-            archive=small_archive.path, output_dir=tmp_path / "out", format=format, limit=1300, sync=False, **split
+            archive=small_archive.path,
+            output_dir=tmp_path / "out",
+            format=format,
+            limit=1300,
+            sync=False,
+            split_posts=split,
         )
         summary = export(options)
         assert summary.directory is not None
@@ -154,6 +159,7 @@ def test_tables_without_a_header(tmp_path: Path, shape: dict[str, Any]) -> None:
         assert exported_since(archive, tmp_path / "since", summary).posts == 0
         found[header] = [record for data in plain_files(summary) for record in records_of(data, shape, header)]
     assert found[True] == found[False]
+    assert summary.directory is not None
     manifest = json.loads((summary.directory / "manifest.json").read_bytes())
     assert manifest["options"]["header"] is False
 

@@ -23,7 +23,8 @@ SOURCE = ROOT / "src" / "skyexport"
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"configuration"},
+    {"configuration", "usage"},
+    {"help_pages"},
     {"benchmark", "dry_run", "migration"},
     {"exporters"},
     {"exporter"},

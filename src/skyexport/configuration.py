@@ -10,7 +10,6 @@ data go to, or what is read, outside of that directory; and that it is obeyed is
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import stat
@@ -24,6 +23,7 @@ from typing import Any, Literal
 from typer.core import TyperGroup, TyperOption
 
 from skyexport.errors import OptionError
+from skyexport.format_names import nearest
 from skyexport.options import parse_path
 
 __all__ = [
@@ -207,7 +207,7 @@ class Configuration:
                 continue
             # A prefix that all have would make any two alike.
             bare = name.upper().removeprefix(_PREFIX)
-            near = bare if _PREFIX + bare in known else _near(bare, (one.removeprefix(_PREFIX) for one in known))
+            near = bare if _PREFIX + bare in known else nearest(bare, (one.removeprefix(_PREFIX) for one in known))
             hint = "it is SKYEXPORT_ and a long option, as in SKYEXPORT_FORMAT; unset it"
             raise OptionError(
                 f"the variable {name} is not an option of any command",
@@ -295,7 +295,7 @@ class Configuration:
                 hint = f"write [{command}]" if settings else f"write it below {_tables(self.settings)}"
                 raise OptionError(f"{path}: {command!r} is no table", hint)
             if settings is None:
-                near = _near(command, self.settings)
+                near = nearest(command, self.settings)
                 hint = f"did you mean [{near}]?" if near else f"tables are {_tables(self.settings)}"
                 raise OptionError(f"{path}: there is no command {command!r}", hint)
             tables[command] = dict(self._read_table(origin, path, command, table))
@@ -316,7 +316,7 @@ class Configuration:
                 )
             setting = self.settings[command].get(key)
             if setting is None:
-                near = _near(key, self.settings[command])
+                near = nearest(key, self.settings[command])
                 hint = f"did you mean {near!r}?" if near else f"`skyexport {command} --help` has all options"
                 raise OptionError(f"{where}: {command} has no such option in files", hint)
             if key in seen:
@@ -474,10 +474,6 @@ def _shown(setting: Setting, value: object) -> str:
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-
-
-def _near(word: str, words: Iterable[str]) -> str | None:
-    return next(iter(difflib.get_close_matches(word, list(words), 1)), None)
 
 
 def _tables(commands: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from skyexport.compression import COMPRESSIONS, Compression
 from skyexport.errors import OptionError
 
-__all__ = ["NamedForm", "form_of_name", "nearest", "unknown_format"]
+__all__ = ["NamedForm", "choice_hint", "form_of_name", "nearest", "unknown_format"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,8 @@ _UNFINISHED = frozenset({"part", "partial", "tmp", "temp", "new", "old", "bak", 
 _TEXT = frozenset({"", "txt", "text", "out", "data", "dat", "log"})
 """Endings that tell no format."""
 
-_NEAR = 0.65
-"""Least likeness of an ending that is taken for a typing error: `cvs` for `csv`."""
+_NEAR = 0.6
+"""Least likeness of a word that is taken for a misspelt one: `cvs` for `csv`, `cpoy` for `copy`."""
 
 
 def form_of_name(path: Path | None, *, format_given: bool = False) -> NamedForm:
@@ -123,9 +123,15 @@ def unknown_format(name: str, formats: Iterable[str]) -> OptionError:
     elif bare in _HINTS:
         hint = f"choose from {', '.join(formats)}: {_HINTS[bare]}"
     else:
-        likely = nearest(bare, formats)
-        hint = (f"did you mean {likely}? " if likely else "") + f"choose from {', '.join(formats)}"
+        hint = choice_hint(bare, formats)
     return OptionError(f"unknown format {name!r}", hint)
+
+
+def choice_hint(word: str, choices: Iterable[str]) -> str:
+    """All choices, and before them the one that was probably meant."""
+    choices = list(choices)
+    likely = nearest(word.lower(), choices)
+    return (f"did you mean {likely}? " if likely else "") + f"choose from {', '.join(choices)}"
 
 
 def nearest(word: str, words: Iterable[str], least: float = _NEAR) -> str | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from skyexport import timestamps
 from skyexport.compression import Compression, parse_compression
 from skyexport.errors import OptionError
-from skyexport.format_names import form_of_name, unknown_format
+from skyexport.format_names import choice_hint, form_of_name, unknown_format
 from skyexport.format_settings import DELIMITERS, FormatSettings
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ _DELIMITER_HINT = "choose , ; | or tab"
 _DID = re.compile(r"did:[a-z]+:[A-Za-z0-9._:%-]*[A-Za-z0-9._-]")
 _MAX_DID_LENGTH = 2048
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", re.ASCII)
+_CAPITALS = re.compile("(?<=[a-z])(?=[A-Z])")
 _NUMBER = re.compile("-?[0-9]{1,18}")
 _UNITS = {
     "": 1,
@@ -85,7 +87,12 @@ _UNITS = {
     "g": 10**9,
     "gb": 10**9,
     "gib": 2**30,
+    "t": 10**12,
+    "tb": 10**12,
+    "tib": 2**40,
 }
+_LEAST_WITHOUT_UNIT = 100_000
+"""A smaller number without a unit is hardly meant as bytes: whoever writes 500 means 500MB."""
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
@@ -222,7 +229,7 @@ class ExportOptions:
         if self.workers is not None and not 0 <= self.workers <= MAX_WORKERS:
             raise OptionError(f"{self.workers} workers", f"choose 0 (in this process) to {MAX_WORKERS}")
         if self.snapshot not in SNAPSHOTS:
-            raise OptionError(f"unknown snapshot {self.snapshot!r}", f"choose from {', '.join(SNAPSHOTS)}")
+            raise OptionError(f"unknown snapshot {self.snapshot!r}", choice_hint(self.snapshot, SNAPSHOTS))
         if self.memory_limit_bytes < 1:
             raise OptionError(f"a memory limit of {self.memory_limit_bytes} bytes", "leave it out for 500MB")
 
@@ -285,7 +292,9 @@ class ExportOptions:
                 option = {"bom": "no-bom", "header": "no-header"}.get(name, name.replace("_", "-"))
                 raise OptionError(f"--{option} is not for {self.format}", "leave it out")
         if unknown := [name for name in self.columns if name not in format.columns]:
-            raise OptionError(f"{self.format} has no column {unknown[0]!r}", f"choose from {', '.join(format.columns)}")
+            # Headings of CSV are spelt in capitals.
+            plain = _CAPITALS.sub("_", unknown[0])
+            raise OptionError(f"{self.format} has no column {unknown[0]!r}", choice_hint(plain, format.columns))
         if len(set(self.columns)) < len(self.columns):
             raise OptionError("a column twice", "name each column once")
         if self.delimiter not in DELIMITERS:
@@ -452,7 +461,7 @@ def parse_number(text: str, name: str, hint: str = "write it in digits, like 100
 
 
 def parse_size(text: str) -> int:
-    """A size in words → bytes: `500MB` is 500 × 10^6, `500MiB` is 500 × 2^20, a bare number counts bytes.
+    """A size in words → bytes: `500MB` is 500 × 10^6, `500MiB` is 500 × 2^20, a large bare number counts bytes.
 
     Raises:
         OptionError: This is no size.
@@ -461,6 +470,8 @@ def parse_size(text: str) -> int:
     unit = _UNITS.get(match[2].lower()) if match else None
     if match is None or unit is None:
         raise OptionError(f"{text!r} is not a size", "write it like 500MB, 1.5GB or 512MiB")
+    if not match[2] and 0 < Decimal(match[1]) < _LEAST_WITHOUT_UNIT:
+        raise OptionError(f"the size {text!r} has no unit", f"write {match[1]}MB, or {match[1]}B for bytes")
     return int(Decimal(match[1]) * unit)
 
 
@@ -489,14 +500,43 @@ def parse_bound(bound: Bound, *, end_of_day: bool, name: str = "bound") -> int |
     text = bound if isinstance(bound, str) else bound.isoformat()
     stamp = timestamps.parse(text.strip().upper()) if _DAY.fullmatch(text) or _RFC3339.fullmatch(text) else None
     if stamp is None:
+        likely = _likely_bound(text.strip(), end_of_day=end_of_day)
         raise OptionError(
             f"{name} {text!r} is not a date",
-            "write 2024-12-31 for the whole day in UTC, or an instant like 2024-12-31T18:30:00Z or …+09:00",
+            f"write {likely}"
+            if likely
+            else "write 2024-12-31 for the whole day in UTC, or an instant like 2024-12-31T18:30:00Z or …+09:00",
         )
     instant = stamp.instant_nanoseconds()
     if end_of_day and len(text) == len("2024-12-31"):
         instant += 86_400 * timestamps.NANOSECONDS - 1
     return instant
+
+
+_LIKELY_BOUNDS = (
+    (re.compile(r"(\d{4})[-/.](\d\d?)[-/.](\d\d?)", re.ASCII), (1, 2, 3)),
+    (re.compile(r"(\d{4})(\d\d)(\d\d)", re.ASCII), (1, 2, 3)),
+    (re.compile(r"(\d\d?)\.\s?(\d\d?)\.\s?(\d{4})", re.ASCII), (3, 2, 1)),
+)
+"""Dates in other spellings, and which of their groups are year, month and day; 1/2/2024 may be either."""
+
+
+def _likely_bound(text: str, *, end_of_day: bool) -> str | None:
+    """The bound that was probably meant, as it must be written; None where that is not clear."""
+    today = datetime.now(UTC).date()
+    words = {"today": today, "now": today, "yesterday": today - timedelta(days=1)}
+    if text.lower() in words:
+        return words[text.lower()].isoformat()
+    if re.fullmatch(r"\d{4}", text, re.ASCII):
+        return f"{text}-12-31" if end_of_day else f"{text}-01-01"
+    if re.fullmatch(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?", text, re.ASCII):
+        likely = text.replace(" ", "T") + (":00Z" if text.count(":") == 1 else "Z")
+        return f"{likely} for UTC, or with another zone like +09:00" if timestamps.parse(likely) else None
+    for pattern, groups in _LIKELY_BOUNDS:
+        if match := pattern.fullmatch(text):
+            with contextlib.suppress(ValueError):
+                return date(*(int(match[group]) for group in groups)).isoformat()
+    return None
 
 
 def available_cpus() -> int:
