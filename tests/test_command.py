@@ -369,7 +369,7 @@ def test_progress_events(slow_archive: Path, tmp_path: Path) -> None:
 
 def test_no_progress_on_demand(slow_archive: Path, tmp_path: Path) -> None:
     """With --progress none standard error has the summary only."""
-    done = skyexport("export", slow_archive, "--to", tmp_path / "out", "--progress", "none")
+    done = skyexport("export", slow_archive, "--to", tmp_path / "out.json", "--progress", "none")
     assert len(done.stderr.splitlines()) == 4
 
 
