@@ -31,8 +31,8 @@ DID = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
     ("text", "size_bytes"),
     [
         ("0", 0),
-        ("1", 1),
-        ("500", 500),
+        ("1B", 1),
+        ("100000", 100_000),
         ("500b", 500),
         ("500MB", 500 * 10**6),
         ("500 mb", 500 * 10**6),
@@ -44,7 +44,7 @@ DID = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
         ("2kB", 2000),
         ("2KiB", 2048),
         ("  1g ", 10**9),
-        ("0.5", 0),
+        ("0.5B", 0),
         ("0.1kB", 100),
         ("1.1GB", 1_100_000_000),
         ("9007199254740993", 9_007_199_254_740_993),
@@ -57,7 +57,7 @@ def test_sizes(text: str, size_bytes: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", " ", "MB", "-1", "+1", "1e6", "1,5GB", "1.GB", ".5GB", "1TB", "1 M B", "0x10", "1MBps", "٣MB", "1_000"]
+    "text", ["", " ", "MB", "-1", "+1", "1e6", "1,5GB", "1.GB", ".5GB", "1PB", "1 M B", "0x10", "1MBps", "٣MB", "1_000"]
 )
 def test_no_sizes(text: str) -> None:
     """What is no size is refused with the text and an example."""
@@ -66,11 +66,20 @@ def test_no_sizes(text: str) -> None:
     assert caught.value.exit_code == 2
 
 
-@given(st.integers(0, 10**30))
+@given(st.integers(100_000, 10**30))
 def test_a_bare_number_counts_bytes(size_bytes: int) -> None:
     """A bare number of up to 28 digits is read exactly; longer ones stay enormous."""
     read = parse_size(str(size_bytes))
     assert read == size_bytes if size_bytes < 10**28 else read > 10**27
+
+
+@pytest.mark.parametrize("text", ["1", "500", "512.5", "99999"])
+def test_a_size_without_a_unit(text: str) -> None:
+    """A small bare number is a unit that was forgotten; zero is for others to judge, and bytes can be asked for."""
+    with pytest.raises(OptionError, match=f"the size '{text}' has no unit; write {text}MB, or {text}B for bytes"):
+        parse_size(text)
+    assert parse_size(f"{text}B") == int(float(text))
+    assert (parse_size("0"), parse_size("1TB"), parse_size("1 TiB")) == (0, 10**12, 2**40)
 
 
 def test_an_absurd_size() -> None:
@@ -144,7 +153,7 @@ def test_bounds(bound: Bound, first: int | None, last: int | None) -> None:
 )
 def test_no_bounds(bound: Bound) -> None:
     """What is no date, and an instant without a zone, is refused under its name."""
-    with pytest.raises(OptionError, match=r"since .* is not a date; write 2024-12-31") as caught:
+    with pytest.raises(OptionError, match=r"(?s)since .* is not a date; write ") as caught:
         parse_bound(bound, end_of_day=False, name="since")
     assert caught.value.exit_code == 2
 
@@ -211,12 +220,20 @@ def test_what_follows_from_other_options() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"format": "xml"}, "unknown format 'xml'; formats are json, jsonl, csv, parquet"),
+        ({"format": "xml"}, "unknown format 'xml'; choose from json, jsonl, csv, parquet: use .json or .csv"),
         ({"columns": ("uri", "nothing"), "format": "csv"}, "csv has no column 'nothing'"),
+        ({"columns": ("uri", "txet"), "format": "csv"}, "no column 'txet'; did you mean text\\? choose from uri, "),
+        ({"columns": ("CreatedAt",), "format": "csv"}, "did you mean created_at"),
+        ({"columns": ("URI",), "format": "csv"}, "did you mean uri"),
+        ({"snapshot": "cpoy"}, "unknown snapshot 'cpoy'; did you mean copy\\? choose from pin, copy"),
+        ({"compress": "gz"}, "unknown compression 'gz'; use gzip$"),
+        ({"compress": ".zst"}, "unknown compression '.zst'; use zstd$"),
+        ({"compress": "GZIP9"}, "unknown compression 'GZIP9'; use gzip:9$"),
+        ({"compress": "zstandard"}, "unknown compression 'zstandard'; use zstd$"),
         ({"columns": ("uri", "uri"), "format": "csv"}, "a column twice"),
         ({"columns": ("uri",)}, "--columns is not for json"),
         ({"delimiter": ";", "format": "jsonl"}, "--delimiter is not for jsonl"),
-        ({"delimiter": "x", "format": "csv"}, "'x' can not be a delimiter"),
+        ({"delimiter": "x", "format": "csv"}, "'x' cannot be a delimiter"),
         ({"bom": False}, "--no-bom is not for json"),
         ({"csv_safe": True, "format": "parquet"}, "--csv-safe is not for parquet"),
         ({"compress": "lz4"}, "unknown compression 'lz4'"),
@@ -288,6 +305,43 @@ def test_an_archive_without_a_name() -> None:
 def test_numbers(text: str, number: int) -> None:
     """Digits are a number."""
     assert parse_number(text, "posts") == number
+
+
+@pytest.mark.parametrize(
+    ("text", "since", "until"),
+    [
+        ("31.12.2024", "2024-12-31", "2024-12-31"),
+        ("1. 2. 2024", "2024-02-01", "2024-02-01"),
+        ("2024/2/1", "2024-02-01", "2024-02-01"),
+        ("2024-2-1", "2024-02-01", "2024-02-01"),
+        ("20241231", "2024-12-31", "2024-12-31"),
+        ("2024", "2024-01-01", "2024-12-31"),
+        ("2024-12-31T18:30", *["2024-12-31T18:30:00Z for UTC, or with another zone like +09:00"] * 2),
+        ("2024-12-31 18:30:15", *["2024-12-31T18:30:15Z for UTC, or with another zone like +09:00"] * 2),
+        ("1/2/2024", *["2024-12-31 for the whole day in UTC"] * 2),
+        ("2024-02-30", *["2024-12-31 for the whole day in UTC"] * 2),
+        ("99.99.2024", *["2024-12-31 for the whole day in UTC"] * 2),
+        ("2024101", *["2024-12-31 for the whole day in UTC"] * 2),
+        ("2024-12-31T25:00", *["2024-12-31 for the whole day in UTC"] * 2),
+    ],
+)
+def test_dates_in_other_spellings(text: str, since: str, until: str) -> None:
+    """A date whose meaning is clear is shown as it must be written."""
+    for hint, end_of_day in ((since, False), (until, True)):
+        with pytest.raises(OptionError) as error:
+            parse_bound(text, end_of_day=end_of_day)
+        assert error.value.hint.startswith(f"write {hint}")
+        written = hint.split()[0]
+        assert parse_bound(written, end_of_day=end_of_day) is not None
+
+
+def test_dates_in_words() -> None:
+    """So are today and yesterday, by the clock of UTC."""
+    today = datetime.now(UTC).date()
+    with pytest.raises(OptionError) as error:
+        parse_bound("Yesterday", end_of_day=False)
+    # Midnight may have come meanwhile.
+    assert error.value.hint in {f"write {today - timedelta(days=days)}" for days in (0, 1)}
 
 
 @pytest.mark.parametrize("text", ["", " 1", "1\n", "+1", "1_000", "1,000", "1.0", "1e3", "0x1", "٣", "１", "9" * 19])

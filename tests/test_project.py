@@ -22,7 +22,8 @@ SOURCE = ROOT / "src" / "skyexport"
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"configuration"},
+    {"configuration", "usage"},
+    {"help_pages"},
     {"audit", "benchmark", "dry_run", "migration"},
     {"exporters"},
     {"exporter"},
@@ -37,6 +38,7 @@ LAYERS = [
     {"authors", "connections", "copying", "created_at", "recovery", "scratch"},
     {"full_text", "lock", "memory", "render", "shown_media", "source"},
     {"plan", "selection", "options"},
+    {"format_names"},
     {"formats", "formats.csv_table", "formats.json_array", "formats.json_lines", "formats.parquet_table"},
     {"formats.json_posts"},
     {"formats.base", "formats.media_names"},
@@ -46,7 +48,7 @@ LAYERS = [
     {"readers", "readers.csv_table", "readers.json_array", "readers.json_lines", "readers.parquet_table"},
     {"readers.json_posts"},
     {"compression", "format_settings"},
-    {"cleanup", "extras", "json_text", "location", "media_root", "notices", "signals", "timestamps"},
+    {"cleanup", "extras", "json_text", "location", "media_root", "notices", "shell_words", "signals", "timestamps"},
     {"errors"},
 ]
 """From the command down; a module imports from layers below its own, or from its own."""

@@ -530,10 +530,10 @@ class Archive:
         if selection.did is not None and self.did_index is not None:
             wrote = self.count_by(selection.did)
             by_author = wrote <= posts * _FEW_SHARE
-        if by_author or self.created_at_index is None or selection.narrowings:
+        if by_author or self.created_at_index is None or selection.by_list:
             row_ids = self.sorted_row_ids(selection, by_author=by_author)
             at_most = wrote if by_author else posts
-            exact = not (selection.by_date or selection.narrowings) and (by_author or selection.did is None)
+            exact = not (selection.by_date or selection.by_list) and (by_author or selection.did is None)
             return Plan(row_id_batches(row_ids, batch_size), at_most, exact)
         spans = selection.spans()
         within = posts if not selection.by_date else sum(self.count_within(span) for span in spans)
@@ -568,13 +568,15 @@ class Archive:
         Args:
             selection: Which posts.
             by_author: Find them through the index on did.
-            limit: At most so many; all when negative.
+            limit: At most so many, where *selection* has no limit; all when negative.
             offset: Skip so many first.
             connection: Another connection to this archive, instead of its own.
         """
         connection = connection or self.connection
         index = f"indexed by {quote_identifier(self.did_index)}" if by_author and self.did_index else ""
-        where = selection.where_sql()
+        where = replace(selection, limit=None).where_sql()
+        if selection.limit is not None:
+            limit = selection.limit
         if by_author:
             where = where.replace("+did = :did", "did = :did")
         selection.register(connection)

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import IO
 
 from skyexport.errors import OptionError
+from skyexport.format_names import looks_like_data_file
 from skyexport.location import absolute, files_beside, has_content, real_path
-from skyexport.options import looks_like_data_file
 
 __all__ = ["ArchiveList", "read_list"]
 

@@ -137,7 +137,7 @@ def _read_options(manifest: Manifest, options: dict[Any, Any]) -> None:
     """What data files look like; what is not known may be of a later version, and is passed over."""
     wrong = manifest.problems.append
     columns, delimiter, bom = options.get("columns", []), options.get("delimiter", ","), options.get("bom", True)
-    csv_safe = options.get("csv_safe", False)
+    header, csv_safe = options.get("header", True), options.get("csv_safe", False)
     known = _COLUMNS.get(manifest.format or "", frozenset())
     if (
         not isinstance(columns, list)
@@ -145,10 +145,13 @@ def _read_options(manifest: Manifest, options: dict[Any, Any]) -> None:
         or len(set(columns)) < len(columns)
     ):
         wrong(f"has {_shown(columns)} for columns, not a list of columns, each named once")
-    elif delimiter not in DELIMITERS or not (isinstance(bom, bool) and isinstance(csv_safe, bool)):
-        wrong(f"has {_shown(delimiter)} for delimiter, {_shown(bom)} for bom, {_shown(csv_safe)} for csv_safe")
+    elif delimiter not in DELIMITERS or not all(isinstance(flag, bool) for flag in (bom, header, csv_safe)):
+        flags = f"{_shown(bom)} for bom, {_shown(header)} for header, {_shown(csv_safe)} for csv_safe"
+        wrong(f"has {_shown(delimiter)} for delimiter, {flags}")
     else:
-        manifest.settings = FormatSettings(columns=tuple(columns), delimiter=delimiter, bom=bom, csv_safe=csv_safe)
+        manifest.settings = FormatSettings(
+            columns=tuple(columns), delimiter=delimiter, bom=bom, header=header, csv_safe=csv_safe
+        )
     compress = options.get("compress")
     if compress is not None:
         try:

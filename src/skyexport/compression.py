@@ -24,6 +24,9 @@ __all__ = ["COMPRESSIONS", "Compression", "Decompressor", "compressor_of", "pars
 
 _WORDS = re.compile("([a-z]+)(?::([0-9]{1,2}))?")
 
+_MISSPELT = re.compile(r"\.?(gz|gzip|zst|zstd|zstandard)[:=-]?([0-9]{0,2})")
+"""What is nearly a compression: `gz`, `.zst`, `GZIP`, `gzip9`."""
+
 _GZIP = 16 + zlib.MAX_WBITS
 """How zlib is asked for the gzip format; it leaves the time out, and names no file."""
 
@@ -201,7 +204,12 @@ def parse_compression(text: str) -> Compression | None:
         return None
     kind = _KINDS.get(match[1]) if match else None
     if match is None or kind is None:
-        raise OptionError(f"unknown compression {text!r}", "choose gzip, zstd, gzip:9, zstd:19 or the like, or none")
+        meant = _MISSPELT.fullmatch(text.strip().lower())
+        hint = "choose gzip, zstd, gzip:9, zstd:19 or the like, or none"
+        if meant is not None:
+            name = "gzip" if meant[1].startswith("g") else "zstd"
+            hint = f"use {name}:{meant[2]}" if meant[2] else f"use {name}"
+        raise OptionError(f"unknown compression {text!r}", hint)
     level = kind.usual_level if match[2] is None else int(match[2])
     if level not in kind.levels:
         raise OptionError(f"{match[1]} has no level {level}", f"choose {kind.levels[0]} to {kind.levels[-1]}")

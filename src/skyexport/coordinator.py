@@ -237,6 +237,8 @@ def chosen_workers(resolved: Resolved, archive: Archive, selection: Selection, g
     """How many workers an export gets."""
     if resolved.options.workers is not None:
         return resolved.options.workers
+    if resolved.options.limit is not None and resolved.options.limit < _WORKERS_FROM_POSTS:
+        return 0
     if not archive.has_posts(selection, _WORKERS_FROM_POSTS):
         return 0
     format = FORMATS[resolved.format]
@@ -310,13 +312,13 @@ class _Coordinator:
         self._writer = OrderedWriter(
             self._format, destination.file, resolved.compression, resolved.split, destination.next_file
         )
-        self._narrowed = replace(self._selection, narrowings=narrowings)
+        self._narrowed = replace(self._selection, narrowings=narrowings, limit=resolved.options.limit)
         """What is still to be asked of what is exported; workers get the rest."""
         self._earlier: EarlierPosts | None = None
         self.disappeared: Disappeared | None = None
         """Posts of earlier exports that the archive has no more; None when there are no such exports."""
         self._chosen: RowIdFile | None = None
-        """The posts that all narrowings select."""
+        """The posts that narrowings and limit select."""
         self.notices = Notices()
         if author is not None:
             for other in author.others:
@@ -386,7 +388,7 @@ class _Coordinator:
         # by an estimate that needs no reading.
         workers = chosen_workers(self._resolved, self._archive, self._selection, self._guard)
         with self._naming_the_large_post():
-            sample = None if self._narrowed.narrowings else self._sample()
+            sample = None if self._narrowed.by_list else self._sample()
         setup = WorkerSetup(
             self._archive.source,
             self._archive.columns,
@@ -433,9 +435,9 @@ class _Coordinator:
         return self._writer.files
 
     def _plan(self, posts: int) -> Plan:
-        """The batches: of an archive with so many posts, or of those that all narrowings select."""
+        """The batches: of an archive with so many posts, or of the posts that narrowings and limit select."""
         plan = self._archive.plan(self._narrowed, self._options.batch_size, posts)
-        if not self._narrowed.narrowings:
+        if not self._narrowed.by_list:
             return plan
         self._chosen = RowIdFile.of(plan)
         return Plan(row_id_batches(self._chosen, self._options.batch_size), self._chosen.posts, exact=True)

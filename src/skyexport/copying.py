@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -111,11 +111,9 @@ def copy_posts(
         archive_posts = counted_posts(connection, "archive", indexes.values(), source.display_path)
         names = f"rowid, {', '.join(present)}"
         while_held(connection, "archive")
-        by_author = "did = :did" if selection.did is not None else "true"
-        for span in selection.spans():
-            found = f"from archive.posts where {by_author} and {span.where} and {selection.narrowed_sql('archive')}"
-            parameters = {**selection.parameters(), **span.parameters}
+        for where, parameters in _parts(selection):
             with asking(selection.narrowings, source.display_path):
+                found = f"from archive.posts where {where}"
                 _insert(connection, names, found, parameters, stored_bytes_sql(columns), memory)
             if selection.everything and connection.changes() != archive_posts:
                 raise ArchiveError(f"{source.display_path} is damaged: {_DISAGREE}", REINDEX)
@@ -145,6 +143,17 @@ def copy_posts(
             if column in indexes:
                 connection.execute(f"create index copied_{column} on posts({column} collate BINARY)")
     return Copied(archive_posts, held_seconds)
+
+
+def _parts(selection: Selection) -> Iterator[tuple[str, dict[str, str]]]:
+    """SQL with its parameters, for parts of the archive that hold every selected post, each in one."""
+    if selection.limit is not None:
+        yield selection.where_sql("archive"), selection.parameters()
+        return
+    by_author = "did = :did" if selection.did is not None else "true"
+    for span in selection.spans():
+        where = f"{by_author} and {span.where} and {selection.narrowed_sql('archive')}"
+        yield where, {**selection.parameters(), **span.parameters}
 
 
 def _insert(

@@ -166,7 +166,7 @@ def dry_run(
             last.callback(earlier.close)
             narrowings.append(earlier)
             counters.stage = "preparing"
-        narrowed = replace(selection, narrowings=narrowings)
+        narrowed = replace(selection, narrowings=narrowings, limit=options.limit)
         # A program that writes all the time is let do so: an export would copy the posts then.
         archive.pin()
         if author is not None:
@@ -180,7 +180,7 @@ def dry_run(
                     archive.connection, "main", uri_index=archive.uri_index, allow_unrelated=options.allow_unrelated
                 )
         plan = archive.plan(narrowed, options.batch_size, archive_posts)
-        if narrowings:
+        if narrowed.by_list:
             with RowIdFile.of(plan) as chosen:
                 posts = chosen.posts
                 batches = -(-posts // options.batch_size)

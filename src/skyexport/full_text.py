@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ import apsw
 
 from skyexport.errors import ArchiveError, OptionError
 from skyexport.formats.base import COLUMNS
+from skyexport.shell_words import shell_word
 from skyexport.source import REBUILD, Authorizer, folded, reading
 
 __all__ = ["MATCHED", "FullTextMatch", "MatchedBefore", "asking", "check_query", "checked_match"]
@@ -32,6 +33,9 @@ _SHADOWS = frozenset({f"{_INDEX}_{what}" for what in ("config", "content", "data
 _MODULE = re.compile(r"create\s+virtual\s+table\s.*?\busing\s+fts5\s*\((.*)\)\s*", re.IGNORECASE | re.DOTALL)
 _ARGUMENT = re.compile(r"""(?:'[^']*'|"[^"]*"|\[[^\]]*\]|`[^`]*`|[^,'"\[`])+""")
 _OPTION = re.compile(r"""\s*(\w+)\s*=\s*(?:'([^']*)'|"([^"]*)"|\[([^\]]*)\]|`([^`]*)`|(\w*))\s*""")
+_PLAIN_WORD = re.compile(r"""[A-Za-z0-9_\x80-\U0010ffff]+\*?|"[^"]*"\*?|[()]""")
+"""What needs no quotes in a query: a bareword of FTS5, a phrase of one word, a parenthesis."""
+
 _ROW_ID = ("rowid", "oid", "_rowid_")
 _SCHEMA = "sqlite_master"
 """What SQLite calls the table of all tables when it asks whether it may be read."""
@@ -156,10 +160,35 @@ def _check_query(query: str, columns: list[str]) -> None:
             empty.execute(f"create virtual table {_INDEX} using fts5({names})")
         except apsw.Error as error:
             raise ArchiveError(f"the full-text index can not be asked by this SQLite: {error}") from None
-        try:
+
+        def ask(query: str) -> None:
             empty.execute(f"select 1 from {_INDEX} where {_INDEX} match ?", (query,)).fetchall()
+
+        try:
+            ask(query)
         except apsw.Error as error:
+            quoted = _quoted(query, ask)
             raise OptionError(
-                f"{query!r} is no query of a full-text index: {error}",
-                """write words, "a phrase", word*, AND, OR and NOT; in quotes where a word has other characters""",
+                f"{query!r} is not a full-text query: {error}",
+                f"quote such words: --match {shell_word(quoted)}"
+                if quoted is not None
+                else """write words, "a phrase", word*, AND, OR and NOT""",
             ) from None
+
+
+def _quoted(query: str, ask: Callable[[str], None]) -> str | None:
+    """The query with quotes where it needs them, proved by *ask*; None where quotes do not help."""
+    words = query.split()
+    suggestions = [f'{query.strip()}"'] * (query.count('"') % 2)
+    if not all(map(_PLAIN_WORD.fullmatch, words)):
+        suggestions.append(" ".join(word if _PLAIN_WORD.fullmatch(word) else _phrase(word) for word in words))
+        suggestions.append(_phrase(query.strip()))
+    for suggestion in suggestions if any(map(str.isalnum, query)) else ():
+        with contextlib.suppress(apsw.Error):
+            ask(suggestion)
+            return suggestion
+    return None
+
+
+def _phrase(words: str) -> str:
+    return '"' + words.replace('"', '""') + '"'

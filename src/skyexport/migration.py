@@ -28,6 +28,7 @@ from skyexport.errors import ExportError, MemoryLimitError, OptionError, Stopped
 from skyexport.exporter import Answer, Moment, Request, unexpected
 from skyexport.exporters import REQUESTS_AT_ONCE, Exporter, Exporters
 from skyexport.memory import MemoryGuard, ProcessTree
+from skyexport.notices import about
 from skyexport.options import ExportOptions, available_cpus, format_size, resolve
 from skyexport.outcome import Migration, Outcome, Outcomes
 from skyexport.preflight import check_for_all
@@ -393,7 +394,7 @@ class _Migration:
         counters = self._counters
         path = self._archives[answer.number]
         for line in answer.said:
-            self._say(f"{path}: {line}")
+            self._say(about(path, line))
         outcome = Outcome(path, answer.summary, answer.earlier, answer.error)
         self._outcomes.put(answer.number, outcome)
         counters.archives += 1

@@ -11,8 +11,13 @@ __all__ = [
     "MISSED_LOG_HINT",
     "MISSED_LOG_TEXT",
     "REUSED_HANDLE",
+    "WARNING",
     "Notices",
+    "about",
 ]
+
+WARNING = "warning: "
+"""A line for people that begins so is a warning: `-q` leaves it, `-qq` does not."""
 
 MAX_PLACES = 100
 """Enough to see what kind of posts they are; more would let an odd archive fill the memory."""
@@ -33,6 +38,11 @@ MISSED_LOG_HINT = "use the name that bskyarchive opens"
 
 _MAX_PLACE_CHARACTERS = 1000
 """Enough for any uri of Bluesky; what an archive has in the place of one may be megabytes."""
+
+
+def about(path: object, line: str) -> str:
+    """A line for people about one of many archives; a warning stays one."""
+    return f"{WARNING}{path}: {line.removeprefix(WARNING)}" if line.startswith(WARNING) else f"{path}: {line}"
 
 
 @dataclass(slots=True)

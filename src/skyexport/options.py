@@ -6,18 +6,20 @@ compression. Which author a handle means only the archive knows (`authors`).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skyexport import timestamps
-from skyexport.compression import COMPRESSIONS, Compression, parse_compression
+from skyexport.compression import Compression, parse_compression
 from skyexport.errors import OptionError
+from skyexport.format_names import choice_hint, form_of_name, unknown_format
 from skyexport.format_settings import DELIMITERS, FormatSettings
 from skyexport.location import absolute
 
@@ -32,10 +34,10 @@ __all__ = [
     "available_cpus",
     "format_size",
     "is_did",
-    "looks_like_data_file",
     "parse_author",
     "parse_bound",
     "parse_columns",
+    "parse_delimiter",
     "parse_file",
     "parse_number",
     "parse_path",
@@ -58,6 +60,9 @@ MAX_BATCH_SIZE = 1_000_000
 MAX_WORKERS = 256
 """More processes than this are a typing error."""
 
+MAX_LIMIT = 10**15
+"""Posts: more than there will ever be."""
+
 SNAPSHOTS = ("pin", "copy")
 """`pin` holds the archive while posts are rendered; `copy` only until they are copied, and needs room for the copy."""
 
@@ -73,12 +78,16 @@ _ONLY_OF_THE_WAY = frozenset(
 )
 """Options that say from where, where to and how, and change nothing of what is exported."""
 
+_DELIMITER_WORDS = {"tab": "\t", r"\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+_DELIMITER_HINT = "choose , ; | or tab"
+
 _DID = re.compile(r"did:[a-z]+:[A-Za-z0-9._:%-]*[A-Za-z0-9._-]")
 _MAX_DID_LENGTH = 2048
 _HANDLE = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 """Source: https://atproto.com/specs/handle."""
 _MAX_HANDLE_LENGTH = 253
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", re.ASCII)
+_CAPITALS = re.compile("(?<=[a-z])(?=[A-Z])")
 _NUMBER = re.compile("-?[0-9]{1,18}")
 _UNITS = {
     "": 1,
@@ -92,7 +101,12 @@ _UNITS = {
     "g": 10**9,
     "gb": 10**9,
     "gib": 2**30,
+    "t": 10**12,
+    "tb": 10**12,
+    "tib": 2**40,
 }
+_LEAST_WITHOUT_UNIT = 100_000
+"""A smaller number without a unit is hardly meant as bytes: whoever writes 500 means 500MB."""
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
@@ -130,10 +144,12 @@ class ExportOptions:
     """`gzip` or `zstd`, also with `:level`, or `none`; empty for what the name of *to* says, else none."""
     columns: Sequence[str] = ()
     """Only these columns, in this order; none for all."""
-    delimiter: str = ","
-    """Between the fields of a CSV file."""
+    delimiter: str = ""
+    """Between the fields of a CSV file: `,`, `;`, `|` or a tab; empty for a tab if *to* ends in .tsv, else a comma."""
     bom: bool = True
     """Begin a CSV file with a byte order mark."""
+    header: bool = True
+    """Begin a CSV file with a record of column names."""
     csv_safe: bool = False
     """Put an apostrophe before cells of a CSV file that a spreadsheet may take for a formula."""
     split_posts: int | None = None
@@ -146,6 +162,8 @@ class ExportOptions:
     """Only posts created at or after this: a date (its first instant in UTC), or RFC 3339."""
     until: Bound = None
     """Only posts created at or before this: a date (its last instant in UTC), or RFC 3339."""
+    limit: int | None = None
+    """Only so many posts, the newest of those that the other options select; None for all. Not with *since_export*."""
     output_dir: StrPath = DEFAULT_OUTPUT_DIR
     """Where the export directory `<author or all>/<time>` is made; not used with *to*."""
     to: StrPath | None = None
@@ -210,7 +228,7 @@ class Resolved:
     compression: Compression | None
     """None for no compression."""
     settings: FormatSettings
-    """*columns*, *delimiter*, *bom* and *csv_safe*."""
+    """*columns*, *delimiter*, *bom*, *header* and *csv_safe*."""
 
     @property
     def split(self) -> Split:
@@ -250,10 +268,11 @@ class Resolved:
             "format": self.format,
             "compress": "" if self.compression is None else str(self.compression),
             "columns": self.settings.columns,
+            "delimiter": self.settings.delimiter,
             # Relative to where the command was run it would be another one elsewhere.
             "media_root": None if self.media_root is None else _from_the_root(self.media_root),
         }
-        usual = {option.name: option.default for option in asked} | {"format": _USUAL_FORMAT}
+        usual = {option.name: option.default for option in asked} | {"format": _USUAL_FORMAT, "delimiter": ","}
         return {name: _plain(value) for name, value in values.items() if value != usual[name]}
 
 
@@ -281,14 +300,17 @@ def resolve(options: ExportOptions) -> Resolved:
     if len(set(since_export)) < len(since_export):
         raise OptionError("an earlier export is named twice", "name each directory once, oldest first")
     _check_chains(options)
+    if options.limit is not None:
+        _check_limit(options, options.limit)
     if options.match is not None:
         _check_match(options.match)
     since = parse_bound(options.since, end_of_day=False, name="since")
     until = parse_bound(options.until, end_of_day=True, name="until")
-    format, compression = _resolve_format(options, to)
+    format, compression, delimiter = _resolve_format(options, to)
     settings = FormatSettings(
-        columns=tuple(options.columns), delimiter=options.delimiter, bom=options.bom, csv_safe=options.csv_safe
-    )
+        columns=tuple(options.columns), delimiter=delimiter, bom=options.bom, header=options.header,
+        csv_safe=options.csv_safe,
+    )  # fmt: skip
     _check_format(options, format, compression, settings)
     resolved = Resolved(
         options=options, archive=archive, output_dir=output_dir, to=to, media_root=media_root, link_media=link_media,
@@ -305,10 +327,21 @@ def resolve(options: ExportOptions) -> Resolved:
     if options.workers is not None and not 0 <= options.workers <= MAX_WORKERS:
         raise OptionError(f"{options.workers} workers", f"choose 0 (in this process) to {MAX_WORKERS}")
     if options.snapshot not in SNAPSHOTS:
-        raise OptionError(f"unknown snapshot {options.snapshot!r}", f"choose from {', '.join(SNAPSHOTS)}")
+        raise OptionError(f"unknown snapshot {options.snapshot!r}", choice_hint(options.snapshot, SNAPSHOTS))
     if options.memory_limit_bytes < 1:
         raise OptionError(f"a memory limit of {options.memory_limit_bytes} bytes", "leave it out for 500MB")
     return resolved
+
+
+def _check_limit(options: ExportOptions, limit: int) -> None:
+    if not 1 <= limit <= MAX_LIMIT:
+        raise OptionError(f"a limit of {limit} posts", f"choose 1 to {MAX_LIMIT:,}, or leave it out for all posts")
+    if options.since_export or options.since_last:
+        earlier = "--since-export" if options.since_export else "--since-last"
+        raise OptionError(
+            f"--limit and {earlier} exclude each other: posts beyond the limit would never be exported",
+            "leave one of them out",
+        )
 
 
 def _check_chains(options: ExportOptions) -> None:
@@ -336,35 +369,35 @@ def _check_chains(options: ExportOptions) -> None:
         raise OptionError("--keep would remove exports that the archive still lists", "leave out --register, or --keep")
 
 
-def _resolve_format(options: ExportOptions, to: Path | None) -> tuple[str, Compression | None]:
-    """The format, a name from FORMATS, and the compression: as the options say, else as the name of *to* says."""
+def _resolve_format(options: ExportOptions, to: Path | None) -> tuple[str, Compression | None, str]:
+    """The format, a name from FORMATS, the compression and the delimiter: as options, else the name of *to*, say."""
     from skyexport.formats import FORMATS
 
-    named_compression = named_format = None
-    if to is not None:
-        named_compression = COMPRESSIONS.get(to.suffix.lower())
-        name = to.with_suffix("") if named_compression is not None else to
-        named_format = next((name_ for name_, one in FORMATS.items() if one.suffix == name.suffix.lower()), None)
-    format = options.format or named_format or _USUAL_FORMAT
-    if format not in FORMATS:
-        raise OptionError(f"unknown format {format!r}", f"formats are {', '.join(FORMATS)}")
-    if named_format not in (None, format):
+    if options.format and options.format not in FORMATS:
+        raise unknown_format(options.format, FORMATS)
+    named = form_of_name(to, format_given=bool(options.format))
+    format = options.format or named.format or _USUAL_FORMAT
+    if options.delimiter and named.delimiter not in ("", options.delimiter):
         raise OptionError(
-            f"{to} is named like {named_format}, and the format is {format}",
+            f"{to} is named like a table with tabs, and --delimiter says {options.delimiter!r}", "leave out --delimiter"
+        )
+    if named.format not in ("", format):
+        raise OptionError(
+            f"{to} is named like {named.format}, and the format is {format}",
             f"leave out --format, or name it …{FORMATS[format].suffix}",
         )
-    compression = parse_compression(options.compress) if options.compress else named_compression
-    if named_compression is not None and getattr(compression, "name", None) != named_compression.name:
+    compression = parse_compression(options.compress) if options.compress else named.compression
+    if named.compression is not None and getattr(compression, "name", None) != named.compression.name:
         raise OptionError(
-            f"{to} is named like {named_compression.name}, and that is not what --compress says",
+            f"{to} is named like {named.compression.name}, and that is not what --compress says",
             "leave out --compress, or give the file another name",
         )
-    if named_format is not None and named_compression is None and compression is not None:
+    if named.format and named.compression is None and compression is not None:
         raise OptionError(
-            f"{to} is named like what is not compressed, and --compress says {compression.name}",
+            f"{to} is named like a file without compression, and --compress says {compression.name}",
             f"name it …{FORMATS[format].suffix}{compression.suffix}",
         )
-    return format, compression
+    return format, compression, options.delimiter or named.delimiter or ","
 
 
 def _check_format(options: ExportOptions, name: str, compression: Compression | None, settings: FormatSettings) -> None:
@@ -378,17 +411,20 @@ def _check_format(options: ExportOptions, name: str, compression: Compression | 
     format = FORMATS[name]
     for changed in settings.changed():
         if changed not in format.takes:
-            what = {"columns": "--columns is", "delimiter": "--delimiter is", "bom": "--no-bom is"}.get(changed)
-            raise OptionError(f"{what or '--csv-safe is'} not for {name}", "leave it out")
+            option = {"bom": "no-bom", "header": "no-header"}.get(changed, changed.replace("_", "-"))
+            raise OptionError(f"--{option} is not for {name}", "leave it out")
     if unknown := [column for column in settings.columns if column not in format.columns]:
-        raise OptionError(f"{name} has no column {unknown[0]!r}", f"choose from {', '.join(format.columns)}")
+        # Headings of CSV are spelt in capitals.
+        raise OptionError(
+            f"{name} has no column {unknown[0]!r}", choice_hint(_CAPITALS.sub("_", unknown[0]), format.columns)
+        )
     if len(set(settings.columns)) < len(settings.columns):
         raise OptionError("a column twice", "name each column once")
     needed = ("uri", "cid", "indexed_at", *["originals"] * ("originals" in format.columns))
     if options.since_last and settings.columns and (missing := [one for one in needed if one not in settings.columns]):
         raise OptionError(f"--since-last compares the column {missing[0]}", "add it to --columns")
     if settings.delimiter not in DELIMITERS:
-        raise OptionError(f"{settings.delimiter!r} can not be a delimiter", "choose , ; | or tab")
+        raise OptionError(f"{settings.delimiter!r} cannot be a delimiter", _DELIMITER_HINT)
     if compression is not None and not format.is_text:
         raise OptionError(
             f"{name} is compressed in itself, and not with {compression.name}",
@@ -439,7 +475,7 @@ def _check_match(query: str) -> None:
         raise OptionError("the query of --match is not valid UTF-8", "write it in UTF-8") from None
     if not query.strip() or "\0" in query or query.startswith("*"):
         raise OptionError(
-            f"{query!r} is no query of a full-text index",
+            f"{query!r} is not a full-text query",
             """write words, "a phrase", word*, AND, OR and NOT""",
         )
 
@@ -511,14 +547,6 @@ def parse_file(text: str | os.PathLike[str]) -> Path:
     return path
 
 
-def looks_like_data_file(path: Path) -> bool:
-    """Whether a file is named like one that an export writes, compressed or not."""
-    from skyexport.formats import FORMATS
-
-    name = path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path
-    return name.suffix.lower() in {format.suffix for format in FORMATS.values()}
-
-
 def parse_columns(text: str) -> tuple[str, ...]:
     """Names of columns with commas between them.
 
@@ -529,6 +557,18 @@ def parse_columns(text: str) -> tuple[str, ...]:
     if not all(names):
         raise OptionError(f"{text!r} lacks the name of a column", "write them like uri,created_at,text")
     return names
+
+
+def parse_delimiter(text: str) -> str:
+    """The delimiter of a CSV file, as a character or as a word → the character.
+
+    Raises:
+        OptionError: This is none of `DELIMITERS`.
+    """
+    delimiter = _DELIMITER_WORDS.get(text.strip().lower() or text, text)
+    if delimiter not in DELIMITERS:
+        raise OptionError(f"{text!r} cannot be a delimiter", _DELIMITER_HINT)
+    return delimiter
 
 
 def parse_number(text: str, name: str, hint: str = "write it in digits, like 1000") -> int:
@@ -543,7 +583,7 @@ def parse_number(text: str, name: str, hint: str = "write it in digits, like 100
 
 
 def parse_size(text: str) -> int:
-    """A size in words → bytes: `500MB` is 500 × 10^6, `500MiB` is 500 × 2^20, a bare number counts bytes.
+    """A size in words → bytes: `500MB` is 500 × 10^6, `500MiB` is 500 × 2^20, a large bare number counts bytes.
 
     Raises:
         OptionError: This is no size.
@@ -552,6 +592,8 @@ def parse_size(text: str) -> int:
     unit = _UNITS.get(match[2].lower()) if match else None
     if match is None or unit is None:
         raise OptionError(f"{text!r} is not a size", "write it like 500MB, 1.5GB or 512MiB")
+    if not match[2] and 0 < Decimal(match[1]) < _LEAST_WITHOUT_UNIT:
+        raise OptionError(f"the size {text!r} has no unit", f"write {match[1]}MB, or {match[1]}B for bytes")
     return int(Decimal(match[1]) * unit)
 
 
@@ -580,14 +622,43 @@ def parse_bound(bound: Bound, *, end_of_day: bool, name: str = "bound") -> int |
     text = bound if isinstance(bound, str) else bound.isoformat()
     stamp = timestamps.parse(text.strip().upper()) if _DAY.fullmatch(text) or _RFC3339.fullmatch(text) else None
     if stamp is None:
+        likely = _likely_bound(text.strip(), end_of_day=end_of_day)
         raise OptionError(
             f"{name} {text!r} is not a date",
-            "write 2024-12-31 for the whole day in UTC, or an instant like 2024-12-31T18:30:00Z or …+09:00",
+            f"write {likely}"
+            if likely
+            else "write 2024-12-31 for the whole day in UTC, or an instant like 2024-12-31T18:30:00Z or …+09:00",
         )
     instant = stamp.instant_nanoseconds()
     if end_of_day and len(text) == len("2024-12-31"):
         instant += 86_400 * timestamps.NANOSECONDS - 1
     return instant
+
+
+_LIKELY_BOUNDS = (
+    (re.compile(r"(\d{4})[-/.](\d\d?)[-/.](\d\d?)", re.ASCII), (1, 2, 3)),
+    (re.compile(r"(\d{4})(\d\d)(\d\d)", re.ASCII), (1, 2, 3)),
+    (re.compile(r"(\d\d?)\.\s?(\d\d?)\.\s?(\d{4})", re.ASCII), (3, 2, 1)),
+)
+"""Dates in other spellings, and which of their groups are year, month and day; 1/2/2024 may be either."""
+
+
+def _likely_bound(text: str, *, end_of_day: bool) -> str | None:
+    """The bound that was probably meant, as it must be written; None where that is not clear."""
+    today = datetime.now(UTC).date()
+    words = {"today": today, "now": today, "yesterday": today - timedelta(days=1)}
+    if text.lower() in words:
+        return words[text.lower()].isoformat()
+    if re.fullmatch(r"\d{4}", text, re.ASCII):
+        return f"{text}-12-31" if end_of_day else f"{text}-01-01"
+    if re.fullmatch(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?", text, re.ASCII):
+        likely = text.replace(" ", "T") + (":00Z" if text.count(":") == 1 else "Z")
+        return f"{likely} for UTC, or with another zone like +09:00" if timestamps.parse(likely) else None
+    for pattern, groups in _LIKELY_BOUNDS:
+        if match := pattern.fullmatch(text):
+            with contextlib.suppress(ValueError):
+                return date(*(int(match[group]) for group in groups)).isoformat()
+    return None
 
 
 def available_cpus() -> int:

@@ -15,6 +15,7 @@ from typing import Literal
 
 from skyexport.errors import AuthorError, ExportError, OutputError
 from skyexport.memory import Metric
+from skyexport.notices import WARNING, about
 from skyexport.options import format_size
 from skyexport.progress import SCHEMA_VERSION, duration
 from skyexport.scratch import temporary_folder
@@ -70,6 +71,11 @@ class Outcome:
     def has_warnings(self) -> bool:
         """Whether something could not be exported as it is stored."""
         return self.summary is not None and bool(self.summary.warning_places)
+
+    def warnings(self) -> list[str]:
+        """The warnings of its summary, for people, a line each."""
+        lines = [] if self.summary is None else self.summary.sentences()
+        return [about(self.path, line) for line in lines if line.startswith(WARNING)]
 
     def to_dict(self) -> dict[str, object]:
         """As the object that `--json` has in `archives`."""

@@ -14,11 +14,12 @@ from skyexport.archive_list import ArchiveList
 from skyexport.destination import check_output_dir, check_place
 from skyexport.errors import ArchiveError, OptionError
 from skyexport.export_chains import CLAIMS, is_export
+from skyexport.format_names import looks_like_data_file
 from skyexport.formats import FORMATS
 from skyexport.full_text import check_query
 from skyexport.media_root import MediaRoot
 from skyexport.memory import MemoryGuard, ProcessTree
-from skyexport.options import Resolved, looks_like_data_file
+from skyexport.options import Resolved
 from skyexport.source import is_sqlite
 
 __all__ = ["check_archive_names", "check_for_all", "check_output_name"]

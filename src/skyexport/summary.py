@@ -8,7 +8,7 @@ from pathlib import Path
 
 from skyexport.media import MediaCounts
 from skyexport.memory import Metric
-from skyexport.notices import FORMULA, MISSED_LOG, MISSED_LOG_HINT, REUSED_HANDLE
+from skyexport.notices import FORMULA, MISSED_LOG, MISSED_LOG_HINT, REUSED_HANDLE, WARNING
 from skyexport.options import format_size
 from skyexport.progress import SCHEMA_VERSION, duration
 from skyexport.source import JournalMode
@@ -160,13 +160,13 @@ class ExportSummary:
         for kind, (first, *_) in self.warning_places.items():
             count = self.warnings[kind]
             if kind == MISSED_LOG:
-                lines.append(f"warning: {first}; {MISSED_LOG_HINT}")
+                lines.append(f"{WARNING}{first}; {MISSED_LOG_HINT}")
                 continue
             if kind in _OTHER_WARNINGS:
                 what = _OTHER_WARNINGS[kind][count > 1]
             else:
                 what = f"{_WARNINGS[kind][count > 1]}, kept as far as possible"
-            lines.append(f"warning: {count:,} {what}; the first: {first}")
+            lines.append(f"{WARNING}{count:,} {what}; the first: {first}")
         if self.media and (without := self.media.posts_without):
             posts = "1 post has media" if without == 1 else f"{without:,} posts have media"
             lines.append(f"note: {posts} of which the archive knows no file")

@@ -277,7 +277,7 @@ def test_planted_links(trial: Trial) -> None:
     before, beside = tree(target.parent), tree(trial.archive.parent)
     shape = in_one_file(trial.shape) if "--to" in PLANTED[name] else trial.shape
     arguments = (*shape, "-j", trial.random.choice(("0", "2")), *PLANTED[name])
-    fixed = {"PYTHONPATH": str(SABOTAGE), "SKYEXPORT_SABOTAGE": "random"}
+    fixed = {"PYTHONPATH": str(SABOTAGE), "SABOTAGE_PLAN": "random"}
     ended = trial.start_by(arguments, environment=fixed).end(timeout=20)
     through = name in ("OUT", "OUT/all") and kind == "directory"
     after = tree(target.parent)

@@ -104,15 +104,15 @@ class CsvTable(TextFormat):
     name = "csv"
     suffix = ".csv"
     columns = tuple(_HEADINGS)
-    takes = frozenset({"columns", "delimiter", "bom", "csv_safe"})
+    takes = frozenset({"columns", "delimiter", "bom", "header", "csv_safe"})
     separator = b"\n"
     epilogue = b"\n"
 
     def __init__(self, settings: FormatSettings = USUAL) -> None:
         self._columns = settings.columns or self.columns
         self._cells = cells = _Cells(settings)
-        headings = cells.delimiter.join(_HEADINGS[name].encode() for name in self._columns)
-        self.prologue = (_BYTE_ORDER_MARK if settings.bom else b"") + headings + b"\n"
+        header = cells.delimiter.join(_HEADINGS[name].encode() for name in self._columns) + b"\n"
+        self.prologue = _BYTE_ORDER_MARK * settings.bom + header * settings.header
         self.empty = self.prologue
         # What is left of a record without all that is plain: any that has something else left needs quotes.
         places = {_TEXT: _TEXT_PLACE}
