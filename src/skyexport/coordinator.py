@@ -38,7 +38,7 @@ from skyexport.compression import compressor_of
 from skyexport.copying import REINDEX
 from skyexport.destination import Destination, open_destination
 from skyexport.disk import free_bytes, takes_bytes_as_they_are
-from skyexport.earlier_posts import Disappeared, EarlierPosts, check_place
+from skyexport.earlier_posts import Disappeared, EarlierPosts, check_place, may_be_table
 from skyexport.errors import (
     ArchiveBusyError,
     ArchiveChangedError,
@@ -52,7 +52,7 @@ from skyexport.estimate import Sample
 from skyexport.formats import FORMATS
 from skyexport.manifest import manifest_bytes
 from skyexport.media import Media
-from skyexport.memory import MemoryGuard, ProcessTree
+from skyexport.memory import MemoryGuard, MemoryNeed, ProcessTree
 from skyexport.messages import ChunkReady, Kind
 from skyexport.notices import Notices
 from skyexport.options import ExportOptions, available_cpus, format_size
@@ -96,6 +96,7 @@ def export(
     *,
     say: Callable[[str], None] = lambda _: None,
     debug: bool = False,
+    must_fit: bool = True,
 ) -> ExportSummary:
     """Export an archive as *options* say.
 
@@ -105,6 +106,7 @@ def export(
             what it raises ends the export.
         say: Told, in a line, what people should know besides the summary, and also when the export fails.
         debug: Let workers write to this process's standard error.
+        must_fit: Refuse a memory limit that may not do before any work; else only when it is reached.
 
     Returns:
         What was done, once everything is on the disk under its final name.
@@ -117,7 +119,6 @@ def export(
     counters = Counters()
     tree = ProcessTree()
     guard = MemoryGuard(options.memory_limit_bytes, tree.sample)
-    guard.check_workable(options.workers or 0, FORMATS[options.format].loaded_bytes)
     now = datetime.now(UTC)
     path: Path | None = None
     registered: str | None = None
@@ -128,16 +129,19 @@ def export(
             Archive(options.archive, memory=guard, match=options.match) as archive,
             Monitor(counters, guard, on_progress) as monitor,
         ):
+            workers = chosen_workers(options, archive, _selection(options), guard, must_fit=must_fit)
             archive.watch(monitor.check, SQLITE_STEPS)
             match = [] if options.match is None else [archive.matching(options.match)]
             registry = Registry(archive, options) if options.register else None
             with _media(options, archive) as media, _opened(options, now) as destination:
                 if swept := [*destination.swept, *remove_left_scratches()]:
                     say(f"removed what killed exports had left: {', '.join(map(str, swept))}")
-                coordinator = _Coordinator(options, archive, media, destination, counters, guard, monitor, match)
+                coordinator = _Coordinator(
+                    options, archive, media, destination, counters, guard, monitor, workers, match
+                )
                 with contextlib.closing(coordinator):
                     coordinator.read_earlier_exports(last)
-                    archive_posts, workers = coordinator.run(tree, say, debug=debug)
+                    archive_posts = coordinator.run(tree, say, debug=debug)
                     media_sums = coordinator.copy_media(destination.media_directory)
                     counters.stage = "finishing"
                     files, path = destination.commit(
@@ -198,15 +202,32 @@ def _opened(options: ExportOptions, now: datetime) -> Iterator[Destination]:
         raise
 
 
-def chosen_workers(options: ExportOptions, archive: Archive, selection: Selection, guard: MemoryGuard) -> int:
-    """How many workers an export gets."""
-    if options.workers is not None:
-        return options.workers
-    if not archive.has_posts(selection, _WORKERS_FROM_POSTS):
-        return 0
-    format = FORMATS[options.format]
-    affordable = guard.affordable_workers(available_cpus(), format.loaded_bytes, format.gathered_bytes)
-    return affordable if affordable > 1 else 0
+def _selection(options: ExportOptions) -> Selection:
+    return Selection(options.did, options.since_nanoseconds, options.until_nanoseconds)
+
+
+def chosen_workers(
+    options: ExportOptions, archive: Archive, selection: Selection, guard: MemoryGuard, *, must_fit: bool = True
+) -> int:
+    """How many workers an export gets.
+
+    Raises:
+        MemoryLimitError: With *must_fit*: the memory limit may not do for them, or even without any.
+    """
+    need = MemoryNeed.of(
+        FORMATS[options.format], options.compression, archive.stored_bytes(), batch_size=options.batch_size,
+        lists=options.media or options.match is not None or bool(options.since_export) or options.snapshot == "copy",
+        reads_table=any(may_be_table(directory) for directory in options.since_export),
+    )  # fmt: skip
+    workers = options.workers
+    if workers is None:
+        affordable = 0
+        if archive.has_posts(selection, _WORKERS_FROM_POSTS):
+            affordable = guard.affordable_workers(need, available_cpus())
+        workers = affordable if affordable > 1 else 0
+    if must_fit:
+        guard.check_workable(need, workers, options.format)
+    return workers
 
 
 def check_room(options: ExportOptions, least_bytes: int, free: int) -> None:
@@ -239,6 +260,7 @@ class _Coordinator:
         counters: Counters,
         guard: MemoryGuard,
         monitor: Monitor,
+        workers: int,
         narrowings: Sequence[Narrowing] = (),
     ) -> None:
         self._options = options
@@ -249,7 +271,8 @@ class _Coordinator:
         self._counters = counters
         self._guard = guard
         self._monitor = monitor
-        self._selection = Selection(options.did, options.since_nanoseconds, options.until_nanoseconds)
+        self._workers = workers
+        self._selection = _selection(options)
         self._format = FORMATS[options.format].configured(options.settings)
         self._writer = OrderedWriter(
             self._format, destination.file, options.compression, options.split, destination.next_file
@@ -294,11 +317,11 @@ class _Coordinator:
             said["disappeared_unlisted"] = self.disappeared.unlisted
         return said
 
-    def run(self, tree: ProcessTree, say: Callable[[str], None], *, debug: bool) -> tuple[int, int]:
+    def run(self, tree: ProcessTree, say: Callable[[str], None], *, debug: bool) -> int:
         """Write the whole data file, from the archive itself or from a copy of its posts.
 
         Returns:
-            How many posts the archive holds, and how many workers there were.
+            How many posts the archive holds.
         """
         if self._options.snapshot == "pin" or self._archive.source.private:
             try:
@@ -310,18 +333,15 @@ class _Coordinator:
             self._archive = copy
             self._narrowed = self._selection
             self.held_seconds += copy.copied.held_seconds
-            _, workers = self._export(tree, debug=debug)
-            return copy.copied.archive_posts, workers
+            self._export(tree, debug=debug)
+            return copy.copied.archive_posts
 
-    def _export(self, tree: ProcessTree, *, debug: bool) -> tuple[int, int]:
+    def _export(self, tree: ProcessTree, *, debug: bool) -> int:
         """Write the whole data file from what is exported; returns what `run` does.
 
         Raises:
             _NeverHeldError: Nothing was written.
         """
-        # The size of an export is known only once the archive is pinned, and workers take part in pinning: start them
-        # by an estimate that needs no reading.
-        workers = chosen_workers(self._options, self._archive, self._selection, self._guard)
         with self._naming_the_large_post():
             sample = None if self._narrowed.narrowings else self._sample()
         setup = WorkerSetup(
@@ -333,7 +353,7 @@ class _Coordinator:
             self._options.compression,
             self._selection,
         )
-        with Pool(setup, workers, debug=debug) as pool:
+        with Pool(setup, self._workers, debug=debug) as pool:
             for worker in pool.workers:
                 tree.add(worker.process.pid)
             self._pin(pool)
@@ -351,7 +371,7 @@ class _Coordinator:
             self._counters.posts_to_read = plan.posts
             self._counters.stage = "exporting"
             with self._one_state(), self._naming_the_large_post():
-                if workers:
+                if self._workers:
                     self._in_workers(plan, pool)
                 else:
                     self._in_this_process(plan, setup)
@@ -362,7 +382,7 @@ class _Coordinator:
         self._writer.finish()
         self._counters.bytes = self._writer.bytes_written
         self._archive.check_unchanged()
-        return posts, workers
+        return posts
 
     @property
     def data_files(self) -> int:

@@ -104,9 +104,6 @@ def dry_run(options: ExportOptions, on_progress: Callable[[Progress], None] | No
     """
     counters = Counters()
     guard = MemoryGuard(options.memory_limit_bytes, ProcessTree().sample)
-    format = FORMATS[options.format].configured(options.settings)
-    compress = compressor_of(options.compression)
-    guard.check_workable(options.workers or 0, format.loaded_bytes)
     check_place(options)
     selection = Selection(options.did, options.since_nanoseconds, options.until_nanoseconds)
     with (
@@ -114,7 +111,10 @@ def dry_run(options: ExportOptions, on_progress: Callable[[Progress], None] | No
         Archive(options.archive, memory=guard, match=options.match) as archive,
         Monitor(counters, guard, on_progress) as monitor,
     ):
+        workers = chosen_workers(options, archive, selection, guard)
         archive.watch(monitor.check, SQLITE_STEPS)
+        format = FORMATS[options.format].configured(options.settings)
+        compress = compressor_of(options.compression)
         narrowings: list[Narrowing] = [] if options.match is None else [archive.matching(options.match)]
         if options.register:
             Registry(archive, options)
@@ -163,7 +163,7 @@ def dry_run(options: ExportOptions, on_progress: Callable[[Progress], None] | No
         return DryRun(
             format=options.format, posts=posts, archive_posts=archive_posts, first_post=first_post,
             last_post=last_post, expected_bytes=expected, media_files=media_files, media_bytes=media_bytes,
-            batches=batches, workers=chosen_workers(options, archive, selection, guard),
+            batches=batches, workers=workers,
             memory_limit_bytes=options.memory_limit_bytes, place=place, free_bytes=free,
             fits=None if free is None else expected + media_bytes <= free,
             copies_posts=options.snapshot == "copy" and not archive.source.private,

@@ -33,7 +33,7 @@ from skyexport.scratch import Scratch
 from skyexport.source import Authorizer, reading
 from skyexport.verification import Verification, verified
 
-__all__ = ["Disappeared", "EarlierExport", "EarlierPosts", "check_place"]
+__all__ = ["Disappeared", "EarlierExport", "EarlierPosts", "check_place", "may_be_table"]
 
 _BLOCK_BYTES = 1 << 20
 _CACHE_KIB = 16_000
@@ -358,3 +358,8 @@ def check_place(options: ExportOptions) -> None:
             raise OptionError(
                 f"{options.to or options.output_dir} lies in the earlier export {directory}", "choose another place"
             )
+
+
+def may_be_table(directory: Path) -> bool:
+    """Whether the export in *directory* seems to be Parquet, which takes more memory to read."""
+    return any((directory / name).exists() for name in ("posts.parquet", "posts-00001.parquet"))

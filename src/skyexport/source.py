@@ -56,7 +56,7 @@ CACHE_KIB = 2000
 _READABLE_TABLES = frozenset({"posts", "media", "schema_version", "carray", "json_each"})
 """carray is the list of row ids that a batch may be, json_each what a function of ours gives."""
 _ALLOWED_PRAGMAS = frozenset(
-    {"cache_size", "data_version", "index_list", "index_xinfo", "page_size", "table_list", "table_xinfo"}
+    {"cache_size", "data_version", "index_list", "index_xinfo", "page_count", "page_size", "table_list", "table_xinfo"}
 )
 _ALLOWED_ACTIONS = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_FUNCTION, apsw.SQLITE_TRANSACTION, apsw.SQLITE_RECURSIVE})
 
