@@ -427,7 +427,9 @@ def test_formulas_are_told(tmp_path: Path) -> None:
     path = file_archive(tmp_path / "a.db", [post(1, text="=1+1"), post(2, text="@you"), post(3)])
     done = skyexport("export", path, "-f", "csv", "--strict", "-o", tmp_path / "o")
     assert done.returncode == 0
-    assert "note: 2 cells that a spreadsheet may take for a formula, written as stored" in done.stderr.splitlines()
+    assert "note: a spreadsheet may read 2 cells as formulas; use --csv-safe" in done.stderr.splitlines()
+    safe = skyexport("export", path, "-f", "csv", "--csv-safe", "-o", tmp_path / "safe")
+    assert "note: without its apostrophe, a spreadsheet may read 2 cells as formulas" in safe.stderr.splitlines()
     for workers in ("0", "2"):
         summary = skyexport_json("export", path, "-f", "csv", "--strict", "-o", tmp_path / "o", "-j", workers)
         assert (summary["warnings"], summary["warning_places"]) == ({"formula": 2}, {})

@@ -48,7 +48,10 @@ LAYERS = [
     {"readers", "readers.csv_table", "readers.json_array", "readers.json_lines", "readers.parquet_table"},
     {"readers.json_posts"},
     {"compression", "format_settings"},
-    {"cleanup", "extras", "json_text", "location", "media_root", "notices", "shell_words", "signals", "timestamps"},
+    {
+        *("cleanup", "extras", "formulas", "json_text", "location", "media_root", "notices", "shell_words"),
+        *("signals", "timestamps"),
+    },
     {"errors"},
 ]
 """From the command down; a module imports from layers below its own, or from its own."""

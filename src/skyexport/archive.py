@@ -359,6 +359,11 @@ class Archive:
                 for span in selection.spans()
             )
 
+    def stored_bytes(self) -> int:
+        """Size of the archive with what its log has, as this connection sees it now: no posts take more."""
+        with self.reading():
+            return as_number(self.connection.pragma("page_count")) * as_number(self.connection.pragma("page_size"))
+
     def watch(self, check: Callable[[], None], steps: int) -> None:
         """Call *check* every so many *steps* of SQLite's machine while it works; what it raises ends the statement."""
 

@@ -36,6 +36,9 @@ _PIECE_BYTES = 1 << 20
 _FED_BYTES = 1 << 14
 """Read at once: what stands behind a member is copied, for each that a block has."""
 
+_ZSTD_BYTES = {3: 3_000_000, 6: 7_000_000, 9: 13_000_000, 11: 24_000_000, 19: 70_000_000}
+"""Up to this level → what compressing a chunk takes."""
+
 _MAX_WINDOW_LOG = 27
 """As the `zstd` command has it: what looks back further than 128 MB is refused instead of given the memory."""
 
@@ -51,6 +54,13 @@ class Compression:
 
     def __str__(self) -> str:
         return f"{self.name}:{self.level}"
+
+    @property
+    def memory_bytes(self) -> int:
+        """What compressing a chunk takes at most; measured with chunks of 4 MB."""
+        if self.name == "gzip":
+            return 4_000_000
+        return next((bytes for level, bytes in _ZSTD_BYTES.items() if self.level <= level), max(_ZSTD_BYTES.values()))
 
     def compressor(self) -> Callable[[bytes], bytes]:
         """What turns data into one member or frame that stands for itself; not to be used by several threads."""

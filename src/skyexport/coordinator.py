@@ -39,7 +39,7 @@ from skyexport.compression import compressor_of
 from skyexport.copying import REINDEX
 from skyexport.destination import Destination, check_place, open_destination
 from skyexport.disk import free_bytes, takes_bytes_as_they_are
-from skyexport.earlier_posts import Disappeared, EarlierPosts, with_last_chain
+from skyexport.earlier_posts import Disappeared, EarlierPosts, may_be_table, with_last_chain
 from skyexport.errors import (
     ArchiveBusyError,
     ArchiveChangedError,
@@ -53,7 +53,7 @@ from skyexport.estimate import Sample
 from skyexport.formats import FORMATS
 from skyexport.manifest import manifest_bytes
 from skyexport.media import Media
-from skyexport.memory import MemoryGuard, ProcessTree
+from skyexport.memory import MemoryGuard, MemoryNeed, ProcessTree
 from skyexport.messages import ChunkReady, Kind
 from skyexport.notices import MISSED_LOG, MISSED_LOG_HINT, REUSED_HANDLE, Notices
 from skyexport.options import ExportOptions, Resolved, available_cpus, format_size, resolve
@@ -99,6 +99,7 @@ def export(
     *,
     say: Callable[[str], None] = lambda _: None,
     debug: bool = False,
+    must_fit: bool = True,
 ) -> ExportSummary:
     """Export an archive as *options* say.
 
@@ -108,6 +109,7 @@ def export(
             what it raises ends the export.
         say: Told, in a line, what people should know besides the summary, and also when the export fails.
         debug: Let workers write to this process's standard error.
+        must_fit: Refuse a memory limit that may not do before any work; else only when it is reached.
 
     Returns:
         What was done, once everything is on the disk under its final name.
@@ -121,7 +123,6 @@ def export(
     counters = Counters()
     tree = ProcessTree()
     guard = MemoryGuard(options.memory_limit_bytes, tree.sample)
-    guard.check_workable(options.workers or 0, FORMATS[resolved.format].loaded_bytes)
     now = datetime.now(UTC)
     path: Path | None = None
     registered: str | None = None
@@ -136,6 +137,7 @@ def export(
             archive.watch(monitor.check, SQLITE_STEPS)
             author = None if options.author is None else archive.find_author(options.author)
             selection = Selection(None if author is None else author.did, resolved.since, resolved.until)
+            workers = chosen_workers(resolved, archive, selection, guard, must_fit=must_fit)
             match = [] if options.match is None else [archive.matching(options.match)]
             registry = Registry(archive, resolved, author.did) if options.register and author is not None else None
             with _media(resolved, archive) as media, _opened(resolved, selection.did, now) as destination:
@@ -146,11 +148,11 @@ def export(
                 # While the place is held: no other run adds to the chain, or removes it.
                 resolved = with_last_chain(resolved, selection.did, archive.path, say)
                 coordinator = _Coordinator(
-                    resolved, author, selection, archive, media, destination, counters, guard, monitor, match
+                    resolved, author, selection, archive, media, destination, counters, guard, monitor, workers, match
                 )
                 with contextlib.closing(coordinator):
                     coordinator.read_earlier_exports(last, say)
-                    archive_posts, workers = coordinator.run(tree, say, debug=debug)
+                    archive_posts = coordinator.run(tree, say, debug=debug)
                     available = None if counters.posts else available_posts(archive, selection, options)
                     media_sums = coordinator.copy_media(destination.media_directory)
                     counters.stage = "finishing"
@@ -233,17 +235,33 @@ def available_posts(
     return None
 
 
-def chosen_workers(resolved: Resolved, archive: Archive, selection: Selection, guard: MemoryGuard) -> int:
-    """How many workers an export gets."""
-    if resolved.options.workers is not None:
-        return resolved.options.workers
-    if resolved.options.limit is not None and resolved.options.limit < _WORKERS_FROM_POSTS:
-        return 0
-    if not archive.has_posts(selection, _WORKERS_FROM_POSTS):
-        return 0
-    format = FORMATS[resolved.format]
-    affordable = guard.affordable_workers(available_cpus(), format.loaded_bytes, format.gathered_bytes)
-    return affordable if affordable > 1 else 0
+def chosen_workers(
+    resolved: Resolved, archive: Archive, selection: Selection, guard: MemoryGuard, *, must_fit: bool = True
+) -> int:
+    """How many workers an export gets.
+
+    Raises:
+        MemoryLimitError: With *must_fit*: the memory limit may not do for them, or even without any.
+    """
+    options = resolved.options
+    reads_earlier = bool(resolved.since_export) or options.since_last
+    need = MemoryNeed.of(
+        FORMATS[resolved.format], resolved.compression, archive.stored_bytes(), batch_size=options.batch_size,
+        lists=options.media or options.match is not None or options.limit is not None or reads_earlier
+        or options.snapshot == "copy",
+        reads_table=any(may_be_table(directory) for directory in resolved.since_export)
+        or (options.since_last and resolved.format == "parquet"),
+    )  # fmt: skip
+    workers = options.workers
+    if workers is None:
+        affordable = 0
+        few = options.limit is not None and options.limit < _WORKERS_FROM_POSTS
+        if not few and archive.has_posts(selection, _WORKERS_FROM_POSTS):
+            affordable = guard.affordable_workers(need, available_cpus())
+        workers = affordable if affordable > 1 else 0
+    if must_fit:
+        guard.check_workable(need, workers, resolved.format)
+    return workers
 
 
 def check_room(resolved: Resolved, least_bytes: int, free: int) -> None:
@@ -295,6 +313,7 @@ class _Coordinator:
         counters: Counters,
         guard: MemoryGuard,
         monitor: Monitor,
+        workers: int,
         narrowings: Sequence[Narrowing] = (),
     ) -> None:
         self._resolved = resolved
@@ -307,6 +326,7 @@ class _Coordinator:
         self._counters = counters
         self._guard = guard
         self._monitor = monitor
+        self._workers = workers
         self._selection = selection
         self._format = FORMATS[resolved.format].configured(resolved.settings)
         self._writer = OrderedWriter(
@@ -358,11 +378,11 @@ class _Coordinator:
             said["disappeared_unlisted"] = self.disappeared.unlisted
         return said
 
-    def run(self, tree: ProcessTree, say: Callable[[str], None], *, debug: bool) -> tuple[int, int]:
+    def run(self, tree: ProcessTree, say: Callable[[str], None], *, debug: bool) -> int:
         """Write the whole data file, from the archive itself or from a copy of its posts.
 
         Returns:
-            How many posts the archive holds, and how many workers there were.
+            How many posts the archive holds.
         """
         self._note(self._archive.notices())
         if self._options.snapshot == "pin" or self._archive.source.private:
@@ -375,18 +395,15 @@ class _Coordinator:
             self._archive = copy
             self._narrowed = self._selection
             self.held_seconds += copy.copied.held_seconds
-            _, workers = self._export(tree, debug=debug)
-            return copy.copied.archive_posts, workers
+            self._export(tree, debug=debug)
+            return copy.copied.archive_posts
 
-    def _export(self, tree: ProcessTree, *, debug: bool) -> tuple[int, int]:
+    def _export(self, tree: ProcessTree, *, debug: bool) -> int:
         """Write the whole data file from what is exported; returns what `run` does.
 
         Raises:
             _NeverHeldError: Nothing was written.
         """
-        # The size of an export is known only once the archive is pinned, and workers take part in pinning: start them
-        # by an estimate that needs no reading.
-        workers = chosen_workers(self._resolved, self._archive, self._selection, self._guard)
         with self._naming_the_large_post():
             sample = None if self._narrowed.by_list else self._sample()
         setup = WorkerSetup(
@@ -398,7 +415,7 @@ class _Coordinator:
             self._resolved.compression,
             self._selection,
         )
-        with Pool(setup, workers, debug=debug) as pool:
+        with Pool(setup, self._workers, debug=debug) as pool:
             for worker in pool.workers:
                 tree.add(worker.process.pid)
             self._pin(pool)
@@ -416,7 +433,7 @@ class _Coordinator:
             self._counters.posts_to_read = plan.posts
             self._counters.stage = "exporting"
             with self._one_state(), self._naming_the_large_post():
-                if workers:
+                if self._workers:
                     self._in_workers(plan, pool)
                 else:
                     self._in_this_process(plan, setup)
@@ -427,7 +444,7 @@ class _Coordinator:
         self._writer.finish()
         self._counters.bytes = self._writer.bytes_written
         self._archive.check_unchanged()
-        return posts, workers
+        return posts
 
     @property
     def data_files(self) -> int:

@@ -141,7 +141,6 @@ def dry_run(
     resolved = resolve(options)
     format = FORMATS[resolved.format].configured(resolved.settings)
     compress = compressor_of(resolved.compression)
-    guard.check_workable(options.workers or 0, format.loaded_bytes)
     check_place(resolved)
     with (
         contextlib.ExitStack() as last,
@@ -151,6 +150,7 @@ def dry_run(
         archive.watch(monitor.check, SQLITE_STEPS)
         author = None if options.author is None else archive.find_author(options.author)
         selection = Selection(None if author is None else author.did, resolved.since, resolved.until)
+        workers = chosen_workers(resolved, archive, selection, guard)
         narrowings: list[Narrowing] = [] if options.match is None else [archive.matching(options.match)]
         notices = archive.notices()
         check_strict(options, notices)
@@ -209,7 +209,7 @@ def dry_run(
         return DryRun(
             format=resolved.format, posts=posts, archive_posts=archive_posts, first_post=first_post,
             last_post=last_post, expected_bytes=expected, media_files=media_files, media_bytes=media_bytes,
-            batches=batches, workers=chosen_workers(resolved, archive, selection, guard),
+            batches=batches, workers=workers,
             memory_limit_bytes=options.memory_limit_bytes, place=place, free_bytes=free,
             fits=None if free is None else expected + media_bytes <= free,
             copies_posts=options.snapshot == "copy" and not archive.source.private,

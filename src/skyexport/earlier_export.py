@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from skyexport import timestamps
 from skyexport.format_settings import USUAL, FormatSettings
+from skyexport.formulas import as_stored
 from skyexport.json_text import decode
 from skyexport.readers.csv_table import HEADINGS
 from skyexport.readers.parquet_table import opened_table
@@ -117,8 +118,6 @@ def _json_value(escaped: bytes) -> bytes | None:
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _HEADER = (b"URI", b"CID", b"IndexedAt")
-_MADE_SAFE = re.compile("^'(?='*+(?:[=+\\-@\t\r]|＝|＋|－|＠))".encode())
-"""The apostrophe that `--csv-safe` puts before a cell."""
 _QUOTED = re.compile(rb'[^"]*+(?:""[^"]*+)*+')
 
 
@@ -142,7 +141,7 @@ def _csv_posts(blocks: Iterable[bytes], settings: FormatSettings, _: object) -> 
                 raise ValueError("a record has too few fields")
             found = [record[place] for place in places]
             if settings.csv_safe:
-                found = [None if value is None else _MADE_SAFE.sub(b"", value) for value in found]
+                found = [None if value is None else as_stored(value) for value in found]
             uri, cid, indexed_at = (None if value is None else comparable(value) for value in found)
             yield uri, cid, indexed_at
         record.clear()

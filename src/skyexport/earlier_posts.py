@@ -36,7 +36,7 @@ from skyexport.scratch import Scratch
 from skyexport.source import Authorizer, reading
 from skyexport.verification import Verification, read_back
 
-__all__ = ["Disappeared", "EarlierExport", "EarlierPosts", "with_last_chain"]
+__all__ = ["Disappeared", "EarlierExport", "EarlierPosts", "may_be_table", "with_last_chain"]
 
 _BLOCK_BYTES = 1 << 20
 _CACHE_KIB = 16_000
@@ -417,3 +417,8 @@ def with_last_chain(resolved: Resolved, did: str | None, archive: Path, say: Cal
     )
     say(f"increment to {directories[0]}{and_more}")
     return replace(resolved, since_export=tuple(directories))
+
+
+def may_be_table(directory: Path) -> bool:
+    """Whether the export in *directory* seems to be Parquet, which takes more memory to read."""
+    return any((directory / name).exists() for name in ("posts.parquet", "posts-00001.parquet"))

@@ -172,7 +172,8 @@ class _Exporter:
                 return Answer(request.number, earlier=earlier)
             if not request.export:
                 return Answer(request.number)
-            summary = export(options, watch, say=said.append)
+            # What its share is too small for is exported again later, alone, with the whole limit.
+            summary = export(options, watch, say=said.append, must_fit=False)
         except ExportError as error:
             # A signal that came when all was done changes nothing.
             if summary is None:

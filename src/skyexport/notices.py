@@ -23,7 +23,7 @@ MAX_PLACES = 100
 """Enough to see what kind of posts they are; more would let an odd archive fill the memory."""
 
 FORMULA = "formula"
-"""Kind of warning: a cell that a spreadsheet may take for a formula."""
+"""Kind of warning: a cell that a spreadsheet may read as a formula."""
 
 REUSED_HANDLE = "reused_handle"
 """Kind of warning: another author who had the handle that was asked for; the latest was taken."""
@@ -60,7 +60,7 @@ class Notices:
     places: dict[str, list[str]] = field(default_factory=dict)
     """Kind → "column of post uri" or "path: why", cut short where it is long, for the first MAX_PLACES of them."""
     formulas: int = 0
-    """Cells that a spreadsheet may take for a formula: exported as they are stored, and too usual to be listed."""
+    """Cells that a spreadsheet may read as formulas: exported as they are stored, and too usual to be listed."""
 
     def __bool__(self) -> bool:
         return bool(self.counts or self.formulas)

@@ -18,7 +18,7 @@ from skyexport.format_names import looks_like_data_file
 from skyexport.formats import FORMATS
 from skyexport.full_text import check_query
 from skyexport.media_root import MediaRoot
-from skyexport.memory import MemoryGuard, ProcessTree
+from skyexport.memory import MemoryGuard, MemoryNeed, ProcessTree
 from skyexport.options import Resolved
 from skyexport.source import is_sqlite
 
@@ -79,7 +79,8 @@ def check_for_all(archives: ArchiveList, resolved: Resolved) -> None:
         # It says what to install; loading what is there would take memory that exporters need.
         format.configured(resolved.settings)
     options = resolved.options
-    MemoryGuard(options.memory_limit_bytes, ProcessTree().sample).check_workable(0, format.loaded_bytes)
+    need = MemoryNeed.of(format, resolved.compression, 0)
+    MemoryGuard(options.memory_limit_bytes, ProcessTree().sample).check_workable(need, 0, resolved.format)
     if options.match is not None:
         check_query(options.match)
     if resolved.media_root is not None:

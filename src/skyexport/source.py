@@ -78,7 +78,7 @@ _READABLE: Mapping[str, frozenset[str] | None] = {
 """Table → the columns that an export may read, None for all. carray is the list of row ids that a batch may be,
 json_each what a function of ours gives."""
 _ALLOWED_PRAGMAS = frozenset(
-    {"cache_size", "data_version", "index_list", "index_xinfo", "page_size", "table_list", "table_xinfo"}
+    {"cache_size", "data_version", "index_list", "index_xinfo", "page_count", "page_size", "table_list", "table_xinfo"}
 )
 _ALLOWED_ACTIONS = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_FUNCTION, apsw.SQLITE_TRANSACTION, apsw.SQLITE_RECURSIVE})
 

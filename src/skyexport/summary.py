@@ -71,7 +71,7 @@ class ExportSummary:
     media_bytes: int
     """Size of the media files."""
     csv_safe: bool
-    """Whether cells that a spreadsheet may take for a formula have an apostrophe before them."""
+    """Whether cells that a spreadsheet may read as formulas have an apostrophe before them."""
     warnings: dict[str, int]
     """Kind → how many stored values or media files; see docs/formats.md."""
     warning_places: dict[str, list[str]]
@@ -171,9 +171,12 @@ class ExportSummary:
             posts = "1 post has media" if without == 1 else f"{without:,} posts have media"
             lines.append(f"note: {posts} of which the archive knows no file")
         if formulas := self.warnings.get(FORMULA):
-            how = "with an apostrophe before it" if self.csv_safe else "written as stored"
-            cells = "1 cell" if formulas == 1 else f"{formulas:,} cells"
-            lines.append(f"note: {cells} that a spreadsheet may take for a formula, {how}")
+            cells = "1 cell as a formula" if formulas == 1 else f"{formulas:,} cells as formulas"
+            lines.append(
+                f"note: without its apostrophe, a spreadsheet may read {cells}"
+                if self.csv_safe
+                else f"note: a spreadsheet may read {cells}; use --csv-safe"
+            )
         if self.journal_mode == "rollback" and self.archive_held_seconds:
             lines.append(self.held_sentence())
         if self.disappeared:

@@ -30,6 +30,7 @@ from skyexport.formats.base import (
     time_sql,
 )
 from skyexport.formats.media_names import media_names
+from skyexport.formulas import MARK, PLAIN_SIGNS, formula_cells, safe_cell
 from skyexport.notices import Notices
 
 __all__ = ["CsvTable"]
@@ -79,13 +80,6 @@ _BEGINS_WITH_SPACE = re.compile(
     b"|".join(re.escape(chr(code).encode()) for start, end in _WHITE_SPACE for code in range(start, end))
 )
 _FIRST_OF_SPACE = frozenset(chr(code).encode()[:1] for start, end in _WHITE_SPACE for code in range(start, end))
-
-_PLAIN_FORMULA_BEGINS = ("=", "+", "-", "@")
-_FORMULA_BEGINS = tuple(character.encode() for character in (*_PLAIN_FORMULA_BEGINS, *"\t\r＝＋－＠"))
-"""A spreadsheet may take a cell for a formula that begins so."""
-_FIRST_OF_FORMULA = frozenset(begin[:1] for begin in _FORMULA_BEGINS)
-_TO_BE_MADE_SAFE = re.compile(b"'*+(?:" + b"|".join(map(re.escape, _FORMULA_BEGINS)) + b")")
-"""Also what only looks as if it had been made safe, so that one apostrophe less is always what was stored."""
 
 _PLAIN = bytes(code for code in range(0x21, 0x7F) if code not in b'"\\')
 """What surely needs no quotes, the delimiter aside: ASCII without space, quote and backslash."""
@@ -157,7 +151,7 @@ class CsvTable(TextFormat):
         except ValueError:
             return None
         cells = self._cells
-        notices.formulas += _formulas(texts) + _formulas(names)
+        notices.formulas += formula_cells(texts) + formula_cells(names)
         if embeds:
             records = _filled(records, _MEDIA_PLACE, cells.all_written(names))
         return _filled(records, _TEXT_PLACE, [cells.written(text) for text in texts]) if texts else records
@@ -191,7 +185,7 @@ class CsvTable(TextFormat):
                 yield b"true" if post[name] else b"false"
             else:
                 data = as_bytes(post[name])
-                notices.formulas += _formulas([data])
+                notices.formulas += formula_cells([data])
                 yield from self._cells.written_in_pieces(data)
 
     def posts_of(self, data: bytes) -> list[bytes]:
@@ -226,11 +220,6 @@ def _time(value: StoredValue) -> str:
     return timestamp.rfc3339_seconds()
 
 
-def _formulas(cells: list[bytes]) -> int:
-    """How many of these cells, not yet quoted, a spreadsheet may take for a formula."""
-    return len([cell for cell in cells if cell[:1] in _FIRST_OF_FORMULA and cell.startswith(_FORMULA_BEGINS)])
-
-
 def _filled(records: bytes, place: bytes, fields: list[bytes]) -> bytes:
     """*records* with a field in each place."""
     filled = [b""] * (2 * len(fields) + 1)
@@ -249,7 +238,7 @@ class _Cells:
         self.alone = len(settings.columns) == 1
         """Whether there is one column only: then an empty cell gets quotes, since readers skip empty lines."""
         self._special = re.compile(rb'["\r\n%s]' % re.escape(self.delimiter))
-        odd_begins = [begin.encode() for begin in (*_PLAIN_FORMULA_BEGINS, *("'" * self._safe))]
+        odd_begins = [bytes([begin]) for begin in PLAIN_SIGNS + MARK * self._safe]
         self._odd_begins = [(begin, self.delimiter + begin, b"\n" + begin) for begin in odd_begins]
 
     def may_begin_formula(self, records: bytes) -> bool:
@@ -262,7 +251,7 @@ class _Cells:
     def written(self, data: bytes) -> bytes:
         """A cell with quotes and apostrophe, where it needs them."""
         if self._safe:
-            data = self._made_safe(data)
+            data = safe_cell(data)
         return b'"' + data.replace(b'"', b'""') + b'"' if self._needs_quotes(data) else data
 
     def all_written(self, cells: list[bytes]) -> list[bytes]:
@@ -274,7 +263,7 @@ class _Cells:
     def written_in_pieces(self, data: bytes) -> Iterator[bytes]:
         """The same for a large one."""
         if self._safe:
-            data = self._made_safe(data)
+            data = safe_cell(data)
         if not self._needs_quotes(data):
             yield data
             return
@@ -282,9 +271,6 @@ class _Cells:
         for start in range(0, len(data), _PIECE_BYTES):
             yield data[start : start + _PIECE_BYTES].replace(b'"', b'""')
         yield b'"'
-
-    def _made_safe(self, data: bytes) -> bytes:
-        return b"'" + data if _TO_BE_MADE_SAFE.match(data) else data
 
     def _needs_quotes(self, data: bytes) -> bool:
         return (
@@ -319,7 +305,7 @@ class _ExactValues:
     def _as_stored(self, kind: str, value: StoredValue, uri: bytes, column: str) -> bytes:
         data = as_bytes(value)
         self._notices.add(kind, f"{column} of {json_text.decode(uri)}")
-        self._notices.formulas += _formulas([data])
+        self._notices.formulas += formula_cells([data])
         return self._cells.written(data)
 
     def media(self, value: StoredValue, uri: bytes, column: str) -> bytes:
@@ -330,5 +316,5 @@ class _ExactValues:
         except ValueError:
             self._notices.add("unreadable_json", f"{column} of {json_text.decode(uri)}")
             names = b""
-        self._notices.formulas += _formulas([names])
+        self._notices.formulas += formula_cells([names])
         return self._cells.written(names)

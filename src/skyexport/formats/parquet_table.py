@@ -26,6 +26,7 @@ from skyexport.formats.base import (
     TIMES,
     Compress,
     DataFile,
+    FormatMemory,
     StoredPost,
     StoredValue,
     add_count,
@@ -90,8 +91,11 @@ class ParquetTable:
     is_text = False
     separator = b""
     bytes_around = 0
-    loaded_bytes = 40_000_000
-    gathered_bytes = 205_000_000
+    memory = FormatMemory(
+        library="pyarrow", library_bytes=20_000_000, used_library_bytes=20_000_000,
+        rendering_bytes=25_000_000, rendering_most_bytes=33_000_000,
+        gathered_share=3.5, gathered_most_bytes=_ROW_GROUP_BYTES,
+    )  # fmt: skip
 
     def __init__(self, settings: FormatSettings = USUAL) -> None:
         self._columns = settings.columns or _COLUMNS
