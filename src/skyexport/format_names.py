@@ -43,7 +43,7 @@ _FORMATS = {
 _COMPRESSIONS = {"gz": ".gz", "gzip": ".gz", "zst": ".zst", "zstd": ".zst"}
 """Last part of a name → suffix in `COMPRESSIONS`."""
 
-_WRITTEN = "skyexport writes .json, .jsonl, .csv, .tsv and .parquet, each text also with .gz or .zst"
+_WRITTEN = "possible are .json, .jsonl, .csv, .tsv and .parquet, and text with .gz or .zst"
 
 _OTHERS = {
     "spreadsheets open .csv": "xls xlsx xlsm xlsb xlt ods fods numbers gsheet",
@@ -95,7 +95,7 @@ def form_of_name(path: Path | None, *, format_given: bool = False) -> NamedForm:
     if ending in _COMPRESSIONS:
         raise OptionError(f"{path} is named like a file that is compressed twice", "leave out one of the two")
     if ending in _HINTS:
-        raise OptionError(f"skyexport cannot write {path}: .{ending} is not one of its formats", _hint(ending))
+        raise OptionError(f"cannot write {path}: .{ending} is not a format of skyexport", _hint(ending))
     if format_given:
         return NamedForm(compression=compression)
     if ending not in _TEXT and (likely := nearest(ending, [*_FORMATS, *_COMPRESSIONS])):
@@ -153,4 +153,4 @@ def _option(ending: str) -> str:
 
 
 def _hint(ending: str) -> str:
-    return f"{_WRITTEN}; {_HINTS[ending]}"
+    return f"{_HINTS[ending]}; {_WRITTEN}"
