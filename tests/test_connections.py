@@ -141,9 +141,8 @@ def test_interrupted_at_any_step(tmp_path: Path, error: Callable[[], BaseExcepti
 @in_finalisers
 def test_exports_interrupted_at_some_steps(tmp_path: Path) -> None:
     """The same of whole exports, which open several connections."""
-    path = (
-        file_archive(tmp_path / "in" / "a.db", [post(1)], wal=True) if (tmp_path / "in").mkdir() is None else tmp_path
-    )
+    (tmp_path / "in").mkdir()
+    path = file_archive(tmp_path / "in" / "a.db", [post(1)], wal=True)
     number = finished = 0
     while not finished:
         number = int(number * 1.3) + 37
