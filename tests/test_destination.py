@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skyexport import export
-from skyexport.destination import Destination, directory_name, open_destination
+from skyexport.destination import Destination, destination_of, directory_name
 from skyexport.errors import AlreadyRunningError, ExportError, OptionError, OutputError, StoppedError, StrictError
 from skyexport.options import ExportOptions
 from tests.archives import file_archive, post
@@ -25,7 +25,13 @@ DIDS = st.from_regex(r"\Adid:[a-z]{1,8}:[A-Za-z0-9._:%-]{0,500}[A-Za-z0-9._-]\Z"
 
 
 def opened(tmp_path: Path, **options: object) -> Destination:
-    return open_destination(ExportOptions(archive=Path("a.db"), output_dir=tmp_path, **options), NOW)  # type: ignore[arg-type]
+    return open_destination(ExportOptions(archive=Path("a.db"), output_dir=tmp_path, **options))  # type: ignore[arg-type]
+
+
+def open_destination(options: ExportOptions) -> Destination:
+    destination = destination_of(options, NOW)
+    destination.open()
+    return destination
 
 
 def written(destination: Destination, data: bytes = b"[]\n") -> Path:
@@ -131,7 +137,7 @@ def test_syncing_before_the_final_name(
     destination = opened(tmp_path, to=tmp_path / to if to else None, sync=sync)
     assert written(destination).read_bytes() == b"[]\n"
     if sys.platform != "win32":
-        assert synced == ([] if not sync else [True, False] if to else [True, True, True, True, False])
+        assert synced == ([] if not sync else [True, False] if to else [True, True, True, True, False, False])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has another way")
@@ -225,7 +231,7 @@ def test_one_export_at_a_time(tmp_path: Path, to: str | None) -> None:
     """Into the same place or to the same file the second export ends at once, and says who is there."""
     archive = file_archive(tmp_path / "a.db", [post(1)])
     options = ExportOptions(archive=archive, output_dir=tmp_path / "o", to=tmp_path / to if to else None)
-    running = open_destination(options, NOW)
+    running = open_destination(options)
     grown = files_below(tmp_path)
     with pytest.raises(AlreadyRunningError, match=f"is running: process {os.getpid()} on ") as caught:
         export(options)
@@ -240,7 +246,7 @@ def test_others_run_side_by_side(tmp_path: Path) -> None:
     """Other authors, all of them together, other directories and other files do not wait for each other."""
     archive = file_archive(tmp_path / "a.db", [post(1)])
     options = ExportOptions(archive=archive, output_dir=tmp_path / "o", did="did:plc:abc")
-    running = [open_destination(one, NOW) for one in (options, replace(options, to=tmp_path / "out"))]
+    running = [open_destination(one) for one in (options, replace(options, to=tmp_path / "out"))]
     for other in (
         replace(options, did=None),
         replace(options, did="did:plc:abd"),

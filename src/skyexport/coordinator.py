@@ -33,10 +33,9 @@ import apsw
 
 from skyexport import __version__
 from skyexport.archive import Archive
-from skyexport.cleanup import uninterrupted
 from skyexport.compression import compressor_of
 from skyexport.copying import REINDEX
-from skyexport.destination import Destination, open_destination
+from skyexport.destination import Destination, destination_of
 from skyexport.disk import free_bytes, takes_bytes_as_they_are
 from skyexport.earlier_posts import Disappeared, EarlierPosts, check_place
 from skyexport.errors import (
@@ -181,21 +180,27 @@ def _media(options: ExportOptions, archive: Archive) -> contextlib.AbstractConte
 
 @contextlib.contextmanager
 def _opened(options: ExportOptions, now: datetime) -> Iterator[Destination]:
-    destination = open_destination(options, now)
+    destination = destination_of(options, now)
     try:
-        yield destination
-    except BaseException as error:
-        kept = uninterrupted(destination.abort)
-        if isinstance(error, MemoryError) and kept is None:
-            raise MemoryLimitError(_NO_MEMORY, "use fewer workers or smaller batches") from error
-        if kept is None:
+        try:
+            destination.open()
+            yield destination
+        except BaseException:
+            destination.abort()
             raise
-        # It has its final name and is whole: whatever came after must not say otherwise.
-        if isinstance(error, StoppedError):
-            raise StoppedError(error.signal_number, str(kept)) from None
-        if isinstance(error, OutputError):
-            raise OutputError(f"{kept} is complete, but may not be on the disk yet: {error.message}") from error
-        raise
+    # What has its final name is whole: an error that came after it must not say otherwise.
+    except StoppedError as error:
+        if destination.kept is None:
+            raise
+        raise StoppedError(error.signal_number, str(destination.kept)) from None
+    except OutputError as error:
+        if destination.kept is None:
+            raise
+        raise OutputError(f"{destination.kept} is complete, but may not be on the disk yet: {error.message}") from error
+    except MemoryError as error:
+        if destination.kept is not None:
+            raise
+        raise MemoryLimitError(_NO_MEMORY, "use fewer workers or smaller batches") from error
 
 
 def chosen_workers(options: ExportOptions, archive: Archive, selection: Selection, guard: MemoryGuard) -> int:

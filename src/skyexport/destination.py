@@ -27,14 +27,16 @@ from skyexport.errors import AlreadyRunningError, OptionError, OutputError
 from skyexport.lock import Lock, check_free, remove_leftovers
 from skyexport.media_root import MEDIA_DIRECTORY
 from skyexport.options import ExportOptions
-from skyexport.writer import OutputFile, WrittenFile, output_error, sync_to_disk
+from skyexport.sync import sync_directory
+from skyexport.writer import OutputFile, WrittenFile, output_error
 
 __all__ = [
     "MAX_DATA_FILES",
     "Destination",
+    "author_directory",
     "check_destination",
+    "destination_of",
     "directory_name",
-    "open_destination",
     "remove_partial",
 ]
 
@@ -62,13 +64,25 @@ ManifestMaker = Callable[[list[WrittenFile]], bytes]
 
 
 class Destination(Protocol):
-    """Where the data file goes."""
+    """Where the data file goes. Nothing is made before `open`; who calls that calls `abort` too, whatever is raised."""
 
     file: OutputFile
     """The data file that is open."""
 
     swept: list[Path]
     """What killed runs had left in its place, and what was removed."""
+
+    kept: Path | None
+    """Set by `abort`: what has its final name already, is whole, and stays; None when there is no such thing."""
+
+    def open(self) -> None:
+        """Take the place, and begin the data file.
+
+        Raises:
+            OutputError: It cannot be written.
+            AlreadyRunningError: Another export is writing there.
+        """
+        ...
 
     @property
     def media_directory(self) -> Path | None:
@@ -96,55 +110,48 @@ class Destination(Protocol):
             The files, the data files first, and the path of the first one; None for a stream.
 
         Raises:
-            OutputError: That did not work; `abort` tells whether it has its final name all the same.
+            OutputError: That did not work; after `abort`, `kept` tells whether it has its final name all the same.
         """
         ...
 
-    def abort(self) -> Path | None:
-        """Remove everything that was written; but what has its final name already is whole, and stays.
-
-        Returns:
-            That, None when there is no such thing.
-        """
+    def abort(self) -> None:
+        """Remove everything that was written, whatever signals arrive; but what has its final name already stays."""
         ...
 
 
-def open_destination(options: ExportOptions, now: datetime) -> Destination:
-    """Open the destination that *options* ask for.
+def destination_of(options: ExportOptions, now: datetime) -> Destination:
+    """The destination that *options* ask for, not yet open.
 
     Args:
         options: What to export.
         now: Names the export directory.
 
     Raises:
-        OutputError: It can not be written, or exists.
+        OutputError: It cannot be written, or exists.
         OptionError: It is the archive.
-        AlreadyRunningError: Another export is writing there.
     """
     if options.to is None:
-        parent = options.output_dir / directory_name(options.did)
-        return _Directory(parent, options.data_file_name, now, sync=options.sync)
+        return _Directory(options.output_dir, options.did, options.data_file_name, now, sync=options.sync)
     _check_not_the_archive(options.to, options.archive)
     if str(options.to) in _STANDARD_OUTPUT:
-        return _Stream(os.dup(1), "standard output")
-    if not _is_device(options.to, overwrite=options.overwrite):
-        return _File(options.to, overwrite=options.overwrite, sync=options.sync)
-    with _as_output_error(options.to):
-        return _Stream(os.open(options.to, os.O_WRONLY), str(options.to))
+        return _Stream(None)
+    if _is_device(options.to, overwrite=options.overwrite):
+        return _Stream(options.to)
+    return _File(options.to, overwrite=options.overwrite, sync=options.sync)
 
 
 def check_destination(options: ExportOptions) -> tuple[Path | None, Path | None]:
-    """Make sure that `open_destination` would do, at this moment, without making anything.
+    """Make sure that `Destination.open` would work at this moment, without making anything.
 
     Returns:
         Where the export would go, its author's directory or its file; and a directory that is there, on the same disk.
         None for what is no file.
 
     Raises:
-        OutputError, OptionError, AlreadyRunningError: As `open_destination` does.
+        OutputError, OptionError, AlreadyRunningError: As `destination_of` and `Destination.open` do.
     """
     if options.to is None:
-        place = options.output_dir / directory_name(options.did)
+        place = author_directory(options.output_dir, options.did)
         with _as_output_error(place):
             there = next(path for path in (place, *place.parents) if path.exists())
             _check_writable(there)
@@ -216,17 +223,24 @@ def _check_not_the_archive(to: Path, archive: Path) -> None:
 
 def remove_partial(options: ExportOptions) -> None:
     """Remove what a process of ours that died has left in the place of the export directory, if nobody works there."""
-    parent = options.output_dir / directory_name(options.did)
-    with contextlib.suppress(OSError, AlreadyRunningError):
-        lock = Lock(parent / _LOCK, f"into {parent}")
-        try:
-            remove_leftovers(lock, parent, _LEFTOVER)
-        finally:
-            lock.release()
+    parent = author_directory(options.output_dir, options.did)
+    with contextlib.suppress(OSError, AlreadyRunningError), Lock(parent / _LOCK, f"into {parent}") as lock:
+        remove_leftovers(lock, parent, _LEFTOVER)
     for path in (parent, options.output_dir):
         # Not where there is an export.
         with contextlib.suppress(OSError):
             path.rmdir()
+
+
+def author_directory(output_dir: Path, did: str | None) -> Path:
+    """The directory of an author's exports, or the one where the first of them will be tried.
+
+    The portable spelling of its name is used where exports with it are there already, as on a disk that takes no colon
+    in names.
+    """
+    place = output_dir / directory_name(did)
+    portable = output_dir / directory_name(did, portable=True)
+    return portable if not place.exists() and portable.is_dir() else place
 
 
 def directory_name(did: str | None, *, portable: bool = sys.platform == "win32") -> str:
@@ -255,10 +269,11 @@ class _Directory:
     """`<author or all>/<time>/` with the data files, the manifest and the checksums of all."""
 
     _settled = True
-    """Whether there is nothing left to be undone."""
+    """Whether there is nothing to be undone."""
 
-    def __init__(self, parent: Path, name: Callable[[int], str], now: datetime, *, sync: bool) -> None:
-        self._parent = parent
+    def __init__(
+        self, output_dir: Path, did: str | None, name: Callable[[int], str], now: datetime, *, sync: bool
+    ) -> None:
         self._sync = sync
         self._stamp = now.strftime("%Y-%m-%d_%H-%M-%S")
         self._name = name
@@ -266,27 +281,41 @@ class _Directory:
         self._complete: list[WrittenFile] = []
         """The data files before the one that is open."""
         self._final: Path | None = None
-        self._partial = parent / f".{self._stamp}-{secrets.token_hex(4)}.partial"
-        self.media_directory = self._partial / MEDIA_DIRECTORY
+        self._partial_name = f".{self._stamp}-{secrets.token_hex(4)}.partial"
+        self._portable_name = directory_name(did, portable=True)
         self._new_parents: list[Path] = []
-        self._lock: Lock | None = None
-        try:
-            with _as_output_error(parent):
-                self._lock = self._locked_parent()
-                self.swept = remove_leftovers(self._lock, parent, _LEFTOVER)
-                self._partial.mkdir(mode=0o700)
-            self.file = _create(self._partial / name(1), sync=sync)
-        except BaseException:
-            uninterrupted(self._remove)
-            raise
-        self._settled = False
+        """Directories that were missing, the innermost first."""
+        self.kept: Path | None = None
+        self._go_to(author_directory(output_dir, did))
+
+    def _go_to(self, parent: Path) -> None:
+        """Let this be the author's directory."""
+        self._parent = parent
+        self._lock = Lock(parent / _LOCK, f"into {parent}")
+        self._partial = parent / self._partial_name
+        self.media_directory = self._partial / MEDIA_DIRECTORY
 
     def __del__(self) -> None:
-        # A signal may come before whoever made it knows it.
+        # A signal may have kept its owner from doing so.
         if not self._settled:
             self.abort()
 
-    def _locked_parent(self) -> Lock:
+    def open(self) -> None:
+        self._settled = False
+        with _as_output_error(self._parent):
+            try:
+                self._take_parent()
+            except OSError as error:
+                if error.errno != errno.EINVAL or self._parent.name == self._portable_name:
+                    raise
+                # A disk that takes no colon in names, like a memory stick with FAT.
+                self._go_to(self._parent.with_name(self._portable_name))
+                self._take_parent()
+            self.swept = remove_leftovers(self._lock, self._parent, _LEFTOVER)
+            self._partial.mkdir(mode=0o700)
+        self.file = _create(self._partial / self._name(1), sync=self._sync)
+
+    def _take_parent(self) -> None:
         """Make the author's directory, and hold it."""
         for _ in range(_ATTEMPTS):
             missing = [path for path in (self._parent, *self._parent.parents) if not path.exists()]
@@ -295,8 +324,9 @@ class _Directory:
             with contextlib.suppress(FileNotFoundError):
                 for path in reversed(missing):
                     path.mkdir(mode=0o700, exist_ok=True)
-                return Lock(self._parent / _LOCK, f"into {self._parent}")
-        raise OutputError(f"{self._parent} goes away all the time", "choose another place with -o")
+                self._lock.take()
+                return
+        raise OutputError(f"{self._parent} keeps disappearing", "choose another place with -o")
 
     def commit(
         self, manifest: ManifestMaker, media_sums: Iterable[bytes] = ()
@@ -306,15 +336,16 @@ class _Directory:
         files.append(self._written(_MANIFEST, [manifest(list(files))]))
         sums = (file.sum_line().encode() for file in list(files))
         files.append(self._written(_SUMS, chain(sums, media_sums)))
-        if self.media_directory.exists():
-            with _as_output_error(self.media_directory):
-                _sync_directory(self.media_directory, sync=self._sync)
         with _as_output_error(self._partial):
-            _sync_directory(self._partial, sync=self._sync)
+            if self._sync and self.media_directory.exists():
+                sync_directory(self.media_directory)
+            if self._sync:
+                sync_directory(self._partial)
             final = self._rename()
         with _as_output_error(final):
-            _sync_directory(self._parent, sync=self._sync)
-        self._let_go()
+            for path in (final, *self._new_parents) if self._sync else ():
+                sync_directory(path.parent)
+        self._lock.release()
         self._settled = True
         return files, final / self._name(1)
 
@@ -357,26 +388,20 @@ class _Directory:
                 if not os.path.lexists(final):
                     raise
 
-    def abort(self) -> Path | None:
-        with contextlib.suppress(OutputError):
-            self.file.close()
+    def abort(self) -> None:
+        uninterrupted(self._abort)
+
+    def _abort(self) -> None:
+        _close(self)
         # Nobody else knows the partial name: where it is gone after an attempt, the attempt was successful.
-        kept = self._final if not self._partial.exists() else None
-        self._remove()
-        self._settled = True
-        return kept
-
-    def _let_go(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
-
-    def _remove(self) -> None:
+        self.kept = self._final if not self._partial.exists() else None
         shutil.rmtree(self._partial, ignore_errors=True)
-        self._let_go()
+        self._lock.release()
         for path in self._new_parents:
             # Not where another export has come into it meanwhile.
             with contextlib.suppress(OSError):
                 path.rmdir()
+        self._settled = True
 
 
 class _File:
@@ -385,7 +410,7 @@ class _File:
     media_directory: Path | None = None
 
     _settled = True
-    """Whether there is nothing left to be undone."""
+    """Whether there is nothing to be undone."""
 
     def __init__(self, path: Path, *, overwrite: bool, sync: bool) -> None:
         self._path = path
@@ -394,23 +419,23 @@ class _File:
         self._naming = False
         # What a link points to is replaced, not the link.
         self._final = path.resolve() if overwrite else path
-        stem = _hidden_stem(self._final.name)
-        self._partial = self._final.with_name(f"{stem}-{secrets.token_hex(4)}.partial")
-        with _as_output_error(path):
-            self._lock = Lock(self._final.with_name(f"{stem}.lock"), f"to {path}")
-        try:
-            leftover = re.compile(re.escape(stem) + r"-[0-9a-f]{8}\.partial")
-            self.swept = remove_leftovers(self._lock, self._final.parent, leftover)
-            self.file = _create(self._partial, called=path, sync=sync)
-        except BaseException:
-            uninterrupted(self._remove)
-            raise
-        self._settled = False
+        self._stem = _hidden_stem(self._final.name)
+        self._partial = self._final.with_name(f"{self._stem}-{secrets.token_hex(4)}.partial")
+        self._lock = Lock(self._final.with_name(f"{self._stem}.lock"), f"to {path}")
+        self.kept: Path | None = None
 
     def __del__(self) -> None:
-        # A signal may come before whoever made it knows it.
+        # A signal may have kept its owner from doing so.
         if not self._settled:
             self.abort()
+
+    def open(self) -> None:
+        self._settled = False
+        with _as_output_error(self._path):
+            self._lock.take()
+        leftover = re.compile(re.escape(self._stem) + r"-[0-9a-f]{8}\.partial")
+        self.swept = remove_leftovers(self._lock, self._final.parent, leftover)
+        self.file = _create(self._partial, called=self._path, sync=self._sync)
 
     def next_file(self) -> OutputFile:
         raise AssertionError("there is one file only")
@@ -427,7 +452,8 @@ class _File:
                 self._partial.replace(self._final)
             else:
                 self._rename_to_free_name()
-            _sync_directory(self._final.parent, sync=self._sync)
+            if self._sync:
+                sync_directory(self._final.parent)
         self._lock.release()
         self._settled = True
         return [self.file.written(self._path.name)], self._path
@@ -445,32 +471,39 @@ class _File:
         else:
             self._partial.unlink()
 
-    def abort(self) -> Path | None:
-        with contextlib.suppress(OutputError):
-            self.file.close()
-        kept = None
+    def abort(self) -> None:
+        uninterrupted(self._abort)
+
+    def _abort(self) -> None:
+        _close(self)
         with contextlib.suppress(OSError):
             if self._naming and (not self._partial.exists() or self._final.samefile(self._partial)):
-                kept = self._path
-        self._remove()
-        self._settled = True
-        return kept
-
-    def _remove(self) -> None:
+                self.kept = self._path
         with contextlib.suppress(OSError):
             self._partial.unlink()
         self._lock.release()
+        self._settled = True
 
 
 class _Stream:
-    """A pipe, a device, or whatever standard output is: written directly."""
+    """A pipe, a device, or whatever standard output is: written directly.
+
+    Args:
+        path: Of the device or pipe; None for standard output.
+    """
 
     media_directory: Path | None = None
 
-    def __init__(self, descriptor: int, name: str) -> None:
-        self._name = name
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._name = "standard output" if path is None else str(path)
         self.swept: list[Path] = []
-        self.file = OutputFile(descriptor, name)
+        self.kept: Path | None = None
+
+    def open(self) -> None:
+        with _as_output_error(self._path or Path(self._name)):
+            descriptor = os.dup(1) if self._path is None else os.open(self._path, os.O_WRONLY)
+        self.file = OutputFile(descriptor, self._name)
 
     def next_file(self) -> OutputFile:
         raise AssertionError("there is one file only")
@@ -482,10 +515,16 @@ class _Stream:
         self.file.close()
         return [self.file.written(self._name)], None
 
-    def abort(self) -> Path | None:
+    def abort(self) -> None:
+        _close(self)
+
+
+def _close(destination: Destination) -> None:
+    """Close the file of a destination that may not have been opened."""
+    file = getattr(destination, "file", None)
+    if file is not None:
         with contextlib.suppress(OutputError):
-            self.file.close()
-        return None
+            file.close()
 
 
 def _hidden_stem(name: str) -> str:
@@ -507,14 +546,3 @@ def _as_output_error(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise output_error(error, str(path), path.parent) from error
-
-
-def _sync_directory(path: Path, *, sync: bool) -> None:
-    """Make names in a directory durable, if wanted; Windows does so by itself and has no way to ask."""
-    if sys.platform == "win32" or not sync:
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        sync_to_disk(descriptor)
-    finally:
-        os.close(descriptor)

@@ -12,7 +12,7 @@ import apsw
 import orjson
 
 from skyexport.claims import MAX_CLAIMS_BYTES
-from skyexport.destination import directory_name
+from skyexport.destination import author_directory
 from skyexport.errors import NoExportError, VerifyError
 from skyexport.export_directory import ExportDirectory
 from skyexport.manifest import source_of
@@ -44,7 +44,7 @@ def export_to_skip(
     except (OSError, ValueError, RuntimeError, apsw.Error):
         # The export that follows says what is wrong with the archive.
         return None
-    place = options.output_dir / directory_name(options.did)
+    place = author_directory(options.output_dir, options.did)
     for name in _newest_first(place):
         manifest = _manifest(place / name)
         said = manifest.get("source")
