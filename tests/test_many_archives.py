@@ -173,7 +173,7 @@ def test_progress(slow_archives: list[Path], tmp_path: Path) -> None:
         source_bytes=1, source_bytes_to_read=4,
     )  # fmt: skip
     assert moment.sentence() == (
-        " 25%  3 of 12 archives (1 failed), 1,000 posts, 2.0 MB, 500/s, 6 s left, memory 50.0 MB"
+        " 25%  6 s left, 3 of 12 archives (1 failed), 1,000 posts, 2.0 MB, 500/s, memory 50.0 MB"
     )
 
 

@@ -47,7 +47,7 @@ LAYERS = [
     {"readers", "readers.csv_table", "readers.json_array", "readers.json_lines", "readers.parquet_table"},
     {"readers.json_posts"},
     {"compression", "format_settings"},
-    {"cleanup", "json_text", "media_root", "notices", "signals", "sync", "timestamps"},
+    {"cleanup", "json_text", "media_root", "notices", "processes", "signals", "sync", "timestamps"},
     {"errors"},
 ]
 """From the command down; a module imports from layers below its own, or from its own."""

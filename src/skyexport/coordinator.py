@@ -51,7 +51,7 @@ from skyexport.estimate import Sample
 from skyexport.formats import FORMATS
 from skyexport.manifest import manifest_bytes
 from skyexport.media import Media
-from skyexport.memory import MemoryGuard, ProcessTree
+from skyexport.memory import UNKNOWN_MEMORY, MemoryGuard, ProcessTree
 from skyexport.messages import ChunkReady, Kind
 from skyexport.notices import Notices
 from skyexport.options import ExportOptions, available_cpus, format_size
@@ -117,6 +117,8 @@ def export(
     tree = ProcessTree()
     guard = MemoryGuard(options.memory_limit_bytes, tree.sample)
     guard.check_workable(options.workers or 0, FORMATS[options.format].loaded_bytes)
+    if tree.metric is None:
+        say(UNKNOWN_MEMORY)
     now = datetime.now(UTC)
     path: Path | None = None
     registered: str | None = None

@@ -18,7 +18,7 @@ from skyexport.earlier_posts import Disappeared, EarlierPosts, check_place
 from skyexport.estimate import Sample
 from skyexport.formats import FORMATS
 from skyexport.media import Media
-from skyexport.memory import MemoryGuard, ProcessTree
+from skyexport.memory import UNKNOWN_MEMORY, MemoryGuard, ProcessTree
 from skyexport.options import ExportOptions, format_size
 from skyexport.progress import Counters, Monitor, Progress
 from skyexport.register import Registry
@@ -50,6 +50,8 @@ class DryRun:
     """About so many, where posts are copied first."""
     workers: int
     memory_limit_bytes: int
+    memory_known: bool
+    """Whether the system reports how much memory is used: else the limit would not be enforced."""
     place: Path | None
     """Where the export would go: its author's directory, or its file; None for standard output."""
     free_bytes: int | None
@@ -78,7 +80,7 @@ class DryRun:
             ("media", f"{self.media_files:,} files, {format_size(self.media_bytes)}"),
             ("batches", f"{self.batches:,}"),
             ("workers", f"{self.workers}" if self.workers else "none: in this process"),
-            ("memory limit", format_size(self.memory_limit_bytes)),
+            ("memory limit", format_size(self.memory_limit_bytes) + ("" if self.memory_known else ", not enforced")),
             ("place", "standard output" if self.place is None else str(self.place)),
             ("free there", f"{free}{fits}"),
         ]
@@ -86,7 +88,8 @@ class DryRun:
             rows.insert(1, ("disappeared", f"{self.disappeared:,} of the earlier exports"))
         if self.copies_posts:
             rows.append(("copy", "posts are copied to a temporary file first"))
-        return [*(f"{name + ':':18}{value}" for name, value in rows), "nothing was written"]
+        notes = [] if self.memory_known else [f"note: {UNKNOWN_MEMORY}"]
+        return [*(f"{name + ':':18}{value}" for name, value in rows), *notes, "nothing was written"]
 
 
 def dry_run(options: ExportOptions, on_progress: Callable[[Progress], None] | None = None) -> DryRun:
@@ -103,7 +106,8 @@ def dry_run(options: ExportOptions, on_progress: Callable[[Progress], None] | No
         ExportError: What `export` would raise before it wrote the first post.
     """
     counters = Counters()
-    guard = MemoryGuard(options.memory_limit_bytes, ProcessTree().sample)
+    tree = ProcessTree()
+    guard = MemoryGuard(options.memory_limit_bytes, tree.sample)
     format = FORMATS[options.format].configured(options.settings)
     compress = compressor_of(options.compression)
     guard.check_workable(options.workers or 0, format.loaded_bytes)
@@ -164,8 +168,8 @@ def dry_run(options: ExportOptions, on_progress: Callable[[Progress], None] | No
             format=options.format, posts=posts, archive_posts=archive_posts, first_post=first_post,
             last_post=last_post, expected_bytes=expected, media_files=media_files, media_bytes=media_bytes,
             batches=batches, workers=chosen_workers(options, archive, selection, guard),
-            memory_limit_bytes=options.memory_limit_bytes, place=place, free_bytes=free,
-            fits=None if free is None else expected + media_bytes <= free,
+            memory_limit_bytes=options.memory_limit_bytes, memory_known=tree.metric is not None, place=place,
+            free_bytes=free, fits=None if free is None else expected + media_bytes <= free,
             copies_posts=options.snapshot == "copy" and not archive.source.private,
             disappeared=None if disappeared is None else disappeared.posts,
         )  # fmt: skip

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from skyexport.errors import ExportError, OutputError
-from skyexport.memory import Metric
+from skyexport.memory import Metric, shown_peak
 from skyexport.options import format_size
 from skyexport.progress import SCHEMA_VERSION, duration
 from skyexport.scratch import temporary_folder
@@ -150,9 +150,9 @@ class Migration:
     bytes: int
     """Of the data files that were written now."""
     seconds: float
-    peak_memory_bytes: int
-    """The largest sample of all processes together."""
-    memory_metric: Metric
+    peak_memory_bytes: int | None
+    """The largest sample of all processes together; None where the system does not report memory."""
+    memory_metric: Metric | None
 
     @property
     def posts_per_second(self) -> float:
@@ -214,10 +214,7 @@ class Migration:
         how = f"with {self.exporters} exporters" if self.exporters else "one after the other"
         posts = "1 post" if self.posts == 1 else f"{self.posts:,} posts"
         yield f"{posts} to {self.format.upper()} in {took}: {self.posts_per_second:,.0f} posts/s {how}"
-        yield (
-            f"{format_size(self.bytes)}, peak memory {format_size(self.peak_memory_bytes)}"
-            f" ({self.memory_metric.upper()})"
-        )
+        yield (f"{format_size(self.bytes)}, peak memory {shown_peak(self.peak_memory_bytes, self.memory_metric)}")
 
 
 def _lines(outcomes: Iterator[Outcome], most: int) -> Iterator[str]:
