@@ -180,6 +180,15 @@ def test_a_name_that_is_swapped(archive: Path, earlier: Path, monkeypatch: pytes
     assert media_in(summary) == {name_of(content): content for content in CONTENTS}
 
 
+def test_litter_in_an_earlier_export(archive: Path, earlier: Path) -> None:
+    """What file managers leave there is not linked, and does no harm."""
+    (earlier / ".DS_Store").touch()
+    (earlier / "media" / "Thumbs.db").touch()
+    summary = exported(archive, link_media=earlier)
+    assert summary.media is not None
+    assert (summary.media.files, summary.media.linked, summary.warnings) == (5, 5, {})
+
+
 def test_other_exports(archive: Path, earlier: Path) -> None:
     """One without media has nothing to link; one that was linked itself can be linked again."""
     without = exported(archive, media=False)

@@ -126,7 +126,7 @@ class EarlierPosts:
 
     def _read(self, directory: Path, connection: apsw.Connection, check: Callable[[], None]) -> None:
         """Take in what one export has, and what was gone when it was made."""
-        verification = verified(directory, Counters(), check)
+        verification = verified(directory, Counters(), check, extra_files_allowed=True)
         with ExportDirectory(directory) as opened:
             export = self._read_manifest(directory, opened, verification, connection)
             posts = sum(

@@ -13,7 +13,7 @@ import os
 import re
 import stat
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import TracebackType
 from typing import Self
 
@@ -60,7 +60,7 @@ class MediaFile:
     @property
     def name(self) -> str | None:
         """Its name in an export, SHA-256 and suffix; None where it has no such name."""
-        suffix = PurePosixPath(self.file_path).suffix.lower()
+        suffix = PurePosixPath(self.file_path.replace("\\", "/")).suffix.lower()
         return self.sha256 + suffix if _SHA256.fullmatch(self.sha256) and suffix in _SUFFIXES else None
 
 
@@ -90,12 +90,24 @@ class MediaRoot:
             os.close(self._descriptor)
 
     def open(self, file_path: str) -> int:
-        """A descriptor to read the plain file *file_path*.
+        """A descriptor to read the plain file *file_path*; where there is none of that name, backslashes separate.
 
         Raises:
             UnsafePathError: The path does not lead to a plain file below the root.
-            OSError: It is missing, or can not be opened.
+            OSError: It is missing, or cannot be opened.
         """
+        try:
+            return self._open_plain(file_path)
+        except OSError as error:
+            # A whole path may be too long for a name.
+            if "\\" not in file_path or error.errno not in (errno.ENOENT, errno.ENAMETOOLONG):
+                raise
+        # An archive from Windows.
+        if PureWindowsPath(file_path).drive:
+            raise UnsafePathError("leads out of the directory of media")
+        return self._open_plain(file_path.replace("\\", "/"))
+
+    def _open_plain(self, file_path: str) -> int:
         *directories, name = self._components(file_path)
         try:
             descriptor = self._open_beneath(directories, name) if _BY_DESCRIPTOR else self._open(directories, name)

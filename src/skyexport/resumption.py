@@ -54,7 +54,7 @@ def export_to_skip(
             and manifest.get("options") == options.of_the_output()
         ):
             try:
-                found = verify(place / name, on_progress)
+                found = verify(place / name, on_progress, extra_files_allowed=True)
             except (VerifyError, NoExportError):
                 continue
             if not found.unverified:
