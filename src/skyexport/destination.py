@@ -284,7 +284,7 @@ class _Directory:
         self._partial_name = f".{self._stamp}-{secrets.token_hex(4)}.partial"
         self._portable_name = directory_name(did, portable=True)
         self._new_parents: list[Path] = []
-        """Directories that were missing, the innermost first."""
+        """Directories that were missing."""
         self.kept: Path | None = None
         self._go_to(author_directory(output_dir, did))
 
@@ -397,7 +397,7 @@ class _Directory:
         self.kept = self._final if not self._partial.exists() else None
         shutil.rmtree(self._partial, ignore_errors=True)
         self._lock.release()
-        for path in self._new_parents:
+        for path in sorted(self._new_parents, key=lambda path: len(path.parts), reverse=True):
             # Not where another export has come into it meanwhile.
             with contextlib.suppress(OSError):
                 path.rmdir()

@@ -25,6 +25,9 @@ __all__ = ["OrderedWriter", "OutputFile", "WrittenFile", "output_error"]
 _WRITE_BACK_BYTES = 8_000_000
 """Large enough to be written in one go, small enough to keep the disk busy from the start."""
 
+_NOT_ON_FAT = ':*?"<>|'
+"""Characters that memory sticks and other disks of Windows do not take in names."""
+
 _SIGPIPE = 13
 """The signal that ends a program whose reader went away; Windows has no name for it."""
 
@@ -246,6 +249,8 @@ def output_error(error: OSError, name: str, directory: Path | None = None) -> Ou
         errno.EACCES: "check the permissions, or choose another place with -o",
         errno.EROFS: "choose another place with -o",
     }.get(error.errno or 0, "")
+    if error.errno == errno.EINVAL and (refused := [character for character in _NOT_ON_FAT if character in name]):
+        hint = f"this disk takes no {' '.join(refused)} in names: choose another name with --to, or another place"
     what = f"can not write {name}: {error.strerror or error}"
     free = free_bytes(directory) if error.errno == errno.ENOSPC and directory is not None else None
     return OutputError(what if free is None else f"{what}, {format_size(free)} free", hint)
