@@ -351,7 +351,7 @@ def test_command(archive: Path) -> None:
     summary = skyexport_json("export", archive, "-o", archive.parent / "o", "--media", "--media-root", archive.parent)
     assert (summary["media_files"], summary["media_bytes"]) == (5, 50)
     verified = skyexport("verify", summary["directory"])
-    assert verified.stdout.endswith("5 media files, the SHA-256 of manifest.json, posts.json and all in media/\n")
+    assert verified.stdout.endswith("5 media files, the SHA-256 of manifest.json, media.csv, posts.json and all in media/\n")
 
 
 @pytest.fixture
@@ -422,7 +422,7 @@ def test_verify_sums_of_media(whole: Path) -> None:
     sums.write_text("".join(lines[:-1]))
     assert "SHA256SUMS: has lines for 4 media files; manifest.json says 5" in differences(whole)
     sums.write_text("".join([*lines[:-2], lines[-3], lines[-1]]))
-    assert any("out of order in line 6" in line for line in differences(whole))
+    assert any("out of order in line 7" in line for line in differences(whole))
     sums.write_text("".join(lines).replace("media/", "media/../media/"))
     assert any("not the SHA-256 and the name of a file" in line for line in differences(whole))
     sums.write_text("".join(lines))
@@ -448,7 +448,7 @@ def test_sha256sum_accepts(whole: Path) -> None:
     command = ["sha256sum", "--check", "--strict", "SHA256SUMS"]
     done = subprocess.run(command, cwd=whole, capture_output=True, check=False)
     assert done.returncode == 0
-    assert done.stdout.count(b": OK\n") == 7
+    assert done.stdout.count(b": OK\n") == 8
 
 
 def test_one_name_for_each_file(archive: Path) -> None:

@@ -139,7 +139,7 @@ def export(
                 with contextlib.closing(coordinator):
                     coordinator.read_earlier_exports(last)
                     archive_posts, workers = coordinator.run(tree, say, debug=debug)
-                    media_sums = coordinator.copy_media(destination.media_directory)
+                    media_sums, media_table = coordinator.copy_media(destination.media_directory)
                     counters.stage = "finishing"
                     files, path = destination.commit(
                         lambda data: manifest_bytes(
@@ -147,7 +147,7 @@ def export(
                             None if media is None else media.counts, now, exporter=f"skyexport {__version__}",
                             narrowed=coordinator.narrowed_by(),
                         ),
-                        media_sums,
+                        media_sums, media_table,
                     )  # fmt: skip
         if registry is not None and path is not None:
             registered = registry.add(
@@ -418,10 +418,10 @@ class _Coordinator:
             least_bytes += self._media.least_bytes(free - least_bytes)
         check_room(self._options, least_bytes, free)
 
-    def copy_media(self, target: Path | None) -> Iterator[bytes]:
-        """Copy the media files into *target*; returns lines of SHA256SUMS, in pieces."""
+    def copy_media(self, target: Path | None) -> tuple[Iterator[bytes], Iterator[bytes] | None]:
+        """Copy the media files into *target*; returns lines of SHA256SUMS and the table of them, in pieces."""
         if self._media is None or target is None:
-            return iter(())
+            return iter(()), None
         return self._media.copy(target, self._counters, check=self._monitor.check, note=self._note)
 
     def close(self) -> None:

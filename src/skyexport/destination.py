@@ -25,7 +25,7 @@ from typing import Protocol
 from skyexport.cleanup import uninterrupted
 from skyexport.errors import AlreadyRunningError, OptionError, OutputError
 from skyexport.lock import Lock, check_free, remove_leftovers
-from skyexport.media_root import MEDIA_DIRECTORY
+from skyexport.media_root import MEDIA_DIRECTORY, MEDIA_TABLE
 from skyexport.options import ExportOptions
 from skyexport.sync import sync_directory
 from skyexport.writer import OutputFile, WrittenFile, output_error
@@ -60,7 +60,7 @@ _ATTEMPTS = 100
 _STANDARD_OUTPUT = frozenset({"-", "/dev/stdout"})
 
 ManifestMaker = Callable[[list[WrittenFile]], bytes]
-"""Makes the manifest of these data files."""
+"""Makes the manifest of these files: the data files, and the table of media where there is one."""
 
 
 class Destination(Protocol):
@@ -98,13 +98,14 @@ class Destination(Protocol):
         ...
 
     def commit(
-        self, manifest: ManifestMaker, media_sums: Iterable[bytes] = ()
+        self, manifest: ManifestMaker, media_sums: Iterable[bytes] = (), media_table: Iterable[bytes] | None = None
     ) -> tuple[list[WrittenFile], Path | None]:
         """Make the export durable and give it its final name.
 
         Args:
             manifest: Makes the manifest, for a destination that has one.
             media_sums: Lines of SHA256SUMS for the media files, in pieces.
+            media_table: Which posts show which media file, in pieces; None where media were not asked for.
 
         Returns:
             The files, the data files first, and the path of the first one; None for a stream.
@@ -329,10 +330,12 @@ class _Directory:
         raise OutputError(f"{self._parent} keeps disappearing", "choose another place with -o")
 
     def commit(
-        self, manifest: ManifestMaker, media_sums: Iterable[bytes] = ()
+        self, manifest: ManifestMaker, media_sums: Iterable[bytes] = (), media_table: Iterable[bytes] | None = None
     ) -> tuple[list[WrittenFile], Path | None]:
         self._finish_file()
         files = self._complete
+        if media_table is not None:
+            files.append(self._written(MEDIA_TABLE, media_table))
         files.append(self._written(_MANIFEST, [manifest(list(files))]))
         sums = (file.sum_line().encode() for file in list(files))
         files.append(self._written(_SUMS, chain(sums, media_sums)))
@@ -441,9 +444,9 @@ class _File:
         raise AssertionError("there is one file only")
 
     def commit(
-        self, manifest: ManifestMaker, media_sums: Iterable[bytes] = ()
+        self, manifest: ManifestMaker, media_sums: Iterable[bytes] = (), media_table: Iterable[bytes] | None = None
     ) -> tuple[list[WrittenFile], Path | None]:
-        del manifest, media_sums
+        del manifest, media_sums, media_table
         self.file.sync()
         self.file.close()
         self._naming = True
@@ -509,9 +512,9 @@ class _Stream:
         raise AssertionError("there is one file only")
 
     def commit(
-        self, manifest: ManifestMaker, media_sums: Iterable[bytes] = ()
+        self, manifest: ManifestMaker, media_sums: Iterable[bytes] = (), media_table: Iterable[bytes] | None = None
     ) -> tuple[list[WrittenFile], Path | None]:
-        del manifest, media_sums
+        del manifest, media_sums, media_table
         self.file.close()
         return [self.file.written(self._name)], None
 

@@ -19,10 +19,13 @@ from typing import Self
 
 from skyexport.errors import OptionError
 
-__all__ = ["MEDIA_DIRECTORY", "MediaFile", "MediaRoot", "UnsafePathError"]
+__all__ = ["MEDIA_DIRECTORY", "MEDIA_TABLE", "MediaFile", "MediaRoot", "ShownFile", "UnsafePathError"]
 
 MEDIA_DIRECTORY = "media"
 """Name of the directory in an export."""
+
+MEDIA_TABLE = "media.csv"
+"""Name of the table beside it: which posts show which file."""
 
 _BY_DESCRIPTOR = os.open in os.supports_dir_fd
 """Windows has no way to name a file by its directory's descriptor."""
@@ -62,6 +65,21 @@ class MediaFile:
         """Its name in an export, SHA-256 and suffix; None where it has no such name."""
         suffix = PurePosixPath(self.file_path.replace("\\", "/")).suffix.lower()
         return self.sha256 + suffix if _SHA256.fullmatch(self.sha256) and suffix in _SUFFIXES else None
+
+
+@dataclass(frozen=True, slots=True)
+class ShownFile:
+    """A media file, and a post that has or shows it. All values are bytes as they are stored, or nothing."""
+
+    file: MediaFile
+    size_bytes: int
+    """As the archive has it, which may be anything."""
+    uri: bytes
+    """Of the post."""
+    mime_type: bytes
+    width: bytes
+    height: bytes
+    alt_text: bytes
 
 
 class MediaRoot:

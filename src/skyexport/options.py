@@ -53,6 +53,9 @@ SNAPSHOTS = ("pin", "copy")
 
 _REGISTERED_FORMATS = ("json", "csv")
 """What bskyarchive takes for the format of an export."""
+_OF_ANY_TABLE = frozenset({"delimiter", "bom", "csv_safe"})
+"""Settings that hold for the table of media as well, which an export in any format may have."""
+
 _ONLY_OF_THE_WAY = frozenset(
     {
         *("archive", "output_dir", "to", "overwrite", "workers", "batch_size", "memory_limit_bytes", "sync"),
@@ -255,7 +258,7 @@ class ExportOptions:
 
     def _check_settings(self, format: Format) -> None:
         for name in self.settings.changed():
-            if name not in format.takes:
+            if name not in format.takes and not (self.media and name in _OF_ANY_TABLE):
                 what = {"columns": "--columns is", "delimiter": "--delimiter is", "bom": "--no-bom is"}.get(name)
                 raise OptionError(f"{what or '--csv-safe is'} not for {self.format}", "leave it out")
         if unknown := [name for name in self.columns if name not in format.columns]:
