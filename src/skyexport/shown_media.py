@@ -123,9 +123,9 @@ def files_sql(selection: Selection, values: Sequence[str], only_shown: str, *, u
         uri_indexed: Whether posts are found by uri quickly; else a list of the selected ones is made first.
     """
     where = selection.where_sql()
-    has_post = f"exists (select 1 from posts where uri = post_uri and {where})"
+    has_post = f"exists (select 1 from posts where uri = media.post_uri and {where})"
     if not uri_indexed:
-        has_post = f"post_uri in (select uri from posts where {where})"
+        has_post = f"media.post_uri in (select uri from posts where {where})"
     row = ", ".join(values)
     # A cross join goes through its first table, and looks for digests in the second.
     return f"""
@@ -133,15 +133,15 @@ with shown(shown_uri, digest) as materialized (
   select uri, value
   from ({posts_with_media_sql(selection)}), json_each(sky_shown({_EMBED}))
 )
-select {row}, cast(post_uri as blob)
+select {row}, cast(media.post_uri as blob)
 from media
 where {has_post}
 union
-select {row}, cast(shown_uri as blob)
-from shown cross join media on hash = digest
+select {row}, cast(shown.shown_uri as blob)
+from shown cross join media on media.hash = shown.digest
 union
-select {row}, cast(shown_uri as blob)
-from media cross join shown on digest = {only_shown}
+select {row}, cast(shown.shown_uri as blob)
+from media cross join shown on shown.digest = {only_shown}
 order by 1, {len(values) + 1}"""
 
 
