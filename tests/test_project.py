@@ -49,8 +49,8 @@ LAYERS = [
     {"readers.json_posts"},
     {"compression", "format_settings"},
     {
-        *("cleanup", "extras", "formulas", "json_text", "location", "media_root", "notices", "shell_words"),
-        *("signals", "timestamps"),
+        *("cleanup", "extras", "formulas", "json_text", "location", "media_root", "notices", "processes"),
+        *("shell_words", "signals", "sync", "timestamps"),
     },
     {"errors"},
 ]
