@@ -1,14 +1,4 @@
-"""What measurements become: medians, tables, targets beside figures, the environment, and figures in documents.
-
-    python bench/results.py README.md
-
-writes the figures of bench/results into a document, wherever it marks one:
-
-    took <!-- figure compare.json#tools.skyexport.median_seconds:.1f -->8.6<!-- /figure --> s
-
-A mark is FILE#PATH, then optionally /DIVISOR (`/1e6` makes MB of bytes), then optionally :FORMAT as in Python. A path
-goes down by keys, and by numbers in lists, with a point in between.
-"""
+"""What measurements become: medians, tables, targets beside figures, and the environment."""
 
 from __future__ import annotations
 
@@ -20,7 +10,6 @@ import shutil
 import sqlite3
 import statistics
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,8 +23,8 @@ import psutil
 import skyexport
 
 __all__ = [
-    "RESULTS", "Target", "environment", "figure", "marks", "summarised", "table", "targets_table", "thinned",
-    "with_figures", "without_directories", "write_json",
+    "RESULTS", "Target", "environment", "summarised", "table", "targets_table", "thinned", "without_directories",
+    "write_json",
 ]  # fmt: skip
 
 RESULTS = Path(__file__).parent / "results"
@@ -213,60 +202,3 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-# --- Figures in documents -----------------------------------------------------------------------------------------
-
-MARK = re.compile(
-    r"(?P<head><!-- figure (?P<file>[\w-]+\.json)#(?P<path>[\w.-]+)(?:/(?P<divisor>[\d.e]+))?"
-    r"(?::(?P<format>[\w.,+%]+))? -->)(?P<figure>[^<]*)(?P<tail><!-- /figure -->)"
-)
-
-
-def marks(document: str) -> list[re.Match[str]]:
-    """The marked figures of a document.
-
-    Raises:
-        ValueError: There is a mark that can not be read, or that has no end.
-    """
-    found = list(MARK.finditer(document))
-    if len(found) != document.count("<!-- figure ") or len(found) != document.count("<!-- /figure -->"):
-        raise ValueError("a mark is not like <!-- figure FILE#PATH/DIVISOR:FORMAT -->…<!-- /figure -->")
-    return found
-
-
-def figure(mark: re.Match[str], directory: Path) -> str:
-    """What a mark stands for, by the results in *directory*.
-
-    Raises:
-        LookupError: The results have no such figure.
-    """
-    path = directory / mark["file"]
-    if not path.is_file():
-        raise LookupError(f"there is no {mark['file']}")
-    value = json.loads(path.read_text(encoding="utf-8"))
-    for step in mark["path"].split("."):
-        try:
-            value = value[int(step)] if isinstance(value, list) else value[step]
-        except (KeyError, IndexError, TypeError, ValueError):
-            raise LookupError(f"{mark['file']} has no {mark['path']}") from None
-    if mark["divisor"]:
-        value /= float(mark["divisor"])
-    return format(value, mark["format"] or "")
-
-
-def with_figures(document: str, directory: Path) -> str:
-    """A document with its marked figures as they are in the results.
-
-    Raises:
-        ValueError, LookupError: As `marks` and `figure`.
-    """
-    marks(document)
-    return MARK.sub(lambda mark: f"{mark['head']}{figure(mark, directory)}{mark['tail']}", document)
-
-
-if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        target = Path(name)
-        target.write_text(with_figures(target.read_text(encoding="utf-8"), RESULTS), encoding="utf-8")
-        print(f"{name}: {len(marks(target.read_text(encoding='utf-8')))} figures from bench/results")

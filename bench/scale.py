@@ -180,7 +180,7 @@ def measured(
     base_archive, two = archives.get(base), ("-j", "2", "--no-sync")
     small, auto = min(SMALL_POSTS, base), min(AUTO_POSTS, base)
     ties = str(min(AUTO_POSTS, base // 10))
-    did = ("--did", author_of_one_percent(base_archive, base))
+    author = ("--author", author_of_one_percent(base_archive, base))
     since, until = dates_of_one_percent(base_archive, base)
     dates = ("--since", since, "--until", until)
     by_size = [
@@ -190,7 +190,7 @@ def measured(
     by_batch = [Case(str(n), base_archive, (*two, "--batch-size", str(n)), posts=base) for n in batch_sizes]
     special = [
         Case("full", base_archive, two, posts=base),
-        Case("author", base_archive, ("--no-sync",), did),
+        Case("author", base_archive, ("--no-sync",), author),
         Case("dates", base_archive, ("--no-sync",), dates),
         Case("no_index", archives.get(base, "no-index", "--no-index"), two, posts=base),
         Case("ties", archives.get(base, "ties", "--ties", ties), two, posts=base),

@@ -26,25 +26,58 @@ static int begins_with_space(struct sky_span cell)
            memcmp(at, "\xe3\x80\x80", 3) == 0;
 }
 
-/* Whether a spreadsheet may take a cell that begins so for a formula: full-width characters too. */
-static int begins_formula(const unsigned char *at, size_t size)
+/* Size of the white space, control character or character without width at *at*; 0 when there is another one. */
+static size_t unseen_size(const unsigned char *at, size_t size)
 {
     if (size == 0) {
         return 0;
     }
-    switch (at[0]) {
-    case '=':
-    case '+':
-    case '-':
-    case '@':
-    case '\t':
-    case '\r':
-        return 1;
-    case 0xef:
-        return size >= 3 && ((at[1] == 0xbc && (at[2] == 0x9d || at[2] == 0x8b || at[2] == 0x8d || at[2] == 0xa0)));
-    default:
+    if (at[0] < 0x80) {
+        return at[0] <= 0x20 || at[0] == 0x7f;
+    }
+    if (size < 2) {
         return 0;
     }
+    if (at[0] == 0xc2) {
+        return (at[1] >= 0x80 && at[1] <= 0xa0) || at[1] == 0xad ? 2 : 0;
+    }
+    if (at[0] == 0xd8) {
+        return at[1] == 0x9c ? 2 : 0; /* U+061C */
+    }
+    if (size < 3) {
+        return 0;
+    }
+    if (at[0] == 0xe2 && at[1] == 0x80) { /* U+2000 to U+200F, U+2028 to U+202F */
+        return (at[2] >= 0x80 && at[2] <= 0x8f) || (at[2] >= 0xa8 && at[2] <= 0xaf) ? 3 : 0;
+    }
+    if (at[0] == 0xe2 && at[1] == 0x81) { /* U+205F to U+206F */
+        return at[2] >= 0x9f && at[2] <= 0xaf ? 3 : 0;
+    }
+    return memcmp(at, "\xe1\x9a\x80", 3) == 0 || memcmp(at, "\xe1\xa0\x8e", 3) == 0 ||
+                   memcmp(at, "\xe3\x80\x80", 3) == 0 || memcmp(at, "\xef\xbb\xbf", 3) == 0
+               ? 3
+               : 0;
+}
+
+/* Whether a spreadsheet may read a cell that begins so as a formula: by a sign, full-width signs too, behind characters
+ * that are not seen; or by a break that it may drop. src/skyexport/formulas.py has the list and its sources. */
+static int begins_formula(const unsigned char *at, size_t size)
+{
+    if (size > 0 && (at[0] == '\t' || at[0] == '\r' || at[0] == '\n' || at[0] == 0)) {
+        return 1;
+    }
+    for (size_t unseen = unseen_size(at, size); unseen > 0; unseen = unseen_size(at, size)) {
+        at += unseen;
+        size -= unseen;
+    }
+    if (size == 0) {
+        return 0;
+    }
+    if (at[0] < 0x80) {
+        return at[0] == '=' || at[0] == '+' || at[0] == '-' || at[0] == '@';
+    }
+    return size >= 3 && at[0] == 0xef && at[1] == 0xbc &&
+           (at[2] == 0x9d || at[2] == 0x8b || at[2] == 0x8d || at[2] == 0xa0);
 }
 
 /* Whether a cell gets an apostrophe to be safe: also one that looks as if it had got one. */

@@ -70,6 +70,13 @@ def post(number: int = 0, /, **cells: Cell) -> Row:
     return {**usual, **cells}
 
 
+def uri_of(row: Row) -> str:
+    """The uri of a post that has a usual one."""
+    uri = row["uri"]
+    assert isinstance(uri, str)
+    return uri
+
+
 def fill(connection: apsw.Connection, rows: Iterable[Row], *, schema_version: int = 3, index: bool = True) -> None:
     """Make the tables of an archive in an empty database, and store the posts."""
     quote_count = make_archive.QUOTE_COUNT_COLUMN if schema_version > 1 else ""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 PROGRAM = (sys.executable, "-m", "skyexport")
 
@@ -32,6 +33,20 @@ def skyexport_json(*arguments: str | Path, status: int = 0, timeout: float = 60)
     found = json.loads(done.stdout)
     assert isinstance(found, dict)
     return found
+
+
+def export_on_read_only_disk(place: Path, archive: Path, to: Path) -> subprocess.CompletedProcess[str]:
+    """Export the archive while nobody can write to the directory *place*; skips the test where that cannot be done."""
+    script = f'mount --bind {place} {place} && mount -o remount,bind,ro {place} && exec "$@"'
+    command = ["unshare", "--mount", "--map-root-user", "bash", "-c", script, "-"]
+    try:
+        tried = subprocess.run([*command, "true"], capture_output=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no unshare here")
+    if tried.returncode:
+        pytest.skip("mounting is not allowed here")
+    export = [*PROGRAM, "export", str(archive), "--to", str(to), "--overwrite"]
+    return subprocess.run([*command, *export], capture_output=True, text=True, check=False)
 
 
 def started(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Popen[str]:

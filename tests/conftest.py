@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,6 +61,24 @@ def _small_process() -> Iterator[None]:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
             trim(0)
+
+
+@pytest.fixture(scope="session")
+def base_command() -> Path:
+    """The command `skyexport` as the built wheel installs it without any extra; `make base` makes it."""
+    scripts, suffix = ("Scripts", ".exe") if os.name == "nt" else ("bin", "")
+    base = Path(sys.prefix, "base")
+    if not base.is_dir():
+        pytest.skip("there is no environment with the built wheel alone: make base")
+    python = base / scripts / f"python{suffix}"
+    code = "import os, skyexport; print(os.path.dirname(skyexport.__file__))"
+    done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=True)
+    installed = Path(done.stdout.strip())
+    for path in (ROOT / "src" / "skyexport").rglob("*.py"):
+        copy = installed / path.relative_to(ROOT / "src" / "skyexport")
+        if not copy.exists() or copy.read_bytes() != path.read_bytes():
+            pytest.fail(f"{base} has another {path.name} than src: make base")
+    return base / scripts / f"skyexport{suffix}"
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from pathlib import Path
 import apsw
 
 from skyexport import ExportOptions, ExportSummary, export
-from tests.archives import post
+from tests.archives import post, uri_of
 
 
 def path_of(content: bytes, suffix: str = ".jpg") -> str:
@@ -25,13 +25,15 @@ def name_of(content: bytes, suffix: str = ".jpg") -> str:
     return hashlib.sha256(content).hexdigest() + suffix
 
 
-def add_media(archive: Path, content: bytes, number: int = 0, *, size: object = None, there: bool = True) -> Path:
+def add_media(
+    archive: Path, content: bytes, number: int = 0, *, size: float | str | None = None, there: bool = True
+) -> Path:
     """A file of the post of that number: the row, and the file itself below the archive's directory."""
     with contextlib.closing(apsw.Connection(str(archive))) as connection:
         connection.execute(
             "insert into media (hash, post_uri, mime_type, file_path, size_bytes) values (?, ?, 'image/jpeg', ?, ?)",
             (
-                hashlib.sha256(content).hexdigest(), post(number)["uri"], path_of(content),
+                hashlib.sha256(content).hexdigest(), uri_of(post(number)), path_of(content),
                 len(content) if size is None else size,
             ),
         )  # fmt: skip

@@ -230,13 +230,30 @@ def csv_post(row: StoredRow) -> bytes:
     return b",".join(map(csv_field, csv_cells(row)))
 
 
+UNSEEN = "".join(
+    map(
+        chr,
+        [
+            *(*range(0x21), *range(0x7F, 0xA1), 0xAD, 0x61C, 0x1680, 0x180E, *range(0x2000, 0x2010)),
+            *(*range(0x2028, 0x2030), *range(0x205F, 0x2070), 0x3000, 0xFEFF),
+        ],
+    )
+)
+"""Characters that a spreadsheet may drop from the beginning of a cell."""
+
+
+def is_formula(cell: str) -> bool:
+    """Whether a spreadsheet may read it as one."""
+    return cell[:1] in tuple("\t\r\n\0") or cell.lstrip(UNSEEN)[:1] in tuple("=+-@＝＋－＠")
+
+
 def formulas(row: StoredRow) -> int:
     """How many cells of a record begin as formulas do; a number is none."""
     found = 0
     for name, cell in zip(CSV_HEADER.split(","), csv_cells(row), strict=True):
         column = f"{name.removesuffix('Count').lower()}_count"
         is_number = name.endswith("Count") and not json_value(column, row[column]).startswith('"')
-        found += not is_number and text_of(cell)[:1] in tuple("=+-@\t\r＝＋－＠")
+        found += not is_number and is_formula(text_of(cell))
     return found
 
 

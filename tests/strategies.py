@@ -46,7 +46,9 @@ byte_texts = st.lists(
 """Text as bytes, often not valid UTF-8."""
 
 stored_texts: st.SearchStrategy[Cell] = st.one_of(
-    st.sampled_from(["", "Hello", r"\.", r"\..", "\\", "\0", "a\0b", '"', ",", "null"]),
+    st.sampled_from(
+        ["", "Hello", r"\.", r"\..", "\\", "\0", "a\0b", '"', ",", "null", " =1", "\ufeff\u200b@", "''\0=", "'\n"]
+    ),
     texts,
     byte_texts.map(RawText),
     byte_texts,

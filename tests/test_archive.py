@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import apsw
 import pytest
@@ -20,7 +20,7 @@ from skyexport.errors import ArchiveBusyError, ArchiveError, OptionError
 from skyexport.selection import Selection
 from skyexport.source import Source
 from tests import oracle
-from tests.archives import Cell, RawText, exported, file_archive, fill, post, stored_rows
+from tests.archives import Cell, RawText, exported, file_archive, fill, insert, post, stored_rows
 
 
 @contextlib.contextmanager
@@ -125,7 +125,7 @@ def read_all(path: Path) -> None:
         ("create table other(a)", "no table posts"),
         ("create view posts as select 1 as uri", "posts is not a plain table"),
         ("create virtual table posts using fts5(uri, cid, did, text)", "posts is not a plain table"),
-        ("create table posts(uri text primary key, cid) without rowid", "posts is not a plain table"),
+        ("create table posts(uri text primary key, cid) without rowid", "posts is a table without row ids"),
         ("create table posts(uri text primary key, cid text)", "posts has no column did, text, created_at"),
         ("create table posts(uri); create view media as select 1", "media is not a plain table"),
         ("create table posts(uri); create view schema_version as select 3 as version", "schema_version is not a plain"),
@@ -163,19 +163,177 @@ def test_a_missing_column(path: Path, column: str) -> None:
     refused(path, f"posts has no column {column}$")
 
 
-@pytest.mark.parametrize(
-    "column", ["text2 text generated always as (upper(text))", "text2 text as (text) stored", "rowid text", "oid text"]
-)
-def test_an_odd_column(path: Path, column: str) -> None:
-    """A generated column would run what somebody wrote; one named rowid would hide the row id."""
+@pytest.mark.parametrize("column", ["URI", "text", "Created_At", "quote_count", "labels"])
+@pytest.mark.parametrize("kind", ["virtual", "stored"])
+def test_a_generated_column_that_is_read(path: Path, column: str, kind: str) -> None:
+    """A generated column would run what somebody wrote: one in the place of a column that is read is refused."""
+    tables = make_archive.TABLES.format(quote_count=make_archive.QUOTE_COUNT_COLUMN)
+    posts = tables.index("create table posts")
+    before, _, after = tables[posts:].partition(f"\n  {column.lower()} ")
+    rest = after[after.index("\n") :]
+    with writing(path) as connection:
+        connection.execute(
+            f"{tables[:posts]}{before}\n  {column} text generated always as ('x') {kind},{rest}".replace(
+                "uri),", "cid),"
+            )
+        )
+    refused(path, f"posts has a generated column {column.lower()}$")
+
+
+def with_column(monkeypatch: pytest.MonkeyPatch, column: str) -> None:
+    """Have archives made with one more column in posts, and in media where that can be."""
+    tables = make_archive.TABLES.replace("  labels json,", f"  labels json,\n  {column},")
+    if column not in ("post_uri", "hash") and "embed_data" not in column:
+        tables = tables.replace("  alt_text text,", f"  alt_text text,\n  {column},")
+    assert column in tables
+    monkeypatch.setattr(make_archive, "TABLES", tables)
+
+
+@pytest.mark.parametrize("name", ["rowid", "RowID", '"rowid"'])
+def test_a_column_that_hides_the_row_id(path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """So is a column of the name of the row id."""
+    with_column(monkeypatch, f"{name} text")
+    file_archive(path, [post()])
+    refused(path, "posts has a column rowid, which hides the row ids$")
+
+
+EXTRA_COLUMNS = [
+    "day text generated always as (substr(created_at, 1, 10)) virtual",
+    "day text generated always as (substr(created_at, 1, 10))",
+    "later generated always as (json_extract(embed_data, '$.no'))",
+    "plain text default 'x'",
+    '"a ""quoted"" name, \'too\'" text',
+    "oid text",
+    "_rowid_ integer",
+    *("row_id", "value", "key", "size", "batch", "digest", "post_uri", "hash", "seen_uri", "to_second", "posts"),
+]
+"""Columns that an archive may have besides those that are read; statements use some of the names for other things."""
+
+
+@pytest.mark.parametrize("column", EXTRA_COLUMNS)
+def test_other_columns(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: str) -> None:
+    """Columns that nobody reads change nothing: from the archive or a copy, with media, and by a selection."""
+    rows = [post(number, did=f"did:plc:{number % 2}", has_media=1) for number in range(30)]
+    (tmp_path / "media").mkdir()
+    (tmp_path / "media" / "foo.jpg").write_bytes(b"foo")
+    options: dict[str, Any] = {"archive": path, "output_dir": tmp_path / "out", "media": True, "batch_size": 7}
+
+    def exports() -> list[tuple[bytes, int, int]]:
+        path.unlink(missing_ok=True)
+        file_archive(path, rows)
+        with writing(path) as connection:
+            connection.execute(
+                "insert into media(hash, post_uri, mime_type, file_path, size_bytes)"
+                " values (?, ?, '', 'media/foo.jpg', 3)",
+                (FOO_SHA256, rows[0]["uri"]),
+            )
+        found = []
+        for more in ({"workers": 0}, {"workers": 0, "snapshot": "copy"}, {"did": "did:plc:0"}, {"since": "2024-01-01"}):
+            summary = export(ExportOptions(**options, **more))
+            assert summary.path is not None
+            assert summary.media is not None
+            found.append((summary.path.read_bytes(), summary.media_files, summary.media.posts_without))
+        return found
+
+    before = exports()
+    with_column(monkeypatch, column)
+    assert exports() == before
+    (full,) = sorted((tmp_path / "out" / "all").iterdir())[:1]
+    increment = export(ExportOptions(archive=path, to=tmp_path / "increment", since_export=[full]))
+    assert (increment.posts, increment.disappeared) == (0, 0)
+
+
+def test_code_in_a_column_that_nobody_reads(path: Path, tmp_path: Path) -> None:
+    """The expression of a generated column is not computed: here it calls a function that there is not."""
+    file_archive(path, [post(number) for number in range(20)])
+    usual = tmp_path / "usual"
+    export(ExportOptions(archive=path, to=usual))
+    with writing(path) as connection:
+        connection.pragma("writable_schema", True)
+        connection.execute(
+            "update sqlite_schema set sql = replace(sql, 'archived_at timestamp default current_timestamp', ?)"
+            " where name = 'posts'",
+            ("archived_at timestamp, more as (evil(text))",),
+        )
+    with writing(path) as connection, pytest.raises(apsw.SQLError, match=r"no such function|unknown function"):
+        connection.execute("select more from posts").fetchall()
+    for number, more in enumerate(({"workers": 0}, {"workers": 2}, {"snapshot": "copy"}, {"did": "did:plc:abc"})):
+        export(ExportOptions(archive=path, to=tmp_path / f"{number}", **cast(Any, more)))
+        assert (tmp_path / f"{number}").read_bytes() == usual.read_bytes()
+
+
+FOO_SHA256 = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"
+
+
+@pytest.mark.parametrize("format_name", ["json", "csv"])
+@pytest.mark.parametrize("snapshot", ["pin", "copy"])
+def test_names_in_capitals(path: Path, tmp_path: Path, format_name: str, snapshot: str) -> None:
+    """Names of tables, columns and indexes compare as SQLite compares them: without regard to capitals."""
+    rows = [post(number, text=f"cat {number}") for number in range(20)]
+    with writing(path) as connection:
+        fill(connection, rows)
+        names = [str(row[1]) for row in connection.execute("pragma table_info(posts)")]
+        for name in names:
+            connection.execute(f"alter table posts rename column {name} to {name.upper()}")
+        for table in ("posts", "media", "schema_version", "exports"):
+            connection.execute(f"alter table {table} rename to other; alter table other rename to {table.title()}")
+        assert "URI" in str(connection.execute("select sql from sqlite_schema where name = 'Posts'").get)
+    to = tmp_path / "out"
+    export(ExportOptions(archive=path, to=to, format=format_name, snapshot=snapshot, workers=0))
+    with Archive(path) as archive:
+        assert archive.schema_version == 3
+        assert archive.created_at_index == "idx_posts_created_at"
+        assert archive.did_index == "idx_posts_did"
+        assert archive.uri_index
+        assert archive.count_media() == 0
+        assert to.read_bytes() == oracle.FILE[format_name](stored_rows(archive.connection))
+        with pytest.raises(apsw.AuthError):
+            archive.connection.execute("select * from SESSIONS")
+    with writing(path) as connection:
+        connection.execute("create virtual table POSTS_FTS using fts5(uri, text, content=Posts, content_rowid=ROWID)")
+        connection.execute("insert into POSTS_FTS(POSTS_FTS) values ('rebuild')")
+    options: dict[str, Any] = {"did": "did:plc:abc", "media": True, "snapshot": snapshot, "match": "cat"}
+    summary = export(ExportOptions(archive=path, output_dir=tmp_path / "exports", register=True, **options))
+    assert (summary.posts, summary.registered is not None) == (20, True)
+
+
+def test_letters_that_only_look_like_capitals(path: Path) -> None:
+    """SQLite takes `A` to `Z` for capitals and no other letters: a name with the Kelvin sign is another name."""
     tables = make_archive.TABLES.format(quote_count=make_archive.QUOTE_COUNT_COLUMN)
     with writing(path) as connection:
-        connection.execute(tables.replace("  labels json,", f"  labels json, {column},"))
-    refused(path, f"odd column '{column.split()[0]}' in posts")
+        connection.execute(tables.replace("  like_count ", "  li\u212ae_count "))
+    refused(path, "posts has no column like_count$")
+
+
+@pytest.mark.parametrize("order", ["strict", "any", "backwards"])
+def test_other_tables_of_posts(path: Path, tmp_path: Path, order: str) -> None:
+    """A STRICT table, one with columns of the type ANY, and one with another order of columns are read as they are."""
+    rows = [post(number, created_at=time) for number, time in enumerate(["2024-05-22 10:00:00 +0000 UTC", "9", "1e1"])]
+    columns = list(rows[0])[:: -1 if order == "backwards" else 1]
+    kinds = {int: "integer", str: "text", bytes: "blob"}
+    declared = [
+        f"{name} {'any' if order == 'any' else kinds[type(rows[0][name])]}{' primary key' if name == 'uri' else ''}"
+        for name in columns
+    ]
+    with writing(path) as connection:
+        connection.execute(f"create table posts ({', '.join(declared)}) {'' if order == 'backwards' else 'strict'}")
+        connection.execute("create index idx on posts(created_at); create index dids on posts(did)")
+        for row in rows:
+            insert(connection, row)
+    found = []
+    for snapshot in ("pin", "copy"):
+        for workers in (0, 2):
+            to = tmp_path / f"{snapshot}{workers}"
+            export(ExportOptions(archive=path, to=to, snapshot=snapshot, workers=workers, since="2000-01-01"))
+            found.append(to.read_bytes())
+    assert len(json.loads(found[0])) == 1
+    assert set(found) == {found[0]}
+    with Archive(path) as archive:
+        assert exported(archive, "json")[0] == oracle.json_file(stored_rows(archive.connection))
 
 
 @pytest.mark.parametrize("version", [0, 4, 99, -1, "3a", None, 2.5, 1.0])
-def test_an_unknown_schema_version(path: Path, version: Cell) -> None:
+def test_an_unknown_schema_version(path: Path, version: apsw.SQLiteValue) -> None:
     """A schema that came after this program is refused, instead of guessing what it means."""
     file_archive(path, [post()])
     with writing(path) as connection:
@@ -186,10 +344,11 @@ def test_an_unknown_schema_version(path: Path, version: Cell) -> None:
 
 
 def test_messages_stay_short(path: Path) -> None:
-    """What an archive has in the place of names or versions does not fill the screen."""
-    tables = make_archive.TABLES.format(quote_count=make_archive.QUOTE_COUNT_COLUMN)
+    """A huge value in the place of a version does not fill the screen."""
+    file_archive(path, [post()])
     with writing(path) as connection:
-        connection.execute(tables.replace("  labels json,", f"  labels json, {'x' * 100_000} as (1),"))
+        connection.execute("drop table schema_version; create table schema_version(version)")
+        connection.execute("insert into schema_version values (?)", ("x" * 100_000,))
     with pytest.raises(ArchiveError) as caught:
         Archive(path)
     assert len(caught.value.message) < 300 + len(str(path))

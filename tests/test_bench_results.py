@@ -1,4 +1,4 @@
-"""The benches: figures in documents agree with the results, results are complete, and the tools do what they say."""
+"""The benches: tables in documents agree with the results, results are complete, and the tools do what they say."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import compare
+import documents
 import make_archive
 import peers
 import plots
@@ -38,12 +39,12 @@ def kept(name: str) -> Path:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_marked_figures_are_those_of_the_results(document: Path) -> None:
-    """Every figure that a document marks is the one of the last run."""
+def test_tables_of_documents_are_those_of_the_results(document: Path) -> None:
+    """Every generated table of a document has the figures of the last run."""
     if not results.RESULTS.is_dir():
         pytest.skip("there is no bench/results: nothing was measured yet")
-    for mark in results.marks(document.read_text(encoding="utf-8")):
-        assert mark["figure"] == results.figure(mark, results.RESULTS), mark["head"]
+    text = document.read_text(encoding="utf-8")
+    assert documents.with_tables(text, results.RESULTS) == text
 
 
 def test_every_plot_is_xml() -> None:
@@ -135,31 +136,30 @@ def test_comparison_targets() -> None:
     assert {target.measured for target in compare.targets({})} == {None}
 
 
-def test_figures_in_documents(tmp_path: Path) -> None:
-    """A mark is filled from the results: by keys and places, divided, formatted."""
-    results.write_json(tmp_path / "compare.json", {"tools": {"sky-export": {"bytes": 83_400_000, "runs": [1.25, 2]}}})
-    document = (
-        "<!-- figure compare.json#tools.sky-export.bytes/1e6:.0f -->?<!-- /figure --> MB, "
-        "<!-- figure compare.json#tools.sky-export.runs.0 --><!-- /figure --> s"
-    )
-    filled = results.with_figures(document, tmp_path)
-    assert [mark["figure"] for mark in results.marks(filled)] == ["83", "1.25"]
-    assert results.with_figures(filled, tmp_path) == filled
+def test_tables_in_documents(tmp_path: Path) -> None:
+    """A table between markers is made anew from the results; the text around it stays."""
+    tool = {"label": "skyexport", "median_seconds": 1.25, "posts_per_second": 800_000, "peak_bytes": 83_400_000}
+    results.write_json(tmp_path / "compare.json", {"tools": {"skyexport": {**tool, "ratio": 1}}})
+    filled = documents.with_tables("before\n<!-- table speed -->\nold\n<!-- /table -->\nafter\n", tmp_path)
+    assert filled.startswith("before\n<!-- table speed -->\n| ")
+    assert filled.endswith("\n<!-- /table -->\nafter\n")
+    assert "| JSON: skyexport | 1.2 s | 800,000 | 83 MB | 1.0 × |\n" in filled
+    assert "old" not in filled
+    assert documents.with_tables(filled, tmp_path) == filled
 
 
-@pytest.mark.parametrize("place", ["compare.json#no", "compare.json#tools.9", "compare.json#tools.0.x", "other.json#a"])
-def test_figures_that_the_results_lack(place: str, tmp_path: Path) -> None:
-    """A mark that stands for nothing is an error."""
-    results.write_json(tmp_path / "compare.json", {"tools": [1]})
-    with pytest.raises(LookupError):
-        results.with_figures(f"<!-- figure {place} -->1<!-- /figure -->", tmp_path)
-
-
-@pytest.mark.parametrize("document", ["<!-- figure compare.json -->1<!-- /figure -->", "<!-- figure a.json#b -->1"])
-def test_marks_that_can_not_be_read(document: str) -> None:
-    """A mark with a slip in it is not passed over."""
-    with pytest.raises(ValueError, match="a mark is not like"):
-        results.marks(document)
+@pytest.mark.parametrize(
+    "document",
+    [
+        "<!-- table speed -->\n",
+        "<!-- table nothing -->\n<!-- /table -->\n",
+        "text <!-- table speed -->\n<!-- /table -->\n",
+    ],
+)
+def test_markers_that_cannot_be_read(document: str, tmp_path: Path) -> None:
+    """A marker with a slip in it is an error."""
+    with pytest.raises(ValueError, match=r"a marker is not|no table is called"):
+        documents.with_tables(document, tmp_path)
 
 
 def test_nothing_names_this_machine() -> None:

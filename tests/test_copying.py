@@ -49,9 +49,9 @@ def both(archive: Path, tmp_path: Path, **options: Any) -> tuple[bytes, bytes]:
 
 SELECTIONS: list[dict[str, str]] = [
     {},
-    {"did": "did:plc:1"},
+    {"author": "did:plc:1"},
     {"since": "2024-05-05", "until": "2024-05-20"},
-    {"did": "did:plc:0", "since": "2024-05-10"},
+    {"author": "did:plc:0", "since": "2024-05-10"},
     {"until": "2000-01-01"},
 ]
 
@@ -116,7 +116,7 @@ def test_odd_values_keep_their_bytes_and_order(golden_dir: Path, tmp_path: Path,
             connection.execute(f"insert into posts(rowid, {names}) select rowid * 3, {names} from old; drop table old")
             if types != "nocase":
                 connection.execute("create index idx_posts_created_at on posts(created_at)")
-    for selected in ({}, {"did": "did:plc:abc"}, {"since": "2024-05-22"}):
+    for selected in ({}, {"author": "did:plc:abc"}, {"since": "2024-05-22"}):
         for format in FORMATS:
             pinned, copied = both(path, tmp_path, format=format, batch_size=7, **selected)
             assert copied == pinned
@@ -205,7 +205,7 @@ def test_manifest_tells_of_the_archive(tmp_path: Path) -> None:
     path = file_archive(tmp_path / "a.db", rows)
     manifests = []
     for snapshot in ("pin", "copy"):
-        options = ExportOptions(archive=path, output_dir=tmp_path / snapshot, did="did:plc:1", snapshot=snapshot)
+        options = ExportOptions(archive=path, output_dir=tmp_path / snapshot, author="did:plc:1", snapshot=snapshot)
         directory = export(options).directory
         assert directory is not None
         text = (directory / "manifest.json").read_text()

@@ -15,8 +15,9 @@ import pytest
 
 import make_archive
 from skyexport import AlreadyRunningError, ExportError, ExportOptions, OutputError, export
-from skyexport.destination import open_destination
+from skyexport.destination import destination_of
 from skyexport.dry_run import dry_run
+from skyexport.options import resolve
 from tests.archives import file_archive, post
 from tests.command import PROGRAM, files_below, skyexport, skyexport_json
 
@@ -61,7 +62,7 @@ def test_what_is_said_is_what_happens(archive: Path, tmp_path: Path, format: str
     """Posts, batches, workers, media, dates and size are those of the export, and nothing is left by saying so."""
     narrower = dict(narrower)
     if narrower.pop("author", False):
-        narrower["did"] = largest_author(archive)
+        narrower["author"] = largest_author(archive)
     options = ExportOptions(
         archive=archive, output_dir=tmp_path / "out", format=format, batch_size=100, workers=0, **narrower
     )
@@ -135,7 +136,7 @@ def test_failures_of_options_and_archives(archive: Path, tmp_path: Path) -> None
     assert same_failure(plain, "--match", "a") == 10
     assert same_failure(archive, "--since-export", tmp_path / "none") == 10
     assert same_failure(archive, "--register") == 2
-    assert same_failure(archive, "--register", "--did", "did:plc:a", "-o", tmp_path / "elsewhere") == 2
+    assert same_failure(archive, "--register", "--author", "did:plc:a", "-o", tmp_path / "elsewhere") == 2
     assert not (tmp_path / "out").exists()
 
 
@@ -166,7 +167,8 @@ def test_another_export_is_running(archive: Path, tmp_path: Path, to: bool) -> N
     options = ExportOptions(archive=archive, **place)
     from datetime import UTC, datetime
 
-    running = open_destination(options, datetime.now(UTC))
+    running = destination_of(resolve(options), None, datetime.now(UTC))
+    running.open()
     try:
         before = files_below(tmp_path)
         with pytest.raises(AlreadyRunningError, match="is running"):

@@ -562,7 +562,10 @@ def test_pieces_are_small(format_name: str, column: str) -> None:
 EMBED_OF = '{{"images":[{{"fullsize":"/{}"}}]}}'
 
 
-@pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠"])
+@pytest.mark.parametrize(
+    "begin",
+    ["=", "+", "-", "@", "\t", "\r", "\n", "\0", "＝", "＋", "－", "＠", " =", "\u3000＝", "\ufeff\u200b-", "\x1e@"],
+)
 @pytest.mark.parametrize(
     "cells",
     [
@@ -596,9 +599,9 @@ def test_names_of_media_like_formulas_are_counted(begin: str) -> None:
         assert notices == Notices(formulas=1)
 
 
-@pytest.mark.parametrize("text", ["", " =1", "'=1", '"=1"', "a=1", "1-1", "–1", "\n=1", "\ufeff=1", "＜", "㌀", "\xef"])
+@pytest.mark.parametrize("text", ["", " ", " a=1", "'=1", '"=1"', "a=1", "1-1", "–1", "\ufeff", "＜", "㌀", "\xef"])
 def test_what_is_no_formula(text: str) -> None:
-    """Only the first character counts, and negative numbers are no formulas."""
+    """Only the first character that shows counts, and negative numbers are no formulas."""
     with replaced_posts([post(text=text, like_count=-3, repost_count=-2.5)]) as connection:
         assert rendered_by_row_ids(connection, "csv")[1] == Notices()
 
@@ -655,24 +658,39 @@ def test_tables_of_some_columns(rows: list[Row], columns: list[str], delimiter: 
     table = table_of(data, delimiter)
     places = [list(FORMATS["csv"].columns).index(name) for name in columns]
     if csv_safe:
-        assert not any(cell.startswith(FORMULAS) and not NUMBER.fullmatch(cell) for row in table for cell in row)
-        table = [[SAFE.sub("", cell) for cell in row] for row in table]
+        assert not any(oracle.is_formula(cell) and not NUMBER.fullmatch(cell) for row in table for cell in row)
+        table = [[as_stored(cell) for cell in row] for row in table]
     assert table == [[row[place] for place in places] for row in whole]
 
 
-FORMULAS = tuple("=+-@\t\r＝＋－＠")
 NUMBER = re.compile(r"-[0-9.e+]+")
-SAFE = re.compile("^'(?='*[=+\\-@\t\r＝＋－＠])")
 
 
-@pytest.mark.parametrize("stored", ["=1", "'=1", "''@x", "'", "'x", "-", "x=1", "＝", " =1", "'\t"])
-@pytest.mark.parametrize("name", ["uri", "cid", "did", "text", "reply_parent", "embed_type"])
-def test_safe_cells(name: str, stored: str) -> None:
-    """An apostrophe comes before what a spreadsheet may take for a formula, and before what looks made safe already."""
-    with replaced_posts([post(**{name: stored})]) as connection:
-        safe = table_of(rendered_with(connection, "csv", columns=(name,), bom=False, csv_safe=True))[1][0]
-        assert rendered_by_row_ids(connection, "csv")[1].formulas == stored.startswith(FORMULAS)
-    assert safe == ("'" + stored if stored.lstrip("'").startswith(FORMULAS) else stored)
+def as_stored(cell: str) -> str:
+    """What a cell of a table that was made safe stands for."""
+    return cell[1:] if cell.startswith("'") and oracle.is_formula(cell.lstrip("'")) else cell
+
+
+BEGINNINGS = [
+    *("=1", "'=1", "''@x", "'", "'x", "-", "x=1", "＝", " =1", "'\t", "\n", "'\n1", "\0=", "\u200b＠", "' =", " '="),
+    *("\ufeff+1", "\x1e-1", "\x1f@", '"=1', '="1"', "\r\n=1", "=1,;|\t2", "a,=1", "a;'=1", "a\t=1", "a\n=1"),
+]
+
+
+@pytest.mark.parametrize("delimiter", DELIMITERS)
+@pytest.mark.parametrize(
+    "name", ["uri", "cid", "did", "text", "reply_parent", "embed_type", "indexed_at", "like_count"]
+)
+def test_safe_cells(name: str, delimiter: str) -> None:
+    """An apostrophe comes before what a spreadsheet may read as a formula, and before what looks made safe already."""
+    rows = [post(number) | {name: stored} for number, stored in enumerate(BEGINNINGS)]
+    with replaced_posts(rows) as connection:
+        data = rendered_with(connection, "csv", columns=(name,), delimiter=delimiter, bom=False, csv_safe=True)
+        safe = [cell for (cell,) in table_of(data, delimiter)[1:]]
+        assert rendered_by_row_ids(connection, "csv")[1].formulas == sum(map(oracle.is_formula, BEGINNINGS))
+    marked = ["'" + stored if oracle.is_formula(stored.lstrip("'")) else stored for stored in BEGINNINGS]
+    assert sorted(safe) == sorted(marked)
+    assert sorted(map(as_stored, safe)) == sorted(BEGINNINGS)
 
 
 @settings(max_examples=40)

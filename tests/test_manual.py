@@ -190,7 +190,7 @@ def test_fish(tmp_path: Path) -> None:
     assert {"json", "csv"} <= set(offered("skyexport export --format "))
     assert offered("skyexport export a") == ["a.db"]
     assert offered("skyexport verify ") == ["exports/"]
-    assert offered("skyexport export --did ") == []
+    assert offered("skyexport export --author ") == []
 
 
 @needs("zsh")

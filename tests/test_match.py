@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from skyexport import ArchiveError, ExportOptions, OptionError, OutputError, exp
 from skyexport.archive import Archive
 from skyexport.copying import counted_posts
 from skyexport.selection import Selection
+from skyexport.shell_words import shell_word
 from tests.archives import Row, file_archive, post
 from tests.command import skyexport, skyexport_json
 
@@ -60,7 +63,7 @@ def uris(data: bytes) -> list[str]:
 
 
 @pytest.mark.parametrize(("snapshot", "index"), [("pin", True), ("copy", False)])
-@pytest.mark.parametrize("narrower", [{}, {"did": "did:plc:a"}, {"since": "2024-05-05", "until": "2024-05-20"}])
+@pytest.mark.parametrize("narrower", [{}, {"author": "did:plc:a"}, {"since": "2024-05-05", "until": "2024-05-20"}])
 def test_same_bytes(tmp_path: Path, snapshot: str, index: bool, narrower: dict[str, str]) -> None:
     """The posts that have the word, in export order, whatever the workers, the batches and the way of reading."""
     archive = searchable(tmp_path / "a.db", pets(), index=index)
@@ -104,6 +107,57 @@ def test_what_is_no_query(tmp_path: Path, query: str) -> None:
     with pytest.raises(OptionError, match="query"):
         exported(archive, tmp_path / "out", match=query)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("query", "quoted"),
+    [
+        ("#caturday", '"#caturday"'),
+        ("@alice", '"@alice"'),
+        ("it's", '"it\'s"'),
+        ("foo-bar", '"foo-bar"'),
+        ("did:plc:abc", '"did:plc:abc"'),
+        ("cats OR #caturday", 'cats OR "#caturday"'),
+        ("it's #caturday", '"it\'s" "#caturday"'),
+        ('"cats and', '"cats and"'),
+        ("50% off!", '"50%" "off!"'),
+        ("https://example.com/a?b=c", '"https://example.com/a?b=c"'),
+        ("C++", '"C++"'),
+        ("$HOME's `x`!", '"$HOME\'s" "`x`!"'),
+        ("(foo-bar", '"(foo-bar"'),
+        ("a.b*", '"a.b*"'),
+    ],
+)
+def test_what_works_instead(tmp_path: Path, query: str, quoted: str) -> None:
+    """The error shows a query that works, as it must be typed in a shell."""
+    archive = searchable(tmp_path / "a.db", [*pets(10), post(77, text=query)])
+    with pytest.raises(OptionError) as error:
+        exported(archive, tmp_path / "out", match=query)
+    shown = error.value.hint.partition(" --match ")[2]
+    assert shlex.split(shown) == [quoted]
+    if shutil.which("bash"):
+        typed = subprocess.run(["bash", "-c", f"printf %s {shown}"], capture_output=True, text=True, check=True)
+        assert typed.stdout == quoted
+    assert post(77)["uri"] in uris(exported(archive, tmp_path / "out", match=quoted))
+
+
+@pytest.mark.parametrize("query", ["!!!", "(", '"', "#", "- -", "cats AND", "AND"])
+def test_what_no_quotes_help(tmp_path: Path, query: str) -> None:
+    """Quotes find nothing without a letter or digit, and do not complete what is cut off."""
+    archive = searchable(tmp_path / "a.db", pets(10))
+    with pytest.raises(OptionError) as error:
+        exported(archive, tmp_path / "out", match=query)
+    assert "--match" not in error.value.hint
+
+
+def test_shell_words() -> None:
+    """Words of a command line, for POSIX shells and for Windows."""
+    assert shell_word('"#caturday"', "linux") == "'\"#caturday\"'"
+    assert shell_word('"it\'s"', "linux") == '"\\"it\'s\\""'
+    assert shell_word('"#caturday"', "win32") == '"\\"#caturday\\""'
+    assert shell_word("archive.db", "linux") == shell_word("archive.db", "win32") == "archive.db"
+    assert shell_word("my archive.db", "win32") == '"my archive.db"'
+    assert shlex.split(shell_word("it's $HOME!", "linux")) == ["it's $HOME!"]
 
 
 def test_what_fts5_says(tmp_path: Path) -> None:

@@ -6,9 +6,7 @@ import contextlib
 import json
 import os
 import shutil
-import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import apsw
@@ -18,7 +16,7 @@ from skyexport import ArchiveBusyError, ArchiveError, ExportOptions, OutputError
 from skyexport.archive import Archive
 from skyexport.inspection import inspect
 from tests.archives import file_archive, fill, post
-from tests.command import PROGRAM, files_below
+from tests.command import export_on_read_only_disk, files_below
 
 TOKEN = "canary-token"
 
@@ -214,31 +212,8 @@ def test_no_room_for_the_copy(tmp_path: Path, folder: Path, monkeypatch: pytest.
     assert files_below(folder) == []
 
 
-OnReadOnlyDisk = Callable[[Path], subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def on_read_only_disk(tmp_path: Path) -> OnReadOnlyDisk:
-    """Runs an export of an archive whose folder can not be written to by anybody."""
-
-    def run(archive: Path) -> subprocess.CompletedProcess[str]:
-        place = archive.parent
-        script = f'mount --bind {place} {place} && mount -o remount,bind,ro {place} && exec "$@"'
-        command = ["unshare", "--mount", "--map-root-user", "bash", "-c", script, "-"]
-        try:
-            tried = subprocess.run([*command, "true"], capture_output=True, check=False)
-        except FileNotFoundError:
-            pytest.skip("there is no unshare here")
-        if tried.returncode:
-            pytest.skip("mounting is not allowed here")
-        export = [*PROGRAM, "export", str(archive), "--to", str(tmp_path / "out"), "--overwrite"]
-        return subprocess.run([*command, *export], capture_output=True, text=True, check=False)
-
-    return run
-
-
 @pytest.mark.parametrize("how", ["log alone", "index alone", "log and index", "journal", "wal", "rollback"])
-def test_read_only_media(tmp_path: Path, folder: Path, on_read_only_disk: OnReadOnlyDisk, how: str) -> None:
+def test_read_only_media(tmp_path: Path, folder: Path, how: str) -> None:
     """Whatever lies beside an archive on read-only media: it is exported as it was when its program stopped."""
     if how in ("wal", "rollback"):
         (tmp_path / "archive").mkdir()
@@ -252,7 +227,7 @@ def test_read_only_media(tmp_path: Path, folder: Path, on_read_only_disk: OnRead
         if how == "log and index":
             (archive.parent / "a.db-shm").write_bytes(bytes(32768))
     before = state(archive)
-    done = on_read_only_disk(archive)
+    done = export_on_read_only_disk(archive.parent, archive, tmp_path / "out")
     assert done.returncode == 0, done.stderr
     posts = json.loads((tmp_path / "out").read_bytes())
     assert {found["text"][:3] for found in posts} == {"new" if how.startswith("log") else "old"}

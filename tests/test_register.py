@@ -47,7 +47,7 @@ def run(archive: Path, *statements: str) -> None:
 def registered(place: Path, **options: Any) -> ExportSummary:
     return export(
         ExportOptions(
-            archive=place / "data" / "archive.db", output_dir=place / "exports", did=DID, register=True, sync=False,
+            archive=place / "data" / "archive.db", output_dir=place / "exports", author=DID, register=True, sync=False,
             **options,
         )
     )  # fmt: skip
@@ -118,7 +118,7 @@ def test_size_with_media(tmp_path: Path) -> None:
     archive = make_archive.make_archive(place / "data" / "archive.db", posts=200, seed=4, authors=1, media=True).path
     with contextlib.closing(apsw.Connection(str(archive))) as connection:
         did = connection.execute("select did from posts limit 1").get
-    summary = skyexport_json("export", archive, "--did", str(did), "--media", "--register", "-o", place / "exports")
+    summary = skyexport_json("export", archive, "--author", str(did), "--media", "--register", "-o", place / "exports")
     files = [path for path in Path(summary["directory"]).rglob("*") if path.is_file()]
     assert summary["media_files"] > 0
     with contextlib.closing(apsw.Connection(str(archive))) as connection:
@@ -149,18 +149,19 @@ def test_without_dates_and_twice(tmp_path: Path) -> None:
 def test_command(tmp_path: Path) -> None:
     """Run where bskyarchive runs, as its help says."""
     place = home(tmp_path)
-    done = skyexport("export", "data/archive.db", "--did", DID, "--register", cwd=place)
+    done = skyexport("export", "data/archive.db", "--author", DID, "--register", cwd=place)
     assert done.returncode == 0
     assert f"registered in the archive as {listed(place)[0]['id']}" in done.stderr
-    found = skyexport_json("export", place / "data/archive.db", "--did", DID, "--register", "-o", place / "exports")
+    found = skyexport_json("export", place / "data/archive.db", "--author", DID, "--register", "-o", place / "exports")
     assert found["registered"] in {row["id"] for row in listed(place)}
-    tried = skyexport("export", "data/archive.db", "--did", DID, "--register", "--dry-run", cwd=place)
+    tried = skyexport("export", "data/archive.db", "--author", DID, "--register", "--dry-run", cwd=place)
     assert tried.returncode == 0
     assert len(listed(place)) == 2
 
 
 @pytest.mark.parametrize(
-    "options", [{"did": None}, {"to": Path("x.json"), "did": DID}, {"did": DID, "output_dir": Path("elsewhere")}]
+    "options",
+    [{"author": None}, {"to": Path("x.json"), "author": DID}, {"author": DID, "output_dir": Path("elsewhere")}],
 )
 def test_layouts_that_are_not_taken(tmp_path: Path, options: dict[str, Any]) -> None:
     """What bskyarchive would not list, or not find, is refused before anything is written."""
@@ -181,7 +182,7 @@ def test_layouts_that_are_not_taken(tmp_path: Path, options: dict[str, Any]) -> 
         export(
             ExportOptions(
                 archive=place / "data" / "archive.db",
-                did=DID,
+                author=DID,
                 output_dir=tmp_path / "exports" / "exports",
                 register=True,
             )

@@ -71,7 +71,9 @@ with_record = b'{"record":{},"media":%b}' % images("other", SHA256)
 
 
 @pytest.mark.parametrize(("snapshot", "index"), [("pin", True), ("copy", False)])
-@pytest.mark.parametrize("selected", [{"did": OURS}, {"since": "2024-05-02"}, {"did": OURS, "since": "2024-05-02"}])
+@pytest.mark.parametrize(
+    "selected", [{"author": OURS}, {"since": "2024-05-02"}, {"author": OURS, "since": "2024-05-02"}]
+)
 @pytest.mark.parametrize(
     "embed", [images(SHA256), images("x", f"{SHA256}.jpg"), images(cid_of(CONTENT)), external, with_record]
 )
@@ -106,7 +108,7 @@ UPLOADED = cid_of(b"what was uploaded, of which the file is a smaller rendition"
 def test_same_image(tmp_path: Path, snapshot: str, index: bool, theirs: bytes, ours: bytes, known: bool) -> None:
     """An image whose file is known from the one post that shows it alone is known in others; a mere name is not."""
     archive = made(tmp_path / "in", theirs, ours, index=index)
-    summary = exported(archive, snapshot=snapshot, did=OURS)
+    summary = exported(archive, snapshot=snapshot, author=OURS)
     assert media_in(summary) == ({name_of(CONTENT): CONTENT} if known else {})
     assert summary.media is not None
     assert summary.media.posts_without == (not known)
@@ -121,7 +123,7 @@ def test_posts_without_an_index(tmp_path: Path, snapshot: str) -> None:
     with contextlib.closing(apsw.Connection(str(archive))) as connection:
         connection.execute("create table plain as select * from posts; drop table posts")
         connection.execute("alter table plain rename to posts")
-    summary = exported(archive, snapshot=snapshot, did=OURS)
+    summary = exported(archive, snapshot=snapshot, author=OURS)
     assert set(media_in(summary).values()) == {b"named", b"own"}
     assert set(media_in(exported(archive, snapshot=snapshot)).values()) == {CONTENT, b"named", b"own"}
 
@@ -130,7 +132,7 @@ def test_same_image_of_a_post_with_two_files(tmp_path: Path) -> None:
     """Where the remembered post has two files, nobody knows which one the image is."""
     archive = made(tmp_path / "in", images(UPLOADED), images(UPLOADED))
     add_media(archive, b"another")
-    summary = exported(archive, did=OURS)
+    summary = exported(archive, author=OURS)
     assert media_in(summary) == {}
     assert summary.media is not None
     assert summary.media.posts_without == 1
@@ -162,8 +164,8 @@ def test_hostile_embeds(tmp_path: Path, snapshot: str) -> None:
     ]  # fmt: skip
     archive = made(tmp_path / "in", b"null", *embeds)
     done = skyexport_json(
-        "export", archive, "-o", tmp_path / "out", "--did", OURS, "--media", "--snapshot", snapshot, "--memory-limit",
-        "150MB",
+        "export", archive, "-o", tmp_path / "out", "--author", OURS, "--media", "--snapshot", snapshot,
+        "--memory-limit", "150MB",
     )  # fmt: skip
     assert done["media_files"] == 1
     assert done["posts_without_known_media"] == len(embeds) - 2
@@ -177,7 +179,7 @@ def test_posts_without_files(tmp_path: Path) -> None:
     assert skyexport_json("export", archive, "-o", tmp_path)["posts_without_known_media"] is None
     with contextlib.closing(apsw.Connection(str(archive))) as connection:
         connection.execute("drop table media")
-    done = skyexport("export", archive, "-o", tmp_path, "--media", "--did", THEIRS)
+    done = skyexport("export", archive, "-o", tmp_path, "--media", "--author", THEIRS)
     assert "note: 1 post has media of which the archive knows no file\n" in done.stderr
 
 

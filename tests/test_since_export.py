@@ -22,10 +22,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import make_archive
-from skyexport import ExportOptions, ExportSummary, NoExportError, OptionError, VerifyError, export, verify
+from skyexport import (
+    ExportOptions,
+    ExportSummary,
+    NoExportError,
+    OptionError,
+    UnrelatedExportError,
+    VerifyError,
+    export,
+    verify,
+)
 from skyexport.earlier_export import LONGEST_VALUE_BYTES, EarlierPost, earlier_posts
 from skyexport.json_text import decode
-from skyexport.verification import verified
+from skyexport.verification import read_back
 from tests.archives import Row, file_archive, insert, post
 from tests.command import files_below, skyexport, skyexport_json
 from tests.strategies import identifiers, integer_times, read_times
@@ -179,6 +188,22 @@ def test_exports_of_any_shape(tmp_path: Path, shape: dict[str, Any]) -> None:
     assert uris(exported(archive, tmp_path / "out", first)) == [uri(6)]
 
 
+def test_cells_that_were_made_safe(tmp_path: Path) -> None:
+    """Identifiers that look like formulas, or as if they were made safe, come back from a table as they are stored."""
+    values = ["=1", "'=1", "\n", "\0@", " =", "' =", "\u3000＋", "\ufeff\u200b-1", "''\t", "'", "a"]
+    archive = file_archive(
+        tmp_path / "a.db", [post(uri=value, cid=f"{value}c", indexed_at=f"{value}never") for value in values]
+    )
+    first = exported(archive, tmp_path / "out", format="csv", csv_safe=True)
+    assert first.directory is not None
+    assert verify(first.directory).posts == len(values)
+    second = exported(archive, tmp_path / "out", first, format="csv", csv_safe=True)
+    assert (second.posts, second.disappeared) == (0, 0)
+    run(archive, "update posts set cid = 'other' where uri = char(10)")
+    third = exported(archive, tmp_path / "out", first, format="jsonl")
+    assert uris(third) == ["\n"]
+
+
 @pytest.mark.parametrize("column", ["uri", "cid", "indexed_at"])
 @pytest.mark.parametrize("format", ["jsonl", "csv", "parquet"])
 def test_a_column_that_is_missing(tmp_path: Path, format: str, column: str) -> None:
@@ -216,8 +241,8 @@ odd_posts = st.lists(
 
 
 @settings(max_examples=25)
-@given(rows=odd_posts, format=st.sampled_from(["json", "jsonl", "csv", "parquet"]))
-def test_whatever_is_stored_is_the_same_to_itself(rows: list[Row], format: str) -> None:
+@given(rows=odd_posts, format=st.sampled_from(["json", "jsonl", "csv", "parquet"]), csv_safe=st.booleans())
+def test_whatever_is_stored_is_the_same_to_itself(rows: list[Row], format: str, csv_safe: bool) -> None:
     """No post that has not changed is exported again, or listed as gone, whatever its values are."""
     with tempfile.TemporaryDirectory() as name:
         archive = Path(name) / "a.db"
@@ -233,8 +258,9 @@ def test_whatever_is_stored_is_the_same_to_itself(rows: list[Row], format: str) 
                 if written in seen:
                     connection.execute("delete from posts where rowid = ?", (row_id,))
                 seen.add(written)
-        first = exported(archive, Path(name) / "out", format=format)
-        second = exported(archive, Path(name) / "out", first, format=format)
+        shape: dict[str, Any] = {"format": format, "csv_safe": csv_safe and format == "csv"}
+        first = exported(archive, Path(name) / "out", **shape)
+        second = exported(archive, Path(name) / "out", first, **shape)
         assert (second.posts, second.disappeared) == (0, 0)
 
 
@@ -280,7 +306,9 @@ def test_increments_add_up(rounds: list[list[tuple[str, int]]], formats: list[st
         state = {found["uri"]: (found["cid"], found["indexed_at"][:19]) for found in posts_of(chain[0])}
         for stamp, changes in enumerate(rounds):
             edit(archive, changes, stamp)
-            increment = exported(archive, out, *chain, format=formats[stamp + 1], snapshot=snapshot)
+            increment = exported(
+                archive, out, *chain, format=formats[stamp + 1], snapshot=snapshot, allow_unrelated=True
+            )
             chain.append(increment)
             for gone in manifest_of(increment)["disappeared"]:
                 del state[gone]
@@ -301,7 +329,7 @@ def test_with_author_dates_and_match(tmp_path: Path) -> None:
     assert first.posts == 0
     for snapshot in ("pin", "copy"):
         some = exported(
-            archive, tmp_path / "out", first, did="did:plc:a", since="2024-05-22", match="dogs", snapshot=snapshot
+            archive, tmp_path / "out", first, author="did:plc:a", since="2024-05-22", match="dogs", snapshot=snapshot
         )
         assert sorted(uris(some)) == [uri(number) for number in range(0, 60, 6)]
         rest = exported(archive, tmp_path / "out", first, some, snapshot=snapshot)
@@ -322,14 +350,59 @@ def test_a_chain_must_be_whole(tmp_path: Path) -> None:
     assert exported(archive, tmp_path / "out", first, second, third).posts == 0
 
 
-def test_another_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So many posts that are gone mean that this is another archive."""
-    monkeypatch.setattr("skyexport.earlier_posts._MOST_DISAPPEARED", 5)
+def test_another_archive(tmp_path: Path) -> None:
+    """An earlier export of which the archive has no post is refused, and nothing is written; unless that is meant."""
     first = exported(file_archive(tmp_path / "a.db", many(10)), tmp_path / "out")
     other = file_archive(tmp_path / "b.db", [post(99)])
+    own = exported(other, tmp_path / "own")
+    before = files_below(tmp_path)
+    for snapshot, earlier in (("pin", [first]), ("copy", [first]), ("pin", [own, first])):
+        with pytest.raises(UnrelatedExportError, match="none of its 10 posts") as caught:
+            exported(other, tmp_path / "out", *earlier, snapshot=snapshot)
+        assert caught.value.exit_code == 10
+        assert str(first.directory) in caught.value.message
+    assert files_below(tmp_path) == before
+    summary = exported(other, tmp_path / "out", first, allow_unrelated=True)
+    assert (summary.posts, summary.disappeared) == (1, 10)
+    done = skyexport("export", other, "-o", tmp_path / "out", "--since-export", first.directory or "")
+    assert done.returncode == 10
+    assert "--allow-unrelated" in done.stderr
+    assert f"{first.directory} was exported from {tmp_path / 'a.db'}" in done.stderr
+    done = skyexport("export", other, "--dry-run", "--since-export", first.directory or "")
+    assert done.returncode == 10
+    done = skyexport("export", other, "--allow-unrelated", "-o", tmp_path / "new")
+    assert done.returncode == 2
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_selection_does_not_make_an_archive_another(tmp_path: Path) -> None:
+    """It is the archive that must have a post of the earlier export, not what is selected of it."""
+    archive = file_archive(tmp_path / "a.db", [post(1, did="did:plc:a"), post(2, did="did:plc:b")])
+    first = exported(archive, tmp_path / "out", did="did:plc:a")
+    assert exported(archive, tmp_path / "out", first, did="did:plc:b").posts == 1
+    assert exported(archive, tmp_path / "out", first, since="2030-01-01").posts == 0
+
+
+def test_an_increment_may_lose_all_its_posts(tmp_path: Path) -> None:
+    """A full export and its increments are one: all posts of an increment may be gone."""
+    archive = file_archive(tmp_path / "a.db", many(10))
+    chain = [exported(archive, tmp_path / "out")]
+    with contextlib.closing(apsw.Connection(str(archive))) as connection:
+        insert(connection, post(500))
+    chain.append(exported(archive, tmp_path / "out", *chain))
+    run(archive, f"delete from posts where uri = '{uri(500)}'")
+    assert exported(archive, tmp_path / "out", *chain).disappeared == 1
+
+
+def test_too_many_that_disappeared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More posts than a manifest can list are refused, with how many there are."""
+    monkeypatch.setattr("skyexport.earlier_posts._MOST_DISAPPEARED", 5)
+    archive = file_archive(tmp_path / "a.db", many(10))
+    first = exported(archive, tmp_path / "out")
+    run(archive, f"delete from posts where uri <> '{uri(5)}'")
     for snapshot in ("pin", "copy"):
-        with pytest.raises(OptionError, match="another archive") as caught:
-            exported(other, tmp_path / "out", first, snapshot=snapshot)
+        with pytest.raises(OptionError, match=r"9 posts of the earlier exports .* too many") as caught:
+            exported(archive, tmp_path / "out", first, snapshot=snapshot)
         assert "full export" in caught.value.hint
     assert [name for name in files_below(tmp_path / "out") if "partial" in name] == []
 
@@ -368,18 +441,31 @@ def test_earlier_export_that_differs(tmp_path: Path) -> None:
     assert len(files_below(tmp_path / "out")) == 5
 
 
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "._posts.json", "notes.txt"])
+def test_litter_in_an_earlier_export(tmp_path: Path, name: str) -> None:
+    """What file managers leave in the directory of an earlier export changes nothing: its own files are intact."""
+    archive = file_archive(tmp_path / "a.db", many(10))
+    first = exported(archive, tmp_path / "out")
+    assert first.directory is not None
+    (first.directory / name).write_text("litter")
+    assert exported(archive, tmp_path / "out", first).posts == 0
+    (first.directory / "SHA256SUMS").unlink()
+    with pytest.raises(VerifyError, match="SHA256SUMS: missing"):
+        exported(archive, tmp_path / "out", first)
+
+
 def test_a_file_that_changes_between_verifying_and_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is read is what was verified, or the export ends."""
     archive = file_archive(tmp_path / "a.db", many(10))
     first = exported(archive, tmp_path / "out")
 
-    def verified_and_changed(*arguments: Any) -> Any:
-        found = verified(*arguments)
+    def verified_and_changed(*arguments: Any, **more: Any) -> Any:
+        found = read_back(*arguments, **more)
         assert first.path is not None
         first.path.write_bytes(first.path.read_bytes().replace(b"bafyreia", b"bafyreib"))
         return found
 
-    monkeypatch.setattr("skyexport.earlier_posts.verified", verified_and_changed)
+    monkeypatch.setattr("skyexport.earlier_posts.read_back", verified_and_changed)
     with pytest.raises(VerifyError):
         exported(archive, tmp_path / "out", first)
 
@@ -440,7 +526,7 @@ def test_not_into_the_earlier_export(tmp_path: Path) -> None:
     assert first.directory is not None
     before = files_below(tmp_path / "out")
     for place in ({"to": first.path, "overwrite": True}, {"output_dir": first.directory}):
-        with pytest.raises(OptionError, match="lies in the earlier export"):
+        with pytest.raises(OptionError, match="lies in the export"):
             export(ExportOptions(archive=archive, since_export=[first.directory], **place))
     assert files_below(tmp_path / "out") == before
 

@@ -19,6 +19,7 @@ from typer.main import get_command
 from skyexport import __version__
 from skyexport.cli import app
 from skyexport.errors import EXIT_CODES
+from skyexport.help_pages import examples_of, grouped_options, option_record
 
 SHARE = Path(__file__).resolve().parents[1] / "docs" / "share"
 
@@ -53,6 +54,8 @@ class Option:
     repeatable: bool
     instead: bool
     """Whether it is answered in the place of the command."""
+    group: str
+    """The heading that it stands below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,40 +104,40 @@ def read_command(context: typer.Context, names: Sequence[str]) -> Command:
     for parameter in command.get_params(context):
         if isinstance(parameter, TyperArgument):
             metavar = parameter.make_metavar(ctx=context)
-            record = parameter.get_help_record(context)
-            arguments.append((value_of(metavar, names), without_parentheses(record[1] if record else "")))
+            record = option_record(parameter, context)
+            arguments.append((value_of(metavar, names), record[1] if record else ""))
             repeats = parameter.nargs != 1
-        elif isinstance(parameter, TyperOption) and (record := parameter.get_help_record(context)):
+    for group, members in grouped_options(command, context):
+        for parameter in members:
+            record = option_record(parameter, context)
+            assert isinstance(parameter, TyperOption)
+            assert record is not None
             options.append(
                 Option(
                     # Those of --help come from a set, in an order that changes from run to run.
                     sorted(
                         [*parameter.opts, *parameter.secondary_opts], key=lambda name: (name.startswith("--"), name)
                     ),
-                    (record[0], without_parentheses(record[1])),
+                    record,
                     parameter.help or "",
                     None if parameter.is_flag or parameter.count else value_of(parameter.make_metavar(context), names),
-                    parameter.multiple,
+                    parameter.multiple or parameter.count,
                     # Those of the program that are no --config all are.
                     parameter.is_eager or (context.parent is None and parameter.is_flag),
+                    group,
                 )
             )
     summary, _, details = (command.help or "").partition("\n\n")
     return Command(
         context.info_name or "",
-        re.sub(r"[{}]", "", " ".join([context.command_path, *command.collect_usage_pieces(context)])),
+        " ".join([context.command_path, *command.collect_usage_pieces(context)]),
         " ".join(summary.split()),
         " ".join(details.split()),
-        re.findall(r"(?m)^  (skyexport .*)$", command.epilog or ""),
+        examples_of(command),
         arguments,
         repeats,
         options,
     )
-
-
-def without_parentheses(help: str) -> str:
-    """Help with a default in words as it reads in running text, and without what the usage shows already."""
-    return re.sub(r"\[default: \((.*)\)\]", r"[default: \1]", help.removesuffix("[required]"))
 
 
 def value_of(metavar: str, commands: Sequence[str]) -> Value:
@@ -208,9 +211,13 @@ def manual(program: Command, commands: Sequence[Command]) -> str:
             lines += [".PP", roff(command.details)]
         for value, text in command.arguments:
             lines += tagged(value.metavar, text)
-        for option in command.options:
-            if not {"--config", "--help"} & set(option.names):
-                lines += tagged(*option.record)
+        shown = [option for option in command.options if not {"--config", "--help"} & set(option.names)]
+        for group in dict.fromkeys(option.group for option in shown):
+            if len({option.group for option in shown}) > 1:
+                lines += [".PP", f".I {roff(group)}"]
+            for option in shown:
+                if option.group == group:
+                    lines += tagged(*option.record)
     lines.append(".SH EXIT STATUS")
     for code, meaning in EXIT_CODES.items():
         lines += tagged(str(code), meaning)

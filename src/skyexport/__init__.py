@@ -17,20 +17,24 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from skyexport.archive import Archive, Post
+    from skyexport.audit import Audit, AuditedExport, AuditProgress, verify_all
     from skyexport.coordinator import export
     from skyexport.errors import (
         AlreadyRunningError,
         ArchiveBusyError,
         ArchiveChangedError,
         ArchiveError,
+        AuthorError,
         Difference,
         ExportError,
         MemoryLimitError,
+        MissingExtraError,
         NoExportError,
         OptionError,
         OutputError,
         StoppedError,
         StrictError,
+        UnrelatedExportError,
         VerifyError,
         WorkerError,
     )
@@ -47,6 +51,10 @@ __all__ = [
     "ArchiveBusyError",
     "ArchiveChangedError",
     "ArchiveError",
+    "Audit",
+    "AuditProgress",
+    "AuditedExport",
+    "AuthorError",
     "Difference",
     "ExportError",
     "ExportOptions",
@@ -54,6 +62,7 @@ __all__ = [
     "MemoryLimitError",
     "Migration",
     "MigrationProgress",
+    "MissingExtraError",
     "NoExportError",
     "OptionError",
     "Outcome",
@@ -62,6 +71,7 @@ __all__ = [
     "Progress",
     "StoppedError",
     "StrictError",
+    "UnrelatedExportError",
     "Verification",
     "VerifyError",
     "WorkerError",
@@ -69,10 +79,14 @@ __all__ = [
     "export",
     "export_all",
     "verify",
+    "verify_all",
 ]
 
 _MODULES = {
     "Archive": "archive",
+    "Audit": "audit",
+    "AuditProgress": "audit",
+    "AuditedExport": "audit",
     "ExportOptions": "options",
     "ExportSummary": "summary",
     "Migration": "outcome",
@@ -84,6 +98,7 @@ _MODULES = {
     "export": "coordinator",
     "export_all": "migration",
     "verify": "verification",
+    "verify_all": "audit",
 }
 
 

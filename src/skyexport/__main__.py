@@ -23,7 +23,10 @@ def main() -> None:
         app(prog_name="skyexport", obj=signals)
     except StoppedError as error:
         # It came before a command had begun.
-        _say(str(error))
+        signals.settle()
+        from skyexport.cli import report
+
+        report(error, as_json="--json" in sys.argv)
         sys.exit(error.exit_code)
     except OSError as error:
         # What is left are texts like --help on a standard output that can not be written. Python would try again.

@@ -18,16 +18,20 @@ from typing import Any, Literal, Self, cast, overload
 import apsw
 
 from skyexport import json_text
+from skyexport.authors import Author, ChosenAuthor, each_author, find_author
 from skyexport.cleanup import uninterrupted
-from skyexport.copying import MEDIA_COLUMNS, Copied, copy_posts, counted_posts
+from skyexport.connections import Connections
+from skyexport.copying import MEDIA_COLUMNS, MEDIA_DETAILS, Copied, copy_posts, counted_posts
 from skyexport.created_at import CreatedAtIndex
 from skyexport.errors import ArchiveChangedError, ArchiveError, OptionError, UnrecoveredError
 from skyexport.formats import FORMATS
 from skyexport.formats.base import COLUMNS, Format, StoredValue, as_bytes, stored_time, stored_value_sql
 from skyexport.full_text import FullTextMatch, MatchedBefore, asking, checked_match
-from skyexport.media_root import MediaFile
+from skyexport.location import archive_location, printable_path
+from skyexport.media_root import MediaFile, ShownFile
 from skyexport.memory import MemoryGuard
-from skyexport.options import DEFAULT_BATCH_SIZE, Bound, parse_bound
+from skyexport.notices import MISSED_LOG, MISSED_LOG_TEXT, Notices
+from skyexport.options import DEFAULT_BATCH_SIZE, Bound, is_did, parse_author, parse_bound
 from skyexport.plan import Batch, CreatedAtOrder, Plan, key_ranges, row_id_batches
 from skyexport.recovery import recovered
 from skyexport.render import BatchRenderer, Chunk, quote_identifier
@@ -42,7 +46,17 @@ from skyexport.shown_media import (
     register,
     unknown_sql,
 )
-from skyexport.source import CACHE_KIB, Source, as_number, file_state, files_beside, has_content, pin, reading, unpin
+from skyexport.source import (
+    BUSY_MILLISECONDS,
+    CACHE_KIB,
+    Source,
+    as_number,
+    file_state,
+    folded,
+    pin,
+    reading,
+    unpin,
+)
 
 __all__ = ["Archive", "Post"]
 
@@ -61,12 +75,22 @@ _TIMES_LOOKED_AT = 100
 _MAX_MEDIA_PATH_BYTES = 5000
 """More than any system takes."""
 
+_DETAILS_SQL = {
+    "mime_type": "substr(cast(mime_type as blob), 1, 255)",
+    "width": "iif(typeof(width) = 'integer', width, null)",
+    "height": "iif(typeof(height) = 'integer', height, null)",
+    "alt_text": "iif(octet_length(alt_text) <= 1000000, cast(alt_text as blob), null)",
+}
+"""One of `MEDIA_DETAILS` → its value, NULL where it is nothing that bskyarchive stores."""
+
 _COPY = "posts.db"
 """Name of a private copy."""
 
 _READ_TABLES = ("posts", "media", "schema_version")
 _RESTORE = "restore it from a backup, or try sqlite3's .recover"
 _KNOWN_VERSIONS = (1, 2, 3)
+_ROW_ID = "rowid"
+"""How all statements here call the row id; a column of that name would be read in its place."""
 _OPTIONAL_COLUMNS = {"quote_count": "0"}
 """Column that old schemas lack → SQL in its place."""
 
@@ -92,13 +116,14 @@ class Archive:
         self._match = match
         self.state: dict[str, object] = {}
         """Of its files, before anything was read: what is written later does not belong to it."""
-        # Where they can not be read, opening them says why.
-        with contextlib.suppress(OSError, ValueError, apsw.Error):
-            self.state = file_state(Path(path))
+        location, shown = archive_location(Path(path)), printable_path(Path(path))
+        # Where they cannot be read, opening them says why.
+        with contextlib.suppress(OSError, apsw.Error):
+            self.state = file_state(location)
         try:
-            self._open(Source.of(Path(path)))
+            self._open(Source.of(location, shown))
         except UnrecoveredError:
-            self._recover(Path(path))
+            self._recover(location, shown)
 
     @classmethod
     def _of(cls, source: Source, memory: MemoryGuard | None, scratch: Scratch | None = None) -> Self:
@@ -112,14 +137,15 @@ class Archive:
 
     def _open(self, source: Source) -> None:
         self.source = source
-        self.path = Path(source.called)
-        """Where the archive lies; its copy, when this is one, lies elsewhere."""
+        self.path = Path(source.location)
+        """Where the archive lies, without links; its copy, when this is one, lies elsewhere."""
         self.copied: Copied | None = None
         """How it was copied, when this is a copy that `copy` made."""
         self.status = self._present_status()
         """Of its file, when it was opened."""
-        self.connection = source.connect()
+        self._connections = Connections(source)
         try:
+            self.connection = self._connections.open()
             # Python runs signal handlers between its own steps only: give it some during a long sort.
             self.watch(lambda: None, 100_000)
             with self.reading(), self._reading_names():
@@ -132,18 +158,21 @@ class Archive:
             self.close()
             raise
 
-    def _recover(self, path: Path) -> None:
+    def _recover(self, location: Path, shown: str) -> None:
         """Open a copy that SQLite has recovered, reduced to posts: before that, it has all that the archive has."""
         scratch = Scratch()
         try:
             folder = scratch.path / "whole"
             folder.mkdir(mode=0o700)
-            whole = replace(Source.of(recovered(path, folder)), called=str(path.resolve()))
+            copy = Source.of(recovered(location, shown, folder))
+            whole = replace(copy, location=str(location), display_path=shown)
             with contextlib.closing(Archive._of(whole, self._memory)) as archive:
                 matched = None
                 if self._match is not None:
-                    matched = checked_match(archive.connection, self._match, str(archive.path))
-                archive._copy_to(scratch.path / _COPY, Selection(), ("created_at", "did"), media=True, matched=matched)
+                    matched = checked_match(archive.connection, self._match, shown)
+                archive._copy_to(
+                    scratch.path / _COPY, Selection(), ("created_at", "did"), media=True, handles=True, matched=matched
+                )
             shutil.rmtree(folder)
             self._open(Source.of_copy(scratch.path / _COPY, whole))
         except BaseException:
@@ -192,12 +221,16 @@ class Archive:
         indexed: Iterable[str],
         *,
         media: bool,
+        handles: bool = False,
         matched: Narrowing | None = None,
         while_held: Callable[[apsw.Connection, str], None] = lambda *_: None,
     ) -> Copied:
         with self.reading():
             indexes = {"created_at": self.created_at_index, "did": self.did_index, "uri": self._index_on("uri")}
-            media_columns = MEDIA_COLUMNS if self._has_media_columns() else ()
+            media_columns: tuple[str, ...] = ()
+            if self._has_media_columns():
+                present = self._columns_of("media")
+                media_columns = (*MEDIA_COLUMNS, *(name for name in MEDIA_DETAILS if not present.get(name, True)))
         return copy_posts(
             self.source,
             target,
@@ -207,6 +240,7 @@ class Archive:
             indexed=(*indexed, "uri") if media else indexed,
             selection=selection,
             media=media_columns if media and "media" in self._tables else None,
+            handles=handles,
             matched=matched,
             while_held=while_held,
             check=self._watched[0],
@@ -224,9 +258,9 @@ class Archive:
             OptionError: This is no query.
         """
         if not self.source.private:
-            return checked_match(self.connection, query, str(self.path))
+            return checked_match(self.connection, query, self.display_path)
         if self._match != query:
-            raise ArchiveError(f"{self.path} was recovered in a copy, without its full-text index")
+            raise ArchiveError(f"{self.display_path} was recovered in a copy, without its full-text index")
         return MatchedBefore()
 
     @property
@@ -246,25 +280,39 @@ class Archive:
         uninterrupted(self._close)
 
     def _close(self) -> None:
-        self.connection.close()
+        self._connections.close()
         if self._scratch is not None:
             self._scratch.close()
-        if not self.source.wal or self.source.immutable:
-            return
-        log, _ = files_beside(Path(self.source.path))
-        if log.exists() and not has_content(log):
-            # Reading a closed WAL archive makes an empty log and its index, where they are not there. Only SQLite can
-            # remove them without a race against a program that opens the archive now: it does when the last connection
-            # that may write ends.
-            with contextlib.suppress(apsw.Error):
-                tidier = apsw.Connection(self.source.path, flags=apsw.SQLITE_OPEN_READWRITE)
-                with contextlib.closing(tidier):
-                    tidier.execute("select count(*) from sqlite_schema").fetchall()
+
+    def second_connection(
+        self, busy_milliseconds: int = BUSY_MILLISECONDS
+    ) -> contextlib.AbstractContextManager[apsw.Connection]:
+        """Another connection, restricted like its own, for the time of a `with` block; closed with the archive at last.
+
+        Args:
+            busy_milliseconds: How long its statements wait for a program that is writing.
+
+        Raises:
+            ArchiveError: SQLite cannot open the archive.
+        """
+        return self._connections.opened(busy_milliseconds)
+
+    @property
+    def display_path(self) -> str:
+        """How messages show the archive: as it was typed."""
+        return self.source.display_path
+
+    def notices(self) -> Notices:
+        """Warnings about the archive itself, which hold for whatever is read of it."""
+        found = Notices()
+        if self.source.missed_log:
+            found.add(MISSED_LOG, f"{self.display_path} {MISSED_LOG_TEXT}")
+        return found
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
         """Turn what SQLite says while this archive is read into our errors."""
-        with reading(self.source.called):
+        with reading(self.display_path):
             yield
 
     def pin(self) -> bool:
@@ -288,13 +336,13 @@ class Archive:
         self.source.check_same_file()
         now, then = self._present_status(), self.status
         if self.source.immutable and (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns):
-            raise ArchiveChangedError(f"{self.path} was written to while it was read", "export again")
+            raise ArchiveChangedError(f"{self.display_path} was written to while it was read", "export again")
 
     def _present_status(self) -> os.stat_result:
         try:
             return self.path.stat()
         except OSError as error:
-            raise ArchiveChangedError(f"{self.path} went away while it was read: {error.strerror}") from None
+            raise ArchiveChangedError(f"{self.display_path} went away while it was read: {error.strerror}") from None
 
     def count_posts(self) -> int:
         """How many posts there are.
@@ -304,7 +352,7 @@ class Archive:
         """
         with self.reading():
             indexes = (self.created_at_index, self._index_on("uri"))
-            return counted_posts(self.connection, "main", filter(None, indexes), str(self.path))
+            return counted_posts(self.connection, "main", filter(None, indexes), self.display_path)
 
     def has_posts(self, selection: Selection, posts: int) -> bool:
         """Whether so many posts may be selected, quickly: there are not many fewer when the answer is no."""
@@ -321,6 +369,11 @@ class Archive:
                 ).get
                 for span in selection.spans()
             )
+
+    def stored_bytes(self) -> int:
+        """Size of the archive with what its log has, as this connection sees it now: no posts take more."""
+        with self.reading():
+            return as_number(self.connection.pragma("page_count")) * as_number(self.connection.pragma("page_size"))
 
     def watch(self, check: Callable[[], None], steps: int) -> None:
         """Call *check* every so many *steps* of SQLite's machine while it works; what it raises ends the statement."""
@@ -344,8 +397,8 @@ class Archive:
         with self.reading():
             return as_number(self.connection.execute("select count(*) from media").get)
 
-    def media_of(self, selection: Selection) -> Iterator[tuple[MediaFile, int]]:
-        """The media files of the selected posts, by hash, and how many bytes the archive says that they have.
+    def media_of(self, selection: Selection) -> Iterator[ShownFile]:
+        """The media files of the selected posts, with each of those that has or shows it: by hash, then by uri.
 
         The archive remembers one post for each file; that others show it is found out by name (`shown_media`).
 
@@ -356,19 +409,27 @@ class Archive:
             return
         with self.reading():
             self._prepare_for_media(selection)
+            present = self._columns_of("media")
+            details = {name: "null" if present.get(name, True) else sql for name, sql in _DETAILS_SQL.items()}
             # Text is in the order of names; what is stored otherwise is no hash.
             values = (
-                "iif(typeof(hash) = 'text', cast(hash as blob), null),"
-                f" substr(cast(file_path as blob), 1, {_MAX_MEDIA_PATH_BYTES}), size_bytes"
+                "iif(typeof(hash) = 'text', cast(hash as blob), null)",
+                f"substr(cast(file_path as blob), 1, {_MAX_MEDIA_PATH_BYTES})",
+                "size_bytes",
+                *details.values(),
             )
             uri_indexed = self._index_on("uri") is not None
-            sql = files_sql(selection, values, self._only_shown_sql(), uri_indexed=uri_indexed) + " order by hash"
-            last = None
-            for stored_hash, stored_path, stored_size in self.connection.execute(sql, parameters(selection)):
-                file = MediaFile(json_text.decode(as_bytes(stored_hash)), os.fsdecode(as_bytes(stored_path)))
-                if file.sha256 != last:
-                    last = file.sha256
-                    yield file, stored_size if isinstance(stored_size, int) else 0
+            sql = files_sql(selection, values, self._only_shown_sql(), uri_indexed=uri_indexed)
+            last: tuple[object, object] | None = None
+            file: MediaFile | None = None
+            for stored_hash, stored_path, size, *found, uri in self.connection.execute(sql, parameters(selection)):
+                # A table without its usual key may have rows twice; the first one holds for the file.
+                if (stored_hash, uri) == last:
+                    continue
+                if file is None or last is None or last[0] != stored_hash:
+                    file = MediaFile(json_text.decode(as_bytes(stored_hash)), os.fsdecode(as_bytes(stored_path)))
+                last = stored_hash, uri
+                yield ShownFile(file, size if isinstance(size, int) else 0, as_bytes(uri), *map(as_bytes, found))
 
     def count_posts_without_known_media(self, selection: Selection) -> int:
         """How many of the selected posts have media, and none that `media_of` could find.
@@ -387,9 +448,11 @@ class Archive:
 
     def _prepare_for_media(self, selection: Selection) -> None:
         if not self._has_media_columns():
-            raise ArchiveError(f"{self.path} has a table media without {', '.join(MEDIA_COLUMNS)}", "leave out --media")
+            raise ArchiveError(
+                f"{self.display_path} has a table media without {', '.join(MEDIA_COLUMNS)}", "leave out --media"
+            )
         if "json_each" in self._tables:
-            raise ArchiveError(f"{self.path} is not a bskyarchive archive: odd table json_each", "leave out --media")
+            raise self._not_an_archive("odd table json_each", "leave out --media")
         selection.register(self.connection)
         register(self.connection)
 
@@ -399,14 +462,25 @@ class Archive:
             return ONLY_SHOWN_COLUMN
         return "null" if self._index_on("uri") is None else ONLY_SHOWN_SQL.format(schema="")
 
-    def authors(self, largest: int) -> tuple[int, list[tuple[str, int]]]:
-        """How many authors there are, and the *largest* ones: DID and number of posts."""
+    def find_author(self, asked: str) -> ChosenAuthor:
+        """The author that somebody asks for, by DID or handle.
+
+        Raises:
+            OptionError: *asked* is neither.
+            AuthorError: There is no post by this author.
+        """
+        with self.reading(), self._reading_names():
+            return find_author(self.connection, "main", asked, str(self.path))
+
+    def count_authors(self) -> int:
+        """How many authors there are."""
         with self.reading():
-            authors = as_number(self.connection.execute("select count(distinct did) from posts").get)
-            rows: list[Any] = self.connection.execute(
-                "select cast(did as blob), count(*) from posts group by did order by 2 desc, 1 limit ?", (largest,)
-            ).fetchall()
-        return authors, [(json_text.decode(as_bytes(did)), as_number(posts)) for did, posts in rows]
+            return as_number(self.connection.execute("select count(distinct did) from posts").get)
+
+    def authors(self, largest: int = -1) -> Iterator[Author]:
+        """The authors, the largest first: at most so many, all when negative."""
+        with self.reading(), self._reading_names():
+            yield from each_author(self.connection, largest)
 
     def count_selected(self, selection: Selection) -> int:
         """How many posts are selected."""
@@ -480,10 +554,10 @@ class Archive:
         if selection.did is not None and self.did_index is not None:
             wrote = self.count_by(selection.did)
             by_author = wrote <= posts * _FEW_SHARE
-        if by_author or self.created_at_index is None or selection.narrowings:
+        if by_author or self.created_at_index is None or selection.by_list:
             row_ids = self.sorted_row_ids(selection, by_author=by_author)
             at_most = wrote if by_author else posts
-            exact = not (selection.by_date or selection.narrowings) and (by_author or selection.did is None)
+            exact = not (selection.by_date or selection.by_list) and (by_author or selection.did is None)
             return Plan(row_id_batches(row_ids, batch_size), at_most, exact)
         spans = selection.spans()
         within = posts if not selection.by_date else sum(self.count_within(span) for span in spans)
@@ -518,17 +592,19 @@ class Archive:
         Args:
             selection: Which posts.
             by_author: Find them through the index on did.
-            limit: At most so many; all when negative.
+            limit: At most so many, where *selection* has no limit; all when negative.
             offset: Skip so many first.
             connection: Another connection to this archive, instead of its own.
         """
         connection = connection or self.connection
         index = f"indexed by {quote_identifier(self.did_index)}" if by_author and self.did_index else ""
-        where = selection.where_sql()
+        where = replace(selection, limit=None).where_sql()
+        if selection.limit is not None:
+            limit = selection.limit
         if by_author:
             where = where.replace("+did = :did", "did = :did")
         selection.register(connection)
-        with self.reading(), asking(selection.narrowings, str(self.path)):
+        with self.reading(), asking(selection.narrowings, self.display_path):
             connection.pragma("cache_size", -_SORT_CACHE_KIB)
             try:
                 for (row_id,) in connection.execute(
@@ -558,7 +634,7 @@ class Archive:
         """Posts in export order, each as the object that the JSON export has for it.
 
         Args:
-            did: Only by this author; None for all.
+            did: Only by the author with this DID; None for all.
             since: Not before this: a date (whole UTC day) or an instant, as in `ExportOptions`; inclusive.
             until: Not after this; inclusive.
             limit: Above 0: at most so many posts, as a list. 0: all of them, as an iterator that holds a batch at a
@@ -566,11 +642,13 @@ class Archive:
             offset: Skip so many posts first.
 
         Raises:
-            OptionError: A bound that is no date, or a negative number.
+            OptionError: A bound that is no date, a handle in place of a DID, or a negative number.
             ArchiveError: The archive can not be read.
         """
         if limit < 0 or offset < 0:
             raise OptionError(f"limit {limit}, offset {offset}", "neither can be negative")
+        if did is not None and not is_did(parse_author(did)):
+            raise OptionError(f"{did} is a handle", "write the DID, which `find_author` gives")
         selection = Selection(
             did, parse_bound(since, end_of_day=False, name="since"), parse_bound(until, end_of_day=True, name="until")
         )
@@ -579,7 +657,7 @@ class Archive:
 
     def _posts(self, selection: Selection, limit: int, offset: int) -> Iterator[Post]:
         # A sort of row ids, then rendering by row id, in a connection of its own that the caller can not disturb.
-        with contextlib.closing(self.source.connect()) as connection, self.reading():
+        with self.second_connection() as connection, self.reading():
             renderer = BatchRenderer(connection, self.columns, None, FORMATS["json"], Selection())
             row_ids = self.sorted_row_ids(selection, limit=limit, offset=offset, connection=connection)
             for batch in row_id_batches(row_ids, DEFAULT_BATCH_SIZE):
@@ -590,36 +668,45 @@ class Archive:
         try:
             yield
         except UnicodeDecodeError:
-            raise ArchiveError(f"{self.path} is damaged: a name in its schema is not valid UTF-8", _RESTORE) from None
+            raise ArchiveError(
+                f"{self.display_path} is damaged: a name in its schema is not valid UTF-8", _RESTORE
+            ) from None
 
     def _check_size(self) -> None:
         """Make sure that the last page is whole: SQLite would take what is missing of it for zeros."""
         size = Path(self.source.path).stat().st_size
         if size % as_number(self.connection.pragma("page_size")):
-            raise ArchiveError(f"{self.path} is damaged: it is cut off within its last page", _RESTORE)
+            raise ArchiveError(f"{self.display_path} is damaged: it is cut off within its last page", _RESTORE)
 
     def _checked_columns(self) -> dict[str, str]:
         """Column → SQL for it, once `posts` is known to be a plain table with all that an export needs."""
-        tables = {row[1]: row for row in self.connection.execute("pragma table_list") if row[0] == "main"}
+        tables = {folded(row[1]): row for row in self.connection.execute("pragma table_list") if row[0] == "main"}
         if "posts" not in tables:
-            raise ArchiveError(f"{self.path} is not a bskyarchive archive: no table posts")
+            raise self._not_an_archive("no table posts")
         for name in filter(tables.__contains__, _READ_TABLES):
             _, _, kind, _, without_rowid, _ = tables[name]
-            if kind != "table" or (name == "posts" and without_rowid):
-                raise ArchiveError(f"{self.path} is not a bskyarchive archive: {name} is not a plain table")
+            if kind != "table":
+                raise self._not_an_archive(f"{name} is not a plain table")
+            if name == "posts" and without_rowid:
+                raise self._not_an_archive("posts is a table without row ids")
         present = self._columns_of("posts")
         missing = [name for name in COLUMNS if name not in present and name not in _OPTIONAL_COLUMNS]
         if missing:
-            raise ArchiveError(f"{self.path} is not a bskyarchive archive: posts has no column {', '.join(missing)}")
-        odd = [name for name, hidden in present.items() if hidden or name.lower() in ("rowid", "oid", "_rowid_")]
-        if odd:
-            raise ArchiveError(f"{self.path} is not a bskyarchive archive: odd column {odd[0]!r:.100} in posts")
+            raise self._not_an_archive(f"posts has no column {', '.join(missing)}")
+        # A column that nobody reads is not computed either.
+        if generated := [name for name in COLUMNS if present.get(name)]:
+            raise self._not_an_archive(f"posts has a generated column {', '.join(generated)}")
+        if _ROW_ID in present:
+            raise self._not_an_archive(f"posts has a column {_ROW_ID}, which hides the row ids")
         self._tables = frozenset(tables)
         return {name: name if name in present else _OPTIONAL_COLUMNS[name] for name in COLUMNS}
 
+    def _not_an_archive(self, why: str, hint: str = "") -> ArchiveError:
+        return ArchiveError(f"{self.display_path} is not a bskyarchive archive: {why}", hint)
+
     def _columns_of(self, table: str) -> dict[str, bool]:
-        """Column → whether it is hidden or generated."""
-        return {str(row[1]): bool(row[6]) for row in self.connection.execute(f"pragma table_xinfo({table})")}
+        """Column, in small letters → whether it is hidden or generated."""
+        return {folded(str(row[1])): bool(row[6]) for row in self.connection.execute(f"pragma table_xinfo({table})")}
 
     def _has_media_columns(self) -> bool:
         present = self._columns_of("media")
@@ -629,12 +716,12 @@ class Archive:
         noted: list[Any] = []
         if "schema_version" in self._tables:
             if self._columns_of("schema_version").get("version", True):
-                raise ArchiveError(f"{self.path} is not a bskyarchive archive: schema_version has no column version")
+                raise self._not_an_archive("schema_version has no column version")
             noted = self.connection.execute("select max(version) from schema_version having count(*) > 0").fetchall()
         for (version,) in noted:
             if not isinstance(version, int) or version not in _KNOWN_VERSIONS:
                 raise ArchiveError(
-                    f"{self.path} has schema version {version!r:.100},"
+                    f"{self.display_path} has schema version {version!r:.100},"
                     f" and this skyexport knows 1 to {_KNOWN_VERSIONS[-1]}",
                     "look for a newer skyexport",
                 )
@@ -649,7 +736,8 @@ class Archive:
         """Name of a full index whose first column is *column*, compared bytewise."""
         for _, name, _, _, partial in self.connection.execute("pragma index_list(posts)").fetchall():
             keys = self.connection.execute(f"pragma index_xinfo({quote_identifier(str(name))})").fetchall()
-            if not partial and keys[0][2] == column and keys[0][4] == "BINARY":
+            first, collation = str(keys[0][2]), str(keys[0][4])
+            if not partial and folded(first) == column and folded(collation) == "binary":
                 return str(name)
         return None
 

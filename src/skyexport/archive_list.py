@@ -5,6 +5,7 @@ Lists may name a million archives: what is remembered of each is its path, and 1
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import re
@@ -13,15 +14,31 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import IO
 
 from skyexport.errors import OptionError
-from skyexport.source import files_beside, has_content
+from skyexport.format_names import looks_like_data_file
+from skyexport.location import absolute, files_beside, has_content, real_path
 
 __all__ = ["ArchiveList", "read_list"]
 
 _STANDARD_INPUT = "-"
 _COMMENT = b"#"
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_ARCHIVE = b"SQLite format 3\0"
+_OTHER_MARKS = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+"""Byte order mark → the encoding that it stands for; the longer ones first, since one begins with another."""
+
+_LOOK_BYTES = 1 << 16
+"""Of a list, to find out whether it is one."""
+
+_NEVER_ALONE = frozenset({b".", b"/", b"\\", b"\r", b"\n"})
+"""Paths of one byte that no archive has."""
+
 _NOT_PORTABLE = re.compile("[^A-Za-z0-9._-]")
 _LONGEST_NAME = 100
 """Of a directory, in characters: a hash may be added, and the whole path has bounds on some systems."""
@@ -43,22 +60,81 @@ def read_list(path: str) -> Iterator[str]:
         path: The list; `-` is standard input.
 
     Raises:
-        OptionError: It can not be read.
+        OptionError: It cannot be read, or it is not a list of paths in UTF-8.
     """
     try:
         if path == _STANDARD_INPUT:
             if sys.stdin is None:
-                raise OptionError("can not read the list of archives: standard input is closed", "name a file")
-            content = sys.stdin.buffer.read()
+                raise OptionError("cannot read the list of archives: standard input is closed", "name a file")
+            content = _list_from(sys.stdin.buffer, "on standard input")
         else:
-            content = Path(path).read_bytes()
+            with absolute(Path(path)).open("rb") as file:
+                content = _list_from(file, path)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise OptionError(f"can not read the list of archives {path}: {reason}", "check the path") from None
+        raise OptionError(f"cannot read the list of archives {path}: {reason}", "check the path") from None
+    _check_is_list(path, content)
     if b"\0" in content:
-        return (os.fsdecode(name) for name in _pieces(content, b"\0") if name)
-    lines = (line.removesuffix(b"\r") for line in _pieces(content.removeprefix(_BYTE_ORDER_MARK), b"\n"))
-    return (os.fsdecode(line) for line in lines if line.strip() and not line.startswith(_COMMENT))
+        return (_name(name) for name in _pieces(content, b"\0") if name)
+    lines = (line.removesuffix(b"\r") for line in _pieces(content.removeprefix(codecs.BOM_UTF8), b"\n"))
+    return (_name(line) for line in lines if line.strip() and not line.startswith(_COMMENT))
+
+
+def _list_from(file: IO[bytes], name: str) -> bytes:
+    """All of a list, once its beginning looks like one.
+
+    Raises:
+        OptionError: It does not.
+    """
+    begins = file.read(_LOOK_BYTES)
+    if begins.startswith(_ARCHIVE):
+        raise OptionError(f"the list {name} is a SQLite file, not a list", "name an archive without --from-file")
+    encoding = next((encoding for mark, encoding in _OTHER_MARKS.items() if begins.startswith(mark)), "")
+    if not encoding and _has_halves(begins):
+        encoding = "UTF-16"
+    if encoding:
+        raise OptionError(f"the list {name} is {encoding}", "save it as UTF-8")
+    if b"\0\0" in begins:
+        raise OptionError(
+            f"the list {name} is not text: it has paths without a name",
+            "write a path a line in UTF-8, or end each with one NUL byte as find -print0 does",
+        )
+    return begins + file.read()
+
+
+def _has_halves(begins: bytes) -> bool:
+    """Whether NUL bytes are halves of characters in UTF-16, and not ends of paths.
+
+    Then most paths would have one byte, and some of these would be a dot, a slash or the end of a line.
+    """
+    names = [name for name in begins.split(b"\0") if name]
+    short = [name for name in names if len(name) == 1]
+    return 2 * len(short) > len(names) > 2 and not _NEVER_ALONE.isdisjoint(short)
+
+
+def _name(path: bytes) -> str:
+    """A path of a list; Windows takes UTF-8 only.
+
+    Raises:
+        OptionError: It is something else.
+    """
+    try:
+        return os.fsdecode(path)
+    except UnicodeDecodeError:
+        shown = path.decode(errors="backslashreplace")
+        raise OptionError(f"the list has a path that is not valid UTF-8: {shown}", "save it as UTF-8") from None
+
+
+def _check_is_list(path: str, content: bytes) -> None:
+    """Refuse a data file that was named as a list.
+
+    Raises:
+        OptionError: It is one.
+    """
+    begins = content[:100].removeprefix(codecs.BOM_UTF8).lstrip()
+    data = (b"[", b"{", b"URI,", b"PAR1")
+    if begins.startswith(data) and looks_like_data_file(Path(path)):
+        raise OptionError(f"{path} is not a list of archives", "a list has a path a line")
 
 
 def _pieces(content: bytes, end: bytes) -> Iterator[bytes]:
@@ -117,7 +193,7 @@ class ArchiveList(Sequence[Path]):
         stem = _stem(self._paths[number])
         if _short_hash(stem.casefold()) not in self._repeated_stems:
             return stem
-        digits = hashlib.sha256(os.fsencode(Path(self._paths[number]).absolute())).hexdigest()
+        digits = hashlib.sha256(os.fsencode(_absolute(self._paths[number]))).hexdigest()
         name = f"{stem}-{digits[:_HASH_DIGITS]}"
         # Somebody may have called another archive like this.
         return f"{stem}-{digits}" if _short_hash(name.casefold()) in self._repeated_names else name
@@ -139,11 +215,19 @@ def _looked_at(path: str) -> tuple[int, int]:
     """A hash of what file it is, and its size with that of its log."""
     try:
         status = Path(path).stat()
-        log, _ = files_beside(Path(path))
+        log = files_beside(real_path(Path(path))).log
         size = status.st_size + (log.stat().st_size if has_content(log) else 0)
     except (OSError, ValueError):
-        return _short_hash(str(Path(path).absolute())), 0
+        return _short_hash(str(_absolute(path))), 0
     return _short_hash(f"{status.st_dev} {status.st_ino}"), size
+
+
+def _absolute(path: str) -> Path:
+    """*path* from the root on; as it is where the current directory was deleted, and opening it says so."""
+    try:
+        return absolute(Path(path))
+    except FileNotFoundError:
+        return Path(path)
 
 
 def _stem(path: str) -> str:

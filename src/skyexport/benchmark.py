@@ -20,12 +20,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from skyexport.archive import Archive
 from skyexport.coordinator import export
+from skyexport.destination import check_place
 from skyexport.errors import ArchiveChangedError, ExportError, MemoryLimitError, OptionError, OutputError
-from skyexport.options import MAX_WORKERS, ExportOptions, available_cpus, format_size, parse_bound
+from skyexport.location import absolute
+from skyexport.memory import UNKNOWN_MEMORY, Metric
+from skyexport.options import MAX_WORKERS, ExportOptions, available_cpus, format_size, parse_bound, resolve
+from skyexport.processes import available_memory_bytes
 from skyexport.progress import SCHEMA_VERSION, duration
 from skyexport.summary import ExportSummary
 from skyexport.writer import output_error
@@ -75,8 +77,8 @@ class Measurement:
     seconds_max: float
     start_seconds: float
     """Median for an export without posts; 0 where the slice is the whole archive, and nothing is to be projected."""
-    peak_memory_bytes: int
-    """The largest sample of all processes together, in any run."""
+    peak_memory_bytes: int | None
+    """The largest sample of all processes together, in any run; None where the system does not report memory."""
 
     def rate(self, amount: int) -> float:
         """Posts or bytes a second over the median run, its start included."""
@@ -95,10 +97,11 @@ class Measurement:
 
     def cells(self) -> tuple[str, ...]:
         """As a row of the table."""
+        memory = "unknown" if self.peak_memory_bytes is None else format_size(self.peak_memory_bytes)
         return (
             self.format, str(self.workers), _target(self.target, self.sync), f"{self.seconds_median:.2f}",
             f"{self.seconds_min:.2f} to {self.seconds_max:.2f}", f"{self.rate(self.posts):,.0f}",
-            f"{format_size(self.rate(self.bytes))}/s", format_size(self.peak_memory_bytes),
+            f"{format_size(self.rate(self.bytes))}/s", memory,
         )  # fmt: skip
 
 
@@ -130,8 +133,8 @@ class Benchmark:
     cpus: int
     """CPUs that this process may use."""
     runs: int
-    memory_metric: str
-    """What was sampled: `pss`, `uss` or `rss`."""
+    memory_metric: Metric | None
+    """What was sampled: `pss`, `uss` or `rss`; None where the system does not report memory."""
     notes: list[str]
     """What to know before believing the figures."""
     measurements: list[Measurement]
@@ -194,9 +197,9 @@ def recommend(measurements: Sequence[Measurement], archive_posts: int, options: 
     why = "the fastest" if workers == fastest else f"hardly slower than {_in_words(fastest)}"
     if workers and 0 in total:
         why += f", {total[0] / total[workers]:.1f} times as fast as one process"
-    command = ["skyexport", "export", _text(options.archive), "-j", str(workers)]
-    if options.output_dir != Path():
-        command += ["-o", _text(options.output_dir)]
+    command = ["skyexport", "export", _text(Path(options.archive)), "-j", str(workers)]
+    if Path(options.output_dir) != Path():
+        command += ["-o", _text(Path(options.output_dir))]
     if options.memory_limit_bytes != ExportOptions(archive=options.archive).memory_limit_bytes:
         command += ["--memory-limit", str(options.memory_limit_bytes)]
     chosen = found[workers].values()
@@ -233,16 +236,20 @@ def benchmark(
     """
     if posts < 1 or runs < 1:
         raise OptionError(f"{posts} posts, {runs} runs", "choose at least one of each")
-    with Archive(options.archive) as archive, _folder(options.output_dir) as folder:
+    check_place(resolve(options))
+    with Archive(options.archive) as archive, _folder(Path(options.output_dir)) as folder:
         archive_posts, cpus = archive.count_posts(), min(available_cpus(), MAX_WORKERS)
         since, notes = _since(archive, posts, archive_posts)
         sliced = _Slice(archive, replace(options, since=since), folder, runs, debug=debug)
         say("reading the slice once, to warm up")
         slice_posts = sliced.export("json", 0).posts
         sliced.check_room("json")
+        if sliced.memory_metric is None:
+            notes.append(UNKNOWN_MEMORY)
         if slice_posts < _MEANINGFUL_POSTS:
             notes.append(f"the figures mean little: fewer than {_MEANINGFUL_POSTS:,} posts were measured")
-        if archive.path.stat().st_size > psutil.virtual_memory().available:
+        available = available_memory_bytes()
+        if available is not None and archive.path.stat().st_size > available:
             notes.append("the archive is larger than the free memory: reading all of it may take longer than expected")
         counts = sorted({0, cpus, *(1 << power for power in range(cpus.bit_length()))})
         measurements: list[Measurement] = []
@@ -284,7 +291,7 @@ class _Slice:
         self._digests: dict[object, str] = {}
         self._start_seconds: dict[int, float] = {}
         self.bytes: dict[str, int] = {}
-        self.memory_metric = ""
+        self.memory_metric: Metric | None = None
 
     def measure(self, format: str, target: str, workers: int, *, sync: bool) -> Measurement:
         """Export it several times."""
@@ -294,10 +301,11 @@ class _Slice:
             self._start_seconds[workers] = statistics.median(empty or [0.0])
         done = [self.export(format, workers, target, sync=sync) for _ in range(self._runs)]
         seconds = [one.seconds for one in done]
+        peaks = [one.peak_memory_bytes for one in done if one.peak_memory_bytes is not None]
         return Measurement(
             format=format, workers=workers, target=target, sync=sync, posts=done[0].posts, bytes=done[0].bytes,
             seconds_median=statistics.median(seconds), seconds_min=min(seconds), seconds_max=max(seconds),
-            start_seconds=self._start_seconds[workers], peak_memory_bytes=max(one.peak_memory_bytes for one in done),
+            start_seconds=self._start_seconds[workers], peak_memory_bytes=max(peaks) if peaks else None,
         )  # fmt: skip
 
     def export(
@@ -315,7 +323,9 @@ class _Slice:
         digest = summary.files[0].sha256
         if self._digests.setdefault((format, since), digest) != digest:
             if self._archive.connection.pragma("data_version") != self._state:
-                raise ArchiveChangedError(f"{self._archive.path} was written to meanwhile", "try again when it is idle")
+                raise ArchiveChangedError(
+                    f"{self._archive.display_path} was written to meanwhile", "try again when it is idle"
+                )
             self._archive.check_unchanged()
             raise DigestError(f"two exports of the same posts to {format} differ, {_in_words(workers)}", "report it")
         if since is None:
@@ -350,6 +360,7 @@ def _since(archive: Archive, posts: int, archive_posts: int) -> tuple[str | None
 def _folder(output_dir: Path) -> Iterator[Path]:
     """A new directory in *output_dir*, for this user only, as long as the `with` lasts."""
     try:
+        absolute(output_dir)
         made = tempfile.TemporaryDirectory(prefix=".skyexport-bench-", dir=output_dir)
     except OSError as error:
         raise output_error(error, str(output_dir)) from error

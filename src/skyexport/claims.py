@@ -16,7 +16,7 @@ from skyexport.compression import Compression, parse_compression
 from skyexport.errors import OptionError
 from skyexport.export_directory import is_plain_name
 from skyexport.format_settings import DELIMITERS, USUAL, FormatSettings
-from skyexport.media_root import MEDIA_DIRECTORY
+from skyexport.media_root import MEDIA_DIRECTORY, MEDIA_TABLE
 from skyexport.readers import READERS
 from skyexport.readers.csv_table import HEADINGS
 from skyexport.readers.json_posts import KEYS
@@ -109,6 +109,11 @@ def read_manifest(content: bytes) -> Manifest:
     _read_files(manifest, values.get("files"))
     if manifest.format is not None:
         _find_data_files(manifest, split=isinstance(options, dict) and bool(_SPLIT & options.keys()))
+    table = values.get("media_table")
+    if isinstance(table, dict) and table.get("name") == MEDIA_TABLE:
+        manifest.files.append(MEDIA_TABLE)
+    elif table is not None:
+        wrong(f"has {_shown(table)} for media_table, not the name and the rows of {MEDIA_TABLE}")
     media = values.get("media_count", 0)
     if media != manifest.media_files or not _is_count(media):
         wrong(f"has {_shown(media)} for media_count, but {manifest.media_files:,} media files in files")
@@ -137,7 +142,7 @@ def _read_options(manifest: Manifest, options: dict[Any, Any]) -> None:
     """What data files look like; what is not known may be of a later version, and is passed over."""
     wrong = manifest.problems.append
     columns, delimiter, bom = options.get("columns", []), options.get("delimiter", ","), options.get("bom", True)
-    csv_safe = options.get("csv_safe", False)
+    header, csv_safe = options.get("header", True), options.get("csv_safe", False)
     known = _COLUMNS.get(manifest.format or "", frozenset())
     if (
         not isinstance(columns, list)
@@ -145,10 +150,13 @@ def _read_options(manifest: Manifest, options: dict[Any, Any]) -> None:
         or len(set(columns)) < len(columns)
     ):
         wrong(f"has {_shown(columns)} for columns, not a list of columns, each named once")
-    elif delimiter not in DELIMITERS or not (isinstance(bom, bool) and isinstance(csv_safe, bool)):
-        wrong(f"has {_shown(delimiter)} for delimiter, {_shown(bom)} for bom, {_shown(csv_safe)} for csv_safe")
+    elif delimiter not in DELIMITERS or not all(isinstance(flag, bool) for flag in (bom, header, csv_safe)):
+        flags = f"{_shown(bom)} for bom, {_shown(header)} for header, {_shown(csv_safe)} for csv_safe"
+        wrong(f"has {_shown(delimiter)} for delimiter, {flags}")
     else:
-        manifest.settings = FormatSettings(columns=tuple(columns), delimiter=delimiter, bom=bom, csv_safe=csv_safe)
+        manifest.settings = FormatSettings(
+            columns=tuple(columns), delimiter=delimiter, bom=bom, header=header, csv_safe=csv_safe
+        )
     compress = options.get("compress")
     if compress is not None:
         try:

@@ -9,6 +9,8 @@ import sys
 import textwrap
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -16,46 +18,61 @@ import typer.core
 
 from skyexport import __version__
 from skyexport.configuration import CONFIG, PROJECT_FILE, Configuration
-from skyexport.errors import EXIT_CODES, ExportError, OptionError, StoppedError, VerifyError
+from skyexport.errors import AuthorError, ExportError, OptionError, StoppedError, VerifyError
+from skyexport.format_names import choice_hint, form_of_name
+from skyexport.help_pages import (
+    ARCHIVES,
+    INCREMENTS,
+    MEDIA,
+    MESSAGES,
+    OUTPUT,
+    POSTS,
+    SPEED,
+    TABLES,
+    HelpfulCommand,
+    HelpfulGroup,
+    epilog,
+)
+from skyexport.notices import WARNING
 from skyexport.options import (
     DEFAULT_BATCH_SIZE,
     DEFAULT_OUTPUT_DIR,
     ExportOptions,
     parse_columns,
+    parse_delimiter,
     parse_file,
     parse_number,
     parse_path,
     parse_size,
 )
 from skyexport.signals import Signals
+from skyexport.usage import check_dashes, unknown_command, usage_error, wants_json
 
 if TYPE_CHECKING:
+    from skyexport.audit import AuditedExport
     from skyexport.outcome import Migration, Outcome
     from skyexport.progress import Progress, Reporter
     from skyexport.summary import ExportSummary
 
-__all__ = ["app"]
+__all__ = ["app", "report"]
 
 _CONFIG_FILE = "skyexport.config"
 """Where a context keeps what --config names."""
+
+_READER_LEFT = 13
+"""SIGPIPE: nobody is there to be told anything."""
+
+_AS_JSON = "skyexport.as_json"
+"""Where the program's context keeps whether results and errors are to be JSON."""
 
 _CONFIGURATION = "skyexport.configuration"
 """Where a context keeps what environment and files say, or the error in it."""
 
 
-def _epilog(*examples: str) -> str:
-    """Examples and exit codes as they stand below the options; `\\b` keeps their lines as they are."""
-    codes = [f"  {code:<4} {meaning}" for code, meaning in EXIT_CODES.items()]
-    elsewhere = "Options are also taken from variables SKYEXPORT_<OPTION> and from TOML files; see `skyexport config`."
-    return "\b\n" + "\n".join(
-        ["Examples:", *(f"  {line}" for line in examples), "", "\b", "Exit status:", *codes, "", elsewhere]
-    )
-
-
-class _Commands(typer.core.TyperGroup):
+class _Commands(HelpfulGroup):
     """The commands; each of them takes --config, and options from elsewhere than the command line.
 
-    What is said of wrong arguments, which a shell makes of any file names, is safe for a terminal.
+    An error of usage is one line, as any other error is, and one object with --json.
     """
 
     def __init__(self, **attributes: Any) -> None:
@@ -68,25 +85,35 @@ class _Commands(typer.core.TyperGroup):
             # The first one: options that are not typed look for their values in the order of their declaration.
             command.params.insert(0, option)
 
-    def make_context(self, *arguments: Any, **more: Any) -> Any:
-        with _printable_errors():
-            return super().make_context(*arguments, **more)
+    def make_context(self, info_name: str | None, args: list[str], *arguments: Any, **more: Any) -> Any:
+        as_json = wants_json(args, os.environ)
+        with self._errors_of_usage(as_json=as_json):
+            check_dashes(args, self)
+            context = super().make_context(info_name, args, *arguments, **more)
+        context.meta[_AS_JSON] = as_json
+        return context
 
-    def invoke(self, *arguments: Any) -> Any:
-        with _printable_errors():
-            return super().invoke(*arguments)
+    def invoke(self, ctx: Any) -> Any:
+        with self._errors_of_usage(as_json=ctx.meta[_AS_JSON]):
+            return super().invoke(ctx)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] not in self.commands:
+            raise unknown_command(args[0], list(self.commands))
+        return super().resolve_command(ctx, args)
 
-@contextlib.contextmanager
-def _printable_errors() -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        message = getattr(error, "message", None)
-        if isinstance(message, str):
-            _leave_when_from_elsewhere(error, message)
-            error.message = _printable(message)  # type: ignore[attr-defined]
-        raise
+    @contextlib.contextmanager
+    def _errors_of_usage(self, *, as_json: bool) -> Iterator[None]:
+        try:
+            yield
+        except OptionError as error:
+            _leave(error, as_json=as_json)
+        except Exception as error:
+            _leave_when_from_elsewhere(error, as_json=as_json)
+            wrong = usage_error(error, self)
+            if wrong is None:
+                raise
+            _leave(wrong, as_json=as_json)
 
 
 def _configure(context: Any, _: Any, config: str | None) -> None:
@@ -128,24 +155,29 @@ def _typed(context: typer.Context) -> dict[str, Any]:
     return {name: context.params[name] for name, source in sources.items() if source and source.name == "COMMANDLINE"}
 
 
-def _leave_when_from_elsewhere(error: Exception, message: str) -> None:
-    """Tell in one line what is wrong with the value of an option that nobody has typed."""
+def _leave_when_from_elsewhere(error: Exception, *, as_json: bool) -> None:
+    """Exit with one line if the error is a bad value of an option that came from the environment or a file."""
     context: Any = getattr(error, "ctx", None)
     option: Any = getattr(error, "param", None)
     configuration = context.meta.get(_CONFIGURATION) if context and option else None
     if isinstance(configuration, Configuration) and option.name in (context.default_map or {}):
         source = context.get_parameter_source(option.name)
         if source is None or source.name != "COMMANDLINE":
-            told = OptionError(f"{option.opts[0]}: {message.rstrip('.')}")
-            _leave(configuration.traced(told, context.command.name, _typed(context)), as_json=False)
+            wrong = OptionError(f"{option.opts[0]}: {str(getattr(error, 'message', error)).rstrip('.')}")
+            _leave(configuration.traced(wrong, context.command.name, _typed(context)), as_json=as_json)
 
 
 app = typer.Typer(
     name="skyexport",
     cls=_Commands,
-    help="Export local Bluesky archives (SQLite files of bskyarchive), whatever their size, to JSON, CSV or Parquet.",
-    epilog=_epilog("skyexport inspect archive.db", "skyexport export archive.db --format csv --since 2024-01-01"),
-    no_args_is_help=True,
+    help="Export local Bluesky archives, the SQLite files of bskyarchive, to JSON, JSON Lines, CSV or Parquet.",
+    epilog=epilog(
+        "skyexport inspect archive.db",
+        "skyexport export archive.db --format csv --since 2024-01-01",
+        "skyexport export --help",
+    ),
+    invoke_without_command=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
@@ -153,10 +185,12 @@ app = typer.Typer(
 
 ArchivePath = Annotated[
     str,
-    typer.Argument(metavar="ARCHIVE", help="The archive, a SQLite file; it is only ever read.", show_default=False),
+    typer.Argument(metavar="ARCHIVE", help="The archive, a SQLite file. It is only read.", show_default=False),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on standard output.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback for every error.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print the result as one JSON object on stdout.", rich_help_panel=MESSAGES)
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback for every error.", rich_help_panel=MESSAGES)]
 
 
 def _show_version(wanted: bool) -> None:
@@ -167,24 +201,30 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _skyexport(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", "-V", help="Show the version.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
     del version
+    if context.invoked_subcommand is None:
+        _say_lines(context.get_help())
+        raise typer.Exit(OptionError.exit_code)
 
 
 @app.command(
+    cls=HelpfulCommand,
     name="export",
-    epilog=_epilog(
+    epilog=epilog(
         "skyexport export archive.db",
         "skyexport export archive.db -f csv --since 2024-01-01 --until 2024-12-31",
-        "skyexport export archive.db --did did:plc:ewvi7nxzyoun6zhxrhs64oiz -j 4",
+        "skyexport export archive.db --author alice.bsky.social -j 4",
         "skyexport export archive.db --to posts.jsonl.zst",
         "skyexport export archive.db --to - | less",
         "skyexport export archive.db --match 'cats OR dogs' --dry-run",
-        "skyexport export archive.db --media --link-media exports/all/2026-11-24_11-23-22",
+        "skyexport export a.db --media --link-media exports/all/2026-11-24_11-23-22",
         "skyexport export archive.db --since-export exports/all/2026-11-24_11-23-22",
+        "skyexport export archive.db --since-last --keep 4",
         "skyexport export A.db B.db C.db --resume-batch",
         "find archives -name '*.db' -print0 | skyexport export --from-file -",
     ),
@@ -195,7 +235,7 @@ def _export(
         list[str] | None,
         typer.Argument(
             metavar="ARCHIVE...",
-            help="An archive, a SQLite file; only --register writes to it. Of several, each gets DIR/NAME/AUTHOR/TIME.",
+            help="SQLite files; only --register writes to them.",
             show_default=False,
         ),
     ] = None,
@@ -205,57 +245,19 @@ def _export(
             "--format",
             "-f",
             metavar="json|jsonl|csv|parquet",
-            help="The output format.",
-            show_default="json, or by --to",
+            help="The format.",
+            show_default="by --to, else json",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
-    compress: Annotated[
+    to: Annotated[
         str | None,
         typer.Option(
-            metavar="gzip|zstd[:LEVEL]",
-            help="Compress data files of text.",
-            show_default="none, or by --to",
+            metavar="FILE",
+            help="Write just this data file; - is standard output.",
+            show_default=False,
+            rich_help_panel=OUTPUT,
         ),
-    ] = None,
-    columns: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A,B,C", help="Only these columns, in this order; not for json.", show_default="all of them"
-        ),
-    ] = None,
-    delimiter: Annotated[
-        str, typer.Option(metavar="CHAR", help="What stands between the fields of csv: , ; | or tab.")
-    ] = ",",
-    no_bom: Annotated[bool, typer.Option("--no-bom", help="Begin csv without a byte order mark.")] = False,
-    csv_safe: Annotated[
-        bool,
-        typer.Option(
-            "--csv-safe", help="Put an apostrophe before cells of csv that a spreadsheet may take for a formula."
-        ),
-    ] = False,
-    split_posts: Annotated[
-        str | None, typer.Option(metavar="N", help="Begin another data file after N posts.", show_default="one file")
-    ] = None,
-    split_bytes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE",
-            help="Begin another data file before one is larger, uncompressed; like 100MB.",
-            show_default="one file",
-        ),
-    ] = None,
-    did: Annotated[
-        str | None, typer.Option(metavar="DID", help="Only posts by this author.", show_default="every author")
-    ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DATE", help="From this date (in UTC) or RFC 3339 instant on.", show_default="the first post"
-        ),
-    ] = None,
-    until: Annotated[
-        str | None,
-        typer.Option(metavar="DATE", help="Up to this date (the whole day) or instant.", show_default="last post"),
     ] = None,
     output_dir: Annotated[
         str | None,
@@ -263,118 +265,270 @@ def _export(
             "--output-dir",
             "-o",
             metavar="DIR",
-            help="Make the directory DIR/AUTHOR/TIME for the export.",
+            help="Write into DIR/AUTHOR/TIME.",
             show_default=str(DEFAULT_OUTPUT_DIR),
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
-    to: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE", help="Write just the data file, exactly there; - is standard output.", show_default=False
-        ),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Let --to replace an existing file.")] = False,
-    workers: Annotated[
-        str,
-        typer.Option(
-            "--workers",
-            "-j",
-            metavar="auto|N",
-            help="Worker processes; 0 does all in one. auto: a worker for each CPU, none for a small archive.",
-        ),
-    ] = "auto",
-    batch_size: Annotated[str, typer.Option(metavar="N", help="Posts a batch.")] = str(DEFAULT_BATCH_SIZE),
-    memory_limit: Annotated[
-        str, typer.Option(metavar="SIZE", help="Bound on the memory of all processes together, like 500MB or 1GiB.")
-    ] = "500MB",
-    progress: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|bar|plain|json|none",
-            help="How to show progress, on standard error. auto: a bar on a terminal, else plain lines.",
-        ),
-    ] = "auto",
-    as_json: AsJson = False,
-    no_sync: Annotated[
-        bool, typer.Option("--no-sync", help="Do not wait until everything is on the disk: a crash may lose it.")
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Let --to replace a file.", rich_help_panel=OUTPUT)
     ] = False,
-    snapshot: Annotated[
-        str,
-        typer.Option(
-            metavar="pin|copy",
-            help="pin holds the archive until all is read; copy just until posts are copied to a temporary file.",
-        ),
-    ] = "pin",
-    media: Annotated[
-        bool, typer.Option("--media", help="Copy the media files of the exported posts too, into media/ of the export.")
-    ] = False,
-    media_root: Annotated[
+    compress: Annotated[
         str | None,
         typer.Option(
-            metavar="DIR", help="What paths of media are relative to.", show_default="the directory of ARCHIVE"
+            metavar="gzip|zstd[:LEVEL]",
+            help="Compress text formats.",
+            show_default="by --to, else none",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
-    link_media: Annotated[
+    columns: Annotated[
         str | None,
         typer.Option(
-            metavar="DIR",
-            help="An earlier export: hard-link media files that it has and that have not changed, instead of copying.",
-            show_default=False,
+            metavar="A,B,C",
+            help="Only these, in this order; not json.",
+            show_default="all",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    delimiter: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CHAR",
+            help="One of , ; | or tab.",
+            show_default="by --to, else ,",
+            rich_help_panel=TABLES,
+        ),
+    ] = None,
+    no_header: Annotated[
+        bool, typer.Option("--no-header", help="Leave out the row of column names.", rich_help_panel=TABLES)
+    ] = False,
+    no_bom: Annotated[
+        bool, typer.Option("--no-bom", help="Leave out the byte order mark.", rich_help_panel=TABLES)
+    ] = False,
+    csv_safe: Annotated[
+        bool,
+        typer.Option("--csv-safe", help="Prefix formula-like cells with an apostrophe.", rich_help_panel=TABLES),
+    ] = False,
+    split_posts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="Start a new file after N posts.",
+            show_default="one file",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    split_bytes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Start a new file before SIZE, like 100MB (uncompressed).",
+            show_default="one file",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    author: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DID|HANDLE",
+            help="Only posts by did:plc:… or alice.bsky.social.",
+            show_default="every author",
+            rich_help_panel=POSTS,
+        ),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATE",
+            help="From this day (UTC) or instant.",
+            show_default="first post",
+            rich_help_panel=POSTS,
+        ),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATE",
+            help="To this day's end, or instant.",
+            show_default="last post",
+            rich_help_panel=POSTS,
         ),
     ] = None,
     match: Annotated[
         str | None,
         typer.Option(
             metavar="QUERY",
-            help="Only posts that the archive's full-text index finds, in the syntax of SQLite's FTS5.",
+            help="""Only posts that the archive's full-text index finds: cats dogs, cats OR dogs, "the cat", cat*.""",
             show_default=False,
+            rich_help_panel=POSTS,
+        ),
+    ] = None,
+    limit: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Only the newest N of these posts.", show_default="all", rich_help_panel=POSTS),
+    ] = None,
+    workers: Annotated[
+        str,
+        typer.Option(
+            "--workers",
+            "-j",
+            metavar="auto|N",
+            help="Worker processes. auto: one for each CPU, 0 for a small archive.",
+            rich_help_panel=SPEED,
+        ),
+    ] = "auto",
+    memory_limit: Annotated[
+        str,
+        typer.Option(
+            metavar="SIZE",
+            help="Of all processes together, like 1GB.",
+            rich_help_panel=SPEED,
+        ),
+    ] = "500MB",
+    batch_size: Annotated[str, typer.Option(metavar="N", help="Posts in a batch.", rich_help_panel=SPEED)] = str(
+        DEFAULT_BATCH_SIZE
+    ),
+    no_sync: Annotated[
+        bool,
+        typer.Option("--no-sync", help="Do not wait for the disk: a crash may lose the export.", rich_help_panel=SPEED),
+    ] = False,
+    snapshot: Annotated[
+        str,
+        typer.Option(
+            metavar="pin|copy",
+            help="pin: hold the archive until all is read. copy: only until its posts are copied.",
+            rich_help_panel=SPEED,
+        ),
+    ] = "pin",
+    media: Annotated[
+        bool,
+        typer.Option("--media", help="Copy the posts' media files too, into media/.", rich_help_panel=MEDIA),
+    ] = False,
+    media_root: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Start of media paths.",
+            show_default="ARCHIVE's directory",
+            rich_help_panel=MEDIA,
+        ),
+    ] = None,
+    link_media: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Hard-link unchanged files that the earlier export DIR has, instead of copying them.",
+            show_default=False,
+            rich_help_panel=MEDIA,
         ),
     ] = None,
     since_export: Annotated[
         list[str] | None,
         typer.Option(
             metavar="DIR",
-            help="Only posts that are new or changed since the export in DIR; again for its increments, oldest first.",
+            help="Only posts new or changed since the export DIR; repeat for its increments, oldest first.",
             show_default=False,
+            rich_help_panel=INCREMENTS,
         ),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be exported, how large and where; write nothing.")
-    ] = False,
-    register: Annotated[
+    since_last: Annotated[
         bool,
         typer.Option(
-            "--register",
-            help="Add the export to the archive's own list, as bskyarchive does: the only write to an archive ever.",
+            "--since-last",
+            help="Only posts new or changed since the newest full export in DIR/AUTHOR and its increments.",
+            rich_help_panel=INCREMENTS,
         ),
     ] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Fail when a value can not be exported as stored.")] = False,
+    allow_unrelated: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unrelated",
+            help="Go on though the archive has no post of an earlier export.",
+            rich_help_panel=INCREMENTS,
+        ),
+    ] = False,
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N",
+            help="Verify the new export, then remove older ones: keep N full exports with their increments.",
+            show_default="keep all",
+            rich_help_panel=INCREMENTS,
+        ),
+    ] = None,
     from_file: Annotated[
         str | None,
         typer.Option(
             metavar="LIST",
-            help="Export the archives of a list too: a path a line (or as find -print0 ends it); - is standard input.",
+            help="Also the archives in this list: a path a line, or as find -print0 prints; - is standard input.",
             show_default=False,
+            rich_help_panel=ARCHIVES,
         ),
     ] = None,
     resume_batch: Annotated[
         bool,
         typer.Option(
-            "--resume-batch", help="Skip archives whose export is there: same archive, same options, and verified."
+            "--resume-batch",
+            help="Skip archives whose present state has a verified export with these options.",
+            rich_help_panel=ARCHIVES,
         ),
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print settings and checksums as well.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Show what an export would do; write nothing.",
+            rich_help_panel=MESSAGES,
+        ),
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail if a value cannot be exported as stored.", rich_help_panel=MESSAGES)
+    ] = False,
+    register: Annotated[
+        bool,
+        typer.Option(
+            "--register",
+            help="List the export in the archive, as bskyarchive does: the only write to an archive ever.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    quiet: Annotated[
+        int,
+        typer.Option(
+            "--quiet",
+            "-q",
+            count=True,
+            help="Print warnings and errors only; -qq: errors only.",
+            show_default=False,
+            rich_help_panel=MESSAGES,
+        ),
+    ] = 0,
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", "-v", help="Print settings and checksums as well.", rich_help_panel=MESSAGES),
+    ] = False,
+    progress: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|bar|plain|json|none",
+            help="auto: a bar on a terminal, else lines.",
+            rich_help_panel=MESSAGES,
+        ),
+    ] = "auto",
+    as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Export posts, newest first, to one file of JSON, JSON Lines, CSV or Parquet, or to several; of many archives too.
+    """Export posts, newest first, to JSON, JSON Lines, CSV or Parquet.
 
-    The bytes of the file depend on the posts and the format only. Nothing has its final name before it is complete.
-    """  # fmt: skip
+    The bytes of a file depend on the posts and the format only. An export appears under its final name only once it is
+    complete. Several archives are exported side by side, each into DIR/ARCHIVE/AUTHOR/TIME.
+    """
     signals = _signals(context)
     with _told(context, as_json=as_json, debug=debug):
         with signals.waiting():
             from skyexport.coordinator import export
+            from skyexport.preflight import check_archive_names, check_output_name
             from skyexport.progress import MODES, reporter_for
 
             named = list(archives or ())
@@ -382,7 +536,7 @@ def _export(
             if many:
                 import skyexport.migration  # noqa: F401
         if progress not in MODES:
-            raise OptionError(f"unknown progress {progress!r}", f"choose from {', '.join(MODES)}")
+            raise OptionError(f"unknown progress {progress!r}", choice_hint(progress, MODES))
         if output_dir is not None and to is not None:
             raise OptionError("-o and --to both say where to write", "leave one of them out")
         if overwrite and to is None:
@@ -390,12 +544,19 @@ def _export(
         if as_json and to in ("-", "/dev/stdout"):
             raise OptionError("--json and --to - both want standard output", "leave one of them out")
         if not named and from_file is None:
-            raise OptionError("there is no archive to export", "name one, or a list of them with --from-file")
+            raise OptionError(
+                "there is no archive to export", "name it, as in skyexport export archive.db, or use --from-file"
+            )
+        check_archive_names(named, exporting=True)
+        if output_dir:
+            check_output_name(Path(output_dir))
         options = ExportOptions(
             archive=parse_path(named[0] if named else "-", "archive"),
-            did=did, since=since, until=until, format=format or "", compress=compress or "",
+            author=author, since=since, until=until,
+            limit=None if limit is None else parse_number(limit, "posts"), format=format or "", compress=compress or "",
             columns=() if columns is None else parse_columns(columns),
-            delimiter="\t" if delimiter in ("tab", "TAB", r"\t") else delimiter, bom=not no_bom, csv_safe=csv_safe,
+            delimiter="" if delimiter is None else parse_delimiter(delimiter),
+            bom=not no_bom, header=not no_header, csv_safe=csv_safe,
             split_posts=None if split_posts is None else parse_number(split_posts, "posts"),
             split_bytes=None if split_bytes is None else parse_size(split_bytes),
             output_dir=DEFAULT_OUTPUT_DIR if output_dir is None else parse_path(output_dir, "output directory"),
@@ -407,7 +568,16 @@ def _export(
             link_media=None if link_media is None else parse_path(link_media, "earlier export"),
             match=match, register=register,
             since_export=[parse_path(path, "earlier export") for path in since_export or ()],
+            since_last=since_last, allow_unrelated=allow_unrelated,
+            keep=None if keep is None else parse_number(keep, "exports"),
         )  # fmt: skip
+        note = form_of_name(None if to is None else Path(to)).note if format is None else ""
+
+        def say(line: str) -> None:
+            if not quiet or (quiet == 1 and line.startswith(WARNING)):
+                with reporter.paused():
+                    _say(line)
+
         reporter = reporter_for("none" if quiet and progress == "auto" else progress, sys.stderr)
 
         def watch(moment: Progress) -> None:
@@ -422,34 +592,38 @@ def _export(
             from skyexport.dry_run import dry_run as find_out
 
             with contextlib.closing(reporter):
-                found = find_out(options, watch)
+                found = find_out(options, watch, say=_say)
             if as_json:
                 _print_json(found.to_dict())
             else:
-                for line in found.lines():
+                for line in filter(None, [*found.lines(), note]):
                     _print(_printable(line))
             return
         if many:
             with contextlib.closing(reporter):
                 migration = _migrate(
-                    named, from_file, options, watch, reporter, resume=resume_batch, quiet=quiet, debug=debug
-                )
+                    named, from_file, options, watch, reporter, say,
+                    resume=resume_batch, debug=debug, warn=quiet > 0 and not as_json,
+                )  # fmt: skip
             if as_json:
                 _print_migration(migration)
             elif not quiet:
                 for sentence in migration.sentences(verbose=verbose):
                     _say(sentence)
+            if migration.author_error is not None:
+                _say(f"skyexport: {migration.author_error}")
             signals.settle()
             raise typer.Exit(migration.exit_code)
 
         summary: ExportSummary | None = None
         try:
             with contextlib.closing(reporter):
-                summary = export(options, watch, say=(lambda _: None) if quiet else _say, debug=debug)
+                summary = export(options, watch, say=say, debug=debug)
             if as_json:
                 _print_json(summary.to_dict())
-            elif not quiet:
-                _say_summary(summary, options, verbose=verbose)
+            else:
+                for line in _summary(summary, options, note, verbose=verbose):
+                    say(line)
             signals.settle()
         except StoppedError as error:
             if summary is None:
@@ -463,21 +637,21 @@ def _migrate(
     options: ExportOptions,
     watch: Callable[[Progress], None],
     reporter: Reporter,
+    say: Callable[[str], None],
     *,
     resume: bool,
-    quiet: bool,
     debug: bool,
+    warn: bool,
 ) -> Migration:
-    """Export several archives, and tell at once of each one that failed."""
+    """Export several archives; say at once which one failed and, with *warn*, what is to be known of the others."""
     from skyexport.migration import export_all
 
-    def say(line: str) -> None:
-        if not quiet:
-            with reporter.paused():
-                _say(line)
-
     def tell(outcome: Outcome) -> None:
-        if outcome.error is not None:
+        for line in outcome.warnings() if warn else ():
+            say(line)
+        if outcome.without_author:
+            say(outcome.sentence())
+        elif outcome.status == "failed":
             with reporter.paused():
                 _say(outcome.sentence())
                 for line in "".join(getattr(outcome.error, "__notes__", ())).splitlines() if debug else ():
@@ -498,15 +672,21 @@ def _dry_runs(paths: list[str], options: ExportOptions, watch: Callable[[Progres
     """Say of several archives what an export would do; returns the exit code of the first that can not be exported."""
     from skyexport.dry_run import dry_run
     from skyexport.migration import each_options
+    from skyexport.outcome import nobody_has
 
-    exit_code = 0
+    exit_code = without_author = 0
     found: list[dict[str, object]] = []
     for one in each_options(paths, options):
         path = os.fsencode(one.archive).decode(errors="replace")
         try:
-            result = dry_run(one, watch)
+            result = dry_run(one, watch, say=_say)
         except StoppedError:
             raise
+        except AuthorError as error:
+            without_author += 1
+            found.append({"path": path, "status": "skipped", "posts": 0, "reason": error.message})
+            _say(f"skipped: {error.message}")
+            continue
         except ExportError as error:
             exit_code = exit_code or error.exit_code
             found.append({"path": path, "status": "failed", "exit_code": error.exit_code, "error": error.message})
@@ -515,6 +695,10 @@ def _dry_runs(paths: list[str], options: ExportOptions, watch: Callable[[Progres
         found.append({"path": path, **result.to_dict()})
         for line in (path, *(f"  {line}" for line in result.lines())) if not as_json else ():
             _print(_printable(line))
+    if found and without_author == len(found):
+        nobody = nobody_has(options.author, without_author)
+        exit_code = nobody.exit_code
+        _say(f"skyexport: {nobody}")
     if as_json:
         _print_json({"status": "failed" if exit_code else "ok", "archives": found})
     return exit_code
@@ -525,26 +709,54 @@ def _print_migration(migration: Migration) -> None:
     _print_json({**migration.totals(), "archives": []}, inner=(outcome.to_dict() for outcome in migration.outcomes))
 
 
-def _say_summary(summary: ExportSummary, options: ExportOptions, *, verbose: bool) -> None:
+def _summary(summary: ExportSummary, options: ExportOptions, note: str, *, verbose: bool) -> Iterator[str]:
+    """What an export did, for people."""
+    if note:
+        yield note
     if verbose:
-        _say(f"archive {options.archive}, batches of {options.batch_size:,} posts: {summary.batches:,}")
+        yield f"archive {options.archive}, batches of {options.batch_size:,} posts: {summary.batches:,}"
         if summary.journal_mode == "wal":
-            _say(summary.held_sentence())
+            yield summary.held_sentence()
         for file in summary.files:
-            _say(f"sha256 {file.sha256}  {file.name}  {file.bytes:,} bytes")
-    for sentence in summary.sentences():
-        _say(sentence)
+            yield f"sha256 {file.sha256}  {file.name}  {file.bytes:,} bytes"
+    yield from summary.sentences()
 
 
-@app.command(name="inspect", epilog=_epilog("skyexport inspect archive.db", "skyexport inspect archive.db --json"))
-def _inspect(context: typer.Context, archive: ArchivePath, as_json: AsJson = False, debug: Debug = False) -> None:
-    """Show what an archive holds: posts, authors, dates, and how large an export would be."""
+@app.command(
+    cls=HelpfulCommand,
+    name="inspect",
+    epilog=epilog(
+        "skyexport inspect archive.db", "skyexport inspect archive.db --json", "skyexport inspect archive.db --authors"
+    ),
+)
+def _inspect(
+    context: typer.Context,
+    archive: ArchivePath,
+    authors: Annotated[
+        bool, typer.Option("--authors", help="List all authors instead, a line each: posts, DID, handle.")
+    ] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Show what an archive holds, and how large exports of it would be."""
     signals = _signals(context)
     with _told(context, as_json=as_json, debug=debug):
         with signals.waiting():
-            from skyexport.inspection import inspect
+            from skyexport.inspection import author_line, inspect, list_authors
+            from skyexport.preflight import check_archive_names
 
-        found = inspect(parse_path(archive, "archive"))
+        check_archive_names([archive])
+        path = parse_path(archive, "archive")
+        if authors:
+            count, every = list_authors(path)
+            if as_json:
+                head = {"status": "ok", "path": os.fsencode(path.resolve()).decode(errors="replace"), "authors": count}
+                _print_json({**head, "all_authors": []}, inner=map(asdict, every))
+            else:
+                for author in every:
+                    _print(_printable(author_line(author)))
+            return
+        found = inspect(path)
         if as_json:
             _print_json(found.to_dict())
         else:
@@ -553,32 +765,59 @@ def _inspect(context: typer.Context, archive: ArchivePath, as_json: AsJson = Fal
 
 
 @app.command(
+    cls=HelpfulCommand,
     name="verify",
-    epilog=_epilog(
-        "skyexport verify exports/all/2026-11-24_11-23-22", "skyexport verify exports/all/2026-11-24_11-23-22 --json"
+    epilog=epilog(
+        "skyexport verify exports/all/2026-11-24_11-23-22",
+        "skyexport verify exports --recursive",
+        "skyexport verify exports/all/* --json",
     ),
 )
 def _verify(
     context: typer.Context,
-    directory: Annotated[
-        str,
+    directories: Annotated[
+        list[str],
         typer.Argument(
-            metavar="DIRECTORY", help="An export directory: the one that manifest.json is in.", show_default=False
+            metavar="DIRECTORY...", help="An export directory: the one that manifest.json is in.", show_default=False
         ),
     ],
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Verify every export in and below the directories.")
+    ] = False,
     as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print differences and errors only.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Verify an export: that every file is as it was written, and the data file can be read and has all posts."""
+    """Check that exports are complete and unchanged, and can be read."""
     signals = _signals(context)
     with _told(context, as_json=as_json, debug=debug):
         with signals.waiting():
+            from skyexport.audit import verify_all
             from skyexport.progress import reporter_for
             from skyexport.verification import verify
 
+        reporter = reporter_for("none" if quiet else "auto", sys.stderr)
+        if recursive or len(directories) > 1:
+
+            def tell(export: AuditedExport) -> None:
+                with reporter.paused():
+                    for line in () if as_json else export.lines():
+                        if export.status == "no export":
+                            _say(f"skyexport: {line}")
+                        elif export.error is not None or not quiet:
+                            _print(_printable(line))
+
+            with contextlib.closing(reporter):
+                audit = verify_all(directories, reporter, recursive=recursive, on_export=tell)
+            if as_json:
+                _print_json(audit.to_dict())
+            elif not quiet:
+                _print(audit.sentence())
+            signals.settle()
+            raise typer.Exit(audit.exit_code)
         try:
-            with contextlib.closing(reporter_for("auto", sys.stderr)) as reporter:
-                found = verify(parse_path(directory, "directory"), reporter)
+            with contextlib.closing(reporter):
+                found = verify(parse_path(directories[0], "directory"), reporter)
         except VerifyError as error:
             if not as_json:
                 for difference in error.differences:
@@ -589,13 +828,14 @@ def _verify(
             raise
         if as_json:
             _print_json(found.to_dict())
-        else:
+        elif not quiet:
             _print(_printable(found.sentence()))
 
 
 @app.command(
+    cls=HelpfulCommand,
     name="bench",
-    epilog=_epilog("skyexport bench archive.db", "skyexport bench archive.db -o /mnt/exports --posts 1000000"),
+    epilog=epilog("skyexport bench archive.db", "skyexport bench archive.db -o /mnt/exports --posts 1000000"),
 )
 def _bench(
     context: typer.Context,
@@ -617,16 +857,20 @@ def _bench(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Measure which settings export an archive fastest on this machine, and recommend some.
+    """Measure which settings export an archive fastest on this machine.
 
-    Takes a minute or so: exports the newest posts as JSON and CSV, to the null device and to the disk, with several
-    numbers of workers.
+    It takes a minute or so: it exports the newest posts as JSON and CSV, to the null device and to the disk, with
+    several numbers of workers.
     """
     signals = _signals(context)
     with _told(context, as_json=as_json, debug=debug):
         with signals.waiting():
             from skyexport.benchmark import benchmark
+            from skyexport.preflight import check_archive_names, check_output_name
 
+        check_archive_names([archive])
+        if output_dir:
+            check_output_name(Path(output_dir))
         options = ExportOptions(
             archive=parse_path(archive, "archive"), output_dir=parse_path(output_dir, "output directory"),
             memory_limit_bytes=parse_size(memory_limit),
@@ -641,7 +885,7 @@ def _bench(
                 _print(_printable(line))
 
 
-@app.command(name="config", epilog=_epilog("skyexport config", "skyexport config export --json"))
+@app.command(cls=HelpfulCommand, name="config", epilog=epilog("skyexport config", "skyexport config export --json"))
 def _config(
     context: typer.Context,
     command: Annotated[
@@ -651,9 +895,9 @@ def _config(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Show which value holds for each option that is not typed, and why.
+    """Show which value each option has, and where it comes from.
 
-    The first of these holds: the command line; the variable SKYEXPORT_<OPTION>; the TOML file that --config or
+    The first of these counts: the command line; the variable SKYEXPORT_<OPTION>; the TOML file that --config or
     SKYEXPORT_CONFIG names; skyexport.toml in the current directory; the user's own file; the default.
     """
     with _told(context, as_json=as_json, debug=debug):
@@ -683,6 +927,8 @@ def _signals(context: typer.Context) -> Signals:
 def _told(context: typer.Context, *, as_json: bool, debug: bool) -> Iterator[None]:
     """Turn what is raised into a line for people, an object for programs, and the exit code."""
     signals = _signals(context)
+    # Where options from elsewhere cannot be read, what was typed still counts.
+    as_json = as_json or context.meta[_AS_JSON]
     try:
         _say_project_file(context)
         yield
@@ -711,14 +957,19 @@ def _say_project_file(context: typer.Context) -> None:
 
 
 def _leave(error: ExportError, *, as_json: bool) -> NoReturn:
-    reader_left = isinstance(error, StoppedError) and error.signal_number == 13
-    if not reader_left:
-        _say(f"skyexport: {error}")
-        if as_json:
-            with contextlib.suppress(ExportError):
-                failure = {"status": "failed", "exit_code": error.exit_code, "error": error.message, "hint": error.hint}
-                _print_json(failure | error.details())
+    report(error, as_json=as_json)
     raise typer.Exit(error.exit_code)
+
+
+def report(error: ExportError, *, as_json: bool) -> None:
+    """Print what went wrong: a line on standard error and, with *as_json*, an object on standard output."""
+    if isinstance(error, StoppedError) and error.signal_number == _READER_LEFT:
+        return
+    _say(f"skyexport: {error}")
+    if as_json:
+        with contextlib.suppress(ExportError):
+            failure = {"status": "failed", "exit_code": error.exit_code, "error": error.message, "hint": error.hint}
+            _print_json(failure | error.details())
 
 
 def _print_json(content: dict[str, Any], inner: Iterable[dict[str, Any]] = ()) -> None:
@@ -762,6 +1013,11 @@ def _say(line: str) -> None:
     # With nobody listening the work still counts.
     with contextlib.suppress(OSError, ValueError):
         typer.echo(_printable(line), err=True)
+
+
+def _say_lines(text: str) -> None:
+    for line in text.splitlines():
+        _say(line)
 
 
 def _say_traceback() -> None:

@@ -24,6 +24,9 @@ __all__ = ["COMPRESSIONS", "Compression", "Decompressor", "compressor_of", "pars
 
 _WORDS = re.compile("([a-z]+)(?::([0-9]{1,2}))?")
 
+_MISSPELT = re.compile(r"\.?(gz|gzip|zst|zstd|zstandard)[:=-]?([0-9]{0,2})")
+"""What is nearly a compression: `gz`, `.zst`, `GZIP`, `gzip9`."""
+
 _GZIP = 16 + zlib.MAX_WBITS
 """How zlib is asked for the gzip format; it leaves the time out, and names no file."""
 
@@ -32,6 +35,9 @@ _PIECE_BYTES = 1 << 20
 
 _FED_BYTES = 1 << 14
 """Read at once: what stands behind a member is copied, for each that a block has."""
+
+_ZSTD_BYTES = {3: 3_000_000, 6: 7_000_000, 9: 13_000_000, 11: 24_000_000, 19: 70_000_000}
+"""Up to this level → what compressing a chunk takes."""
 
 _MAX_WINDOW_LOG = 27
 """As the `zstd` command has it: what looks back further than 128 MB is refused instead of given the memory."""
@@ -48,6 +54,13 @@ class Compression:
 
     def __str__(self) -> str:
         return f"{self.name}:{self.level}"
+
+    @property
+    def memory_bytes(self) -> int:
+        """What compressing a chunk takes at most; measured with chunks of 4 MB."""
+        if self.name == "gzip":
+            return 4_000_000
+        return next((bytes for level, bytes in _ZSTD_BYTES.items() if self.level <= level), max(_ZSTD_BYTES.values()))
 
     def compressor(self) -> Callable[[bytes], bytes]:
         """What turns data into one member or frame that stands for itself; not to be used by several threads."""
@@ -201,7 +214,12 @@ def parse_compression(text: str) -> Compression | None:
         return None
     kind = _KINDS.get(match[1]) if match else None
     if match is None or kind is None:
-        raise OptionError(f"unknown compression {text!r}", "choose gzip, zstd, gzip:9, zstd:19 or the like, or none")
+        meant = _MISSPELT.fullmatch(text.strip().lower())
+        hint = "choose gzip, zstd, gzip:9, zstd:19 or the like, or none"
+        if meant is not None:
+            name = "gzip" if meant[1].startswith("g") else "zstd"
+            hint = f"use {name}:{meant[2]}" if meant[2] else f"use {name}"
+        raise OptionError(f"unknown compression {text!r}", hint)
     level = kind.usual_level if match[2] is None else int(match[2])
     if level not in kind.levels:
         raise OptionError(f"{match[1]} has no level {level}", f"choose {kind.levels[0]} to {kind.levels[-1]}")

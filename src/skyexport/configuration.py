@@ -10,7 +10,6 @@ data go to, or what is read, outside of that directory; and that it is obeyed is
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import stat
@@ -24,6 +23,7 @@ from typing import Any, Literal
 from typer.core import TyperGroup, TyperOption
 
 from skyexport.errors import OptionError
+from skyexport.format_names import nearest
 from skyexport.options import parse_path
 
 __all__ = [
@@ -60,6 +60,9 @@ _PLACES = re.compile("DIR|DIRECTORY|FILE|LIST|PATH|ARCHIVE")
 
 _PLACE_TYPES = ("path", "file", "directory", "filename")
 """Names of the types that are paths to typer."""
+
+_MOST_TIMES = 9
+"""Of a flag that may be repeated, as `-qq` is."""
 
 _FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
@@ -157,12 +160,13 @@ class Configuration:
         environment: The variables.
 
     Raises:
-        OptionError: A file can not be read or is no TOML, or has something that no command takes.
+        OptionError: A file cannot be read or is not TOML, or a file or a variable has something that no command takes.
     """
 
     def __init__(self, group: TyperGroup, config: str | None, environment: Mapping[str, str]) -> None:
         self.settings = settings_of(group)
         self._environment = environment
+        self._check_variables()
         config = environment.get(_PREFIX + CONFIG.upper()) or None if config is None else config
         named = None if config is None else parse_path(config, "configuration file")
         candidates: list[tuple[Literal["--config", "project file", "user file"], Path | None]]
@@ -190,13 +194,25 @@ class Configuration:
                 values[setting.name] = Given(value, Origin("environment", setting.variable))
         return values
 
-    def unknown_variables(self) -> dict[str, str | None]:
-        """Variables that look like ours but give no option of any command → a known one that is spelt nearly so."""
+    def _check_variables(self) -> None:
+        """Refuse variables that look like ours but give no option of any command.
+
+        Raises:
+            OptionError: There is such a variable.
+        """
         settings = [setting for settings in self.settings.values() for setting in settings.values()]
-        known = {CONFIG.upper(), *(setting.variable.removeprefix(_PREFIX) for setting in settings)}
-        names = sorted(name.removeprefix(_PREFIX) for name in self._environment if name.startswith(_PREFIX))
-        nearest = {name: _near(name, known) for name in names if name not in known}
-        return {_PREFIX + name: near and _PREFIX + near for name, near in nearest.items()}
+        known = {_PREFIX + CONFIG.upper(), *(setting.variable for setting in settings)}
+        for name in sorted(self._environment):
+            if not name.upper().startswith(_PREFIX) or name in known:
+                continue
+            # A prefix that all have would make any two alike.
+            bare = name.upper().removeprefix(_PREFIX)
+            near = bare if _PREFIX + bare in known else nearest(bare, (one.removeprefix(_PREFIX) for one in known))
+            hint = "it is SKYEXPORT_ and a long option, as in SKYEXPORT_FORMAT; unset it"
+            raise OptionError(
+                f"the variable {name} is not an option of any command",
+                f"did you mean {_PREFIX}{near}?" if near else hint,
+            )
 
     def obeyed(self, command: str, typed: Container[str]) -> list[str]:
         """Keys of the options whose values a project file gives."""
@@ -208,7 +224,7 @@ class Configuration:
         ]
 
     def to_dict(self, commands: Iterable[str]) -> dict[str, Any]:
-        """All options of these commands with what holds and why, the files, and unknown variables, for programs."""
+        """All options of these commands with what holds and why, and the files, for programs."""
         return {
             "commands": {
                 command: {
@@ -221,7 +237,6 @@ class Configuration:
             "files": [
                 {"kind": file.origin.kind, "path": file.origin.place, "found": file.found} for file in self.files
             ],
-            "unknown_variables": self.unknown_variables(),
         }
 
     def lines(self, commands: Iterable[str]) -> list[str]:
@@ -235,8 +250,6 @@ class Configuration:
             lines += [f"[{command}]", *_aligned(rows), ""]
         rows = [(file.origin.kind, file.origin.place, "" if file.found else "not there") for file in self.files]
         lines += ["files, the later before the earlier", *_aligned(rows)]
-        for name, near in self.unknown_variables().items():
-            lines.append(f"{name} is no option of any command" + (f"; did you mean {near}?" if near else ""))
         return lines
 
     def _holding(self, command: str) -> Iterator[tuple[Setting, object, Origin | None]]:
@@ -282,7 +295,7 @@ class Configuration:
                 hint = f"write [{command}]" if settings else f"write it below {_tables(self.settings)}"
                 raise OptionError(f"{path}: {command!r} is no table", hint)
             if settings is None:
-                near = _near(command, self.settings)
+                near = nearest(command, self.settings)
                 hint = f"did you mean [{near}]?" if near else f"tables are {_tables(self.settings)}"
                 raise OptionError(f"{path}: there is no command {command!r}", hint)
             tables[command] = dict(self._read_table(origin, path, command, table))
@@ -303,7 +316,7 @@ class Configuration:
                 )
             setting = self.settings[command].get(key)
             if setting is None:
-                near = _near(key, self.settings[command])
+                near = nearest(key, self.settings[command])
                 hint = f"did you mean {near!r}?" if near else f"`skyexport {command} --help` has all options"
                 raise OptionError(f"{where}: {command} has no such option in files", hint)
             if key in seen:
@@ -370,7 +383,9 @@ def _parse(path: Path, data: bytes) -> dict[str, Any]:
 
 def _value_of_variable(setting: Setting, text: str) -> object:
     """A value that is not empty, as the command wants it."""
-    if setting.option.is_flag:
+    if setting.option.count and text.isascii() and text.isdigit():
+        return min(int(text[:3]), _MOST_TIMES)
+    if setting.option.is_flag or setting.option.count:
         try:
             return _FLAGS[text.lower()]
         except KeyError:
@@ -384,6 +399,10 @@ def _value_of_variable(setting: Setting, text: str) -> object:
 
 def _value_of_file(setting: Setting, value: object, where: str) -> object:
     """A value of TOML, as the command wants it: true and false for flags, else text."""
+    if setting.option.count:
+        if not isinstance(value, int) or value < 0:
+            raise OptionError(f"{where} is neither true nor false", "write it without quotes, or a number")
+        return min(value, _MOST_TIMES)
     if setting.option.is_flag:
         if not isinstance(value, bool):
             raise OptionError(f"{where} is neither true nor false", "write it without quotes")
@@ -425,7 +444,11 @@ def _check_within(place: str, where: str) -> None:
 
 
 def _is_about(error: OptionError, setting: Setting, value: object) -> bool:
-    texts = [] if setting.option.is_flag else [str(item) for item in (value if isinstance(value, list) else [value])]
+    texts = (
+        []
+        if setting.option.is_flag or setting.option.count
+        else [str(item) for item in (value if isinstance(value, list) else [value])]
+    )
     return _mentions(error.message, texts) or _mentions(f"{error.message} {error.hint}", setting.option.opts)
 
 
@@ -451,10 +474,6 @@ def _shown(setting: Setting, value: object) -> str:
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-
-
-def _near(word: str, words: Iterable[str]) -> str | None:
-    return next(iter(difflib.get_close_matches(word, list(words), 1)), None)
 
 
 def _tables(commands: Iterable[str]) -> str:

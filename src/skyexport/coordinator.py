@@ -33,12 +33,12 @@ import apsw
 
 from skyexport import __version__
 from skyexport.archive import Archive
-from skyexport.cleanup import uninterrupted
+from skyexport.authors import ChosenAuthor, check_author
 from skyexport.compression import compressor_of
 from skyexport.copying import REINDEX
-from skyexport.destination import Destination, open_destination
+from skyexport.destination import Destination, check_place, destination_of
 from skyexport.disk import free_bytes, takes_bytes_as_they_are
-from skyexport.earlier_posts import Disappeared, EarlierPosts, check_place
+from skyexport.earlier_posts import Disappeared, EarlierPosts, may_be_table, with_last_chain
 from skyexport.errors import (
     ArchiveBusyError,
     ArchiveChangedError,
@@ -52,25 +52,27 @@ from skyexport.estimate import Sample
 from skyexport.formats import FORMATS
 from skyexport.manifest import manifest_bytes
 from skyexport.media import Media
-from skyexport.memory import MemoryGuard, ProcessTree
+from skyexport.memory import UNKNOWN_MEMORY, MemoryGuard, MemoryNeed, ProcessTree
 from skyexport.messages import ChunkReady, Kind
-from skyexport.notices import Notices
-from skyexport.options import ExportOptions, available_cpus, format_size
+from skyexport.notices import MISSED_LOG, MISSED_LOG_HINT, REUSED_HANDLE, Notices
+from skyexport.options import ExportOptions, Resolved, available_cpus, format_size, resolve
 from skyexport.plan import Plan, row_id_batches
 from skyexport.pool import BATCHES_A_WORKER, Pool, Worker
 from skyexport.progress import Counters, Monitor, Progress
 from skyexport.register import Registry
 from skyexport.render import Chunk, LargePost
+from skyexport.retention import remove_old_chains
 from skyexport.row_ids import RowIdFile
 from skyexport.scratch import remove_left_scratches
 from skyexport.selection import Narrowing, Selection
 from skyexport.sequence import Sequencer
 from skyexport.source import PIN_BUSY_MILLISECONDS, wait_for_writers
 from skyexport.summary import ExportSummary
+from skyexport.verification import read_back
 from skyexport.worker import WorkerSetup
 from skyexport.writer import OrderedWriter
 
-__all__ = ["SQLITE_STEPS", "check_room", "chosen_workers", "export"]
+__all__ = ["SQLITE_STEPS", "available_posts", "check_room", "check_strict", "chosen_workers", "export"]
 
 _WORKERS_FROM_POSTS = 40_000
 """Below this, one process is done before workers have started (docs/architecture.md)."""
@@ -96,6 +98,7 @@ def export(
     *,
     say: Callable[[str], None] = lambda _: None,
     debug: bool = False,
+    must_fit: bool = True,
 ) -> ExportSummary:
     """Export an archive as *options* say.
 
@@ -105,6 +108,7 @@ def export(
             what it raises ends the export.
         say: Told, in a line, what people should know besides the summary, and also when the export fails.
         debug: Let workers write to this process's standard error.
+        must_fit: Refuse a memory limit that may not do before any work; else only when it is reached.
 
     Returns:
         What was done, once everything is on the disk under its final name.
@@ -114,57 +118,76 @@ def export(
             KeyboardInterrupt may be, leaves no output behind either. After the last step, the renaming, there is no
             way back: an error that comes then says that the export is complete, and where.
     """
+    resolved = resolve(options)
     counters = Counters()
     tree = ProcessTree()
     guard = MemoryGuard(options.memory_limit_bytes, tree.sample)
-    guard.check_workable(options.workers or 0, FORMATS[options.format].loaded_bytes)
+    if tree.metric is None:
+        say(UNKNOWN_MEMORY)
     now = datetime.now(UTC)
     path: Path | None = None
     registered: str | None = None
-    check_place(options)
+    removed: list[Path] = []
+    check_place(resolved)
     try:
         with (
             contextlib.ExitStack() as last,
-            Archive(options.archive, memory=guard, match=options.match) as archive,
+            Archive(resolved.archive, memory=guard, match=options.match) as archive,
             Monitor(counters, guard, on_progress) as monitor,
         ):
             archive.watch(monitor.check, SQLITE_STEPS)
+            author = None if options.author is None else archive.find_author(options.author)
+            selection = Selection(None if author is None else author.did, resolved.since, resolved.until)
+            workers = chosen_workers(resolved, archive, selection, guard, must_fit=must_fit)
             match = [] if options.match is None else [archive.matching(options.match)]
-            registry = Registry(archive, options) if options.register else None
-            with _media(options, archive) as media, _opened(options, now) as destination:
+            registry = Registry(archive, resolved, author.did) if options.register and author is not None else None
+            with _media(resolved, archive) as media, _opened(resolved, selection.did, now) as destination:
                 if swept := [*destination.swept, *remove_left_scratches()]:
                     say(f"removed what killed exports had left: {', '.join(map(str, swept))}")
-                coordinator = _Coordinator(options, archive, media, destination, counters, guard, monitor, match)
+                if media is not None and media.nothing_to_link:
+                    say(f"note: {resolved.link_media} has no media, so that there is nothing to link")
+                # While the place is held: no other run adds to the chain, or removes it.
+                resolved = with_last_chain(resolved, selection.did, archive.path, say)
+                coordinator = _Coordinator(
+                    resolved, author, selection, archive, media, destination, counters, guard, monitor, workers, match
+                )
                 with contextlib.closing(coordinator):
-                    coordinator.read_earlier_exports(last)
-                    archive_posts, workers = coordinator.run(tree, say, debug=debug)
-                    media_sums = coordinator.copy_media(destination.media_directory)
+                    coordinator.read_earlier_exports(last, say)
+                    archive_posts = coordinator.run(tree, say, debug=debug)
+                    available = None if counters.posts else available_posts(archive, selection, options)
+                    media_sums, media_table = coordinator.copy_media(destination.media_directory)
                     counters.stage = "finishing"
                     files, path = destination.commit(
                         lambda data: manifest_bytes(
-                            options, archive, archive_posts, counters.posts, coordinator.notices, data,
+                            resolved, author, archive, archive_posts, counters.posts, coordinator.notices, data,
                             None if media is None else media.counts, now, exporter=f"skyexport {__version__}",
                             narrowed=coordinator.narrowed_by(),
                         ),
-                        media_sums,
+                        media_sums, media_table,
                     )  # fmt: skip
+            if options.keep is not None and path is not None:
+                counters.stage = "reading back"
+                read_back(path.parent, counters, monitor.check)
+        if options.keep is not None and path is not None:
+            removed = remove_old_chains(resolved, selection.did, archive.path, path.parent, say)
         if registry is not None and path is not None:
             registered = registry.add(
                 path.parent, now, counters.posts, 0 if media is None else media.counts.files,
                 sum(file.bytes for file in files) + counters.media_bytes,
             )  # fmt: skip
         return ExportSummary(
-            format=options.format, posts=counters.posts, batches=coordinator.batches, workers=workers,
+            format=resolved.format, posts=counters.posts, batches=coordinator.batches, workers=workers,
             seconds=counters.seconds, data_files=coordinator.data_files, bytes=counters.bytes,
             csv_safe=options.csv_safe, peak_memory_bytes=guard.peak_bytes,
             memory_metric=tree.metric,
             archive_held_seconds=coordinator.held_seconds,
             journal_mode=archive.source.journal_mode,
-            path=path, directory=path.parent if path and options.to is None else None, files=files,
+            path=path, directory=path.parent if path and resolved.to is None else None, files=files,
             media=None if media is None else media.counts, media_bytes=counters.media_bytes,
+            author=selection.did, author_handle=None if author is None else author.handle, available=available,
             warnings=coordinator.notices.warnings, warning_places=coordinator.notices.places,
             disappeared=None if coordinator.disappeared is None else coordinator.disappeared.posts,
-            registered=registered,
+            registered=registered, since_export=list(resolved.since_export), removed=removed,
         )  # fmt: skip
     except StoppedError as error:
         # After the last step as well, while everything is closed.
@@ -175,41 +198,80 @@ def export(
         raise MemoryLimitError(_NO_MEMORY, "use fewer workers or smaller batches") from error
 
 
-def _media(options: ExportOptions, archive: Archive) -> contextlib.AbstractContextManager[Media | None]:
-    return Media(options, archive.path.parent) if options.media else contextlib.nullcontext()
+def _media(resolved: Resolved, archive: Archive) -> contextlib.AbstractContextManager[Media | None]:
+    return Media(resolved, archive.path.parent) if resolved.options.media else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
-def _opened(options: ExportOptions, now: datetime) -> Iterator[Destination]:
-    destination = open_destination(options, now)
+def _opened(resolved: Resolved, did: str | None, now: datetime) -> Iterator[Destination]:
+    destination = destination_of(resolved, did, now)
     try:
-        yield destination
-    except BaseException as error:
-        kept = uninterrupted(destination.abort)
-        if isinstance(error, MemoryError) and kept is None:
-            raise MemoryLimitError(_NO_MEMORY, "use fewer workers or smaller batches") from error
-        if kept is None:
+        try:
+            destination.open()
+            yield destination
+        except BaseException:
+            destination.abort()
             raise
-        # It has its final name and is whole: whatever came after must not say otherwise.
-        if isinstance(error, StoppedError):
-            raise StoppedError(error.signal_number, str(kept)) from None
-        if isinstance(error, OutputError):
-            raise OutputError(f"{kept} is complete, but may not be on the disk yet: {error.message}") from error
-        raise
+    # What has its final name is whole: an error that came after it must not say otherwise.
+    except StoppedError as error:
+        if destination.kept is None:
+            raise
+        raise StoppedError(error.signal_number, str(destination.kept)) from None
+    except OutputError as error:
+        if destination.kept is None:
+            raise
+        raise OutputError(f"{destination.kept} is complete, but may not be on the disk yet: {error.message}") from error
+    except MemoryError as error:
+        if destination.kept is not None:
+            raise
+        raise MemoryLimitError(_NO_MEMORY, "use fewer workers or smaller batches") from error
 
 
-def chosen_workers(options: ExportOptions, archive: Archive, selection: Selection, guard: MemoryGuard) -> int:
-    """How many workers an export gets."""
-    if options.workers is not None:
-        return options.workers
-    if not archive.has_posts(selection, _WORKERS_FROM_POSTS):
-        return 0
-    format = FORMATS[options.format]
-    affordable = guard.affordable_workers(available_cpus(), format.loaded_bytes, format.gathered_bytes)
-    return affordable if affordable > 1 else 0
+def available_posts(
+    archive: Archive, selection: Selection, options: ExportOptions
+) -> tuple[str | None, str | None] | None:
+    """When the oldest and the newest post of the author, or of all, were created, RFC 3339.
+
+    It is for people whose dates select nothing: None where dates are not to blame.
+    """
+    narrowed = options.match is not None or options.since_export
+    # A hint is not worth an error.
+    with contextlib.suppress(ArchiveBusyError, ArchiveChangedError):
+        if selection.by_date and not (narrowed and archive.has_posts(replace(selection, did=None), 1)):
+            return archive.first_and_last(Selection(selection.did))
+    return None
 
 
-def check_room(options: ExportOptions, least_bytes: int, free: int) -> None:
+def chosen_workers(
+    resolved: Resolved, archive: Archive, selection: Selection, guard: MemoryGuard, *, must_fit: bool = True
+) -> int:
+    """How many workers an export gets.
+
+    Raises:
+        MemoryLimitError: With *must_fit*: the memory limit may not do for them, or even without any.
+    """
+    options = resolved.options
+    reads_earlier = bool(resolved.since_export) or options.since_last
+    need = MemoryNeed.of(
+        FORMATS[resolved.format], resolved.compression, archive.stored_bytes(), batch_size=options.batch_size,
+        lists=options.media or options.match is not None or options.limit is not None or reads_earlier
+        or options.snapshot == "copy",
+        reads_table=any(may_be_table(directory) for directory in resolved.since_export)
+        or (options.since_last and resolved.format == "parquet"),
+    )  # fmt: skip
+    workers = options.workers
+    if workers is None:
+        affordable = 0
+        few = options.limit is not None and options.limit < _WORKERS_FROM_POSTS
+        if not few and archive.has_posts(selection, _WORKERS_FROM_POSTS):
+            affordable = guard.affordable_workers(need, available_cpus())
+        workers = affordable if affordable > 1 else 0
+    if must_fit:
+        guard.check_workable(need, workers, resolved.format)
+    return workers
+
+
+def check_room(resolved: Resolved, least_bytes: int, free: int) -> None:
     """Fail when an export of so many bytes can not fit on its disk, where so many are free.
 
     Raises:
@@ -218,9 +280,26 @@ def check_room(options: ExportOptions, least_bytes: int, free: int) -> None:
     if free < least_bytes:
         raise OutputError(
             f"the export needs {format_size(least_bytes)} or more,"
-            f" and the disk of {options.to or options.output_dir} has {format_size(free)} free",
+            f" and the disk of {resolved.to or resolved.output_dir} has {format_size(free)} free",
             "free some space, or choose another place with -o",
         )
+
+
+def check_strict(options: ExportOptions, notices: Notices) -> None:
+    """Fail when *options* are strict and there is something that an export cannot have as it is stored.
+
+    Raises:
+        StrictError: The first such thing.
+    """
+    if not (options.strict and notices.counts):
+        return
+    kind, places = next(iter(notices.places.items()))
+    if kind == MISSED_LOG:
+        raise StrictError(places[0], MISSED_LOG_HINT)
+    raise StrictError(
+        f"{kind.replace('_', ' ')}: {places[0]} can not be exported as it is stored",
+        "leave out --strict to count such values as warnings",
+    )
 
 
 class _NeverHeldError(ArchiveBusyError):
@@ -232,16 +311,21 @@ class _Coordinator:
 
     def __init__(
         self,
-        options: ExportOptions,
+        resolved: Resolved,
+        author: ChosenAuthor | None,
+        selection: Selection,
         archive: Archive,
         media: Media | None,
         destination: Destination,
         counters: Counters,
         guard: MemoryGuard,
         monitor: Monitor,
+        workers: int,
         narrowings: Sequence[Narrowing] = (),
     ) -> None:
-        self._options = options
+        self._resolved = resolved
+        self._options = resolved.options
+        self._author = author
         self._archive = archive
         self._media = media
         self._directory = destination.file.directory
@@ -249,19 +333,23 @@ class _Coordinator:
         self._counters = counters
         self._guard = guard
         self._monitor = monitor
-        self._selection = Selection(options.did, options.since_nanoseconds, options.until_nanoseconds)
-        self._format = FORMATS[options.format].configured(options.settings)
+        self._workers = workers
+        self._selection = selection
+        self._format = FORMATS[resolved.format].configured(resolved.settings)
         self._writer = OrderedWriter(
-            self._format, destination.file, options.compression, options.split, destination.next_file
+            self._format, destination.file, resolved.compression, resolved.split, destination.next_file
         )
-        self._narrowed = replace(self._selection, narrowings=narrowings)
+        self._narrowed = replace(self._selection, narrowings=narrowings, limit=resolved.options.limit)
         """What is still to be asked of what is exported; workers get the rest."""
         self._earlier: EarlierPosts | None = None
         self.disappeared: Disappeared | None = None
         """Posts of earlier exports that the archive has no more; None when there are no such exports."""
         self._chosen: RowIdFile | None = None
-        """The posts that all narrowings select."""
+        """The posts that narrowings and limit select."""
         self.notices = Notices()
+        if author is not None:
+            for other in author.others:
+                self.notices.add(REUSED_HANDLE, f"{author.handle}: {other}")
         self.batches = 0
         self.held_seconds = 0.0
         """How long the archive was kept from changing, in all attempts to take hold of it."""
@@ -269,17 +357,20 @@ class _Coordinator:
         self._large: LargePost | None = None
         """The large post that is being rendered."""
 
-    def read_earlier_exports(self, last: contextlib.ExitStack) -> None:
+    def read_earlier_exports(self, last: contextlib.ExitStack, say: Callable[[str], None]) -> None:
         """Verify the earlier exports and read which posts they have.
 
         Args:
             last: What holds them is closed with it, when no connection has it open any more.
+            say: Told of exports that were made from another file.
         """
-        if not self._options.since_export:
+        if not self._resolved.since_export:
             return
         self._counters.stage = "reading earlier exports"
-        self._earlier = EarlierPosts(self._options.since_export, self._monitor.check)
+        self._earlier = EarlierPosts(self._resolved.since_export, self._counters, self._monitor.check)
         last.callback(self._earlier.close)
+        for line in self._earlier.foreign(self._archive.path):
+            say(line)
         self._narrowed = replace(self._narrowed, narrowings=[*self._narrowed.narrowings, self._earlier])
         self._counters.stage = "preparing"
 
@@ -294,52 +385,50 @@ class _Coordinator:
             said["disappeared_unlisted"] = self.disappeared.unlisted
         return said
 
-    def run(self, tree: ProcessTree, say: Callable[[str], None], *, debug: bool) -> tuple[int, int]:
+    def run(self, tree: ProcessTree, say: Callable[[str], None], *, debug: bool) -> int:
         """Write the whole data file, from the archive itself or from a copy of its posts.
 
         Returns:
-            How many posts the archive holds, and how many workers there were.
+            How many posts the archive holds.
         """
+        self._note(self._archive.notices())
         if self._options.snapshot == "pin" or self._archive.source.private:
             try:
                 return self._export(tree, debug=debug)
             except _NeverHeldError as error:
                 say(f"{error.message}: its posts are copied first, as with --snapshot copy")
-        with self._archive.copy(self._narrowed, media=self._options.media, while_held=self._find_disappeared) as copy:
+        with self._archive.copy(self._narrowed, media=self._options.media, while_held=self._ask_state) as copy:
             assert copy.copied is not None
             self._archive = copy
             self._narrowed = self._selection
             self.held_seconds += copy.copied.held_seconds
-            _, workers = self._export(tree, debug=debug)
-            return copy.copied.archive_posts, workers
+            self._export(tree, debug=debug)
+            return copy.copied.archive_posts
 
-    def _export(self, tree: ProcessTree, *, debug: bool) -> tuple[int, int]:
+    def _export(self, tree: ProcessTree, *, debug: bool) -> int:
         """Write the whole data file from what is exported; returns what `run` does.
 
         Raises:
             _NeverHeldError: Nothing was written.
         """
-        # The size of an export is known only once the archive is pinned, and workers take part in pinning: start them
-        # by an estimate that needs no reading.
-        workers = chosen_workers(self._options, self._archive, self._selection, self._guard)
         with self._naming_the_large_post():
-            sample = None if self._narrowed.narrowings else self._sample()
+            sample = None if self._narrowed.by_list else self._sample()
         setup = WorkerSetup(
             self._archive.source,
             self._archive.columns,
             self._archive.created_at_index,
-            self._options.format,
-            self._options.settings,
-            self._options.compression,
+            self._resolved.format,
+            self._resolved.settings,
+            self._resolved.compression,
             self._selection,
         )
-        with Pool(setup, workers, debug=debug) as pool:
+        with Pool(setup, self._workers, debug=debug) as pool:
             for worker in pool.workers:
                 tree.add(worker.process.pid)
             self._pin(pool)
             posts = self._archive.count_posts()
-            if self.disappeared is None:
-                self._find_disappeared(self._archive.connection, "main")
+            if self._archive.copied is None:
+                self._ask_state(self._archive.connection, "main")
             if self._media is not None:
                 self._media.list_files(self._archive, self._narrowed)
             plan = self._plan(posts)
@@ -351,7 +440,7 @@ class _Coordinator:
             self._counters.posts_to_read = plan.posts
             self._counters.stage = "exporting"
             with self._one_state(), self._naming_the_large_post():
-                if workers:
+                if self._workers:
                     self._in_workers(plan, pool)
                 else:
                     self._in_this_process(plan, setup)
@@ -362,7 +451,7 @@ class _Coordinator:
         self._writer.finish()
         self._counters.bytes = self._writer.bytes_written
         self._archive.check_unchanged()
-        return posts, workers
+        return posts
 
     @property
     def data_files(self) -> int:
@@ -370,18 +459,22 @@ class _Coordinator:
         return self._writer.files
 
     def _plan(self, posts: int) -> Plan:
-        """The batches: of an archive with so many posts, or of those that all narrowings select."""
+        """The batches: of an archive with so many posts, or of the posts that narrowings and limit select."""
         plan = self._archive.plan(self._narrowed, self._options.batch_size, posts)
-        if not self._narrowed.narrowings:
+        if not self._narrowed.by_list:
             return plan
         self._chosen = RowIdFile.of(plan)
         return Plan(row_id_batches(self._chosen, self._options.batch_size), self._chosen.posts, exact=True)
 
-    def _find_disappeared(self, connection: apsw.Connection, schema: str) -> None:
-        """Find out which posts of the earlier exports are gone, in the state that is exported."""
-        if self._earlier is not None:
-            with self._archive.reading():
-                self.disappeared = self._earlier.disappeared(connection, schema, uri_index=self._archive.uri_index)
+    def _ask_state(self, connection: apsw.Connection, schema: str) -> None:
+        """Find out, in the state that is exported, whether the author is the same, and which earlier posts are gone."""
+        with self._archive.reading():
+            if self._author is not None:
+                check_author(connection, schema, self._author, str(self._archive.path))
+            if self._earlier is not None:
+                self.disappeared = self._earlier.disappeared(
+                    connection, schema, uri_index=self._archive.uri_index, allow_unrelated=self._options.allow_unrelated
+                )
 
     def _sample(self) -> Sample | None:
         """Some posts, to tell how large the export will be; None where there is room enough, or nobody knows."""
@@ -391,7 +484,7 @@ class _Coordinator:
         try:
             return Sample.of(
                 self._archive, self._format, self._selection, self._begin_large_post,
-                compress=compressor_of(self._options.compression), chosen=self._chosen,
+                compress=compressor_of(self._resolved.compression), chosen=self._chosen,
             )  # fmt: skip
         except (ArchiveBusyError, ArchiveChangedError):
             # Nothing is held yet, and somebody writes meanwhile.
@@ -409,12 +502,12 @@ class _Coordinator:
             return
         if self._media is not None:
             least_bytes += self._media.least_bytes(free - least_bytes)
-        check_room(self._options, least_bytes, free)
+        check_room(self._resolved, least_bytes, free)
 
-    def copy_media(self, target: Path | None) -> Iterator[bytes]:
-        """Copy the media files into *target*; returns lines of SHA256SUMS, in pieces."""
+    def copy_media(self, target: Path | None) -> tuple[Iterator[bytes], Iterator[bytes] | None]:
+        """Copy the media files into *target*; returns lines of SHA256SUMS and the table of them, in pieces."""
         if self._media is None or target is None:
-            return iter(())
+            return iter(()), None
         return self._media.copy(target, self._counters, check=self._monitor.check, note=self._note)
 
     def close(self) -> None:
@@ -432,7 +525,7 @@ class _Coordinator:
         with contextlib.ExitStack() as closing:
             observer = None
             if pool.workers:
-                observer = closing.enter_context(contextlib.closing(self._archive.source.connect()))
+                observer = closing.enter_context(self._archive.second_connection())
                 wait_for_writers(observer, PIN_BUSY_MILLISECONDS)
             for _ in range(_PIN_ATTEMPTS):
                 if self._pinned(pool, observer):
@@ -443,7 +536,7 @@ class _Coordinator:
                 self._monitor.check()
                 time.sleep(random.uniform(0.005, 0.05))
         raise _NeverHeldError(
-            f"{self._archive.path} is being written to all the time", "try again when bskyarchive is idle"
+            f"{self._archive.display_path} is being written to all the time", "try again when bskyarchive is idle"
         )
 
     def _pinned(self, pool: Pool, observer: apsw.Connection | None) -> bool:
@@ -465,7 +558,7 @@ class _Coordinator:
         except ArchiveChangedError as error:
             self._archive.check_unchanged()
             raise ArchiveError(
-                f"{self._archive.path} is damaged: its indexes do not agree with its posts", REINDEX
+                f"{self._archive.display_path} is damaged: its indexes do not agree with its posts", REINDEX
             ) from error
 
     def _let_go(self) -> None:
@@ -562,9 +655,4 @@ class _Coordinator:
 
     def _note(self, notices: Notices) -> None:
         self.notices.merge(notices)
-        if self._options.strict and notices.counts:
-            kind, places = next(iter(notices.places.items()))
-            raise StrictError(
-                f"{kind.replace('_', ' ')}: {places[0]} can not be exported as it is stored",
-                "leave out --strict to count such values as warnings",
-            )
+        check_strict(self._options, notices)

@@ -9,25 +9,29 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import apsw
 
+from skyexport.authors import HANDLES, copy_handles
 from skyexport.errors import ArchiveError
 from skyexport.full_text import MATCHED, asking
 from skyexport.memory import MemoryGuard
 from skyexport.render import MAX_CHUNK_BYTES, LargePost, quote_identifier, stored_bytes_sql
 from skyexport.selection import Narrowing, Selection
 from skyexport.shown_media import ONLY_SHOWN_COLUMN, ONLY_SHOWN_SQL, register
-from skyexport.source import BUSY_MILLISECONDS, Source, as_number, reading, restrict, wait_for_writers
+from skyexport.source import BUSY_MILLISECONDS, Source, as_number, folded, reading, restrict, wait_for_writers
 
-__all__ = ["MEDIA_COLUMNS", "REINDEX", "Copied", "copy_posts", "counted_posts"]
+__all__ = ["MEDIA_COLUMNS", "MEDIA_DETAILS", "REINDEX", "Copied", "copy_posts", "counted_posts"]
 
 MEDIA_COLUMNS = ("hash", "post_uri", "file_path", "size_bytes")
 """What an export of media needs of their table."""
+
+MEDIA_DETAILS = ("mime_type", "width", "height", "alt_text")
+"""What it says of each file besides, as far as the table has that."""
 
 _INDEX_CACHE_KIB = 32_000
 """Page cache while an index is made: its sort spills to a temporary file beyond it."""
@@ -60,6 +64,7 @@ def copy_posts(
     indexed: Iterable[str],
     selection: Selection,
     media: Sequence[str] | None,
+    handles: bool,
     matched: Narrowing | None,
     while_held: Callable[[apsw.Connection, str], None],
     check: Callable[[], None],
@@ -76,6 +81,7 @@ def copy_posts(
         indexed: Columns on which the copy gets an index, where the archive has one.
         selection: Posts to copy; some more may be copied as well.
         media: Columns of the media rows to copy as well, none for just their number; None to leave the table out.
+        handles: Whether to copy the handles of authors as well.
         matched: Posts that are to be listed as well, by row id; None for no such table.
         while_held: Called with a connection that is at the state which is copied, and the name of the archive there.
         check: Called now and then; what it raises ends the copying.
@@ -88,7 +94,7 @@ def copy_posts(
     """
     present = [name for name, sql in columns.items() if sql == name]
     os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    with reading(source.called), contextlib.closing(_connection(target, check)) as connection:
+    with reading(source.display_path), contextlib.closing(_connection(target, check)) as connection:
         connection.execute(f"create table posts ({', '.join(present)})")
         connection.execute("create table schema_version (version)")
         connection.execute("insert into schema_version values (?)", (schema_version,))
@@ -97,28 +103,30 @@ def copy_posts(
             register(connection)
         if matched is not None:
             connection.execute(f"create table {MATCHED} (row_id integer primary key)")
+        if handles:
+            connection.execute(f"create table {HANDLES} (did text, handle text, snapshot_at)")
         connection.execute("attach ? as archive", (source.uri(),))
-        restrict(connection, also_insert=("posts", "media", MATCHED))
+        restrict(connection, also_insert=("posts", "media", MATCHED, HANDLES))
         selection.register(connection)
         began = time.monotonic()
         connection.execute("begin")
         connection.execute("select 1 from archive.posts limit 1").fetchall()
-        archive_posts = counted_posts(connection, "archive", indexes.values(), source.called)
+        archive_posts = counted_posts(connection, "archive", indexes.values(), source.display_path)
         names = f"rowid, {', '.join(present)}"
         while_held(connection, "archive")
-        by_author = "did = :did" if selection.did is not None else "true"
-        for span in selection.spans():
-            found = f"from archive.posts where {by_author} and {span.where} and {selection.narrowed_sql('archive')}"
-            parameters = {**selection.parameters(), **span.parameters}
-            with asking(selection.narrowings, source.called):
+        for where, parameters in _parts(selection):
+            with asking(selection.narrowings, source.display_path):
+                found = f"from archive.posts where {where}"
                 _insert(connection, names, found, parameters, stored_bytes_sql(columns), memory)
             if selection.everything and connection.changes() != archive_posts:
-                raise ArchiveError(f"{source.called} is damaged: {_DISAGREE}", REINDEX)
+                raise ArchiveError(f"{source.display_path} is damaged: {_DISAGREE}", REINDEX)
         if media is not None:
             # Posts that are not copied may show what others show, too.
             only_shown = ONLY_SHOWN_SQL.format(schema="archive.") if "uri" in indexes else "null"
             values = ", ".join([*media, only_shown] if media else ["null"])
             connection.execute(f"insert into main.media select {values} from archive.media")
+        if handles:
+            copy_handles(connection, "archive")
         if matched is not None:
             matched.prepare(connection)
             connection.execute(
@@ -128,7 +136,7 @@ def copy_posts(
         connection.execute("commit")
         held_seconds = time.monotonic() - began
         types = _declared(connection, present)
-    with reading(source.called), contextlib.closing(_connection(target, check)) as connection:
+    with reading(source.display_path), contextlib.closing(_connection(target, check)) as connection:
         # Now that every value lies there as it was stored, the columns may say how they compare.
         connection.pragma("writable_schema", True)
         connection.execute("update sqlite_schema set sql = ? where name = 'posts'", (f"CREATE TABLE posts ({types})",))
@@ -138,6 +146,17 @@ def copy_posts(
             if column in indexes:
                 connection.execute(f"create index copied_{column} on posts({column} collate BINARY)")
     return Copied(archive_posts, held_seconds)
+
+
+def _parts(selection: Selection) -> Iterator[tuple[str, dict[str, str]]]:
+    """SQL with its parameters, for parts of the archive that hold every selected post, each in one."""
+    if selection.limit is not None:
+        yield selection.where_sql("archive"), selection.parameters()
+        return
+    by_author = "did = :did" if selection.did is not None else "true"
+    for span in selection.spans():
+        where = f"{by_author} and {span.where} and {selection.narrowed_sql('archive')}"
+        yield where, {**selection.parameters(), **span.parameters}
 
 
 def _insert(
@@ -196,9 +215,12 @@ def _connection(target: Path, check: Callable[[], None]) -> apsw.Connection:
 def _declared(connection: apsw.Connection, columns: Iterable[str]) -> str:
     """The columns with affinity and collation as the archive has them."""
     declared = []
+    # In a STRICT table a column of the type ANY converts nothing; in another one ANY means numbers.
+    strict = any(row[5] for row in connection.execute("pragma archive.table_list(posts)") if row[0] == "archive")
     for name in columns:
         datatype, collation, *_ = connection.column_metadata("archive", "posts", name)
-        declared.append(f"{name} {_affinity(datatype or '')} collate {quote_identifier(collation)}")
+        affinity = "blob" if strict and folded(datatype or "") == "any" else _affinity(datatype or "")
+        declared.append(f"{name} {affinity} collate {quote_identifier(collation)}")
     return ", ".join(declared)
 
 

@@ -16,7 +16,9 @@ from typing import BinaryIO
 
 from skyexport import timestamps
 from skyexport.format_settings import USUAL, FormatSettings
+from skyexport.formulas import as_stored
 from skyexport.json_text import decode
+from skyexport.readers.csv_table import HEADINGS
 from skyexport.readers.parquet_table import opened_table
 
 __all__ = ["LONGEST_VALUE_BYTES", "EarlierPost", "comparable", "earlier_posts"]
@@ -116,8 +118,6 @@ def _json_value(escaped: bytes) -> bytes | None:
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _HEADER = (b"URI", b"CID", b"IndexedAt")
-_MADE_SAFE = re.compile("^'(?='*+(?:[=+\\-@\t\r]|＝|＋|－|＠))".encode())
-"""The apostrophe that `--csv-safe` puts before a cell."""
 _QUOTED = re.compile(rb'[^"]*+(?:""[^"]*+)*+')
 
 
@@ -127,26 +127,44 @@ def _csv_posts(blocks: Iterable[bytes], settings: FormatSettings, _: object) -> 
     field_and_end = re.compile(rb'(?:"([^"]*+(?:""[^"]*+)*+)"|([^"%b\n]*+))([%b\n])' % (delimiter, delimiter))
     field_ends = re.compile(rb"[%b\n]" % delimiter)
     places: list[int] = []
+    if not settings.header:
+        places = _csv_places([HEADINGS[name].encode() for name in settings.columns or HEADINGS])
     record: list[bytes | None] = []
-    for field, ends_record in _csv_fields(blocks, field_and_end, field_ends):
+    for field, ends_record in _csv_fields(_without_mark(blocks), field_and_end, field_ends):
         record.append(field)
         if not ends_record:
             continue
         if not places:
-            header = [(record[0] or b"").removeprefix(_BYTE_ORDER_MARK), *record[1:]]
-            missing = [name.decode() for name in _HEADER if name not in header]
-            if missing:
-                raise ValueError(f"it has no column {missing[0]}")
-            places = [header.index(name) for name in _HEADER]
+            places = _csv_places(record)
         else:
             if len(record) <= max(places):
                 raise ValueError("a record has too few fields")
             found = [record[place] for place in places]
             if settings.csv_safe:
-                found = [None if value is None else _MADE_SAFE.sub(b"", value) for value in found]
+                found = [None if value is None else as_stored(value) for value in found]
             uri, cid, indexed_at = (None if value is None else comparable(value) for value in found)
             yield uri, cid, indexed_at
         record.clear()
+
+
+def _csv_places(header: list[bytes | None]) -> list[int]:
+    """Where in a record the three values are."""
+    missing = [name.decode() for name in _HEADER if name not in header]
+    if missing:
+        raise ValueError(f"it has no column {missing[0]}")
+    return [header.index(name) for name in _HEADER]
+
+
+def _without_mark(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """The blocks of a file without its byte order mark."""
+    stream = iter(blocks)
+    beginning = b""
+    for block in stream:
+        beginning += block
+        if len(beginning) >= len(_BYTE_ORDER_MARK):
+            break
+    yield beginning.removeprefix(_BYTE_ORDER_MARK)
+    yield from stream
 
 
 def _csv_fields(

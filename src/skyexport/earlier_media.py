@@ -51,6 +51,11 @@ class EarlierMedia:
     def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
         self._closing.close()
 
+    @property
+    def empty(self) -> bool:
+        """Whether that export has no directory of media."""
+        return self._media is None
+
     def has(self, name: str) -> bool:
         """Whether there may be such a file."""
         descriptor = self.open(name)
@@ -88,13 +93,10 @@ class EarlierMedia:
 def _check_is_export(directory: ExportDirectory, path: Path) -> None:
     reason = ""
     try:
-        descriptor = directory.open(_MANIFEST)
-        try:
-            content = os.read(descriptor, MAX_CLAIMS_BYTES)
-        finally:
-            os.close(descriptor)
-        if read_manifest(content).format is None:
+        if read_manifest(directory.read(_MANIFEST, MAX_CLAIMS_BYTES)).format is None:
             reason = f"{_MANIFEST} is not one of an export"
+    except ValueError as error:
+        reason = f"{_MANIFEST} {error}"
     except FileNotFoundError:
         reason = f"no {_MANIFEST}"
     except OSError as error:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,21 @@ import orjson
 
 from skyexport.claims import MAX_CLAIMS_BYTES
 from skyexport.compression import Compression
+from skyexport.destination import author_directory
 from skyexport.earlier_export import LONGEST_VALUE_BYTES, EarlierPost, comparable, earlier_posts
-from skyexport.errors import Difference, OptionError, VerifyError
+from skyexport.errors import Difference, OptionError, UnrelatedExportError, VerifyError
+from skyexport.export_chains import chains, earlier_manifests, exports_in
 from skyexport.export_directory import ExportDirectory
 from skyexport.formats.base import StoredValue, as_bytes, stored_value_sql, usual_time, usual_time_seconds
 from skyexport.json_text import decode
-from skyexport.options import ExportOptions
+from skyexport.manifest import path_text
+from skyexport.options import Resolved
 from skyexport.progress import Counters
 from skyexport.scratch import Scratch
 from skyexport.source import Authorizer, reading
-from skyexport.verification import Verification, verified
+from skyexport.verification import Verification, read_back
 
-__all__ = ["Disappeared", "EarlierExport", "EarlierPosts", "check_place"]
+__all__ = ["Disappeared", "EarlierExport", "EarlierPosts", "may_be_table", "with_last_chain"]
 
 _BLOCK_BYTES = 1 << 20
 _CACHE_KIB = 16_000
@@ -49,7 +52,6 @@ _AROUND_URI_BYTES = len("    ,\n")
 _LONGEST_URI = 1000
 """Characters of a uri that is listed."""
 
-_SHA256 = re.compile("[0-9a-f]{64}")
 _ATTACHED = "earlier"
 _TABLE = "seen_posts"
 _KEY = "sky_comparable"
@@ -89,6 +91,7 @@ class EarlierPosts:
     Args:
         directories: A full export and then its increments, oldest first; or several that have nothing to do with each
             other.
+        counters: `read_back_bytes` grows.
         check: Called now and then; what it raises ends the reading.
 
     Raises:
@@ -97,8 +100,14 @@ class EarlierPosts:
         OutputError: There is no room for the database.
     """
 
-    def __init__(self, directories: Sequence[Path], check: Callable[[], None]) -> None:
+    def __init__(self, directories: Sequence[Path], counters: Counters, check: Callable[[], None]) -> None:
         self.exports: list[EarlierExport] = []
+        self.sources: dict[Path, str] = {}
+        """Directory of an export → the path of its archive, as far as manifests have it."""
+        self._counters = counters
+        self._full_exports: list[Path] = []
+        self._full_export_of: dict[str, int] = {}
+        """SHA-256 of a manifest → the number of the full export that this one is, or is an increment to."""
         self._scratch = Scratch()
         self._path = self._scratch.path / "earlier.db"
         try:
@@ -108,8 +117,8 @@ class EarlierPosts:
                 connection.pragma("synchronous", 0)
                 connection.pragma("cache_size", -_CACHE_KIB)
                 connection.execute(
-                    f"create table {_TABLE} (seen_uri blob primary key, seen_cid blob, seen_time blob, to_second)"
-                    " without rowid"
+                    f"create table {_TABLE} (seen_uri blob primary key, seen_cid blob, seen_time blob, to_second,"
+                    " full_export) without rowid"
                 )
                 connection.execute("begin")
                 for directory in directories:
@@ -123,13 +132,23 @@ class EarlierPosts:
         """Forget them. More than once does no harm."""
         self._scratch.close()
 
+    def foreign(self, archive: Path) -> list[str]:
+        """A line for each of them that was made from another file than *archive*, which may have been moved since."""
+        own = path_text(archive)
+        return [
+            f"note: {directory} was exported from {source}; what only that one has counts as disappeared"
+            for directory, source in self.sources.items()
+            if source != own
+        ]
+
     def _read(self, directory: Path, connection: apsw.Connection, check: Callable[[], None]) -> None:
         """Take in what one export has, and what was gone when it was made."""
-        verification = verified(directory, Counters(), check)
+        verification = read_back(directory, self._counters, check, extra_files_allowed=True)
         with ExportDirectory(directory) as opened:
             export = self._read_manifest(directory, opened, verification, connection)
+            full_export = self._full_export_of[export.manifest_sha256]
             posts = sum(
-                self._read_file(directory, opened, name, verification, connection, check)
+                self._read_file(directory, opened, name, verification, connection, full_export, check)
                 for name in verification.data_files
             )
         if posts != verification.posts:
@@ -141,7 +160,7 @@ class EarlierPosts:
 
     def _read_file(
         self, directory: Path, opened: ExportDirectory, name: str, verification: Verification,
-        connection: apsw.Connection, check: Callable[[], None],
+        connection: apsw.Connection, full_export: int, check: Callable[[], None],
     ) -> int:  # fmt: skip
         """Take in what one data file has; how many posts that is."""
         digest = hashlib.sha256()
@@ -153,7 +172,7 @@ class EarlierPosts:
         to_second = verification.format in _TO_SECOND_FORMATS
         try:
             connection.executemany(
-                f"insert or replace into {_TABLE} values (?, ?, ?, {to_second:d})",
+                f"insert or replace into {_TABLE} values (?, ?, ?, {to_second:d}, {full_export})",
                 (post for post in posts if post[0] is not None),
             )
         except ValueError as error:
@@ -170,31 +189,32 @@ class EarlierPosts:
     def _read_manifest(
         self, directory: Path, opened: ExportDirectory, verification: Verification, connection: apsw.Connection
     ) -> EarlierExport:
-        """Leave out the posts that were gone when the export was made; what the next manifest says of this one.
+        """Leave out the posts that were gone when the export was made; returns what the next manifest says of it.
 
         Raises:
             OptionError: It was made since other exports than those before it.
         """
-        content = b"".join(_blocks(opened, "manifest.json", lambda _: None, lambda: None, MAX_CLAIMS_BYTES))
+        try:
+            content = opened.read("manifest.json", MAX_CLAIMS_BYTES)
+            manifest = orjson.loads(content)
+            earlier, gone = earlier_manifests(manifest), manifest.get("disappeared", [])
+        except (OSError, ValueError) as error:
+            raise _changed(directory, "manifest.json") from error
         sha256 = hashlib.sha256(content).hexdigest()
         known = {checksum.name: checksum.sha256 for checksum in verification.checksums}
-        if known.get("manifest.json", sha256) != sha256:
+        if known.get("manifest.json", sha256) != sha256 or not isinstance(gone, list):
             raise _changed(directory, "manifest.json")
-        manifest = orjson.loads(content)
-        before, gone = manifest.get("since_export", []), manifest.get("disappeared", [])
-        if not (isinstance(before, list) and isinstance(gone, list)):
-            raise _changed(directory, "manifest.json")
-        had = {export.manifest_sha256 for export in self.exports}
-        for export in before:
-            match export:
-                case {"manifest_sha256": str(earlier)} if _SHA256.fullmatch(earlier):
-                    if earlier not in had:
-                        raise OptionError(
-                            f"{directory} is an increment to an export that is not named before it",
-                            "name the full export and all its increments with --since-export, oldest first",
-                        )
-                case _:
-                    raise _changed(directory, "manifest.json")
+        if not {export.manifest_sha256 for export in self.exports}.issuperset(earlier):
+            raise OptionError(
+                f"{directory} is an increment to an export that is not named before it",
+                "name the full export and all its increments with --since-export, oldest first",
+            )
+        if not earlier:
+            self._full_exports.append(directory)
+        self._full_export_of[sha256] = self._full_export_of[earlier[0]] if earlier else len(self._full_exports) - 1
+        match manifest.get("source"):
+            case {"path": str(path)}:
+                self.sources[directory] = path
         connection.executemany(
             f"delete from {_TABLE} where seen_uri = ?",
             ((uri.encode("utf-8", "surrogatepass"),) for uri in gone if isinstance(uri, str)),
@@ -226,46 +246,75 @@ class EarlierPosts:
         for name, function in functions.items():
             connection.create_scalar_function(name, function, 1, deterministic=True)
 
-    def disappeared(self, connection: apsw.Connection, schema: str, *, uri_index: bool) -> Disappeared:
+    def disappeared(
+        self, connection: apsw.Connection, schema: str, *, uri_index: bool, allow_unrelated: bool
+    ) -> Disappeared:
         """The posts that *schema*.posts, at the state that the connection holds, has no more at all.
 
         Args:
             connection: A restricted one.
             schema: What the archive is called there.
             uri_index: Whether it has an index on uri.
+            allow_unrelated: Whether all posts of a full export and its increments may be gone.
 
         Raises:
+            UnrelatedExportError: They are, and may not.
             OptionError: There are too many.
         """
         self.prepare(connection)
-        keys = f"select {_key_sql('uri')} as key from {schema}.posts where key is not null"
+        # The archive's own columns may have any other names.
+        key = _key_sql("uri")
+        keys = f"select {key} from {schema}.posts where {key} is not null"
         if uri_index:
             # What is not found as it is may be there in bytes that are written as others.
             there = (
-                f"exists (select 1 from {schema}.posts where uri = cast(seen_uri as text)) or seen_uri in"
+                f"exists (select 1 from {schema}.posts where uri = cast({_TABLE}.seen_uri as text)) or seen_uri in"
                 f" ({keys} and not {_plain_sql('uri')})"
             )
         else:
             there = f"seen_uri in ({keys})"
         uris: list[str] = []
         size = unlisted = 0
+        gone: Counter[int] = Counter()
         rows: Any = connection.execute(
-            f"select seen_uri from {_ATTACHED}.{_TABLE} where not ({there}) order by seen_uri"
+            f"select seen_uri, full_export from {_ATTACHED}.{_TABLE} where not ({there}) order by seen_uri"
         )
-        for (key,) in rows:
+        for key, full_export in rows:
+            gone[full_export] += 1
+            if len(uris) > _MOST_DISAPPEARED or size > _MOST_DISAPPEARED_BYTES:
+                continue
             uri = decode(key)
             if len(uri) > _LONGEST_URI:
                 unlisted += 1
                 continue
             uris.append(uri)
             size += len(orjson.dumps(uri)) + _AROUND_URI_BYTES
-            if len(uris) > _MOST_DISAPPEARED or size > _MOST_DISAPPEARED_BYTES:
-                raise OptionError(
-                    f"more than {len(uris) - 1:,} posts of the earlier exports are not in the archive any more:"
-                    " they seem to be exports of another archive",
-                    "leave out --since-export for a full export",
-                )
+        if not allow_unrelated:
+            self._check_related(connection, gone)
+        if len(uris) > _MOST_DISAPPEARED or size > _MOST_DISAPPEARED_BYTES:
+            raise OptionError(
+                f"{gone.total():,} posts of the earlier exports are not in the archive any more, too many for a list",
+                "leave out --since-export or --since-last for a full export",
+            )
         return Disappeared(uris, unlisted)
+
+    def _check_related(self, connection: apsw.Connection, gone: Mapping[int, int]) -> None:
+        """Make sure that the archive has posts of each full export and its increments, where those have any.
+
+        Args:
+            connection: With the table attached.
+            gone: Number of a full export → how many posts of it and its increments are not in the archive.
+        """
+        for full_export, posts in gone.items():
+            had: Any = connection.execute(
+                f"select count(*) from {_ATTACHED}.{_TABLE} where full_export = ?", (full_export,)
+            ).get
+            if posts == had:
+                number = "its only post is not" if posts == 1 else f"none of its {posts:,} posts is"
+                raise UnrelatedExportError(
+                    f"{self._full_exports[full_export]} seems to be of another archive: {number} in this one",
+                    "name exports of this archive; --allow-unrelated if all those posts are gone indeed",
+                )
 
 
 class _Counted:
@@ -297,12 +346,11 @@ def _blocks(
     name: str,
     see: Callable[[bytes], None],
     check: Callable[[], None],
-    at_most: int | None = None,
 ) -> Iterator[bytes]:
-    """A file from beginning to end, or so many bytes of it."""
+    """A file from beginning to end."""
     descriptor = directory.open(name)
     try:
-        left = os.fstat(descriptor).st_size if at_most is None else at_most
+        left = os.fstat(descriptor).st_size
         while left > 0 and (block := os.read(descriptor, min(_BLOCK_BYTES, left))):
             check()
             left -= len(block)
@@ -339,15 +387,31 @@ def _comparable_second(stored: StoredValue) -> bytes | None:
     return comparable(as_bytes(stored)) if time is None else time.encode()
 
 
-def check_place(options: ExportOptions) -> None:
-    """Make sure that nothing is written into an earlier export.
+def with_last_chain(resolved: Resolved, did: str | None, archive: Path, say: Callable[[str], None]) -> Resolved:
+    """What *resolved* means in the present state of its place: *since_last* becomes the exports that it finds.
 
-    Raises:
-        OptionError: It would be.
+    Args:
+        resolved: With or without *since_last*.
+        did: Of the author; None for all.
+        archive: Where the archive lies, without links.
+        say: Told which chain it is, or that there is none.
     """
-    place = (options.output_dir if options.to is None else options.to).resolve()
-    for directory in options.since_export:
-        if place.is_relative_to(directory.resolve()):
-            raise OptionError(
-                f"{options.to or options.output_dir} lies in the earlier export {directory}", "choose another place"
-            )
+    if not resolved.options.since_last:
+        return resolved
+    place = author_directory(resolved.output_dir, did)
+    found = chains(exports_in(place), path_text(archive), resolved.of_the_output(did))
+    if not found:
+        say(f"{place} has no full export of this archive with these options: this one is full")
+        return resolved
+    directories = found[0].directories
+    increments = len(directories) - 1
+    and_more = (
+        "" if not increments else " and its increment" if increments == 1 else f" and its {increments:,} increments"
+    )
+    say(f"increment to {directories[0]}{and_more}")
+    return replace(resolved, since_export=tuple(directories))
+
+
+def may_be_table(directory: Path) -> bool:
+    """Whether the export in *directory* seems to be Parquet, which takes more memory to read."""
+    return any((directory / name).exists() for name in ("posts.parquet", "posts-00001.parquet"))

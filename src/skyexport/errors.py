@@ -15,15 +15,18 @@ __all__ = [
     "ArchiveBusyError",
     "ArchiveChangedError",
     "ArchiveError",
+    "AuthorError",
     "Difference",
     "ExportError",
     "MemoryLimitError",
+    "MissingExtraError",
     "NoExportError",
     "OptionError",
     "OutputError",
     "StoppedError",
     "StrictError",
     "UnrecoveredError",
+    "UnrelatedExportError",
     "VerifyError",
     "WorkerError",
 ]
@@ -60,6 +63,10 @@ class OptionError(ExportError):
     exit_code = 2
 
 
+class AuthorError(OptionError):
+    """The archive has no post by the author that was asked for."""
+
+
 class StrictError(ExportError):
     """With `strict`: a post holds something that can not be exported as it is stored."""
 
@@ -73,6 +80,8 @@ class Difference:
     file: str
     """Its name; bytes that are not UTF-8 are replaced."""
     what: str
+    extra: bool = False
+    """Whether it is something that does not belong there, as file managers leave it; the export itself is intact."""
 
     def __str__(self) -> str:
         return f"{self.file}: {self.what}"
@@ -90,13 +99,23 @@ class VerifyError(ExportError):
 
     def __init__(self, directory: str, differences: Sequence[Difference]) -> None:
         more = f", and {len(differences) - 1:,} more" if len(differences) > 1 else ""
-        super().__init__(f"{directory} is not as it was exported: {differences[0]}{more}", "export again")
+        hint = "export again"
+        if all(difference.extra for difference in differences):
+            it = "them" if len(differences) > 1 else "it"
+            hint = f"remove {it}: the export's own files are intact"
+        super().__init__(f"{directory} is not as it was exported: {differences[0]}{more}", hint)
         self.args = (directory, differences)
         self.differences = tuple(differences)
 
     def details(self) -> dict[str, object]:
         """All differences."""
         return {"differences": [asdict(difference) for difference in self.differences]}
+
+
+class MissingExtraError(ExportError):
+    """The command needs an extra that is not installed: pyarrow, for Parquet."""
+
+    exit_code = 5
 
 
 class NoExportError(ExportError):
@@ -113,6 +132,12 @@ class ArchiveError(ExportError):
 
 class UnrecoveredError(ArchiveError):
     """A program was stopped while writing to the archive: what it wrote must be taken back, or in, before reading."""
+
+
+class UnrelatedExportError(ExportError):
+    """An earlier export has posts, and not one of them is in the archive: it seems to be of another archive."""
+
+    exit_code = 10
 
 
 class ArchiveBusyError(ExportError):
@@ -177,6 +202,7 @@ EXIT_CODES: dict[int, str] = {
     2: "wrong usage: an option or its value",
     3: "--strict: something can not be exported as it is stored",
     4: "verify: the export is not what its manifest says, or a file of it can not be read",
+    5: "an extra is not installed: Parquet needs pyarrow",
     10: "the archive, or the export to verify, is missing, unreadable or not one",
     11: "the archive is busy, or changed while it was read",
     12: "the output can not be written",

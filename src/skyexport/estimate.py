@@ -67,7 +67,7 @@ class Sample:
         around = sum(map(len, format.new_file(compress).finish()))
         with archive.reading(), contextlib.ExitStack() as closing:
             if chosen is None:
-                connection = closing.enter_context(contextlib.closing(archive.source.connect()))
+                connection = closing.enter_context(archive.second_connection())
                 stretches: Sequence[Sequence[int]] = archive.sample_row_ids(_STRETCHES, _SAMPLE_POSTS)
             else:
                 connection = archive.connection

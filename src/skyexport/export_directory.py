@@ -7,6 +7,7 @@ of one would wait for a writer for ever.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
@@ -15,8 +16,9 @@ from types import TracebackType
 from typing import Self
 
 from skyexport.errors import NoExportError
+from skyexport.location import why_missing
 
-__all__ = ["ExportDirectory", "NotAFileError", "is_plain_name"]
+__all__ = ["ExportDirectory", "NotAFileError", "is_litter", "is_plain_name"]
 
 _BY_DESCRIPTOR = {os.open, os.stat} <= os.supports_dir_fd and os.scandir in os.supports_fd
 """Windows has no way to name a file by its directory's descriptor."""
@@ -38,13 +40,34 @@ _KINDS = {
 }
 
 
+_LITTER = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r"})
+"""Files of Windows and macOS whose names, in lower case, do not begin with a dot."""
+
+
 class NotAFileError(OSError):
     """There is something under this name, but no plain file; the text says what."""
+
+
+def _what_is_meant(path: Path) -> str:
+    """What to name in the place of a file."""
+    if (path.parent / "manifest.json").exists():
+        return f"did you mean its directory, {path.parent}?"
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | _SAFELY)
+        with os.fdopen(descriptor, "rb") as file:
+            if file.read(15) == b"SQLite format 3":
+                return f"it is an archive; did you mean `skyexport inspect {path}`?"
+    return "name the directory that manifest.json is in"
 
 
 def is_plain_name(name: str) -> bool:
     """Whether this is a name of a file in a directory, everywhere: no path, no drive, no stream."""
     return _PLAIN_NAME.fullmatch(name) is not None
+
+
+def is_litter(name: str) -> bool:
+    """Whether file managers, or other programs that look into directories, leave files of this name there."""
+    return name.startswith(".") or name.lower() in _LITTER
 
 
 class ExportDirectory:
@@ -59,12 +82,12 @@ class ExportDirectory:
         self._descriptor: int | None = None
         try:
             if not stat.S_ISDIR(path.stat().st_mode):
-                raise NoExportError(f"{path} is not a directory", "name the directory that manifest.json is in")
+                raise NoExportError(f"{path} is not a directory", _what_is_meant(path))
             if _BY_DESCRIPTOR:
                 self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
             raise NoExportError(
-                f"there is no directory {path}", "`skyexport export` prints where exports are"
+                f"there is no directory {path}{why_missing(path)}", "`skyexport export` prints where exports are"
             ) from None
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
@@ -106,6 +129,19 @@ class ExportDirectory:
             raise
         return descriptor
 
+    def read(self, name: str, at_most: int) -> bytes:
+        """All of the plain file *name*.
+
+        Raises:
+            ValueError: It has more than *at_most* bytes.
+            NotAFileError, OSError: As `open` does.
+        """
+        with os.fdopen(self.open(name), "rb") as file:
+            content = file.read(at_most + 1)
+        if len(content) > at_most:
+            raise ValueError(f"has more than {at_most:,} bytes")
+        return content
+
     def link(self, name: str, target: Path) -> None:
         """Give the file *name*, whatever it is, the name *target* as well; a link is not followed.
 
@@ -134,7 +170,7 @@ class ExportDirectory:
         return inner
 
     def count_files(self) -> tuple[int, list[str]]:
-        """How many plain files there are, and the names of what else there is, sorted.
+        """How many plain files there are, and the names of what else there is, sorted: also litter of file managers.
 
         Raises:
             OSError: It can not be read.
@@ -143,7 +179,7 @@ class ExportDirectory:
         others = []
         with os.scandir(self._path if self._descriptor is None else self._descriptor) as entries:
             for entry in entries:
-                if entry.is_file(follow_symlinks=False):
+                if entry.is_file(follow_symlinks=False) and not is_litter(entry.name):
                     files += 1
                 else:
                     others.append(entry.name)

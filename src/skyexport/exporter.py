@@ -81,7 +81,10 @@ class Moment:
     @classmethod
     def of(cls, number: int, progress: Progress) -> Moment:
         """The moment that *progress* tells of, of the archive with this number."""
-        pulse = (progress.stage, progress.posts_read, progress.bytes, progress.media_files, progress.media_bytes)
+        pulse = (
+            progress.stage, progress.posts_read, progress.bytes, progress.media_files, progress.media_bytes,
+            progress.read_back_bytes,
+        )  # fmt: skip
         # What is read back for verifying was not exported.
         exported = (0, 0) if progress.stage == "verifying" else (progress.posts, progress.bytes)
         return cls(number, *exported, progress.fraction, pulse)
@@ -169,7 +172,8 @@ class _Exporter:
                 return Answer(request.number, earlier=earlier)
             if not request.export:
                 return Answer(request.number)
-            summary = export(options, watch, say=said.append)
+            # What its share is too small for is exported again later, alone, with the whole limit.
+            summary = export(options, watch, say=said.append, must_fit=False)
         except ExportError as error:
             # A signal that came when all was done changes nothing.
             if summary is None:

@@ -21,8 +21,10 @@ class FormatSettings:
     """One of `DELIMITERS`."""
     bom: bool = True
     """Whether a CSV file begins with a byte order mark."""
+    header: bool = True
+    """Whether a CSV file begins with a record of column names."""
     csv_safe: bool = False
-    """Whether cells that a spreadsheet may take for a formula get an apostrophe before them."""
+    """Whether cells that a spreadsheet may read as formulas get an apostrophe before them."""
 
     def changed(self) -> dict[str, Any]:
         """What is not as usual, name → value."""

@@ -12,16 +12,18 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import apsw
 
 from skyexport.errors import ArchiveError, OptionError
-from skyexport.source import REBUILD, Authorizer, reading
+from skyexport.formats.base import COLUMNS
+from skyexport.shell_words import shell_word
+from skyexport.source import REBUILD, Authorizer, folded, reading
 
-__all__ = ["MATCHED", "FullTextMatch", "MatchedBefore", "asking", "checked_match"]
+__all__ = ["MATCHED", "FullTextMatch", "MatchedBefore", "asking", "check_query", "checked_match"]
 
 MATCHED = "matched"
 """Table of a private copy: row ids of the posts that the archive's index found, which is not copied itself."""
@@ -31,6 +33,9 @@ _SHADOWS = frozenset({f"{_INDEX}_{what}" for what in ("config", "content", "data
 _MODULE = re.compile(r"create\s+virtual\s+table\s.*?\busing\s+fts5\s*\((.*)\)\s*", re.IGNORECASE | re.DOTALL)
 _ARGUMENT = re.compile(r"""(?:'[^']*'|"[^"]*"|\[[^\]]*\]|`[^`]*`|[^,'"\[`])+""")
 _OPTION = re.compile(r"""\s*(\w+)\s*=\s*(?:'([^']*)'|"([^"]*)"|\[([^\]]*)\]|`([^`]*)`|(\w*))\s*""")
+_PLAIN_WORD = re.compile(r"""[A-Za-z0-9_\x80-\U0010ffff]+\*?|"[^"]*"\*?|[()]""")
+"""What needs no quotes in a query: a bareword of FTS5, a phrase of one word, a parenthesis."""
+
 _ROW_ID = ("rowid", "oid", "_rowid_")
 _SCHEMA = "sqlite_master"
 """What SQLite calls the table of all tables when it asks whether it may be read."""
@@ -108,14 +113,14 @@ def asking(narrowings: Iterable[object], path: str) -> Iterator[None]:
 
 def _check_shape(connection: apsw.Connection, path: str) -> None:
     """Make sure that the index is one of FTS5's over the table of posts."""
-    kinds = {str(row[1]): row[2] for row in connection.execute("pragma table_list") if row[0] == "main"}
+    kinds = {folded(str(row[1])): row[2] for row in connection.execute("pragma table_list") if row[0] == "main"}
     if _INDEX not in kinds:
         raise ArchiveError(
             f"{path} has no full-text index {_INDEX}",
             "leave out --match, or let a recent bskyarchive open the archive, which makes one",
         )
     found: list[Any] = connection.execute(
-        "select cast(sql as blob) from sqlite_schema where name = ? and type = 'table'", (_INDEX,)
+        "select cast(sql as blob) from sqlite_schema where name = ? collate nocase and type = 'table'", (_INDEX,)
     ).fetchall()
     sql = found[0][0].decode(errors="replace") if found and isinstance(found[0][0], bytes) else ""
     module = _MODULE.fullmatch(sql)
@@ -134,6 +139,15 @@ def _options(arguments: str) -> dict[str, str]:
     return {option[1].lower(): "".join(filter(None, option.groups()[1:])).lower() for option in found}
 
 
+def check_query(query: str) -> None:
+    """Check a query before any archive is opened.
+
+    Raises:
+        OptionError: No index of posts takes it, whichever of their columns it has.
+    """
+    _check_query(query, list(COLUMNS))
+
+
 def _check_query(query: str, columns: list[str]) -> None:
     """Have an empty index with the same columns take the query: what it says is about nothing else.
 
@@ -146,10 +160,35 @@ def _check_query(query: str, columns: list[str]) -> None:
             empty.execute(f"create virtual table {_INDEX} using fts5({names})")
         except apsw.Error as error:
             raise ArchiveError(f"the full-text index can not be asked by this SQLite: {error}") from None
-        try:
+
+        def ask(query: str) -> None:
             empty.execute(f"select 1 from {_INDEX} where {_INDEX} match ?", (query,)).fetchall()
+
+        try:
+            ask(query)
         except apsw.Error as error:
+            quoted = _quoted(query, ask)
             raise OptionError(
-                f"{query!r} is no query of a full-text index: {error}",
-                """write words, "a phrase", word*, AND, OR and NOT; in quotes where a word has other characters""",
+                f"{query!r} is not a full-text query: {error}",
+                f"quote such words: --match {shell_word(quoted)}"
+                if quoted is not None
+                else """write words, "a phrase", word*, AND, OR and NOT""",
             ) from None
+
+
+def _quoted(query: str, ask: Callable[[str], None]) -> str | None:
+    """The query with quotes where it needs them, proved by *ask*; None where quotes do not help."""
+    words = query.split()
+    suggestions = [f'{query.strip()}"'] * (query.count('"') % 2)
+    if not all(map(_PLAIN_WORD.fullmatch, words)):
+        suggestions.append(" ".join(word if _PLAIN_WORD.fullmatch(word) else _phrase(word) for word in words))
+        suggestions.append(_phrase(query.strip()))
+    for suggestion in suggestions if any(map(str.isalnum, query)) else ():
+        with contextlib.suppress(apsw.Error):
+            ask(suggestion)
+            return suggestion
+    return None
+
+
+def _phrase(words: str) -> str:
+    return '"' + words.replace('"', '""') + '"'

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import orjson
 
 from skyexport.archive import Archive
+from skyexport.authors import Author
+from skyexport.errors import MissingExtraError, OutputError
 from skyexport.estimate import Sample
-from skyexport.formats import FORMATS
+from skyexport.extras import INSTALL_PARQUET
+from skyexport.format_settings import USUAL
+from skyexport.formats import FORMATS, Format
 from skyexport.options import format_size
+from skyexport.scratch import temporary_folder
 from skyexport.selection import Selection
 from skyexport.source import JournalMode
 
-__all__ = ["Author", "Inspection", "inspect"]
+__all__ = ["Inspection", "author_line", "inspect", "list_authors"]
 
 _LARGEST_AUTHORS = 10
 
-
-@dataclass(frozen=True, slots=True)
-class Author:
-    """How much one author wrote."""
-
-    did: str
-    posts: int
+_IN_MEMORY_BYTES = 8_000_000
+"""Of a list of authors, of which there are some tens of thousands then; a longer one lies in a temporary file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +49,13 @@ class Inspection:
     journal_mode: JournalMode
     created_at_index: bool
     """Whether the archive has the index that exports step along; without it they sort first."""
-    expected_bytes: dict[str, int]
-    """Format → size of an export of all posts, estimated from a sample."""
+    expected_bytes: dict[str, int | None]
+    """Format → size of an export of all posts in bytes, estimated from a sample; None for a format that needs an extra
+    which is not installed."""
+    warnings: dict[str, int]
+    """Kind → count, of warnings about the archive itself, as an export has them."""
+    warning_places: dict[str, list[str]]
+    """Kind → a sentence for each of them."""
 
     def to_dict(self) -> dict[str, Any]:
         """As the object that `--json` prints."""
@@ -65,14 +74,20 @@ class Inspection:
             ("schema version", str(self.archive_schema_version)),
             ("journal mode", self.journal_mode),
             ("created_at index", index),
-            *((f"{name} export", f"about {format_size(size)}") for name, size in self.expected_bytes.items()),
+            *((f"{name} export", _size_in_words(size)) for name, size in self.expected_bytes.items()),
             ("authors", f"{self.authors:,}"),
         ]
         lines = [f"{name + ':':18}{value}" for name, value in rows]
-        lines += [f"  {author.posts:>12,}  {author.did}" for author in self.largest_authors]
+        lines += [f"  {author_line(author)}" for author in self.largest_authors]
         if self.authors > len(self.largest_authors):
-            lines.append(f"  and {self.authors - len(self.largest_authors):,} more")
+            lines.append(f"  and {self.authors - len(self.largest_authors):,} more: --authors lists all")
+        lines += [f"warning: {place}" for places in self.warning_places.values() for place in places]
         return lines
+
+
+def author_line(author: Author) -> str:
+    """An author, for people: posts, DID, handle."""
+    return f"{author.posts:>12,}  {author.did}" + (f"  {author.handle}" if author.handle is not None else "")
 
 
 def inspect(path: Path) -> Inspection:
@@ -83,21 +98,64 @@ def inspect(path: Path) -> Inspection:
     """
     with Archive(path) as archive:
         posts = archive.count_posts()
-        authors, largest = archive.authors(_LARGEST_AUTHORS)
         first, last = archive.first_and_last()
         return Inspection(
             path=archive.path,
             bytes=archive.status.st_size,
             posts=posts,
-            authors=authors,
-            largest_authors=[Author(did, count) for did, count in largest],
+            authors=archive.count_authors(),
+            largest_authors=list(archive.authors(_LARGEST_AUTHORS)),
             first_post=first,
             last_post=last,
             media_rows=archive.count_media(),
             archive_schema_version=archive.schema_version,
             journal_mode=archive.source.journal_mode,
             created_at_index=archive.created_at_index is not None,
-            expected_bytes={
-                name: Sample.of(archive, format, Selection()).expected_bytes(posts) for name, format in FORMATS.items()
-            },
+            expected_bytes={name: _expected_bytes(archive, format, posts) for name, format in FORMATS.items()},
+            warnings=archive.notices().warnings,
+            warning_places=archive.notices().places,
         )
+
+
+def _expected_bytes(archive: Archive, format: Format, posts: int) -> int | None:
+    """The likely size of an export of all posts; None when the format needs an extra that is not installed."""
+    try:
+        configured = format.configured(USUAL)
+    except MissingExtraError:
+        return None
+    return Sample.of(archive, configured, Selection()).expected_bytes(posts)
+
+
+def _size_in_words(size: int | None) -> str:
+    return f"needs pyarrow: {INSTALL_PARQUET}" if size is None else f"about {format_size(size)}"
+
+
+def list_authors(path: Path) -> tuple[int, Iterator[Author]]:
+    """All authors of the archive at *path*, the largest first, and how many they are.
+
+    The archive is closed when this returns: people may take their time to read the list.
+
+    Raises:
+        ArchiveError, ArchiveBusyError: The archive cannot be read.
+        OutputError: There is no room for temporary files.
+    """
+    file = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, dir=str(temporary_folder()))  # noqa: SIM115
+    with Archive(path) as archive:
+        try:
+            count = 0
+            for author in archive.authors():
+                count += 1
+                file.write(orjson.dumps([author.did, author.handle, author.posts]) + b"\n")
+            file.seek(0)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write a temporary file for the list of authors: {error.strerror}",
+                "set TMPDIR to a place where there is room",
+            ) from error
+    return count, _authors_in(file)
+
+
+def _authors_in(file: IO[bytes]) -> Iterator[Author]:
+    with file:
+        for line in file:
+            yield Author(*orjson.loads(line))

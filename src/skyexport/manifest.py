@@ -15,20 +15,22 @@ import orjson
 
 from skyexport import timestamps
 from skyexport.archive import Archive
+from skyexport.authors import ChosenAuthor
 from skyexport.media import MediaCounts
-from skyexport.media_root import MEDIA_DIRECTORY
+from skyexport.media_root import MEDIA_DIRECTORY, MEDIA_TABLE
 from skyexport.notices import Notices
-from skyexport.options import ExportOptions
+from skyexport.options import Resolved
 from skyexport.writer import WrittenFile
 
-__all__ = ["manifest_bytes", "source_of"]
+__all__ = ["manifest_bytes", "path_text", "source_of"]
 
 _FORMAT_VERSION = "dev"
 """What the established exporter writes as version; programs that read its manifests find it here too."""
 
 
 def manifest_bytes(
-    options: ExportOptions,
+    resolved: Resolved,
+    author: ChosenAuthor | None,
     archive: Archive,
     archive_posts: int,
     posts: int,
@@ -42,43 +44,52 @@ def manifest_bytes(
     """The manifest as JSON.
 
     Args:
-        options: What was asked for.
+        resolved: The options of the export.
+        author: Whose posts were exported; None for all authors.
         archive: Where the posts came from.
         archive_posts: How many posts that archive holds.
         posts: How many were exported.
         notices: Of the whole export.
-        data: The data files.
+        data: The data files, and the table of media where there is one.
         media: Counts of media; None where none were asked for.
         now: When the export was made, with a time zone.
         exporter: Name and version of this program.
         narrowed: Key → value, of what was asked for beside author and dates.
     """
+    options = resolved.options
+    did = None if author is None else author.did
     media_files = 0 if media is None else media.files
     content: dict[str, object] = {
-        "export_format": options.format,
+        "export_format": resolved.format,
         "export_timestamp": now.astimezone(UTC).isoformat().replace("+00:00", "Z"),
         "post_count": posts,
         "media_count": media_files,
     }
     if options.since is not None or options.until is not None:
         content["date_range"] = {
-            "start_date": _rfc3339(options.since_nanoseconds),
-            "end_date": _rfc3339(options.until_nanoseconds),
+            "start_date": _rfc3339(resolved.since),
+            "end_date": _rfc3339(resolved.until),
         }
+    media_entry = [f"{MEDIA_DIRECTORY}/ ({media_files} files)"] if media_files else []
     content |= {
         "version": _FORMAT_VERSION,
-        "files": [f"{MEDIA_DIRECTORY}/ ({media_files} files)"] * bool(media_files) + [file.name for file in data],
+        "files": [*media_entry, *(file.name for file in data if file.name != MEDIA_TABLE)],
         "exporter": exporter,
-        "author": options.did,
+        "author": did,
+        "author_handle": None if author is None else author.handle,
         "batch_size": options.batch_size,
         "checksums": [asdict(file) for file in data],
     }
     if media is not None:
-        content |= {"media_linked": media.linked, "posts_without_known_media": media.posts_without}
+        content |= {
+            "media_table": {"name": MEDIA_TABLE, "rows": media.rows},
+            "media_linked": media.linked,
+            "posts_without_known_media": media.posts_without,
+        }
     content |= {
         "warnings": notices.warnings,
         "warning_places": notices.places,
-        "options": options.of_the_output(),
+        "options": resolved.of_the_output(did),
         "source": {
             **source_of(archive.path, archive.state),
             "schema_version": archive.schema_version,
@@ -91,7 +102,12 @@ def manifest_bytes(
 
 def source_of(path: Path, state: Mapping[str, object]) -> dict[str, object]:
     """What a manifest says of the archive at *path* (absolute), whose files are in the state of `file_state`."""
-    return {"path": os.fsencode(path).decode(errors="replace"), **state}
+    return {"path": path_text(path), **state}
+
+
+def path_text(path: Path) -> str:
+    """A path as a manifest has it; bytes that are not UTF-8 are replaced."""
+    return os.fsencode(path).decode(errors="replace")
 
 
 def _rfc3339(instant: int | None) -> str | None:

@@ -6,31 +6,62 @@ foresaw.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 from collections.abc import Callable
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, Self
 
 import psutil
 
+from skyexport.compression import Compression
 from skyexport.errors import MemoryLimitError
+from skyexport.formats.base import Format
 from skyexport.options import format_size
+from skyexport.processes import process_of
 
-__all__ = ["MemoryGuard", "Metric", "ProcessTree"]
+__all__ = ["UNKNOWN_MEMORY", "MemoryGuard", "MemoryNeed", "Metric", "ProcessTree", "shown_peak"]
+
+UNKNOWN_MEMORY = "the system does not report how much memory is used: the memory limit is not enforced"
+"""A note for people."""
+
+_UNKNOWN = (psutil.Error, OSError)
+"""What psutil raises where the system does not tell."""
 
 Metric = Literal["pss", "uss", "rss"]
 
 _SOFT_SHARE = 0.8
 """From this share of the limit on, the window narrows."""
 
-_ALLOW_MORE = "allow more with --memory-limit, or use fewer workers or smaller batches"
-
 _MAX_PRESSURE = 10
 """Halving any window so often leaves one batch."""
 
-_WORKER_BYTES = 22_000_000
-"""What a worker adds while it renders usual batches: interpreter, SQLite with its cache, a chunk, its filled slots."""
+_WORKER_BYTES = 32_000_000
+"""What a worker has before it renders: interpreter, SQLite's cache, and its slots, once all of them are filled."""
 
-_RENDERING_BYTES = 12_000_000
-"""What rendering adds to a process that has everything loaded: SQLite's cache, a batch in its making, the chunk."""
+_HERE_BYTES = 4_000_000
+"""What the process of an export takes at least for the archive and the output,"""
+_HERE_MOST_BYTES = 14_000_000
+"""and at most: SQLite's cache, and the slots that it writes from."""
+_HERE_SHARE = 2.0
+"""The same for each byte of a small archive."""
+_RENDERING_SHARE = 7.0
+"""What rendering takes for each byte of a small archive, until chunks are as large as chunks get."""
+
+_LISTING_BYTES = 35_000_000
+"""For sorting lists of posts and media, beyond which they go to temporary files."""
+
+_TABLE_BYTES = 45_000_000
+"""For reading an earlier export that is Parquet at least,"""
+_TABLE_MOST_BYTES = 125_000_000
+"""and at most; what grows with the archive is the texts of a row group."""
+
+_ROW_ID_BYTES = 16
+"""A batch may be a list of row ids, and a message with it."""
+
+_STEP_BYTES = 5_000_000
+"""Limits that are named are whole steps, and one more than needed: samples differ from run to run."""
 
 
 class ProcessTree:
@@ -38,46 +69,120 @@ class ProcessTree:
 
     Counted is the PSS where the platform has it (Linux): shared pages are divided among those who share them. Else the
     USS, the pages that a process has alone; else, where that is not allowed, the RSS, which counts shared pages once a
-    process. `metric` says which.
+    process. `metric` says which; None where the system reports no memory at all.
     """
 
     def __init__(self) -> None:
-        own = psutil.Process()
-        self._processes = [own]
-        self.metric: Metric = "rss"
+        own = process_of(os.getpid())
+        self._processes: list[psutil.Process] = []
+        self.metric: Metric | None = None
         self._fresh: int | None = None
         """What the first look at this process gave: a sample as well, and one takes as long as a hundred posts."""
-        try:
-            full = own.memory_full_info()
-        except psutil.Error:
+        if own is None:
             return
-        self.metric = "pss" if hasattr(full, "pss") else "uss"
-        self._fresh = int(getattr(full, self.metric))
+        with contextlib.suppress(*_UNKNOWN):
+            self._fresh = int(own.memory_info().rss)
+            self.metric = "rss"
+            full = own.memory_full_info()
+            self.metric = "pss" if hasattr(full, "pss") else "uss"
+            self._fresh = int(getattr(full, self.metric))
+        self._processes.append(own)
 
     def add(self, pid: int) -> None:
         """Count the process *pid* as well, as long as it lives."""
-        try:
-            self._processes.append(psutil.Process(pid))
-        except psutil.NoSuchProcess:
-            return
+        process = process_of(pid)
+        if process is not None:
+            self._processes.append(process)
 
-    def sample(self) -> int:
-        """Bytes that the processes use together now."""
+    def sample(self) -> int | None:
+        """Bytes that the processes use together now; None where the system does not report that."""
         fresh, self._fresh = self._fresh, None
+        if self.metric is None:
+            return None
         if fresh is not None and len(self._processes) == 1:
             return fresh
         return sum(self._bytes_of(process) for process in self._processes)
 
     def _bytes_of(self, process: psutil.Process) -> int:
+        if self.metric != "rss":
+            try:
+                return int(getattr(process.memory_full_info(), self.metric or ""))
+            except psutil.NoSuchProcess:
+                return 0
+            except _UNKNOWN:
+                self.metric = "rss"
         try:
-            if self.metric == "rss":
-                return int(process.memory_info().rss)
-            return int(getattr(process.memory_full_info(), self.metric))
-        except psutil.NoSuchProcess:
-            return 0
-        except psutil.AccessDenied:
-            self.metric = "rss"
             return int(process.memory_info().rss)
+        except _UNKNOWN:
+            return 0
+
+
+def shown_peak(peak_bytes: int | None, metric: Metric | None) -> str:
+    """The largest sample, for people."""
+    return "unknown" if peak_bytes is None or metric is None else f"{format_size(peak_bytes)} ({metric.upper()})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryNeed:
+    """What an export takes at most besides what its process has when it begins; a single large post is not in it.
+
+    This is the one place that says so: for how many workers there may be, for a limit that is refused, and for the
+    limit that is named then. How it was measured: docs/architecture.md, "Memory".
+    """
+
+    here_bytes: int
+    """The process that writes."""
+    rendering_bytes: int
+    """The same process, when it renders as well."""
+    worker_bytes: int
+    """Each worker."""
+
+    @classmethod
+    def of(
+        cls,
+        format: Format,
+        compression: Compression | None,
+        archive_bytes: int,
+        *,
+        batch_size: int = 1000,
+        lists: bool = False,
+        reads_table: bool = False,
+    ) -> Self:
+        """What an export of an archive of that size needs.
+
+        Args:
+            format: Its format.
+            compression: How workers compress; None for not at all.
+            archive_bytes: Size of the archive: a small one fills neither chunks nor row groups.
+            batch_size: Posts a batch.
+            lists: Whether posts or media are listed before they are exported.
+            reads_table: Whether posts are compared with those of a Parquet file.
+        """
+        memory = format.memory
+        compressing = 0 if compression is None else compression.memory_bytes
+        row_ids = _ROW_ID_BYTES * batch_size
+        rendering = min(memory.rendering_most_bytes, memory.rendering_bytes + int(_RENDERING_SHARE * archive_bytes))
+        here = min(_HERE_MOST_BYTES, _HERE_BYTES + int(_HERE_SHARE * archive_bytes)) + row_ids
+        here += int(memory.gathered_share * min(archive_bytes, memory.gathered_most_bytes))
+        if lists:
+            here += _LISTING_BYTES
+        if reads_table:
+            here += min(_TABLE_MOST_BYTES, _TABLE_BYTES + int(_HERE_SHARE * archive_bytes))
+        here += memory.used_library_bytes + (0 if memory.library in sys.modules else memory.library_bytes)
+        return cls(
+            here_bytes=here,
+            rendering_bytes=rendering + compressing,
+            worker_bytes=_WORKER_BYTES
+            + memory.library_bytes
+            + memory.used_library_bytes
+            + rendering
+            + compressing
+            + row_ids,
+        )
+
+    def bytes(self, workers: int) -> int:
+        """For all processes together, with so many workers."""
+        return self.here_bytes + (workers * self.worker_bytes or self.rendering_bytes)
 
 
 class MemoryGuard:
@@ -85,20 +190,27 @@ class MemoryGuard:
 
     Args:
         limit_bytes: The limit on all processes together.
-        sampler: Gives their memory in bytes.
+        sampler: Gives their memory in bytes; None where it is not known. Then only what is needed at once is compared
+            with the limit.
     """
 
-    def __init__(self, limit_bytes: int, sampler: Callable[[], int]) -> None:
+    def __init__(self, limit_bytes: int, sampler: Callable[[], int | None]) -> None:
         self._limit_bytes = limit_bytes
         self._sampler = sampler
         self._pressure = 0
-        self.latest_bytes = 0
-        self.peak_bytes = 0
+        self._workers = 0
+        """So many, by the last `check_workable`."""
+        self.latest_bytes: int | None = None
+        """The last sample; None where memory is not known."""
+        self.peak_bytes: int | None = None
+        """The largest sample, likewise."""
 
     def sample(self) -> None:
         """Take a sample and adapt the window to it. May be called from another thread than the rest."""
         self.latest_bytes = self._sampler()
-        self.peak_bytes = max(self.peak_bytes, self.latest_bytes)
+        if self.latest_bytes is None:
+            return
+        self.peak_bytes = max(self.peak_bytes or 0, self.latest_bytes)
         tight = self.latest_bytes >= self._limit_bytes * _SOFT_SHARE
         self._pressure = min(self._pressure + 1, _MAX_PRESSURE) if tight else max(self._pressure - 1, 0)
 
@@ -108,15 +220,15 @@ class MemoryGuard:
         Raises:
             MemoryLimitError: The peak so far is at the limit, or beyond.
         """
-        if self.peak_bytes >= self._limit_bytes:
+        if self.peak_bytes is not None and self.peak_bytes >= self._limit_bytes:
             raise MemoryLimitError(
                 f"memory reached {format_size(self.peak_bytes)}, and the limit is {format_size(self._limit_bytes)}",
-                _ALLOW_MORE,
+                self._hint(),
             )
 
     def affordable_bytes(self) -> int:
         """How much more memory stays below the limit."""
-        return self._limit_bytes - self._sampler()
+        return self._limit_bytes - (self._sampler() or 0)
 
     def check_affordable(self, needed_bytes: int) -> None:
         """Fail when so much more memory would reach the limit, before it is taken.
@@ -130,40 +242,40 @@ class MemoryGuard:
     def beyond(self, needed_bytes: int) -> MemoryLimitError:
         """The error that so much more memory would reach the limit."""
         needed, limit = format_size(needed_bytes), format_size(self._limit_bytes)
-        return MemoryLimitError(f"{needed} are needed, more than the limit of {limit} leaves", _ALLOW_MORE)
+        return MemoryLimitError(f"{needed} are needed, more than the limit of {limit} leaves", self._hint())
+
+    def _hint(self) -> str:
+        return "use a larger --memory-limit" + (", or fewer workers" if self._workers else "")
 
     def window(self, batches: int) -> int:
         """How many batches may be in flight, out of *batches* when there is memory enough: at least one."""
         return max(1, batches >> self._pressure)
 
-    def affordable_workers(self, workers: int, loaded_bytes: int = 0, gathered_bytes: int = 0) -> int:
-        """How many of *workers* fit below the soft mark; 0 when none does.
+    def affordable_workers(self, need: MemoryNeed, workers: int) -> int:
+        """How many of *workers* the limit has room for; 0 may be too many as well, which `check_workable` says."""
+        room = self._limit_bytes - (self._sampler() or 0) - need.here_bytes
+        return max(0, min(workers, room // need.worker_bytes))
+
+    def check_workable(self, need: MemoryNeed, workers: int, format: str) -> None:
+        """Fail when the limit may not do for *workers*, before any work.
 
         Args:
-            workers: So many at most.
-            loaded_bytes: What each needs besides, see `Format`.
-            gathered_bytes: What this process will need, likewise.
-        """
-        available = int(self._limit_bytes * _SOFT_SHARE) - self._sampler() - gathered_bytes
-        return max(0, min(workers, available // (_WORKER_BYTES + loaded_bytes)))
-
-    def check_workable(self, workers: int, loaded_bytes: int = 0) -> None:
-        """Fail when the limit leaves no room to work with *workers*, before they are started.
-
-        Args:
-            workers: How many.
-            loaded_bytes: What each, or this process, needs besides, see `Format`.
+            need: What the export needs.
+            workers: How many there will be.
+            format: How people call the format.
 
         Raises:
-            MemoryLimitError: Says which limit would do.
+            MemoryLimitError: Says which limit will do.
         """
+        self._workers = workers
         self.sample()
-        needed = self.latest_bytes + (workers * (_WORKER_BYTES + loaded_bytes) or _RENDERING_BYTES) + loaded_bytes
-        if needed > self._limit_bytes * _SOFT_SHARE:
-            # Samples differ from run to run: what is named here must do the next time as well.
-            enough = -int(-needed / _SOFT_SHARE // 5_000_000) * 5 + 10
-            who = "1 worker" if workers == 1 else f"{workers} workers" if workers else "rendering in this process"
-            raise MemoryLimitError(
-                f"a memory limit of {format_size(self._limit_bytes)} does not leave room for {who}",
-                f"use --memory-limit {enough}MB or more" + (", or fewer workers" if workers else ""),
-            )
+        used = self.latest_bytes or 0
+        if used + need.bytes(workers) <= self._limit_bytes:
+            return
+        enough = (used + need.bytes(workers)) // _STEP_BYTES * _STEP_BYTES + 2 * _STEP_BYTES
+        how = " with 1 worker" if workers == 1 else f" with {workers} workers" if workers else ""
+        fewer = workers and used + need.bytes(0) <= self._limit_bytes
+        raise MemoryLimitError(
+            f"a memory limit of {format_size(self._limit_bytes)} is too small for {format}{how}",
+            f"use --memory-limit {enough // 1_000_000}MB or more{', or --workers auto' if fewer else ''}",
+        )

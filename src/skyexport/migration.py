@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
+from pathlib import Path
 
 from skyexport.archive_list import ArchiveList
 from skyexport.coordinator import export
@@ -26,10 +27,12 @@ from skyexport.destination import remove_partial
 from skyexport.errors import ExportError, MemoryLimitError, OptionError, StoppedError, WorkerError
 from skyexport.exporter import Answer, Moment, Request, unexpected
 from skyexport.exporters import REQUESTS_AT_ONCE, Exporter, Exporters
-from skyexport.memory import MemoryGuard, ProcessTree
-from skyexport.options import ExportOptions, available_cpus, format_size
+from skyexport.memory import UNKNOWN_MEMORY, MemoryGuard, ProcessTree
+from skyexport.notices import about
+from skyexport.options import ExportOptions, available_cpus, resolve
 from skyexport.outcome import Migration, Outcome, Outcomes
-from skyexport.progress import Counters, Monitor, Progress, duration
+from skyexport.preflight import check_for_all
+from skyexport.progress import Counters, Monitor, Progress
 from skyexport.resumption import export_to_skip
 
 __all__ = ["MigrationProgress", "each_options", "export_all"]
@@ -70,12 +73,7 @@ class MigrationProgress(Progress):
     def sentence(self) -> str:
         """For people, in one line."""
         failed = f" ({self.archives_failed:,} failed)" if self.archives_failed else ""
-        left = "" if self.seconds_left is None else f", {duration(self.seconds_left)} left"
-        return (
-            f"{self.fraction:4.0%}  {self.archives:,} of {self.archives_to_do:,} archives{failed}, {self.posts:,} posts"
-            f", {format_size(self.bytes)}, {self.posts_per_second:,.0f}/s{left}"
-            f", memory {format_size(self.memory_bytes)}"
-        )
+        return self._line(f"{self.archives:,} of {self.archives_to_do:,} archives{failed}, {self.posts:,} posts")
 
 
 def export_all(
@@ -106,10 +104,12 @@ def export_all(
     Raises:
         OptionError: One archive twice, or *to*, which has room for one only; nothing was begun.
         StoppedError: There was a signal. Its message says how many are complete.
-        ExportError: The migration itself can not go on.
+        ExportError: No archive could be exported like this, and nothing was begun; or the migration cannot go on.
     """
     _check_for_many(options)
-    migration = _Migration(ArchiveList(archives), options, resume=resume, on_outcome=on_outcome, say=say, debug=debug)
+    found = ArchiveList(archives)
+    check_for_all(found, resolve(options))
+    migration = _Migration(found, options, resume=resume, on_outcome=on_outcome, say=say, debug=debug)
     return migration.run(on_progress)
 
 
@@ -121,13 +121,14 @@ def each_options(archives: Iterable[str | PathLike[str]], options: ExportOptions
     """
     _check_for_many(options)
     found = ArchiveList(archives)
+    check_for_all(found, resolve(options))
     for number in range(len(found)):
         yield _options_of(found, number, options)
 
 
 def _options_of(archives: ArchiveList, number: int, options: ExportOptions) -> ExportOptions:
     """Those of one of them."""
-    return replace(options, archive=archives[number], output_dir=options.output_dir / archives.name(number))
+    return replace(options, archive=archives[number], output_dir=Path(options.output_dir) / archives.name(number))
 
 
 def _check_for_many(options: ExportOptions) -> None:
@@ -157,7 +158,7 @@ class _Counters(Counters):
         self.in_hand: Callable[[], list[Moment]] = list
         """How far the archives in hand are."""
 
-    def progress(self, memory_bytes: int) -> MigrationProgress:
+    def progress(self, memory_bytes: int | None) -> MigrationProgress:
         """This moment."""
         moments = self.in_hand()
         posts = self.posts + sum(moment.posts for moment in moments)
@@ -218,6 +219,8 @@ class _Migration:
             if on_progress is not None and isinstance(moment, MigrationProgress):
                 on_progress(moment)
 
+        if self._tree.metric is None:
+            self._say(UNKNOWN_MEMORY)
         try:
             with Monitor(self._counters, guard, report) as monitor:
                 self._counters.stage = "exporting"
@@ -236,7 +239,8 @@ class _Migration:
             error.message = f"{error.message}; {self._complete()}"
             raise
         return Migration(
-            outcomes=self._outcomes, format=self._options.format, output_dir=self._options.output_dir,
+            outcomes=self._outcomes, format=resolve(self._options).format, output_dir=Path(self._options.output_dir),
+            author=self._options.author,
             exporters=exporters, posts=self._counters.posts, bytes=self._counters.bytes,
             seconds=self._counters.seconds, peak_memory_bytes=guard.peak_bytes, memory_metric=self._tree.metric,
         )  # fmt: skip
@@ -246,7 +250,7 @@ class _Migration:
         are = "is" if complete == 1 else "are"
         return f"{complete:,} of {len(self._archives):,} archives {are} complete"
 
-    def _sample(self) -> int:
+    def _sample(self) -> int | None:
         own = self._own_export
         return own.memory_bytes if own is not None and own.memory_bytes else self._tree.sample()
 
@@ -266,7 +270,7 @@ class _Migration:
 
     def _shared_bytes(self) -> int:
         """What the memory limit leaves for exporters."""
-        return int(self._options.memory_limit_bytes * _LIMIT_SHARE) - self._tree.sample()
+        return int(self._options.memory_limit_bytes * _LIMIT_SHARE) - (self._tree.sample() or 0)
 
     def _requests(self, memory_bytes: int) -> Iterator[Request]:
         """What exporters have to do: small archives, and looking whether large ones have an export already."""
@@ -336,7 +340,7 @@ class _Migration:
         rest = list(exporter.requests.values())
         if rest and not exporter.leaves:
             lost = rest.pop(0)
-            remove_partial(lost.options)
+            remove_partial(Path(lost.options.output_dir))
             self._note(Answer(lost.number, error=exporters.how_it_died(exporter)))
         returned.extend(rest)
         exporters.remove(exporter)
@@ -368,7 +372,8 @@ class _Migration:
             if earlier is not None:
                 answer = Answer(number, earlier=earlier)
             else:
-                answer = Answer(number, export(options, watch, say=answer.said.append, debug=self._debug))
+                summary = export(options, watch, say=answer.said.append, debug=self._debug)
+                answer = Answer(number, summary, said=answer.said)
         except StoppedError as error:
             self._kept += bool(error.kept)
             raise
@@ -386,7 +391,9 @@ class _Migration:
         counters = self._counters
         path = self._archives[answer.number]
         for line in answer.said:
-            self._say(f"{path}: {line}")
+            # It is one line for all of them.
+            if line != UNKNOWN_MEMORY:
+                self._say(about(path, line))
         outcome = Outcome(path, answer.summary, answer.earlier, answer.error)
         self._outcomes.put(answer.number, outcome)
         counters.archives += 1

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NativeLibrary", "NativeRenderer", "NativeResult", "NotThere", "Status", "arrow_batch", "find"]
 
-SOURCES_SHA256 = "a2b9ca39da59c3ab99c5fb7c865e546a1b2989397a9f8dad95e1f231df9eb054"
+SOURCES_SHA256 = "8b94e3bdb7d56a706fbd3b6054d91527768cc362a0dc81ed93ef1dad8ba16cc5"
 """Of the sources that this module goes with: `python tools/build_native.py --write-digest`."""
 
 _ENTRY_POINT = "sqlite3_skyexport_init"

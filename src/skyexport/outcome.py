@@ -7,20 +7,22 @@ import pickle
 import tempfile
 import weakref
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from skyexport.errors import ExportError, OutputError
-from skyexport.memory import Metric
+from skyexport.errors import AuthorError, ExportError, OutputError
+from skyexport.memory import Metric, shown_peak
+from skyexport.notices import WARNING, about
 from skyexport.options import format_size
 from skyexport.progress import SCHEMA_VERSION, duration
 from skyexport.scratch import temporary_folder
 from skyexport.summary import ExportSummary
 from skyexport.verification import Verification
 
-__all__ = ["Migration", "Outcome", "Outcomes"]
+__all__ = ["Migration", "Outcome", "Outcomes", "nobody_has"]
 
 _IN_MEMORY_BYTES = 8_000_000
 """Outcomes of some thousand archives; those of more lie in a temporary file without a name."""
@@ -28,13 +30,22 @@ _IN_MEMORY_BYTES = 8_000_000
 _FEW_ARCHIVES = 20
 """So many are listed one by one, whatever became of them."""
 
+_MOST_KINDS = 1000
+"""Of failures that are counted."""
+
+_SHOWN_KINDS = 5
+"""Of failures that are shown; the lines of all failures are above."""
+
 _MOST_LINES = 200
 """Of one kind, for people: nobody reads on, and `--json` has them all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one archive: an export that was made, one that was there already, or an error."""
+    """What became of one archive: an export that was made, one that was there already, or an error.
+
+    Without a post by the author that was asked for there is nothing to export: that archive is skipped.
+    """
 
     path: Path
     """The archive, as it was named."""
@@ -43,8 +54,15 @@ class Outcome:
     error: ExportError | None = None
 
     @property
+    def without_author(self) -> bool:
+        """Whether the archive has no post by the author that was asked for."""
+        return isinstance(self.error, AuthorError)
+
+    @property
     def status(self) -> Literal["ok", "skipped", "failed"]:
         """What became of it, in a word."""
+        if self.without_author:
+            return "skipped"
         if self.error is not None:
             return "failed"
         return "ok" if self.earlier is None else "skipped"
@@ -54,9 +72,16 @@ class Outcome:
         """Whether something could not be exported as it is stored."""
         return self.summary is not None and bool(self.summary.warning_places)
 
+    def warnings(self) -> list[str]:
+        """The warnings of its summary, for people, a line each."""
+        lines = [] if self.summary is None else self.summary.sentences()
+        return [about(self.path, line) for line in lines if line.startswith(WARNING)]
+
     def to_dict(self) -> dict[str, object]:
         """As the object that `--json` has in `archives`."""
         found: dict[str, object] = {"path": _text(self.path), "status": self.status}
+        if self.error is not None and self.without_author:
+            return found | {"directory": None, "posts": 0, "bytes": 0, "reason": self.error.message}
         if self.error is not None:
             said = {"exit_code": self.error.exit_code, "error": self.error.message, "hint": self.error.hint}
             return found | said | self.error.details()
@@ -67,6 +92,8 @@ class Outcome:
 
     def sentence(self) -> str:
         """For people, in one line."""
+        if self.error is not None and self.without_author:
+            return f"skipped: {self.error.message}"
         if self.error is not None:
             return f"failed: {self.path}: {self.error}"
         done = self.summary or self.earlier
@@ -100,6 +127,8 @@ class Outcomes(Sequence[Outcome]):
         """How many have an export now."""
         self.skipped = 0
         """How many of these had it before."""
+        self.without_author = 0
+        """How many have no post by the author that was asked for."""
         self.failed = 0
 
     def put(self, number: int, outcome: Outcome) -> None:
@@ -118,8 +147,9 @@ class Outcomes(Sequence[Outcome]):
             ) from error
         self._failed[number] = outcome.status == "failed"
         self.failed += outcome.status == "failed"
-        self.complete += outcome.status != "failed"
-        self.skipped += outcome.status == "skipped"
+        self.without_author += outcome.without_author
+        self.complete += outcome.error is None
+        self.skipped += outcome.earlier is not None
 
     def first_failure(self) -> Outcome | None:
         """The first archive in the order given that failed, None when none did."""
@@ -142,6 +172,8 @@ class Migration:
     outcomes: Outcomes
     """One for each archive, in the order given."""
     format: str
+    author: str | None
+    """The author that was asked for; None for all."""
     output_dir: Path
     exporters: int
     """Processes that exported small archives side by side; 0 when this one did all by itself."""
@@ -150,9 +182,9 @@ class Migration:
     bytes: int
     """Of the data files that were written now."""
     seconds: float
-    peak_memory_bytes: int
-    """The largest sample of all processes together."""
-    memory_metric: Metric
+    peak_memory_bytes: int | None
+    """The largest sample of all processes together; None where the system does not report memory."""
+    memory_metric: Metric | None
 
     @property
     def posts_per_second(self) -> float:
@@ -160,20 +192,33 @@ class Migration:
         return self.posts / self.seconds if self.seconds > 0 else 0.0
 
     @property
+    def author_error(self) -> AuthorError | None:
+        """The error that no archive at all has a post by the author; None where one has."""
+        if not self.outcomes or self.outcomes.without_author < len(self.outcomes):
+            return None
+        return nobody_has(self.author, len(self.outcomes))
+
+    @property
     def exit_code(self) -> int:
         """What the command exits with: that of the first failure in the order given; 0 without any."""
         failure = self.outcomes.first_failure()
-        return 0 if failure is None or failure.error is None else failure.error.exit_code
+        error = self.author_error if failure is None else failure.error
+        return 0 if error is None else error.exit_code
 
     def totals(self) -> dict[str, object]:
         """The object that `--json` prints, without `archives`, its last key: the list of all outcomes as objects."""
         return {
             "schema_version": SCHEMA_VERSION,
-            "status": "failed" if self.outcomes.failed else "ok",
+            "status": "failed" if self.exit_code else "ok",
             "exit_code": self.exit_code,
             "archives_exported": self.outcomes.complete - self.outcomes.skipped,
             "archives_skipped": self.outcomes.skipped,
+            "archives_without_author": self.outcomes.without_author,
             "archives_failed": self.outcomes.failed,
+            "failures": [
+                {"error": what, "exit_code": exit_code, "archives": count}
+                for what, exit_code, count in self.failure_kinds()
+            ],
             "format": self.format,
             "posts": self.posts,
             "bytes": self.bytes,
@@ -189,14 +234,36 @@ class Migration:
         """All of it as one object."""
         return {**self.totals(), "archives": [outcome.to_dict() for outcome in self.outcomes]}
 
+    def failure_kinds(self) -> list[tuple[str, int, int]]:
+        """Why archives failed: the error without the archive's path, its exit code, how many; the most frequent first.
+
+        Failures of many thousand kinds are counted as far as they are the first ones.
+        """
+        kinds: Counter[tuple[str, int]] = Counter()
+        for outcome in self.outcomes:
+            if outcome.error is None:
+                continue
+            what = outcome.error.message
+            for path in (str(outcome.path.absolute()), str(outcome.path)):
+                what = what.replace(path, "…")
+            kind = (what, outcome.error.exit_code)
+            if kind in kinds or len(kinds) < _MOST_KINDS:
+                kinds[kind] += 1
+        return [(what, exit_code, count) for (what, exit_code), count in kinds.most_common()]
+
     def sentences(self, *, verbose: bool = False) -> Iterator[str]:
-        """For people: totals; the archives, where they are few or *verbose*, else those with warnings; the failures."""
+        """For people: totals; the archives, where they are few or *verbose*, else those with warnings; why some failed.
+
+        Failures are not listed: `export_all` tells of each one when it happens.
+        """
         count = len(self.outcomes)
         archives = "1 archive" if count == 1 else f"{count:,} archives"
         exported = self.outcomes.complete - self.outcomes.skipped
         parts = [f"{exported:,} exported"]
         if self.outcomes.skipped:
             parts.append(f"{self.outcomes.skipped:,} skipped, since their verified exports are there")
+        if self.outcomes.without_author:
+            parts.append(f"{self.outcomes.without_author:,} without a post by {self.author}")
         if self.outcomes.failed:
             parts.append(f"{self.outcomes.failed:,} failed")
         yield f"{archives}: {', '.join(parts)}"
@@ -205,7 +272,11 @@ class Migration:
         all_of_them = verbose or count <= _FEW_ARCHIVES
         done = (one for one in self.outcomes if one.status != "failed" and (all_of_them or one.has_warnings))
         yield from _lines(done, -1 if verbose else _MOST_LINES)
-        yield from _lines((one for one in self.outcomes if one.status == "failed"), -1 if verbose else _MOST_LINES)
+        if self.outcomes.failed > 1:
+            kinds = self.failure_kinds()
+            yield from (f"failed: {count:,} × {what}" for what, _, count in kinds[:_SHOWN_KINDS])
+            if (more := self.outcomes.failed - sum(count for _, _, count in kinds[:_SHOWN_KINDS])) > 0:
+                yield f"failed: {more:,} for other reasons"
         if self.outcomes.complete:
             yield str(self.output_dir)
 
@@ -213,11 +284,18 @@ class Migration:
         took = f"{self.seconds:.2f} s" if self.seconds < 10 else duration(self.seconds)
         how = f"with {self.exporters} exporters" if self.exporters else "one after the other"
         posts = "1 post" if self.posts == 1 else f"{self.posts:,} posts"
+        if not self.posts:
+            yield "note: no post matched in any of them"
         yield f"{posts} to {self.format.upper()} in {took}: {self.posts_per_second:,.0f} posts/s {how}"
-        yield (
-            f"{format_size(self.bytes)}, peak memory {format_size(self.peak_memory_bytes)}"
-            f" ({self.memory_metric.upper()})"
-        )
+        yield (f"{format_size(self.bytes)}, peak memory {shown_peak(self.peak_memory_bytes, self.memory_metric)}")
+
+
+def nobody_has(author: str | None, archives: int) -> AuthorError:
+    """The error that of so many archives none has a post by *author*."""
+    return AuthorError(
+        f"none of the {archives:,} archives has a post by {author}",
+        "`skyexport inspect ARCHIVE --authors` lists the authors of an archive",
+    )
 
 
 def _lines(outcomes: Iterator[Outcome], most: int) -> Iterator[str]:

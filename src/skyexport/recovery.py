@@ -16,7 +16,8 @@ from pathlib import Path
 import apsw
 
 from skyexport.errors import ArchiveBusyError, ArchiveChangedError, ArchiveError, OutputError
-from skyexport.source import files_beside, reading, restrict
+from skyexport.location import files_beside
+from skyexport.source import reading, restrict
 
 __all__ = ["recovered"]
 
@@ -25,8 +26,13 @@ _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 """Begins a rollback journal; and ends one that names another journal."""
 
 
-def recovered(path: Path, folder: Path) -> Path:
-    """Copy the files of the archive at *path* into *folder*, and have SQLite recover it there.
+def recovered(path: Path, display_path: str, folder: Path) -> Path:
+    """Copy the files of an archive into *folder*, and have SQLite recover it there.
+
+    Args:
+        path: The archive, as `archive_location` gives it.
+        display_path: How messages show it.
+        folder: A private directory.
 
     Returns:
         The recovered database, which no program has open.
@@ -36,11 +42,10 @@ def recovered(path: Path, folder: Path) -> Path:
         ArchiveBusyError, ArchiveChangedError: A program is writing to it.
         OutputError: There is no room for a copy.
     """
-    path = path.resolve()
     copy = folder / "whole.db"
-    log, _ = files_beside(path)
-    journal = path.with_name(f"{path.name}-journal")
-    with reading(str(path)), _held(path) as file:
+    beside = files_beside(path)
+    log, journal = beside.log, beside.journal
+    with reading(display_path), _held(path, display_path) as file:
         before = [_state(one) for one in (path, log, journal)]
         with _no_room(folder):
             _write(copy, _blocks(file, path.stat().st_size))
@@ -48,9 +53,9 @@ def recovered(path: Path, folder: Path) -> Path:
                 if _state(one) is not None:
                     _write(folder / one.name.replace(path.name, copy.name, 1), _blocks_of(one))
         if [_state(one) for one in (path, log, journal)] != before:
-            raise ArchiveChangedError(f"{path} was written to while it was copied", "export again")
-    _refuse_other_journals(folder / "whole.db-journal", path)
-    with reading(str(path)), contextlib.closing(apsw.Connection(str(copy))) as connection:
+            raise ArchiveChangedError(f"{display_path} was written to while it was copied", "export again")
+    _refuse_other_journals(folder / "whole.db-journal", display_path)
+    with reading(display_path), contextlib.closing(apsw.Connection(str(copy))) as connection:
         restrict(connection)
         # Reading anything at all is enough.
         connection.pragma("data_version")
@@ -58,7 +63,7 @@ def recovered(path: Path, folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _held(path: Path) -> Iterator[apsw.VFSFile]:
+def _held(path: Path, display_path: str) -> Iterator[apsw.VFSFile]:
     """The archive's file, locked as by a reader: nobody takes a journal back meanwhile.
 
     It is opened by SQLite, since closing it ourselves would drop the locks of other connections of this process.
@@ -67,7 +72,7 @@ def _held(path: Path) -> Iterator[apsw.VFSFile]:
     try:
         file.xLock(apsw.SQLITE_LOCK_SHARED)
         if file.xCheckReservedLock():
-            raise ArchiveBusyError(f"{path} is being written to", "try again when bskyarchive is idle")
+            raise ArchiveBusyError(f"{display_path} is being written to", "try again when bskyarchive is idle")
         yield file
         file.xUnlock(apsw.SQLITE_LOCK_NONE)
     finally:
@@ -113,7 +118,7 @@ def _no_room(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _refuse_other_journals(journal: Path, path: Path) -> None:
+def _refuse_other_journals(journal: Path, display_path: str) -> None:
     """Make sure that a journal does not name another file: SQLite would read that, and may delete it.
 
     Only transactions over several databases have such journals, and bskyarchive has one database.
@@ -124,4 +129,4 @@ def _refuse_other_journals(journal: Path, path: Path) -> None:
     with contextlib.suppress(FileNotFoundError), journal.open("rb") as file:
         file.seek(max(0, journal.stat().st_size - len(_JOURNAL_MAGIC)))
         if file.read() == _JOURNAL_MAGIC:
-            raise ArchiveError(f"the journal of {path} names another file", "it is not one of bskyarchive's")
+            raise ArchiveError(f"the journal of {display_path} names another file", "it is not one of bskyarchive's")

@@ -19,8 +19,11 @@ import apsw
 
 from skyexport.archive import Archive
 from skyexport.errors import ArchiveBusyError, ArchiveChangedError, ArchiveError, OptionError, OutputError
-from skyexport.options import ExportOptions
-from skyexport.source import Authorizer, as_number, restrict, wait_for_writers
+from skyexport.location import absolute, real_path
+from skyexport.notices import MISSED_LOG_HINT, MISSED_LOG_TEXT
+from skyexport.options import Resolved
+from skyexport.source import Authorizer, as_number, folded, restrict, wait_for_writers
+from skyexport.writer import output_error
 
 __all__ = ["Registry"]
 
@@ -47,39 +50,50 @@ class Registry:
 
     Args:
         archive: It, open.
-        options: Of the export that will be added.
+        resolved: The options of the export that will be added.
+        did: Its author.
 
     Raises:
         ArchiveError: It has no such list, or one that is not as bskyarchive makes it, or can not be written to.
         OptionError: bskyarchive would not take the export from where it will be.
+        OutputError: Nothing can be written there.
     """
 
-    def __init__(self, archive: Archive, options: ExportOptions) -> None:
+    def __init__(self, archive: Archive, resolved: Resolved, did: str) -> None:
         self._source = archive.source
-        self._options = options
-        self._path = archive.path
-        # bskyarchive goes by the name, which may be a link.
-        place = options.output_dir.absolute()
-        if place.name != _DIRECTORY or not self._path.resolve().is_relative_to(place.parent.resolve()):
+        self._resolved = resolved
+        self._did = did
+        self._path = archive.display_path
+        try:
+            # bskyarchive goes by the name, which may be a link; the archive may be a link in its directory, too.
+            place = absolute(resolved.output_dir)
+            home, places = real_path(place.parent), (archive.path, real_path(resolved.archive.parent))
+        except OSError as error:
+            raise output_error(error, str(resolved.output_dir)) from None
+        if place.name != _DIRECTORY or not any(path.is_relative_to(home) for path in places):
             raise OptionError(
-                f"bskyarchive would not take exports from {options.output_dir}: it looks for them in the directory"
+                f"bskyarchive would not take exports from {resolved.output_dir}: it looks for them in the directory"
                 f" {_DIRECTORY} of the one where it runs, with the archive in that as well",
                 f"run this there, with -o {_DIRECTORY}; or {_WITHOUT}",
             )
-        if ".." in (options.did or ""):
-            raise OptionError(f"bskyarchive takes no export of {options.did}, for its two dots in a row", _WITHOUT)
+        if ".." in did:
+            raise OptionError(f"bskyarchive takes no export of {did}, for its two dots in a row", _WITHOUT)
         if archive.source.private:
             raise ArchiveError(
                 f"{self._path} can not be written to: a program was stopped while writing to it",
                 f"start and stop bskyarchive once, or {_WITHOUT}",
             )
-        if not (os.access(self._path, os.W_OK) and os.access(self._path.resolve().parent, os.W_OK)):
+        if archive.source.missed_log:
+            raise ArchiveError(
+                f"{self._path} {MISSED_LOG_TEXT}: to write to it could damage it", f"{MISSED_LOG_HINT}, or {_WITHOUT}"
+            )
+        if not (os.access(archive.path, os.W_OK) and os.access(archive.path.parent, os.W_OK)):
             raise ArchiveError(f"{self._path} can not be written to, nor registered in", _WITHOUT)
-        with archive.reading(), contextlib.closing(archive.source.connect()) as connection:
+        with archive.reading(), archive.second_connection() as connection:
             self._check_shape(connection)
 
     def _check_shape(self, connection: apsw.Connection) -> None:
-        tables = {row[1]: row for row in connection.execute("pragma table_list") if row[0] == "main"}
+        tables = {folded(row[1]): row for row in connection.execute("pragma table_list") if row[0] == "main"}
         if _TABLE not in tables:
             raise ArchiveError(
                 f"{self._path} has no list of exports (no table {_TABLE})",
@@ -88,8 +102,8 @@ class Registry:
         plain = tables[_TABLE][2] == "table"
         # Of anything else, asking for its columns might run what an archive brings along.
         columns = list(connection.execute(f"pragma table_xinfo({_TABLE})")) if plain else []
-        names = {row[1] for row in columns if not row[6]}
-        key = [row[1] for row in columns if row[5]]
+        names = {folded(row[1]) for row in columns if not row[6]}
+        key = [folded(row[1]) for row in columns if row[5]]
         with Authorizer.of(connection).reading_for_a_while(_SCHEMA):
             triggers = as_number(
                 connection.execute(
@@ -120,12 +134,12 @@ class Registry:
         Raises:
             ArchiveBusyError, ArchiveError, OutputError: It could not be added; the export is complete all the same.
         """
-        options = self._options
-        name = f"{options.did}/{directory.name}"
+        resolved = self._resolved
+        name = f"{self._did}/{directory.name}"
         place = PurePosixPath(_DIRECTORY, directory.parent.name, directory.name)
         values = (
-            name, options.did, options.format, int(now.timestamp()), f"./{place}", posts, media_files, size_bytes,
-            _seconds(options.since_nanoseconds), _seconds(options.until_nanoseconds), str(place / "manifest.json"),
+            name, self._did, resolved.format, int(now.timestamp()), f"./{place}", posts, media_files, size_bytes,
+            _seconds(resolved.since), _seconds(resolved.until), str(place / "manifest.json"),
         )  # fmt: skip
         try:
             self._source.check_same_file()
@@ -152,7 +166,7 @@ class Registry:
             ) from None
         return name
 
-    def _insert(self, values: tuple[object, ...]) -> None:
+    def _insert(self, values: tuple[apsw.SQLiteValue, ...]) -> None:
         flags = apsw.SQLITE_OPEN_READWRITE
         with contextlib.closing(apsw.Connection(self._source.path, flags=flags)) as connection:
             wait_for_writers(connection, _BUSY_MILLISECONDS)

@@ -245,6 +245,7 @@ class BatchRenderer:
         """The first selected post of *source*, behind *after*, that has a value which SQLite refused for its size."""
         largest = "max(" + ", ".join(f"ifnull(octet_length({column}), 0)" for column in self._columns) + ")"
         passed = after is None
+        row_id: int
         for row_id, size in self._of_any_size(largest, source):
             if passed and size > MAX_CHUNK_BYTES:
                 return row_id

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import apsw
-import orjson
 
-from skyexport.claims import MAX_CLAIMS_BYTES
-from skyexport.destination import directory_name
-from skyexport.errors import NoExportError, VerifyError
-from skyexport.export_directory import ExportDirectory
+from skyexport.archive import Archive
+from skyexport.destination import author_directory
+from skyexport.errors import ExportError, NoExportError, VerifyError
+from skyexport.export_chains import chains, exports_in
+from skyexport.location import archive_location
 from skyexport.manifest import source_of
-from skyexport.options import ExportOptions
+from skyexport.options import ExportOptions, is_did, parse_author, resolve
 from skyexport.progress import Progress
 from skyexport.source import file_state
 from skyexport.verification import Verification, verify
 
 __all__ = ["export_to_skip"]
-
-_NAME = re.compile(r"(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:-(\d{1,9}))?", re.ASCII)
-"""What export directories are called."""
 
 _IDENTITY = ("path", "bytes", "modified", "changes", "log", "journal")
 """What a manifest says of its source that must be the same."""
@@ -35,47 +29,39 @@ def export_to_skip(
 ) -> Verification | None:
     """The newest export in the place of *options* that an export with them would only repeat, verified.
 
+    With *since_last*, that is the newest of its chain, all of which is verified.
+
     Returns:
-        It, None when there is no such export.
+        The export; None when there is none.
     """
+    resolved = resolve(options)
     try:
-        path = options.archive.resolve()
-        source = source_of(path, file_state(path))
-    except (OSError, ValueError, RuntimeError, apsw.Error):
-        # The export that follows says what is wrong with the archive.
+        location = archive_location(resolved.archive)
+        source = source_of(location, file_state(location))
+        did = _did(options.author, location)
+    except (ExportError, OSError, apsw.Error):
+        # The export that follows says what is wrong with the archive, or the author.
         return None
-    place = options.output_dir / directory_name(options.did)
-    for name in _newest_first(place):
-        manifest = _manifest(place / name)
-        said = manifest.get("source")
-        if (
-            isinstance(said, dict)
-            and all(said.get(key) == source.get(key) for key in _IDENTITY)
-            and manifest.get("options") == options.of_the_output()
-        ):
+    same = resolved.of_the_output(did)
+    exports = exports_in(author_directory(resolved.output_dir, did))
+    if options.since_last:
+        found = [chain.exports for chain in chains(exports, source["path"], same)[:1]]
+    else:
+        found = [[export] for export in exports if export.options == same and not export.earlier]
+    for chain in found:
+        if all(chain[-1].source.get(key) == source.get(key) for key in _IDENTITY):
             try:
-                found = verify(place / name, on_progress)
+                *_, newest = [verify(export.directory, on_progress, extra_files_allowed=True) for export in chain]
             except (VerifyError, NoExportError):
                 continue
-            if not found.unverified:
-                return found
+            if not newest.unverified:
+                return newest
     return None
 
 
-def _newest_first(place: Path) -> list[str]:
-    try:
-        found = [match for match in (_NAME.fullmatch(path.name) for path in place.iterdir()) if match is not None]
-    except OSError:
-        return []
-    return [match[0] for match in sorted(found, key=lambda match: (match[1], int(match[2] or 1)), reverse=True)]
-
-
-def _manifest(directory: Path) -> dict[str, Any]:
-    """The manifest of a directory, which may be anybody's work; empty where there is none that can be read."""
-    try:
-        with ExportDirectory(directory) as opened, os.fdopen(opened.open("manifest.json"), "rb") as file:
-            content = file.read(MAX_CLAIMS_BYTES + 1)
-        manifest = orjson.loads(content) if len(content) <= MAX_CLAIMS_BYTES else None
-    except (OSError, ValueError, NoExportError):
-        return {}
-    return manifest if isinstance(manifest, dict) else {}
+def _did(author: str | None, path: Path) -> str | None:
+    """The DID of the author that was asked for; only a handle needs a look into the archive."""
+    if author is None or is_did(parse_author(author)):
+        return author
+    with Archive(path) as archive:
+        return archive.find_author(author).did

@@ -51,13 +51,15 @@ class Narrowing(Protocol):
 class Selection:
     """The posts by *did* (None: by anyone) created from *since* to *until*, both inclusive, None for no bound.
 
-    Instants are nanoseconds since 1970. Of those posts, the ones are taken that all *narrowings* select.
+    Instants are nanoseconds since 1970. Of those posts, the ones are taken that all *narrowings* select; and of these,
+    at most *limit*, the newest, which come first in export order (None for all).
     """
 
     did: str | None = None
     since: int | None = None
     until: int | None = None
     narrowings: Sequence[Narrowing] = ()
+    limit: int | None = None
 
     @property
     def by_date(self) -> bool:
@@ -67,7 +69,12 @@ class Selection:
     @property
     def everything(self) -> bool:
         """Whether every post is taken."""
-        return self.did is None and not self.by_date and not self.narrowings
+        return self.did is None and not self.by_date and not self.by_list
+
+    @property
+    def by_list(self) -> bool:
+        """Whether a post alone does not tell if it is selected, so that workers need lists of row ids."""
+        return bool(self.narrowings) or self.limit is not None
 
     def spans(self) -> list[Span]:
         """Spans in export order that hold every selected post, and not much else.
@@ -86,15 +93,22 @@ class Selection:
             Span(f"created_at < '{_BEFORE_FIRST_DAY}'", {}),
         ]
 
-    def where_sql(self) -> str:
-        """SQL that is true for a selected post. Its parameters are `parameters`; `register` adds its function."""
+    def where_sql(self, schema: str = "main") -> str:
+        """SQL that is true for a selected post of *schema*.posts.
+
+        Its parameters are `parameters`; `register` adds its function.
+        """
         conditions = []
         if self.did is not None:
             conditions.append("+did = :did")
         if self.by_date:
             conditions.append(f"sky_selected({stored_value_sql({'created_at': 'created_at'}, 'created_at')})")
-        conditions += [narrowing.sql("main") for narrowing in self.narrowings]
-        return " and ".join(conditions) or "true"
+        conditions += [narrowing.sql(schema) for narrowing in self.narrowings]
+        where = " and ".join(conditions) or "true"
+        if self.limit is None:
+            return where
+        newest = f"from {schema}.posts where {where} order by created_at desc, uri limit {self.limit}"
+        return f"posts.rowid in (select rowid {newest})"
 
     def narrowed_sql(self, schema: str) -> str:
         """Only that part of `where_sql` which is of the narrowings, for the posts of another database than main."""

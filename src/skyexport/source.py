@@ -9,10 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import stat
 import time
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -20,6 +19,9 @@ from typing import Literal
 import apsw
 
 from skyexport.errors import ArchiveBusyError, ArchiveChangedError, ArchiveError, OutputError, UnrecoveredError
+from skyexport.formats.base import COLUMNS
+from skyexport.location import files_beside, has_content, printable_path
+from skyexport.shown_media import ONLY_SHOWN_COLUMN
 
 __all__ = [
     "BUSY_MILLISECONDS",
@@ -31,8 +33,8 @@ __all__ = [
     "Source",
     "as_number",
     "file_state",
-    "files_beside",
-    "has_content",
+    "folded",
+    "is_sqlite",
     "pin",
     "reading",
     "restrict",
@@ -53,10 +55,30 @@ all the time, in rollback mode, leaves less than a millisecond between its trans
 CACHE_KIB = 2000
 """Page cache of a connection. Batches lie close together in the file; more was not faster (docs/architecture.md)."""
 
-_READABLE_TABLES = frozenset({"posts", "media", "schema_version", "carray", "json_each"})
-"""carray is the list of row ids that a batch may be, json_each what a function of ours gives."""
+_COUNTED = ""
+"""SQLite's name for no column in particular: `count(*)` reads it."""
+_MEDIA_COLUMNS = (
+    "hash",
+    "post_uri",
+    "mime_type",
+    "file_path",
+    "size_bytes",
+    "width",
+    "height",
+    "alt_text",
+    "created_at",
+)
+_READABLE: Mapping[str, frozenset[str] | None] = {
+    "posts": frozenset({*COLUMNS, "rowid", _COUNTED}),
+    "media": frozenset({*_MEDIA_COLUMNS, ONLY_SHOWN_COLUMN, "rowid", _COUNTED}),
+    "schema_version": frozenset({"version", _COUNTED}),
+    "carray": None,
+    "json_each": None,
+}
+"""Table → the columns that an export may read, None for all. carray is the list of row ids that a batch may be,
+json_each what a function of ours gives."""
 _ALLOWED_PRAGMAS = frozenset(
-    {"cache_size", "data_version", "index_list", "index_xinfo", "page_size", "table_list", "table_xinfo"}
+    {"cache_size", "data_version", "index_list", "index_xinfo", "page_count", "page_size", "table_list", "table_xinfo"}
 )
 _ALLOWED_ACTIONS = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_FUNCTION, apsw.SQLITE_TRANSACTION, apsw.SQLITE_RECURSIVE})
 
@@ -93,71 +115,77 @@ class Source:
     """How to open an archive: made once, sent to the workers."""
 
     path: str
-    """Absolute path of the file."""
+    """Absolute path of the file to open, without links."""
     immutable: bool
-    """Open it without locks and without looking for a write-ahead log: only where no file can be made beside it."""
+    """Open it without locks and without looking for a write-ahead log: only where no file can be made beside it, or
+    where neither would help. At the end the file must not have changed."""
     wal: bool
     """Whether it is in WAL journal mode."""
     device: int
     inode: int
     """Which file it is, whatever the path names later."""
-    called: str
-    """What messages call it: where the archive lies, when this is a copy of it."""
+    location: str
+    """Absolute path of the archive, without links; another one than *path* when that is a copy."""
+    display_path: str
+    """How messages show the archive: as it was typed."""
+    missed_log: bool = False
+    """Whether newer posts may lie in a log beside another name of the file, where SQLite cannot find it."""
 
     @property
     def private(self) -> bool:
         """Whether it is a copy that nobody else opens."""
-        return self.path != self.called
+        return self.path != self.location
 
     @property
     def journal_mode(self) -> JournalMode:
-        """What people call that."""
+        """The name that people use for it."""
         return "wal" if self.wal else "rollback"
 
     @classmethod
-    def of(cls, path: Path) -> Source:
+    def of(cls, location: Path, display_path: str | None = None) -> Source:
         """Look at the files of an archive, without opening them as a database.
 
+        Args:
+            location: Its path, as `archive_location` gives it.
+            display_path: How messages show it; as *location* when None.
+
         Raises:
-            ArchiveError: There is no such file, it can not be read, or it is no SQLite file.
-            UnrecoveredError: What a program was writing when it was stopped must be taken in first.
+            ArchiveError: There is no such file, it cannot be read, or it is not a SQLite file.
+            UnrecoveredError: A program was stopped while it wrote; SQLite must recover the archive first.
         """
+        shown = printable_path(location) if display_path is None else display_path
         try:
-            str(path).encode()
-            status = path.stat()
-            if not stat.S_ISREG(status.st_mode):
-                raise ArchiveError(f"{path} is not a file", "name the archive's .db file")
-            header = _header(path)
-        except ValueError:
-            raise ArchiveError(
-                f"SQLite can not open {str(path)!r}: the path is not valid UTF-8", "rename it, or give it a link"
-            ) from None
-        except FileNotFoundError:
-            raise ArchiveError(f"no archive at {path}", "check the path") from None
+            status = location.stat()
+            header = _header(location)
         except (OSError, apsw.Error) as error:
             reason = error.strerror if isinstance(error, OSError) else "permission denied, most likely"
-            raise ArchiveError(f"can not read {path}: {reason}") from None
+            raise ArchiveError(f"cannot read {shown}: {reason}") from None
         if not status.st_size:
-            raise ArchiveError(f"{path} is empty", "an archive that was never written holds no posts")
+            raise ArchiveError(f"{shown} is empty", "an archive that was never written holds no posts")
         if not header.startswith(_MAGIC) or len(header) < _HEADER_BYTES:
-            raise ArchiveError(f"{path} is not a SQLite database", "name the archive's .db file")
+            raise ArchiveError(f"{shown} is not a SQLite database", "name the archive's .db file")
         if int.from_bytes(header[56:60]) in _UTF_16:
-            raise ArchiveError(f"{path} is not a bskyarchive archive: its text is in UTF-16")
+            raise ArchiveError(f"{shown} is not a bskyarchive archive: its text is in UTF-16")
         wal = header[_READ_VERSION_AT] == _WAL_VERSION
-        immutable = False
+        immutable = missed_log = False
         if wal:
-            log, index = files_beside(path)
-            if not has_content(log) and not index.exists():
-                immutable = not (os.access(path, os.W_OK) and os.access(path.resolve().parent, os.W_OK))
-            elif not index.exists():
-                raise UnrecoveredError(f"{path} was not closed: changes in {log.name} were never taken in", _RECOVER)
-        return cls(str(path.resolve()), immutable, wal, status.st_dev, status.st_ino, str(path.resolve()))
+            beside = files_beside(location)
+            missed_log = _may_miss_log(location)
+            if missed_log:
+                # Whoever has the archive open by another name keeps SQLite from removing what it would make here.
+                immutable = True
+            elif not has_content(beside.log) and not beside.log_index.exists():
+                immutable = not (os.access(location, os.W_OK) and os.access(location.parent, os.W_OK))
+            elif not beside.log_index.exists():
+                raise UnrecoveredError(f"{shown} was not closed: changes in {beside.log.name} were not saved", _RECOVER)
+        path = str(location)
+        return cls(path, immutable, wal, status.st_dev, status.st_ino, path, shown, missed_log)
 
     @classmethod
     def of_copy(cls, path: Path, original: Source) -> Source:
         """A private copy of an archive, which nobody else opens."""
         status = path.stat()
-        return cls(str(path), True, original.wal, status.st_dev, status.st_ino, original.called)
+        return replace(original, path=str(path), immutable=True, device=status.st_dev, inode=status.st_ino)
 
     def uri(self) -> str:
         """How SQLite is asked to open it."""
@@ -166,21 +194,30 @@ class Source:
     def connect(self, busy_milliseconds: int = BUSY_MILLISECONDS) -> apsw.Connection:
         """Open a connection that can read posts and media, and nothing else.
 
+        SQLite may make files beside the archive for it; `Connections` removes them.
+
         Args:
             busy_milliseconds: How long its statements wait for a program that is writing.
 
         Raises:
-            ArchiveError: SQLite can not open the file.
+            ArchiveError: SQLite cannot open the file.
         """
-        with reading(self.called):
-            connection = apsw.Connection(self.uri(), flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
-            wait_for_writers(connection, busy_milliseconds)
-            connection.pragma("query_only", True)
-            connection.pragma("cache_size", -CACHE_KIB)
-            connection.limit(apsw.SQLITE_LIMIT_LENGTH, _USUAL_VALUE_BYTES)
-            restrict(connection)
-            connection.pragma("data_version")
-        return connection
+        connection: apsw.Connection | None = None
+        try:
+            with reading(self.display_path):
+                connection = apsw.Connection(self.uri(), flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+                wait_for_writers(connection, busy_milliseconds)
+                connection.pragma("query_only", True)
+                connection.pragma("cache_size", -CACHE_KIB)
+                connection.limit(apsw.SQLITE_LIMIT_LENGTH, _USUAL_VALUE_BYTES)
+                restrict(connection)
+                connection.pragma("data_version")
+            return connection
+        except BaseException:
+            # The traceback keeps this frame alive, and with it a connection that nobody could close.
+            if connection is not None:
+                connection.close()
+            raise
 
     def check_same_file(self) -> None:
         """Make sure that the path still names the file that was looked at.
@@ -191,9 +228,9 @@ class Source:
         try:
             now = Path(self.path).stat()
         except OSError:
-            raise ArchiveChangedError(f"{self.called} went away while it was read", "export again") from None
+            raise ArchiveChangedError(f"{self.display_path} went away while it was read", "export again") from None
         if (now.st_dev, now.st_ino) != (self.device, self.inode):
-            raise ArchiveChangedError(f"{self.called} was replaced while it was read", "export again")
+            raise ArchiveChangedError(f"{self.display_path} was replaced while it was read", "export again")
 
 
 def wait_for_writers(connection: apsw.Connection, milliseconds: int) -> None:
@@ -250,6 +287,8 @@ def reading(path: str) -> Iterator[None]:
             f"{path} can not be opened for reading as it is: a program may have been stopped while writing to it",
             _RECOVER,
         ) from None
+    except (apsw.ConnectionClosedError, apsw.CursorClosedError):
+        raise ArchiveError(f"{path} was closed before all of it was read", "read it while it is open") from None
     except apsw.NoMemError:
         raise MemoryError("SQLite got no memory from the system") from None
     except apsw.AuthError as error:
@@ -292,11 +331,21 @@ def _header(path: Path) -> bytes:
     Closing the file ourselves would drop the locks that a connection of this process may hold on it: POSIX has it so.
     """
     size = path.stat().st_size
-    file = apsw.VFSFile("", str(path.resolve()), [apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READONLY, 0])
+    file = apsw.VFSFile("", str(path), [apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READONLY, 0])
     try:
         return file.xRead(min(_HEADER_BYTES, size), 0)
     finally:
         file.xClose()
+
+
+def is_sqlite(path: Path) -> bool:
+    """Whether there is a SQLite file, or what might be one: a file that cannot be read."""
+    try:
+        return path.is_file() and _header(path).startswith(_MAGIC)
+    except (OSError, ValueError):
+        return False
+    except apsw.Error:
+        return True
 
 
 def restrict(connection: apsw.Connection, also_insert: Collection[str] = ()) -> None:
@@ -318,7 +367,7 @@ def restrict(connection: apsw.Connection, also_insert: Collection[str] = ()) -> 
 
 
 class Authorizer:
-    """Allows reading the tables that an export needs, and nothing else: sessions hold access tokens.
+    """Allows reading the columns that an export needs, and nothing else: sessions hold access tokens.
 
     Args:
         also_insert: Tables of the main database that may be added to.
@@ -326,7 +375,7 @@ class Authorizer:
 
     def __init__(self, also_insert: Collection[str] = ()) -> None:
         self._also_insert = frozenset(also_insert)
-        self._also_read: set[str] = set()
+        self._readable = dict(_READABLE)
         self._attaching = False
 
     @classmethod
@@ -338,17 +387,40 @@ class Authorizer:
 
     def allow_reading(self, tables: Collection[str]) -> None:
         """Allow reading these tables as well, for an export that was asked for what needs them."""
-        self._also_read |= set(tables)
+        self._readable |= dict.fromkeys(tables)
 
     @contextlib.contextmanager
     def reading_for_a_while(self, *tables: str) -> Iterator[None]:
         """Allow reading these tables inside of a `with` block only."""
-        added = set(tables) - self._also_read
-        self._also_read |= added
+        with self._also(dict.fromkeys(tables)):
+            yield
+
+    @classmethod
+    @contextlib.contextmanager
+    def reading_columns(cls, connection: apsw.Connection, columns: Mapping[str, frozenset[str]]) -> Iterator[None]:
+        """Allow *connection* to read only these columns of other tables, inside of a `with` block only.
+
+        Args:
+            connection: One that `restrict` was called with.
+            columns: Table → columns, all in small letters.
+        """
+        authorizer = cls.of(connection)
+        try:
+            with authorizer._also(columns):
+                yield
+        finally:
+            # SQLite asks only when it prepares a statement, and apsw keeps prepared ones: they expire by this.
+            connection.authorizer = authorizer
+
+    @contextlib.contextmanager
+    def _also(self, columns: Mapping[str, frozenset[str] | None]) -> Iterator[None]:
+        added = {table: names for table, names in columns.items() if table not in self._readable}
+        self._readable |= added
         try:
             yield
         finally:
-            self._also_read -= added
+            for table in added:
+                self._readable.pop(table, None)
 
     def attach(self, connection: apsw.Connection, uri: str, name: str) -> None:
         """Attach a database of our own, whatever else is not allowed."""
@@ -358,34 +430,43 @@ class Authorizer:
         finally:
             self._attaching = False
 
+    def _may_read(self, table: str, column: str) -> bool:
+        columns = self._readable.get(table, frozenset())
+        return columns is None or column in columns
+
     def __call__(self, action: int, first: str | None, *others: str | None) -> int:
+        # The name as the archive's schema writes it; those of pragmas come in small letters.
+        name = None if first is None else folded(first)
         allowed = (
             action in _ALLOWED_ACTIONS
-            or (action == apsw.SQLITE_READ and (first in _READABLE_TABLES or first in self._also_read))
+            or (action == apsw.SQLITE_READ and self._may_read(name or "", folded(others[0] or "")))
             or (action == apsw.SQLITE_PRAGMA and first in _ALLOWED_PRAGMAS)
-            or (action == apsw.SQLITE_INSERT and others[1] == "main" and first in self._also_insert)
+            or (action == apsw.SQLITE_INSERT and others[1] == "main" and name in self._also_insert)
             or (action == apsw.SQLITE_ATTACH and self._attaching)
         )
         return apsw.SQLITE_OK if allowed else apsw.SQLITE_DENY
 
 
-def file_state(path: Path) -> dict[str, object]:
-    """What changes whenever something is written to the archive at *path*, as a manifest notes it.
+def file_state(location: Path) -> dict[str, object]:
+    """What changes whenever something is written to the archive, as a manifest notes it.
 
     The time of change alone would not do: a program may write twice within the grain of the clock; and to an archive
     in WAL mode it writes the log only, until that is taken in.
 
+    Args:
+        location: Its path, as `archive_location` gives it.
+
     Raises:
-        OSError, apsw.Error: It can not be read.
+        OSError, apsw.Error: It cannot be read.
     """
-    status = path.stat()
+    status = location.stat()
     state: dict[str, object] = {
         "bytes": status.st_size,
         "modified": _modified(status),
-        "changes": int.from_bytes(_header(path)[_CHANGES_AT]) if stat.S_ISREG(status.st_mode) else 0,
+        "changes": int.from_bytes(_header(location)[_CHANGES_AT]),
     }
-    place = path.resolve()
-    for name, beside in (("log", files_beside(place)[0]), ("journal", place.with_name(f"{place.name}-journal"))):
+    found = files_beside(location)
+    for name, beside in (("log", found.log), ("journal", found.journal)):
         if has_content(beside):
             status = beside.stat()
             state[name] = {"bytes": status.st_size, "modified": _modified(status)}
@@ -400,16 +481,25 @@ def _modified(status: os.stat_result) -> str:
         return f"{status.st_mtime_ns} ns"
 
 
-def files_beside(path: Path) -> tuple[Path, Path]:
-    """The write-ahead log of an archive and the log's index."""
-    return path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")
+def _may_miss_log(location: Path) -> bool:
+    """Whether an archive in WAL mode may have newer posts in a log that SQLite cannot find.
 
+    SQLite finds a log by the name of the file. Where a file has several names (hard links) and no log beside this one,
+    a program that opened it by another name may have its log there.
 
-def has_content(path: Path) -> bool:
+    Args:
+        location: The archive's path, as `archive_location` gives it.
+    """
     try:
-        return path.stat().st_size > 0
+        return not has_content(files_beside(location).log) and location.stat().st_nlink > 1
     except OSError:
+        # Opening it says why.
         return False
+
+
+def folded(name: str) -> str:
+    """The name of a table or column as SQLite compares it: `A` to `Z` as small letters, all others as they are."""
+    return name.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")
 
 
 def as_number(value: object) -> int:

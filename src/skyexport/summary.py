@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from skyexport.media import MediaCounts
-from skyexport.memory import Metric
-from skyexport.notices import FORMULA
+from skyexport.memory import Metric, shown_peak
+from skyexport.notices import FORMULA, MISSED_LOG, MISSED_LOG_HINT, REUSED_HANDLE, WARNING
 from skyexport.options import format_size
 from skyexport.progress import SCHEMA_VERSION, duration
 from skyexport.source import JournalMode
 from skyexport.writer import WrittenFile
 
-__all__ = ["ExportSummary"]
+__all__ = ["ExportSummary", "none_in_dates", "reused_handle"]
 
 _WARNINGS = {
     "unreadable_time": ("time that can not be read", "times that can not be read"),
@@ -23,7 +23,11 @@ _WARNINGS = {
     "invalid_utf8": ("text that is not valid UTF-8", "texts that are not valid UTF-8"),
 }
 
-_MEDIA_WARNINGS = {
+_OTHER_WARNINGS = {
+    REUSED_HANDLE: (
+        "other author had this handle before, and is left out",
+        "other authors had this handle before, and are left out",
+    ),
     "missing_media": ("media file is missing", "media files are missing"),
     "unreadable_media": (
         "media file can not be read, and is left out",
@@ -49,10 +53,10 @@ class ExportSummary:
     data_files: int
     bytes: int
     """Size of the data files."""
-    peak_memory_bytes: int
-    """The largest sample of all processes together."""
-    memory_metric: Metric
-    """What was sampled: `pss`, `uss` or `rss`."""
+    peak_memory_bytes: int | None
+    """The largest sample of all processes together; None where the system does not report memory."""
+    memory_metric: Metric | None
+    """What was sampled: `pss`, `uss` or `rss`; None as above."""
     archive_held_seconds: float
     """How long the archive was held at one state: in rollback mode nobody could write to it meanwhile."""
     journal_mode: JournalMode
@@ -67,15 +71,26 @@ class ExportSummary:
     media_bytes: int
     """Size of the media files."""
     csv_safe: bool
-    """Whether cells that a spreadsheet may take for a formula have an apostrophe before them."""
+    """Whether cells that a spreadsheet may read as formulas have an apostrophe before them."""
     warnings: dict[str, int]
     """Kind → how many stored values or media files; see docs/formats.md."""
     warning_places: dict[str, list[str]]
     """Kind → column and post, or path, of the first hundred that could not be exported as they are."""
+    author: str | None = None
+    """DID of the author whose posts were exported; None for all authors."""
+    author_handle: str | None = None
+    """The handle that was asked for; None where it was a DID, or nobody."""
+    available: tuple[str | None, str | None] | None = None
+    """When the oldest and the newest post of the author, or of all, were created, RFC 3339; None where it does not
+    matter: no date was asked for, or some post was exported."""
     disappeared: int | None = None
     """Posts of the earlier exports that the archive does not have any more; None without earlier exports."""
     registered: str | None = None
     """Under which id the archive's own list of exports has it; None when it was not asked to."""
+    since_export: list[Path] = field(default_factory=list)
+    """The earlier exports that this one is an increment to, oldest first; empty for a full export."""
+    removed: list[Path] = field(default_factory=list)
+    """The old exports that `keep` removed."""
 
     @property
     def media_files(self) -> int:
@@ -93,7 +108,11 @@ class ExportSummary:
             "schema_version": SCHEMA_VERSION,
             "status": "ok",
             "format": self.format,
+            "author": self.author,
+            "author_handle": self.author_handle,
             "posts": self.posts,
+            "available_first_post": None if self.available is None else self.available[0],
+            "available_last_post": None if self.available is None else self.available[1],
             "batches": self.batches,
             "workers": self.workers,
             "seconds": round(self.seconds, 3),
@@ -116,6 +135,8 @@ class ExportSummary:
             "warning_places": self.warning_places,
             "disappeared": self.disappeared,
             "registered": self.registered,
+            "since_export": [_text(path) for path in self.since_export],
+            "removed": [_text(path) for path in self.removed],
         }
 
     def sentences(self) -> list[str]:
@@ -126,30 +147,36 @@ class ExportSummary:
         lines = [f"{posts} to {self.format.upper()} in {took}: {self.posts_per_second:,.0f} posts/s {how}"]
         if not self.posts:
             what = "no post matched" if self.disappeared is None else "no post is new or changed"
-            lines = [f"{what}: an empty {self.format.upper()} file, in {took}"]
-        peak = format_size(self.peak_memory_bytes)
+            lines = [f"{what}: an empty {self.format.upper()} file, in {took}", *none_in_dates(self.available)]
+        peak = shown_peak(self.peak_memory_bytes, self.memory_metric)
         size = format_size(self.bytes)
         if self.data_files > 1:
             size += f" in {self.data_files:,} files"
-        lines.append(f"{size}, peak memory {peak} ({self.memory_metric.upper()})")
+        lines.append(f"{size}, peak memory {peak}")
         if self.media_files:
             files = "1 media file" if self.media_files == 1 else f"{self.media_files:,} media files"
             linked = f", {self.media.linked:,} of them linked" if self.media and self.media.linked else ""
             lines.append(f"{files}, {format_size(self.media_bytes)}{linked}")
         for kind, (first, *_) in self.warning_places.items():
             count = self.warnings[kind]
-            if kind in _MEDIA_WARNINGS:
-                what = _MEDIA_WARNINGS[kind][count > 1]
+            if kind == MISSED_LOG:
+                lines.append(f"{WARNING}{first}; {MISSED_LOG_HINT}")
+                continue
+            if kind in _OTHER_WARNINGS:
+                what = _OTHER_WARNINGS[kind][count > 1]
             else:
                 what = f"{_WARNINGS[kind][count > 1]}, kept as far as possible"
-            lines.append(f"warning: {count:,} {what}; the first: {first}")
+            lines.append(f"{WARNING}{count:,} {what}; the first: {first}")
         if self.media and (without := self.media.posts_without):
             posts = "1 post has media" if without == 1 else f"{without:,} posts have media"
             lines.append(f"note: {posts} of which the archive knows no file")
         if formulas := self.warnings.get(FORMULA):
-            how = "with an apostrophe before it" if self.csv_safe else "written as stored"
-            cells = "1 cell" if formulas == 1 else f"{formulas:,} cells"
-            lines.append(f"note: {cells} that a spreadsheet may take for a formula, {how}")
+            cells = "1 cell as a formula" if formulas == 1 else f"{formulas:,} cells as formulas"
+            lines.append(
+                f"note: without its apostrophe, a spreadsheet may read {cells}"
+                if self.csv_safe
+                else f"note: a spreadsheet may read {cells}; use --csv-safe"
+            )
         if self.journal_mode == "rollback" and self.archive_held_seconds:
             lines.append(self.held_sentence())
         if self.disappeared:
@@ -165,6 +192,19 @@ class ExportSummary:
         """For people: how long the archive was held, and what that meant for others."""
         writers = "could write" if self.journal_mode == "wal" else "had to wait to write"
         return f"the archive was held for {self.archive_held_seconds:.2f} s; others {writers} meanwhile"
+
+
+def reused_handle(others: int) -> str:
+    """For people: that so many other authors had the handle before."""
+    return f"{others:,} {_OTHER_WARNINGS[REUSED_HANDLE][others > 1]}"
+
+
+def none_in_dates(available: tuple[str | None, str | None] | None) -> list[str]:
+    """For people who asked for dates and got no post: which dates there are; a line, or none."""
+    if available is None or available == (None, None):
+        return []
+    first, last = available
+    return [f"note: no post in these dates; there are posts from {first or 'unknown'} to {last or 'unknown'}"]
 
 
 def _text(path: Path | None) -> str | None:

@@ -19,8 +19,10 @@ from pathlib import Path
 
 from skyexport.claims import MAX_CLAIMS_BYTES, Checksum, Manifest, Sums, media_sum, read_manifest, read_sums
 from skyexport.compression import Compression, Decompressor
-from skyexport.errors import Difference, NoExportError, VerifyError
+from skyexport.errors import Difference, MissingExtraError, NoExportError, VerifyError
+from skyexport.export_chains import export_near
 from skyexport.export_directory import ExportDirectory, NotAFileError
+from skyexport.extras import INSTALL_PARQUET
 from skyexport.format_settings import FormatSettings
 from skyexport.media_root import MEDIA_DIRECTORY
 from skyexport.memory import MemoryGuard, ProcessTree
@@ -28,7 +30,7 @@ from skyexport.options import format_size
 from skyexport.progress import Counters, Monitor, Progress
 from skyexport.readers import READERS, Reader
 
-__all__ = ["Verification", "verified", "verify"]
+__all__ = ["Verification", "read_back", "verified", "verify"]
 
 _MANIFEST = "manifest.json"
 _SUMS = "SHA256SUMS"
@@ -36,6 +38,7 @@ _BLOCK_BYTES = 1 << 20
 """Read at once: as much as a chunk of an export has."""
 
 _MISSING = "missing"
+_EXTRA = "not part of the export"
 
 _LONGEST_LINE_BYTES = 1000
 """Of SHA256SUMS: longer ones are cut, and then wrong."""
@@ -55,7 +58,9 @@ class Verification:
     data_files: list[str]
     """Their names, in order."""
     posts: int
-    """Posts in the data files, counted."""
+    """Posts in the data files: counted, or as the manifest says where `posts_read` is false."""
+    posts_read: bool
+    """Whether the data files were read back; false when that needs an extra which is not installed."""
     bytes: int
     """Size of the data files."""
     media_files: int
@@ -95,10 +100,16 @@ class Verification:
                 else f"the SHA-256 of {summed[0]}"
             )
         unverified = f"; no checksums to verify the bytes of {', '.join(self.unverified)}" if self.unverified else ""
-        return f"{self.directory} is as its manifest says: {', '.join(found)}{unverified}"
+        unread = "" if self.posts_read else f"; the posts were not read, which needs pyarrow: {INSTALL_PARQUET}"
+        return f"{self.directory} is as its manifest says: {', '.join(found)}{unverified}{unread}"
 
 
-def verify(directory: Path | str, on_progress: Callable[[Progress], None] | None = None) -> Verification:
+def verify(
+    directory: Path | str,
+    on_progress: Callable[[Progress], None] | None = None,
+    *,
+    extra_files_allowed: bool = False,
+) -> Verification:
     """Verify the export in *directory*: that it has the files, bytes and posts that its manifest tells of.
 
     The order of posts goes by times as the archive stores them, which an export does not have; it is not looked at
@@ -108,25 +119,30 @@ def verify(directory: Path | str, on_progress: Callable[[Progress], None] | None
     Args:
         directory: An export directory, `<output-dir>/<author or all>/<time>`.
         on_progress: Called as in `export`, with the stage `verifying`.
+        extra_files_allowed: Pass over what is in the directory and does not belong to the export.
 
     Raises:
         VerifyError: Something differs; `differences` has all that was found.
         NoExportError: There is no such directory, or no export in it.
+        MissingExtraError: The data files have no checksums, and reading them needs an extra that is not installed.
     """
     path = Path(directory)
     counters = Counters()
     counters.stage = "verifying"
     with Monitor(counters, MemoryGuard(sys.maxsize, ProcessTree().sample), on_progress) as monitor:
-        return verified(path, counters, monitor.check)
+        return verified(path, counters, monitor.check, extra_files_allowed=extra_files_allowed)
 
 
-def verified(path: Path, counters: Counters, check: Callable[[], None]) -> Verification:
+def verified(
+    path: Path, counters: Counters, check: Callable[[], None], *, extra_files_allowed: bool = False
+) -> Verification:
     """Verify as `verify` does, for somebody who has a monitor already.
 
     Args:
         path: An export directory.
         counters: Count what is verified.
         check: Called now and then; what it raises ends this.
+        extra_files_allowed: As `verify` takes it.
     """
     started = time.monotonic()
     with ExportDirectory(path) as opened:
@@ -134,15 +150,34 @@ def verified(path: Path, counters: Counters, check: Callable[[], None]) -> Verif
         verifier.read_claims(path)
         verifier.compare(check)
     manifest = verifier.manifest
-    if verifier.differences or manifest.format is None:
-        raise VerifyError(_text(path), verifier.differences)
+    differences = [one for one in verifier.differences if not (one.extra and extra_files_allowed)]
+    if differences or manifest.format is None:
+        raise VerifyError(_text(path), differences)
+    unverified = verifier.unverified()
+    if verifier.missing_extra is not None and not set(manifest.data_files).isdisjoint(unverified):
+        raise verifier.missing_extra
     return Verification(
         directory=path, format=manifest.format, settings=manifest.settings, compression=manifest.compression,
         data_files=manifest.data_files,
-        posts=counters.posts, bytes=counters.bytes,
-        media_files=manifest.media_files, checksums=verifier.checksums, unverified=verifier.unverified(),
+        posts=counters.posts if verifier.missing_extra is None else manifest.posts or 0,
+        posts_read=verifier.missing_extra is None, bytes=counters.bytes,
+        media_files=manifest.media_files, checksums=verifier.checksums, unverified=unverified,
         seconds=time.monotonic() - started,
     )  # fmt: skip
+
+
+def read_back(
+    path: Path, counters: Counters, check: Callable[[], None], *, extra_files_allowed: bool = False
+) -> Verification:
+    """Verify an export while another one is being made: of *counters*, only `read_back_bytes` grows."""
+    own = Counters()
+    before = counters.read_back_bytes
+
+    def look() -> None:
+        counters.read_back_bytes = before + own.bytes + own.media_bytes
+        check()
+
+    return verified(path, own, look, extra_files_allowed=extra_files_allowed)
 
 
 def shown_files(names: list[str]) -> str:
@@ -175,11 +210,15 @@ class _Verifier:
         self.differences: list[Difference] = []
         self._media_differences = 0
         """How many of media files there are, named or not."""
+        self._media_intact = True
+        """Whether all of these are extra files."""
         self.checksums: list[Checksum] = []
         self._data_files: set[str] = set()
         self._read_files: set[str] = set()
         """The data files that could be read to their ends."""
         self._posts_read = 0
+        self.missing_extra: MissingExtraError | None = None
+        """Why posts were not read back, though their files were compared with the checksums."""
 
     def read_claims(self, path: Path) -> None:
         """Read what the export says of itself.
@@ -188,9 +227,12 @@ class _Verifier:
             NoExportError: There is nothing of the kind in *path*.
         """
         if _MANIFEST not in self._names and _SUMS not in self._names:
+            below = export_near(path)
             raise NoExportError(
                 f"there is no export in {path}: no {_MANIFEST}",
-                "name the directory that an export made, <output-dir>/<author or all>/<time>",
+                "name the directory that an export made, <output-dir>/<author or all>/<time>"
+                if below is None
+                else f"there are exports below it, like {below}; `skyexport verify --recursive` takes all",
             )
         content = self._small_file(_MANIFEST)
         if content is not None:
@@ -245,7 +287,7 @@ class _Verifier:
         if self._expected.keys() - {_MANIFEST, _SUMS}:
             for name in self._names:
                 if name not in self._expected and name != MEDIA_DIRECTORY:
-                    self._note(name, "not part of the export")
+                    self._note(name, _EXTRA, extra=True)
             self._compare_media(check)
 
     def _compare_posts(self) -> None:
@@ -256,7 +298,11 @@ class _Verifier:
             self._note(name, f"the number of posts is {self._posts_read:,}; {_MANIFEST} says {said:,}")
 
     def _posts_of(self, name: str, format: str) -> _Posts:
-        reader = READERS[format][1](self.manifest.settings, lambda: os.fdopen(self._directory.open(name), "rb"))
+        reader: Reader
+        try:
+            reader = READERS[format][1](self.manifest.settings, lambda: os.fdopen(self._directory.open(name), "rb"))
+        except MissingExtraError as error:
+            reader, self.missing_extra = _Unread(), error
         compression = self.manifest.compression
         return _Posts(reader, self._counters, compression.decompressor() if compression is not None else None)
 
@@ -279,7 +325,7 @@ class _Verifier:
                 posts.finish()
                 self._note(name, *posts.problems)
                 self._posts_read += posts.posts
-                if not posts.problems:
+                if not posts.problems and self.missing_extra is None:
                     self._read_files.add(name)
 
     def _compare_bytes(self, name: str, size: int, sha256: str) -> None:
@@ -307,16 +353,20 @@ class _Verifier:
             return
         with self._noting(MEDIA_DIRECTORY), self._directory.subdirectory(MEDIA_DIRECTORY) as media:
             files, others = media.count_files()
-            for name in others:
-                self._note(f"{MEDIA_DIRECTORY}/{name}", "not a file")
-            if files != said:
-                self._note(MEDIA_DIRECTORY, f"the number of files is {files:,}; {_MANIFEST} says {said:,}")
             if self._sums.media_files:
                 self._counters.media_files_to_read = self._sums.media_files
-                self._compare_media_files(media, files, check)
+                self._compare_media_files(media, files + len(others), check)
+            elif files and not said:
+                self._note(MEDIA_DIRECTORY, _EXTRA, extra=True)
+            else:
+                # Without checksums nobody knows the names of the files; but what is none of them, by its name.
+                for name in others:
+                    self._note_media(name, _EXTRA, extra=True)
+                if files != said:
+                    self._note(MEDIA_DIRECTORY, f"the number of files is {files:,}; {_MANIFEST} says {said:,}")
 
-    def _compare_media_files(self, media: ExportDirectory, files: int, check: Callable[[], None]) -> None:
-        """Compare each media file with its line of SHA256SUMS; *files* are there."""
+    def _compare_media_files(self, media: ExportDirectory, names: int, check: Callable[[], None]) -> None:
+        """Compare each media file with its line of SHA256SUMS; so many *names* are there."""
         there = 0
         for name, said in self._media_sums():
             wrong = ""
@@ -334,19 +384,21 @@ class _Verifier:
             self._counters.media_files += 1
             if wrong:
                 self._note_media(name, wrong)
-        if files > there:
+        if names > there:
             extra = set(media.names())
             for name, _ in self._media_sums():
                 extra.discard(name)
             for name in sorted(extra):
-                self._note_media(name, "not part of the export")
+                self._note_media(name, _EXTRA, extra=True)
         if self._media_differences > _MEDIA_DIFFERENCES:
-            self._note(MEDIA_DIRECTORY, f"{self._media_differences - _MEDIA_DIFFERENCES:,} more files differ")
+            more = f"{self._media_differences - _MEDIA_DIFFERENCES:,} more files differ"
+            self._note(MEDIA_DIRECTORY, more, extra=self._media_intact)
 
-    def _note_media(self, name: str, what: str) -> None:
+    def _note_media(self, name: str, what: str, *, extra: bool = False) -> None:
         self._media_differences += 1
+        self._media_intact = self._media_intact and extra
         if self._media_differences <= _MEDIA_DIFFERENCES:
-            self._note(f"{MEDIA_DIRECTORY}/{name}", what)
+            self._note(f"{MEDIA_DIRECTORY}/{name}", what, extra=extra)
 
     def _media_sums(self) -> Iterator[tuple[str, str]]:
         """Name and SHA-256 of each media file, as SHA256SUMS says."""
@@ -391,8 +443,8 @@ class _Verifier:
         except OSError as error:
             self._note(name, _why_unreadable(error))
 
-    def _note(self, name: str, *whats: str) -> None:
-        self.differences += [Difference(_text(name), what) for what in whats]
+    def _note(self, name: str, *whats: str, extra: bool = False) -> None:
+        self.differences += [Difference(_text(name), what, extra) for what in whats]
 
 
 def _why_unreadable(error: OSError) -> str:
@@ -419,6 +471,18 @@ def _blocks(directory: ExportDirectory, name: str) -> Iterator[bytes]:
             raise OSError(errno.EAGAIN, "it changes at the moment")
     finally:
         os.close(descriptor)
+
+
+class _Unread:
+    """Stands in for a reader that needs an extra which is not installed: reads nothing."""
+
+    posts = 0
+
+    def feed(self, data: bytes) -> None:
+        """Pass it over."""
+
+    def finish(self) -> None:
+        """There is nothing to say."""
 
 
 class _Posts:

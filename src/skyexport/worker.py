@@ -159,7 +159,7 @@ class _Worker:
         archive = _WorkerArchive(setup, self._wait_for_turn, self._slots.beat)
         while True:
             frame = self._next(self._frames)
-            with reading(setup.source.called):
+            with reading(setup.source.display_path):
                 if frame.kind is Kind.PIN:
                     self._tell(Kind.PINNED, payload=b"" if archive.pin() else b"busy")
                 elif frame.kind is Kind.UNPIN:

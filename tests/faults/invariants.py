@@ -52,8 +52,8 @@ _LEFT_IN_TEMPORARY = re.compile(r"\.skyexport-[0-9a-f]{16}\.(lock|scratch)")
 _SUFFIXES = {"": "", "gzip": ".gz", "zstd": ".zst"}
 """Compression → what it adds to a name."""
 
-_RISKY = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""Beginnings of cells that spreadsheets take for formulas."""
+_RISKY = re.compile("[\t\r\n\0]|[\\s\0\u200b\ufeff]*[=+\\-@＝＋－＠]")
+"""Beginnings of cells that spreadsheets may read as formulas."""
 
 _GONE_SECONDS = 2.0
 _LARGEST_FIELD = 2**31 - 1
@@ -121,7 +121,7 @@ def _parsed_csv(data: bytes, asked: Mapping[str, Any]) -> int:
     assert len(header) == len(asked.get("columns", header))
     assert {len(record) for record in records} <= {len(header)}
     if asked.get("csv_safe"):
-        assert not any(field.startswith(_RISKY) for record in records for field in record)
+        assert not any(_RISKY.match(field) for record in records for field in record)
     return len(records)
 
 

@@ -100,10 +100,10 @@ NO_ARCHIVES: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing column": (_changed("  embed_data json,\n", ""), "no column embed_data"),
     "view": (_database(f"create view posts as select {_ALL_COLUMNS}"), "posts is not a plain table"),
     "virtual table": (_database("create virtual table posts using fts5 (uri, text)"), "posts is not a plain table"),
-    "generated column": (_changed("labels json,", "labels json, more text as (upper(text)),"), "odd column 'more'"),
+    "generated column": (_changed("labels json,", "labels json as (upper(text)),"), "generated column labels"),
     "newer": (_newer, "schema version 4"),
     "UTF-16": (_database("pragma encoding = 'UTF-16'", "create table posts (uri)"), "UTF-16"),
-    "no row ids": (_database("create table posts (uri primary key) without rowid"), "posts is not a plain table"),
+    "no row ids": (_database("create table posts (uri primary key) without rowid"), "posts is a table without row ids"),
 }
 """What is no archive → how it is made, and what is said of it."""
 

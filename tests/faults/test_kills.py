@@ -132,7 +132,7 @@ def sabotaged(trial: Trial, where: str, what: str, *, workers: int = 2) -> Ended
     token = trial.place / "token"
     token.touch()
     plan = f"{where}/{what}/{1 if where == 'idle' else trial.random.randint(1, 8)}"
-    environment = {"PYTHONPATH": str(SABOTAGE), "SKYEXPORT_SABOTAGE": plan, "SKYEXPORT_TOKEN": str(token)}
+    environment = {"PYTHONPATH": str(SABOTAGE), "SABOTAGE_PLAN": plan, "SABOTAGE_TOKEN": str(token)}
     return trial.start(*trial.shape, "-j", str(workers), environment=environment).end()
 
 

@@ -108,7 +108,7 @@ def test_environment(trial: Trial) -> None:
     environment["PYTHONHASHSEED"] = str(trial.random.randrange(1 << 32))
     if "parquet" not in trial.shape:
         # Which reads with pyarrow, whose compiled modules know how the clock of Python itself is made.
-        environment["SKYEXPORT_SABOTAGE"] = "clock"
+        environment["SABOTAGE_PLAN"] = "clock"
     umask, descriptors = trial.random.choice(("0000", "0077", "0027")), trial.random.choice((48, 64, 1024))
     script = f'umask {umask}; ulimit -n {descriptors}; exec "$@"'
     run = trial.start(

@@ -38,7 +38,7 @@ __all__ = [
 BATCH = 100
 """Posts a batch: twenty batches of the usual archive, which one process exports in a twentieth of a second."""
 
-MARK = "SKYEXPORT_TRIAL"
+MARK = "TRIAL_OF_SKYEXPORT"
 """The environment variable by which all processes of a trial are found."""
 
 SABOTAGE = ROOT / "tests" / "faults" / "sabotage"

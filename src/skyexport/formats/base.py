@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from abc import ABC
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import apsw
@@ -29,6 +30,7 @@ __all__ = [
     "Compress",
     "DataFile",
     "Format",
+    "FormatMemory",
     "Part",
     "StoredPost",
     "StoredValue",
@@ -99,6 +101,26 @@ class DataFile(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormatMemory:
+    """Memory that a format takes at most, in bytes, measured as docs/architecture.md says."""
+
+    library: str = ""
+    """The module that it needs; empty for none."""
+    library_bytes: int = 0
+    """What it takes in each process once it is imported,"""
+    used_library_bytes: int = 0
+    """and what it takes besides once it is used."""
+    rendering_bytes: int = 0
+    """What rendering takes at least,"""
+    rendering_most_bytes: int = 18_000_000
+    """and at most: then the chunk is as large as chunks get."""
+    gathered_share: float = 0.0
+    """What the writer takes for each byte of posts that it gathers before it writes them."""
+    gathered_most_bytes: int = 0
+    """Bytes of posts that it gathers at most."""
+
+
 class Format(Protocol):
     """One output format. Adding one is a module with this shape and a line in `formats.FORMATS`."""
 
@@ -114,10 +136,8 @@ class Format(Protocol):
     """Whether a file is text: chunks one behind the other, which can be compressed, and of which the size is known."""
     separator: bytes
     """What stands between two posts of a chunk."""
-    loaded_bytes: int
-    """Memory that its libraries take in a process."""
-    gathered_bytes: int
-    """Memory that the writer usually takes for posts that are not written yet."""
+    memory: FormatMemory
+    """What it takes."""
 
     @property
     def bytes_around(self) -> int:
@@ -128,7 +148,7 @@ class Format(Protocol):
         """The same with other settings, of which it takes all that are not as usual.
 
         Raises:
-            OptionError: A program is missing that this format needs.
+            MissingExtraError: The format needs an extra that is not installed.
         """
         ...
 
@@ -170,8 +190,7 @@ class TextFormat(ABC):
     columns: tuple[str, ...] = ()
     takes: frozenset[str] = frozenset()
     is_text = True
-    loaded_bytes = 0
-    gathered_bytes = 0
+    memory = FormatMemory()
     prologue: bytes
     """What stands before the first post."""
     separator: bytes

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Self
 
 from skyexport import json_text
@@ -25,9 +26,10 @@ from skyexport.formats.base import (
     usual_time_seconds,
 )
 from skyexport.formats.media_names import media_names
+from skyexport.formulas import formula_cells, safe_cell
 from skyexport.notices import Notices
 
-__all__ = ["CsvTable"]
+__all__ = ["CsvRecords", "CsvTable"]
 
 _HEADINGS = {
     "uri": "URI",
@@ -73,13 +75,6 @@ _BEGINS_WITH_SPACE = re.compile(
 )
 _FIRST_OF_SPACE = frozenset(chr(code).encode()[:1] for start, end in _WHITE_SPACE for code in range(start, end))
 
-_PLAIN_FORMULA_BEGINS = ("=", "+", "-", "@")
-_FORMULA_BEGINS = tuple(character.encode() for character in (*_PLAIN_FORMULA_BEGINS, *"\t\r＝＋－＠"))
-"""A spreadsheet may take a cell for a formula that begins so."""
-_FIRST_OF_FORMULA = frozenset(begin[:1] for begin in _FORMULA_BEGINS)
-_TO_BE_MADE_SAFE = re.compile(b"'*+(?:" + b"|".join(map(re.escape, _FORMULA_BEGINS)) + b")")
-"""Also what only looks as if it had been made safe, so that one apostrophe less is always what was stored."""
-
 _USUAL_BYTES = 1 << 16
 """A larger value is not usual: it goes in pieces."""
 
@@ -90,15 +85,15 @@ class CsvTable(TextFormat):
     name = "csv"
     suffix = ".csv"
     columns = tuple(_HEADINGS)
-    takes = frozenset({"columns", "delimiter", "bom", "csv_safe"})
+    takes = frozenset({"columns", "delimiter", "bom", "header", "csv_safe"})
     separator = b"\n"
     epilogue = b"\n"
 
     def __init__(self, settings: FormatSettings = USUAL) -> None:
         self._columns = settings.columns or self.columns
         self._cells = cells = _Cells(settings)
-        headings = cells.delimiter.join(_HEADINGS[name].encode() for name in self._columns)
-        self.prologue = (_BYTE_ORDER_MARK if settings.bom else b"") + headings + b"\n"
+        header = cells.delimiter.join(_HEADINGS[name].encode() for name in self._columns) + b"\n"
+        self.prologue = _BYTE_ORDER_MARK * settings.bom + header * settings.header
         self.empty = self.prologue
         encoders: dict[str, Callable[[StoredValue], bytes | None]] = {
             **dict.fromkeys(TIMES, _usual_time), **dict.fromkeys(COUNTS, _usual_count), **dict.fromkeys(FLAGS, _flag),
@@ -123,7 +118,7 @@ class CsvTable(TextFormat):
             cell = _usual_media(values) if place is None else values[place] or b""
             if not isinstance(cell, bytes) or len(cell) > _USUAL_BYTES:
                 return None
-            formulas += _formulas([cell])
+            formulas += formula_cells([cell])
             fields.append(self._cells.written(cell))
         notices.formulas += formulas
         return self._cells.delimiter.join(fields)
@@ -150,7 +145,7 @@ class CsvTable(TextFormat):
                 yield b"true" if post[name] else b"false"
             else:
                 data = as_bytes(post[name])
-                notices.formulas += _formulas([data])
+                notices.formulas += formula_cells([data])
                 yield from self._cells.written_in_pieces(data)
 
     def posts_of(self, data: bytes) -> list[bytes]:
@@ -191,11 +186,6 @@ def _flag(value: StoredValue) -> bytes:
     return b"true" if value else b"false"
 
 
-def _formulas(cells: list[bytes]) -> int:
-    """How many of these cells, not yet quoted, a spreadsheet may take for a formula."""
-    return len([cell for cell in cells if cell[:1] in _FIRST_OF_FORMULA and cell.startswith(_FORMULA_BEGINS)])
-
-
 class _Cells:
     """How the content of a cell is written: what gets quotes, and what an apostrophe."""
 
@@ -209,13 +199,13 @@ class _Cells:
     def written(self, data: bytes) -> bytes:
         """A cell with quotes and apostrophe, where it needs them."""
         if self._safe:
-            data = self._made_safe(data)
+            data = safe_cell(data)
         return b'"' + data.replace(b'"', b'""') + b'"' if self._needs_quotes(data) else data
 
     def written_in_pieces(self, data: bytes) -> Iterator[bytes]:
         """The same for a large one."""
         if self._safe:
-            data = self._made_safe(data)
+            data = safe_cell(data)
         if not self._needs_quotes(data):
             yield data
             return
@@ -224,9 +214,6 @@ class _Cells:
             yield data[start : start + _PIECE_BYTES].replace(b'"', b'""')
         yield b'"'
 
-    def _made_safe(self, data: bytes) -> bytes:
-        return b"'" + data if _TO_BE_MADE_SAFE.match(data) else data
-
     def _needs_quotes(self, data: bytes) -> bool:
         return (
             self._special.search(data) is not None
@@ -234,6 +221,32 @@ class _Cells:
             or data == rb"\."
             or (self.alone and not data)
         )
+
+
+class CsvRecords:
+    """Records of another table than that of posts, written in the same way.
+
+    Args:
+        headings: Of its columns, two or more.
+        settings: How it is to look; its columns are those of posts, and not looked at.
+    """
+
+    def __init__(self, headings: Sequence[str], settings: FormatSettings) -> None:
+        self._cells = _Cells(replace(settings, columns=()))
+        self._bom = settings.bom
+        self._headings = headings
+        self.formulas = 0
+        """Cells, so far, that a spreadsheet may take for a formula."""
+
+    def header(self) -> bytes:
+        """What the table begins with."""
+        names = self._cells.delimiter.join(heading.encode() for heading in self._headings)
+        return (_BYTE_ORDER_MARK if self._bom else b"") + names + b"\n"
+
+    def record(self, values: list[bytes]) -> bytes:
+        """A record of these values, one a column."""
+        self.formulas += formula_cells(values)
+        return self._cells.delimiter.join([self._cells.written(value) for value in values]) + b"\n"
 
 
 class _ExactValues:
@@ -260,7 +273,7 @@ class _ExactValues:
     def _as_stored(self, kind: str, value: StoredValue, uri: bytes, column: str) -> bytes:
         data = as_bytes(value)
         self._notices.add(kind, f"{column} of {json_text.decode(uri)}")
-        self._notices.formulas += _formulas([data])
+        self._notices.formulas += formula_cells([data])
         return self._cells.written(data)
 
     def media(self, value: StoredValue, uri: bytes, column: str) -> bytes:
@@ -271,5 +284,5 @@ class _ExactValues:
         except ValueError:
             self._notices.add("unreadable_json", f"{column} of {json_text.decode(uri)}")
             names = b""
-        self._notices.formulas += _formulas([names])
+        self._notices.formulas += formula_cells([names])
         return self._cells.written(names)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 import orjson
 
 from skyexport import json_text, timestamps
-from skyexport.errors import OptionError
+from skyexport.extras import require_pyarrow
 from skyexport.format_settings import USUAL, FormatSettings
 from skyexport.formats import arrow_blocks
 from skyexport.formats.base import (
@@ -28,6 +28,7 @@ from skyexport.formats.base import (
     TIMES,
     Compress,
     DataFile,
+    FormatMemory,
     StoredPost,
     StoredValue,
     as_bytes,
@@ -89,8 +90,11 @@ class ParquetTable:
     is_text = False
     separator = b""
     bytes_around = 0
-    loaded_bytes = 40_000_000
-    gathered_bytes = 205_000_000
+    memory = FormatMemory(
+        library="pyarrow", library_bytes=20_000_000, used_library_bytes=20_000_000,
+        rendering_bytes=25_000_000, rendering_most_bytes=33_000_000,
+        gathered_share=3.5, gathered_most_bytes=_ROW_GROUP_BYTES,
+    )  # fmt: skip
 
     def __init__(self, settings: FormatSettings = USUAL) -> None:
         self._columns = settings.columns or _COLUMNS
@@ -104,12 +108,11 @@ class ParquetTable:
         """With chosen columns.
 
         Raises:
-            OptionError: pyarrow is not installed.
+            MissingExtraError: pyarrow is not installed.
         """
-        try:
-            import pyarrow
-        except ImportError as error:
-            raise OptionError(f"parquet needs pyarrow: {error}", "pip install 'skyexport[parquet]'") from None
+        require_pyarrow("Parquet")
+        import pyarrow
+
         # The pool that it usually takes keeps what was freed.
         pyarrow.set_memory_pool(pyarrow.system_memory_pool())
         return type(self)(settings)

@@ -35,8 +35,8 @@ class CsvTableReader:
 
     def __init__(self, settings: FormatSettings, _: object = None) -> None:
         columns = settings.columns or tuple(HEADINGS)
-        header = settings.delimiter.join(HEADINGS[name] for name in columns)
-        self._beginning = _BYTE_ORDER_MARK * settings.bom + header.encode() + b"\n"
+        header = settings.delimiter.join(HEADINGS[name] for name in columns) + "\n"
+        self._beginning = _BYTE_ORDER_MARK * settings.bom + header.encode() * settings.header
         self._delimiter = settings.delimiter
         self._fields = len(columns)
         self._rest = b""
@@ -81,7 +81,8 @@ class CsvTableReader:
 
     def _read_header(self, data: bytes) -> None:
         if not data.startswith(self._beginning):
-            raise ValueError("not a table of posts: it does not begin with their header")
+            what = "header" if self._beginning.endswith(b"\n") else "byte order mark"
+            raise ValueError(f"not a table of posts: it does not begin with their {what}")
         self._header_read = True
 
     def _read(self, group: bytes) -> None:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
-from skyexport.errors import OptionError
+from skyexport.extras import require_pyarrow
 from skyexport.format_settings import FormatSettings
 from skyexport.readers.json_posts import KEYS
 
@@ -36,8 +36,10 @@ def opened_table(open_file: Callable[[], BinaryIO]) -> Iterator[pq.ParquetFile]:
     """A table, to be read with pyarrow.
 
     Raises:
-        pyarrow.ArrowException, OSError: It is none, or can not be read.
+        MissingExtraError: pyarrow is not installed.
+        pyarrow.ArrowException, OSError: It is not a table, or cannot be read.
     """
+    require_pyarrow("reading Parquet")
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -59,14 +61,11 @@ class ParquetTableReader:
         open_file: Opens the file.
 
     Raises:
-        OptionError: pyarrow is not installed.
+        MissingExtraError: pyarrow is not installed.
     """
 
     def __init__(self, settings: FormatSettings, open_file: Callable[[], BinaryIO]) -> None:
-        try:
-            import pyarrow.parquet  # noqa: F401
-        except ImportError as error:
-            raise OptionError(f"reading parquet needs pyarrow: {error}", "pip install 'skyexport[parquet]'") from None
+        require_pyarrow("reading Parquet")
         self._columns = settings.columns or tuple(PARQUET_COLUMNS)
         self._open_file = open_file
         self.posts = 0

@@ -1,8 +1,8 @@
 """Puts a fault into the program's processes: Python runs this when it starts with the directory in PYTHONPATH.
 
-SKYEXPORT_SABOTAGE is one of
+SABOTAGE_PLAN is one of
 
-`where/what/count`: the fault happens when a worker gets there the *count*-th time; SKYEXPORT_TOKEN names a file, and
+`where/what/count`: the fault happens when a worker gets there the *count*-th time; SABOTAGE_TOKEN names a file, and
 the worker that can take it away is the one that is meant.
 `random`: random names are all zeros.
 `clock`: the clock jumps to another year whenever somebody looks at it.
@@ -101,7 +101,7 @@ def jump() -> None:
 
 def main() -> None:
     """Look whether this is the process that is meant."""
-    plan, token = os.environ.get("SKYEXPORT_SABOTAGE"), os.environ.get("SKYEXPORT_TOKEN")
+    plan, token = os.environ.get("SABOTAGE_PLAN"), os.environ.get("SABOTAGE_TOKEN")
     if plan == "random":
         secrets.token_hex = lambda nbytes=None: "00" * (nbytes or 32)
     elif plan == "clock":

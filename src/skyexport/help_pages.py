@@ -1,0 +1,122 @@
+"""What `--help` shows: the options of a command in groups, examples, and exit statuses.
+
+Typer groups options only where rich draws the help. Here the name of a group is the `rich_help_panel` that an option is
+declared with, and plain text shows it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import typer.core
+
+from skyexport.errors import EXIT_CODES
+
+__all__ = ["ARCHIVES", "GROUPS", "INCREMENTS", "MEDIA", "MESSAGES", "OUTPUT", "POSTS", "SPEED", "TABLES"]
+__all__ += ["HelpfulCommand", "HelpfulGroup", "epilog", "examples_of", "grouped_options", "option_record"]
+
+POSTS = "Which posts"
+OUTPUT = "Where to, and in which form"
+TABLES = "CSV"
+MEDIA = "Media"
+INCREMENTS = "Increments"
+ARCHIVES = "Many archives"
+SPEED = "Speed and memory"
+MESSAGES = "Checks and messages"
+
+GROUPS = (POSTS, OUTPUT, TABLES, MEDIA, INCREMENTS, ARCHIVES, SPEED, MESSAGES)
+"""In the order of the help; options that are declared with none of them come last."""
+
+_FEW_OPTIONS = 12
+"""So many options are one list."""
+
+_LONGEST_NAME = 20
+"""Characters of an option's names that its help may stand beside; the help of longer ones begins a new line."""
+
+_ELSEWHERE = "SKYEXPORT_<OPTION> and TOML files set options too: skyexport config."
+
+
+def epilog(*examples: str) -> str:
+    """Examples, a line each, as a command keeps them."""
+    return "\n".join(examples)
+
+
+def examples_of(command: Any) -> list[str]:
+    """The examples in the `epilog` of a command."""
+    return (command.epilog or "").splitlines()
+
+
+def grouped_options(command: Any, context: Any) -> list[tuple[str, list[Any]]]:
+    """The options of a command that its help shows, in groups: heading → options."""
+    options = [option for option in command.get_params(context) if isinstance(option, typer.core.TyperOption)]
+    options = [option for option in options if option_record(option, context)]
+    if len(options) <= _FEW_OPTIONS:
+        return [("Options", options)]
+    groups: dict[str | None, list[Any]] = {group: [] for group in GROUPS}
+    for option in options:
+        group = option.rich_help_panel
+        groups.setdefault(group if group in GROUPS else None, []).append(option)
+    return [(group or "Other options", members) for group, members in groups.items() if members]
+
+
+def option_record(option: Any, context: Any) -> tuple[str, str] | None:
+    """Names and help of an option or argument, as the help shows them; None where it is hidden."""
+    record = option.get_help_record(context)
+    if record is None:
+        return None
+    names, text = record
+    # A default in words has parentheses, a flag that counts a range, and an argument what its usage says already.
+    text = re.sub(r" *\[default: \((.*)\)\]", r" [default: \1]", text)
+    return names, re.sub(r" *\[(?:x>=0|required)\]$", "", text).replace("  [", " [")
+
+
+class _Helpful:
+    """What the program and its commands have in common."""
+
+    def collect_usage_pieces(self, context: Any) -> list[str]:
+        """Words of the usage; braces would say only that an argument is needed."""
+        pieces: list[str] = super().collect_usage_pieces(context)  # type: ignore[misc]
+        return [piece.strip("{}") for piece in pieces]
+
+    def format_options(self, context: Any, formatter: Any) -> None:
+        """Write arguments, then options in their groups, all with one margin."""
+        arguments = [one for one in self.get_params(context) if one.param_type_name == "argument"]  # type: ignore[attr-defined]
+        groups = [("Arguments", arguments)] if arguments else []
+        groups += grouped_options(self, context)
+        rows = {heading: [option_record(one, context) for one in members] for heading, members in groups}
+        names = [len(row[0]) for group in rows.values() for row in group if row and len(row[0]) <= _LONGEST_NAME]
+        for heading, records in rows.items():
+            with formatter.section(heading):
+                padded = [(row[0].ljust(max(names)), row[1]) for row in records if row]
+                formatter.write_dl(padded, col_max=_LONGEST_NAME)
+
+    def format_epilog(self, context: Any, formatter: Any) -> None:
+        """Write the examples, whole lines, so that they can be copied."""
+        del context
+        with formatter.section("Examples"):
+            for example in examples_of(self):
+                formatter.write(f"{'':{formatter.current_indent}}{example}\n")
+        formatter.write_paragraph()
+        formatter.write_text(_ELSEWHERE)
+
+
+class HelpfulCommand(_Helpful, typer.core.TyperCommand):
+    """A command whose help has its options in groups."""
+
+
+class HelpfulGroup(_Helpful, typer.core.TyperGroup):
+    """The program: its help has the commands first, and the exit statuses last."""
+
+    def format_options(self, context: Any, formatter: Any) -> None:
+        """Write the commands, each with its whole summary, then the options."""
+        commands = {name: command for name, command in self.commands.items() if not command.hidden}
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, (one.help or "").partition("\n\n")[0]) for name, one in commands.items()])
+        super().format_options(context, formatter)
+
+    def format_epilog(self, context: Any, formatter: Any) -> None:
+        """Write the examples, then the exit statuses."""
+        super().format_epilog(context, formatter)
+        with formatter.section("Exit status"):
+            formatter.write_dl([(str(code), meaning) for code, meaning in EXIT_CODES.items()])

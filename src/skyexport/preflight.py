@@ -1,0 +1,99 @@
+"""What a command is told about places and queries, checked before anything starts.
+
+Names of one kind are easily typed where another kind belongs: a file to write where archives are named, an export
+where its directory of exports belongs. And what is wrong for every archive of many is said once, not once for each.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+from skyexport.archive_list import ArchiveList
+from skyexport.destination import check_output_dir, check_place
+from skyexport.errors import ArchiveError, OptionError
+from skyexport.export_chains import CLAIMS, is_export
+from skyexport.format_names import looks_like_data_file
+from skyexport.formats import FORMATS
+from skyexport.full_text import check_query
+from skyexport.media_root import MediaRoot
+from skyexport.memory import MemoryGuard, MemoryNeed, ProcessTree
+from skyexport.options import Resolved
+from skyexport.source import is_sqlite
+
+__all__ = ["check_archive_names", "check_for_all", "check_output_name"]
+
+
+def check_archive_names(paths: Sequence[str], *, exporting: bool = False) -> None:
+    """Refuse what was named as an archive and is surely meant as something else.
+
+    Args:
+        paths: As they were typed.
+        exporting: Whether the command writes, so that a name may be meant for `--to` or `--since-export`.
+
+    Raises:
+        OptionError: One of them is an export, a part of one, or the name of a data file and no archive.
+    """
+    for text in paths:
+        path = Path(text)
+        if text and not is_sqlite(path):
+            _check_is_no_export(path, exporting=exporting)
+            if looks_like_data_file(path):
+                others = exporting and len(paths) > 1
+                hint = f"did you mean --to {path}?" if others else "name the archive's .db file"
+                raise OptionError(f"{path} is not an archive", hint)
+
+
+def _check_is_no_export(path: Path, *, exporting: bool) -> None:
+    directory = path.parent if path.name in CLAIMS else path
+    if is_export(directory):
+        since = ", or --since-export before it" if exporting and directory == path else ""
+        what = "is an export" if directory == path else "belongs to an export"
+        raise OptionError(f"{path} {what}, and not an archive", f"did you mean `skyexport verify {directory}`{since}?")
+
+
+def check_output_name(output_dir: Path) -> None:
+    """Refuse a name for the directory of exports that is surely meant as another.
+
+    Raises:
+        OptionError: It has the name of a data file, and is no directory; or it is an archive.
+    """
+    if is_sqlite(output_dir):
+        raise OptionError(f"{output_dir} is an archive, and -o names the directory of exports", "leave out -o")
+    if looks_like_data_file(output_dir) and not output_dir.is_dir():
+        raise OptionError(f"-o {output_dir} would make a directory of that name", f"did you mean --to {output_dir}?")
+
+
+def check_for_all(archives: ArchiveList, resolved: Resolved) -> None:
+    """Check once what holds for every archive of many.
+
+    Raises:
+        ArchiveError: There is not one of several archives.
+        ExportError: What the export of each one would raise: the format, the query, the memory limit, or a place.
+    """
+    check_place(resolved)
+    check_output_dir(resolved.output_dir)
+    format = FORMATS[resolved.format]
+    if not format.is_text and importlib.util.find_spec("pyarrow") is None:
+        # It says what to install; loading what is there would take memory that exporters need.
+        format.configured(resolved.settings)
+    options = resolved.options
+    need = MemoryNeed.of(format, resolved.compression, 0)
+    MemoryGuard(options.memory_limit_bytes, ProcessTree().sample).check_workable(need, 0, resolved.format)
+    if options.match is not None:
+        check_query(options.match)
+    if resolved.media_root is not None:
+        with MediaRoot(resolved.media_root):
+            pass
+    if resolved.link_media is not None:
+        # It needs the readers of exports, which take 15 ms to load.
+        from skyexport.earlier_media import EarlierMedia
+
+        with EarlierMedia(resolved.link_media):
+            pass
+    if len(archives) > 1 and not any(archive.exists() for archive in archives):
+        raise ArchiveError(
+            f"there is not one of these {len(archives):,} archives; the first is {archives[0]}",
+            f"relative paths begin in the current directory, {Path.cwd()}",
+        )

@@ -1,0 +1,112 @@
+"""Wrong usage of the command line: Typer's errors → one line that says what to write.
+
+Typer has a copy of Click inside, whose errors are known by their attributes here, not by their private classes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from skyexport.errors import OptionError
+from skyexport.format_names import nearest
+from skyexport.help_pages import examples_of
+from skyexport.shell_words import shell_word
+
+__all__ = ["check_dashes", "unknown_command", "usage_error", "wants_json"]
+
+_ARCHIVE_ENDINGS = (".db", ".sqlite", ".sqlite3")
+_EXTRA = re.compile(r"got unexpected extra arguments?(?:\(s\))? \((.*)\)", re.DOTALL)
+_ONE_DASH = re.compile("-[a-z][a-z-]+")
+_LIKELY = 0.6
+"""Least likeness of a word that is taken for a misspelt command."""
+
+
+def usage_error(error: Any, root: Any) -> OptionError | None:
+    """What an error of Typer says, with what to write instead; None where it is no error of usage.
+
+    Args:
+        error: What was raised.
+        root: The program, with its commands.
+    """
+    if not callable(getattr(error, "format_message", None)):
+        return None
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else root.name
+    if hasattr(error, "possibilities"):
+        return OptionError(f"no such option: {error.option_name}", _hint_for_option(error, root, context, path))
+    message = error.format_message().strip().rstrip(".")
+    message = message[:1].lower() + message[1:]
+    if name := getattr(error, "option_name", None):
+        option = next((found for _, found in _options_of_commands(root, name)), None)
+        if option is not None and option.is_flag:
+            return OptionError(f"{name} takes no value", f"write {name} alone")
+        value = getattr(option, "metavar", None)
+        return OptionError(f"{name} needs a value", f"write {name} {value}" if value else f"see {path} --help")
+    if extra := _EXTRA.fullmatch(message):
+        message = f"unexpected argument: {extra[1]}"
+    elif examples := (examples_of(context.command) if context is not None else []):
+        return OptionError(message, f"for example: {examples[0]}")
+    return OptionError(message, f"see {path} --help")
+
+
+def _hint_for_option(error: Any, root: Any, context: Any, path: str) -> str:
+    name = error.option_name
+    for command, _ in _options_of_commands(root, name):
+        of_program = context is None or context.parent is None
+        return f"write it after the command: {path} {command} … {name}" if of_program else f"{command} has that option"
+    if error.possibilities:
+        return f"did you mean {nearest(name, error.possibilities, 0)}?"
+    return f"see {path} --help"
+
+
+def _options_of_commands(root: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """The options of that name: command and option."""
+    for command_name, command in root.commands.items():
+        for option in command.params:
+            if name in option.opts and option.param_type_name == "option":
+                yield command_name, option
+
+
+def check_dashes(arguments: Sequence[str], root: Any) -> None:
+    """Refuse `-format csv`, of which Typer would make `-f ormat` and an archive.
+
+    Raises:
+        OptionError: A long option has one dash only.
+    """
+    for word in _options(arguments):
+        if _ONE_DASH.fullmatch(word) and any(_options_of_commands(root, f"-{word}")):
+            raise OptionError(f"no such option: {word}", f"did you mean -{word}?")
+
+
+def _options(arguments: Sequence[str]) -> Sequence[str]:
+    """The arguments that may be options."""
+    return arguments[: arguments.index("--")] if "--" in arguments else arguments
+
+
+def unknown_command(name: str, commands: Sequence[str]) -> OptionError:
+    """What to write instead of a command that does not exist: another one, or a command for a path.
+
+    Args:
+        name: The first word behind `skyexport`.
+        commands: Those that exist.
+    """
+    if name == "help":
+        return OptionError("there is no command 'help'", "write skyexport --help, or skyexport COMMAND --help")
+    lowered = name.lower()
+    if (Path(name) / "manifest.json").is_file():
+        hint = f"did you mean skyexport verify {shell_word(name)}?"
+    elif lowered.endswith(_ARCHIVE_ENDINGS) or Path(name).is_file():
+        hint = f"did you mean skyexport export {shell_word(name)}?"
+    elif likely := nearest(lowered, commands, _LIKELY):
+        hint = f"did you mean skyexport {likely}?"
+    else:
+        hint = f"commands are {', '.join(commands)}"
+    return OptionError(f"there is no command {name!r}", hint)
+
+
+def wants_json(arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
+    """Whether the result is to be a JSON object, as far as that is known of arguments that may be wrong."""
+    return "--json" in _options(arguments) or environment.get("SKYEXPORT_JSON", "").lower() in ("1", "true", "yes")

@@ -1,0 +1,62 @@
+"""Make a virtual environment, unless there is one of the same Python already.
+
+    python3 tools/make_environment.py .venv
+
+Whichever Python runs this is the one that the environment has. An environment of another Python is made anew, and so is
+one that does not run: after an update of Python, say. Nothing is printed when there is nothing to do.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+OLDEST = (3, 11)
+
+WHO = "import os, sys, pip; print(os.path.realpath(sys._base_executable), sys.version)"
+"""What tells one Python from another: where it lies, and its version. Without pip an environment is not whole."""
+
+
+def main(directory: Path) -> int:
+    """Make it.
+
+    Returns:
+        The exit status: 1 when this Python is too old, or cannot make one.
+    """
+    # This may be the Python of the very environment that is to be made anew.
+    python = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
+    version = "{}.{}.{}".format(*sys.version_info)
+    if sys.version_info < OLDEST:
+        print(f"Python 3.11 or newer is needed, and {python} is {version}: name another, make PYTHON=python3.12")
+        return 1
+    wanted = f"{python} {sys.version}"
+    if directory.exists():
+        if who(python_of(directory)) == wanted:
+            return 0
+        shutil.rmtree(directory)
+    print(f"making {directory} with Python {version} ({python})", flush=True)
+    done = subprocess.run([python, "-m", "venv", str(directory)], capture_output=True, text=True, check=False)
+    if done.returncode or who(python_of(directory)) != wanted:
+        shutil.rmtree(directory, ignore_errors=True)
+        print(f"{done.stdout}{done.stderr}{python} cannot make a virtual environment: name another, make PYTHON=…")
+        return 1
+    return 0
+
+
+def python_of(directory: Path) -> Path:
+    """The Python of an environment."""
+    return directory / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def who(python: Path) -> str:
+    """Which Python this is; "" for one that does not run."""
+    try:
+        done = subprocess.run([str(python), "-c", WHO], capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
