@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import apsw
@@ -568,3 +569,76 @@ def test_what_is_exported(library: NativeLibrary) -> None:
         "sqlite3_skyexport_init",
     ]
 
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A small project that is built with our hook."""
+    (tmp_path / "pyproject.toml").write_text(
+        """
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+[project]
+name = "skyexport"
+version = "1"
+requires-python = ">=3.11"
+[tool.hatch.build.targets.wheel]
+packages = ["src/skyexport"]
+[tool.hatch.build.targets.wheel.hooks.custom]
+path = "hatch_build.py"
+"""
+    )
+    shutil.copytree(build_native.SOURCES, tmp_path / "native")
+    shutil.copy(ROOT / "hatch_build.py", tmp_path)
+    (tmp_path / "tools").mkdir()
+    shutil.copy(build_native.__file__, tmp_path / "tools")
+    (tmp_path / "src" / "skyexport").mkdir(parents=True)
+    (tmp_path / "src" / "skyexport" / "__init__.py").touch()
+    # Not what is to be built, but left over.
+    (tmp_path / "src" / "skyexport" / build_native.library_name()).write_text("old")
+    return tmp_path
+
+
+def built(project: Path, **environment: str) -> tuple[str, str, Path | None]:
+    """Build the wheel: the end of its name, what the builder says, and the library in it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", "dist"],
+        cwd=project, env={**os.environ, **environment}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    said = done.stdout + done.stderr
+    if done.returncode:
+        return "", said, None
+    (wheel,) = (project / "dist").iterdir()
+    with zipfile.ZipFile(wheel) as files:
+        names = [name for name in files.namelist() if "native_renderer" in name]
+        library = Path(files.extract(names[0], project / "unpacked")) if names else None
+    return wheel.name.partition("-py3-")[2], said, library
+
+
+def test_a_wheel_with_the_renderer(project: Path) -> None:
+    """With a compiler the wheel is one for this platform, and the library in it goes with native.py."""
+    tag, _, library = built(project, SKYEXPORT_NATIVE="require")
+    assert tag == f"none-{build_native.wheel_platform()}.whl"
+    assert library is not None
+    assert isinstance(native.find(library), NativeLibrary)
+
+
+@pytest.mark.parametrize(("choice", "compiler"), [("off", "cc"), ("auto", "no-such-compiler")])
+def test_a_wheel_without_the_renderer(project: Path, choice: str, compiler: str) -> None:
+    """Where it is not wanted or cannot be built, the wheel is one for any platform, and one line says so."""
+    tag, said, library = built(project, SKYEXPORT_NATIVE=choice, CC=compiler)
+    assert (tag, library) == ("none-any.whl", None)
+    assert said.count("without the native renderer, exports take longer: ") == (choice == "auto")
+
+
+@pytest.mark.parametrize(("choice", "said"), [
+    ("require", "the native renderer is required but was not built: the compiler no-such-compiler cannot be run"),
+    ("yes", "SKYEXPORT_NATIVE=yes: use one of auto, require, off"),
+])  # fmt: skip
+def test_no_wheel(project: Path, choice: str, said: str) -> None:
+    """Where the renderer is required, a build without it fails in one line; so does an unknown choice."""
+    tag, output, _ = built(project, SKYEXPORT_NATIVE=choice, CC="no-such-compiler")
+    assert tag == ""
+    assert said in output
+    assert "Traceback" not in output
