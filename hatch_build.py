@@ -52,7 +52,8 @@ class NativeRendererHook(BuildHookInterface):  # type: ignore[type-arg]
 def _builder(root: Path) -> Any:
     """The module `tools/build_native.py`."""
     found = importlib.util.spec_from_file_location("build_native", root / "tools" / "build_native.py")
-    assert found is not None and found.loader is not None
+    assert found is not None
+    assert found.loader is not None
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
     return module

@@ -24,7 +24,11 @@ PREBUILT = os.environ.get("NATIVE_LIBRARY")
 
 SETTINGS = {
     "json": [USUAL],
-    "jsonl": [USUAL, FormatSettings(columns=("reply_parent", "labels", "uri")), FormatSettings(columns=("embed_data",))],
+    "jsonl": [
+        USUAL,
+        FormatSettings(columns=("reply_parent", "labels", "uri")),
+        FormatSettings(columns=("embed_data",)),
+    ],
     "csv": [
         USUAL,
         FormatSettings(csv_safe=True),

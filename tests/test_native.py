@@ -61,9 +61,11 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> NativeLibrary:
 def archive_in_memory(path: Path) -> apsw.Connection:
     """A copy of an archive, to which an extension may be added."""
     connection = apsw.Connection(":memory:")
-    with contextlib.closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as stored:
-        with connection.backup("main", stored, "main") as backup:
-            backup.step()
+    with (
+        contextlib.closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as stored,
+        connection.backup("main", stored, "main") as backup,
+    ):
+        backup.step()
     return connection
 
 
@@ -195,7 +197,9 @@ def test_usual_times(library: NativeLibrary, zone: str, fraction: str) -> None:
     """The spellings of Go and RFC 3339 are all read, on the edges of days, months, years and the calendar."""
     days = ["0001-01-02", "1582-10-10", "1900-02-28", "1969-12-31", "1970-01-01", "2000-02-29", "2023-12-31",
             "2024-02-29", "2024-03-01", "9999-12-30"]  # fmt: skip
-    times = [f"{day}{mark}{clock}{fraction}{zone}" for day in days for mark in " T" for clock in ("00:00:00", "23:59:59")]
+    times = [
+        f"{day}{mark}{clock}{fraction}{zone}" for day in days for mark in " T" for clock in ("00:00:00", "23:59:59")
+    ]
     with replaced_posts([post(number, created_at=time) for number, time in enumerate(times)]) as connection:
         for format_name in FORMATS:
             assert check_same(connection, library, sorted_row_ids(connection), format_name) == {}
@@ -263,7 +267,7 @@ def test_mutations_of_real_posts(contract_dir: Path, library: NativeLibrary, for
         rows = [dict(zip(COLUMNS, values, strict=True)) for values in stored]
     changed: list[Row] = []
     for number in range(count):
-        row: Row = dict(choose.choice(rows))  # type: ignore[arg-type]
+        row: Row = dict(choose.choice(rows))
         for name in choose.sample(COLUMNS, choose.choice([1, 1, 2])):
             row[name] = mutated(row[name], choose)
         changed.append({**row, "uri": row["uri"] if not number else f"at://{number}", "cid": row["cid"] or "",
@@ -277,8 +281,10 @@ def test_mutations_of_real_posts(contract_dir: Path, library: NativeLibrary, for
 @pytest.mark.parametrize("format_name", ["json", "csv"])
 def test_prefixes_of_an_embed(library: NativeLibrary, format_name: str) -> None:
     """Every beginning of an embed is refused but the whole, and nothing behind its end is read."""
-    embed = ('{"images": [{"alt":"\\u0026 é\u2028\\ud83d","fullsize":"https://x/y/name@jpeg","n":-1.5e+7,"t":[true,'
-             'false,null]}], "media":{"images":[{"fullsize":"a/b"}]},"external":{"thumb":"c/;,d"}}').encode()  # fmt: skip
+    # fmt: off
+    embed = ('{"images": [{"alt":"\\u0026 é\u2028\\ud83d","fullsize":"https://x/y/name@jpeg","n":-1.5e+7,'
+             '"t":[true,false,null]}], "media":{"images":[{"fullsize":"a/b"}]},"external":{"thumb":"c/;,d"}}').encode()
+    # fmt: on
     rows = [post(end, embed_data=embed[:end], has_media=1) for end in range(1, len(embed) + 1)]
     with replaced_posts(rows) as connection:
         refused = check_same(connection, library, sorted_row_ids(connection), format_name)
@@ -288,9 +294,11 @@ def test_prefixes_of_an_embed(library: NativeLibrary, format_name: str) -> None:
 # --- Bounds and refusals ----------------------------------------------------------------------------------------
 
 
-def small_archive_rows() -> list[Row]:
+def few_posts() -> list[Row]:
+    """Posts that need escapes, quotes, an indentation and another time zone."""
     return [
-        post(1, text='A "line", and\nanother\u2028é', embed_data=b'{"a":[1,{"b":"\xe2\x80\xa9"}],"images":[]}', has_media=1),
+        post(1, text='A "line", and\nanother\u2028é', has_media=1,
+             embed_data=b'{"a":[1,{"b":"\xe2\x80\xa9"}],"images":[]}'),
         post(2, text="", reply_parent="at://x", embed_type="app.bsky.embed.images",
              embed_data=b'{"images":[{"fullsize":"https://x/a;,@jpeg"},{"fullsize":"https://x/b"}]}', has_media=1),
         post(3, created_at="2024-05-22 18:57:38.254 -0700 PDT", labels=b"[]"),
@@ -300,7 +308,7 @@ def small_archive_rows() -> list[Row]:
 @each_setting
 def test_every_capacity(library: NativeLibrary, format_name: str, settings: FormatSettings) -> None:
     """In a target of any size nothing is written beyond its end, and posts that do not fit are told."""
-    with contextlib.closing(memory_archive(small_archive_rows())) as connection:
+    with contextlib.closing(memory_archive(few_posts())) as connection:
         renderer = NativeRenderer(connection, library, format_name, settings)
         whole = bytearray(20_000)
         needed = run(connection, renderer, [1, 2, 3], memoryview(whole)).bytes
@@ -418,7 +426,9 @@ def test_a_database_cannot_call_it(library: NativeLibrary) -> None:
     """Views and triggers of a database do not reach the functions, and SQL cannot load an extension."""
     with contextlib.closing(memory_archive([post(1)])) as connection:
         renderer = NativeRenderer(connection, library, "json")
-        connection.execute(f"create view v as select {renderer.aggregate_sql} from posts; create view w as select sky_context()")
+        connection.execute(
+            f"create view v as select {renderer.aggregate_sql} from posts; create view w as select sky_context()"
+        )
         renderer.set_target(bytearray(10_000))
         for view in "vw":
             with pytest.raises(apsw.SQLError, match="unsafe use"):
@@ -523,7 +533,7 @@ def test_failing_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(build_native.CompileError, match="no-such-compiler cannot be run"):
         build_native.build(tmp_path / "native.so")
     monkeypatch.delenv("CC")
-    with pytest.raises(build_native.CompileError, match="failed: .*error"):
+    with pytest.raises(build_native.CompileError, match=r"failed: .*error"):
         build_native.build(tmp_path / "native.so", flags=["-no-such-flag"])
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(build_native.CompileError, match="there is no C compiler"):
@@ -540,11 +550,11 @@ def test_places_in_the_table_of_sqlite(tmp_path: Path) -> None:
     constants = ["OK", "ERROR", "NOMEM", "UTF8", "DIRECTONLY", "INTEGER", "FLOAT", "TEXT", "BLOB", "NULL"]
     lines = [f'_Static_assert(SKY_SQLITE_{name} == SQLITE_{name}, "{name}");' for name in constants]
     lines += [
-        f"_Static_assert(offsetof(struct sky_sqlite_api, {name}) == offsetof(sqlite3_api_routines, {name}), \"{name}\");"
+        f'_Static_assert(offsetof(struct sky_sqlite_api, {name}) == offsetof(sqlite3_api_routines, {name}), "{name}");'
         for name in functions
     ]
     program = tmp_path / "places.c"
-    program.write_text("#include <stddef.h>\n#include <sqlite3ext.h>\n#include \"sqlite_api.h\"\n" + "\n".join(lines))
+    program.write_text('#include <stddef.h>\n#include <sqlite3ext.h>\n#include "sqlite_api.h"\n' + "\n".join(lines))
     compiler = [os.environ.get("CC") or "cc", "-fsyntax-only", "-I", str(build_native.SOURCES)]
     if subprocess.run(
         [*compiler, "-include", "sqlite3ext.h", "-x", "c", os.devnull], capture_output=True, check=False
@@ -568,7 +578,6 @@ def test_what_is_exported(library: NativeLibrary) -> None:
         "skyexport_sources",
         "sqlite3_skyexport_init",
     ]
-
 
 
 @pytest.fixture

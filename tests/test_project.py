@@ -36,7 +36,7 @@ LAYERS = [
     {"progress", "sequence", "writer", "worker"},
     {"archive", "archive_list", "disk", "messages", "slots"},
     {"copying", "created_at", "recovery", "scratch"},
-    {"full_text", "lock", "memory", "render", "shown_media", "source"},
+    {"full_text", "lock", "memory", "native", "render", "shown_media", "source"},
     {"plan", "selection", "options"},
     {"formats", "formats.csv_table", "formats.json_array", "formats.json_lines", "formats.parquet_table"},
     {"formats.json_posts"},
