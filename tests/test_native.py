@@ -580,6 +580,32 @@ def test_what_is_exported(library: NativeLibrary) -> None:
     ]
 
 
+@pytest.mark.slow
+def test_fuzzer_with_random_inputs(tmp_path: Path) -> None:
+    """The fuzzer builds with gcc's sanitizers, and a thousand inputs find nothing."""
+    program = tmp_path / "fuzz"
+    sources = [*build_native.SOURCES.glob("*.c"), *(build_native.SOURCES / "fuzz").glob("*.c")]
+    flags = ["-std=c11", *build_native.STRICT, "-g", "-O1", "-DWITH_MAIN", "-DSKY_FIRST_BUFFER_BYTES=64"]
+    sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    (tmp_path / "empty.c").write_text("int main(void) { return 0; }")
+    if subprocess.run(
+        ["cc", *sanitizers, str(tmp_path / "empty.c"), "-o", str(program)], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("the compiler has no sanitizers")
+    subprocess.run(["cc", *flags, *sanitizers, *map(str, sources), "-o", str(program)], check=True)
+    choose = random.Random(7)
+    words = [b'{"images":[{"fullsize":"x/y"}]}', b"2024-02-29 23:59:59.5 -0700 PDT", b'"', b"\\u0041", b"[", b"}", b","]
+    paths = []
+    for number in range(1000):
+        parts = [
+            choose.choice([choose.randbytes(choose.randrange(1, 40)), *words]) for _ in range(choose.randrange(30))
+        ]
+        paths.append(tmp_path / f"{number}")
+        paths[-1].write_bytes(choose.randbytes(2) + b"".join(parts))
+    done = subprocess.run([program, *paths], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "1000 inputs\n"), done.stderr[-3000:]
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A small project that is built with our hook."""

@@ -13,7 +13,7 @@
 
 #include "fake_sqlite.h"
 
-enum { MOST_ROWS = 4, WHOLE_BYTES = 1 << 20, GUARD_BYTES = 16, ARGUMENTS = 1 + SKY_STORED_COLUMNS };
+enum { MOST_ROWS = 4, WHOLE_BYTES = 1 << 16, GUARD_BYTES = 16, ARGUMENTS = 1 + SKY_STORED_COLUMNS };
 
 struct input {
     const uint8_t *at;
