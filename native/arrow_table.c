@@ -299,23 +299,34 @@ static int64_t count_nulls(const unsigned char *validity, size_t rows)
     return nulls;
 }
 
+/* Places a bit for each row, and clears those of a row that was refused in the middle. */
+static size_t place_bits(unsigned char *target, size_t used, unsigned char *bits, size_t rows, int64_t *numbers)
+{
+    if (rows % 8 != 0) {
+        set_bit(bits, rows, 0);
+    }
+    return place_buffer(target, used, bits, (rows + 7) / 8, numbers);
+}
+
 static size_t place_column(struct sky_context *context, int i, size_t rows, size_t used)
 {
     const struct sky_arrow_column *column = &context->arrow[i];
     int number = context->settings.columns[i];
     int64_t numbers[NUMBERS_A_COLUMN] = {0};
-    size_t bits = (rows + 7) / 8;
+    unsigned char *target = context->target;
     if (is_text(number)) {
         numbers[0] = count_nulls(column->validity.bytes, rows);
-        used = place_buffer(context->target, used, column->validity.bytes, numbers[0] > 0 ? bits : 0, numbers + 1);
-        used = place_buffer(context->target, used, column->offsets.bytes, sizeof(int32_t) * (rows + 1), numbers + 3);
-        used = place_buffer(context->target, used, column->values.bytes, (size_t)text_end(column, rows), numbers + 5);
+        if (numbers[0] > 0) {
+            used = place_bits(target, used, column->validity.bytes, rows, numbers + 1);
+        }
+        used = place_buffer(target, used, column->offsets.bytes, sizeof(int32_t) * (rows + 1), numbers + 3);
+        used = place_buffer(target, used, column->values.bytes, (size_t)text_end(column, rows), numbers + 5);
+    } else if (sky_columns[number].kind == SKY_A_FLAG) {
+        used = place_bits(target, used, column->values.bytes, rows, numbers + 5);
     } else {
-        int is_flag = sky_columns[number].kind == SKY_A_FLAG;
-        used = place_buffer(context->target, used, column->values.bytes, is_flag ? bits : sizeof(int64_t) * rows,
-                            numbers + 5);
+        used = place_buffer(target, used, column->values.bytes, sizeof(int64_t) * rows, numbers + 5);
     }
-    memcpy(context->target + sizeof(int64_t) * (TABLE_NUMBERS + NUMBERS_A_COLUMN * (size_t)i), numbers, sizeof numbers);
+    memcpy(target + sizeof(int64_t) * (TABLE_NUMBERS + NUMBERS_A_COLUMN * (size_t)i), numbers, sizeof numbers);
     return used;
 }
 

@@ -72,20 +72,47 @@ static inline int sky_put_word(struct sky_out *out, const struct sky_word *word)
     return 1;
 }
 
-/* Eight bytes at a time: the first one is the lowest byte or the highest, which no test below depends on. */
-static inline uint64_t sky_load(const unsigned char *at)
+/* Copies short bytes of which more follow: as many as a word has, where there is room and they are there. */
+static inline int sky_put_short(struct sky_out *out, struct sky_span span, const unsigned char *end)
 {
-    uint64_t eight;
-    memcpy(&eight, at, sizeof eight);
-    return eight;
+    if (span.size > SKY_WORD_BYTES || sky_room(out) < SKY_WORD_BYTES || end - span.at < SKY_WORD_BYTES) {
+        return sky_put(out, span.at, span.size);
+    }
+    memcpy(out->at, span.at, SKY_WORD_BYTES);
+    out->at += span.size;
+    return 1;
 }
 
 #define SKY_EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
 
-/* Not zero when one of eight bytes is zero. */
-static inline uint64_t sky_has_zero(uint64_t eight)
+/* Eight bytes at once, the first one lowest. */
+static inline uint64_t sky_load(const unsigned char *at)
+{
+    static const union {
+        uint16_t number;
+        unsigned char first;
+    } one = {1};
+    uint64_t eight;
+    memcpy(&eight, at, sizeof eight);
+    if (one.first != 1) { /* known to the compiler: the highest byte comes first on this machine */
+        eight = (eight & UINT64_C(0x00ff00ff00ff00ff)) << 8 | (eight >> 8 & UINT64_C(0x00ff00ff00ff00ff));
+        eight = (eight & UINT64_C(0x0000ffff0000ffff)) << 16 | (eight >> 16 & UINT64_C(0x0000ffff0000ffff));
+        eight = eight << 32 | eight >> 32;
+    }
+    return eight;
+}
+
+/* Marks bytes that are zero by their highest bit. The lowest mark is right; above it there may be false ones. */
+static inline uint64_t sky_zeros(uint64_t eight)
 {
     return (eight - SKY_EACH(0x01)) & ~eight & SKY_EACH(0x80);
+}
+
+/* How many bytes are below the lowest mark, of which there is one. */
+static inline size_t sky_before_mark(uint64_t marks)
+{
+    uint64_t lowest = marks >> 7;
+    return (size_t)(((lowest - 1) & ~lowest & SKY_EACH(0x01)) * SKY_EACH(0x01) >> 56);
 }
 
 #endif

@@ -102,8 +102,8 @@ static int has_special(struct sky_span cell, unsigned char delimiter)
     const unsigned char *end = at + cell.size;
     while (end - at >= 8) {
         uint64_t eight = sky_load(at);
-        if (sky_has_zero(eight ^ SKY_EACH('"')) || sky_has_zero(eight ^ SKY_EACH('\n')) ||
-            sky_has_zero(eight ^ SKY_EACH('\r')) || sky_has_zero(eight ^ SKY_EACH(delimiter))) {
+        if (sky_zeros(eight ^ SKY_EACH('"')) || sky_zeros(eight ^ SKY_EACH('\n')) ||
+            sky_zeros(eight ^ SKY_EACH('\r')) || sky_zeros(eight ^ SKY_EACH(delimiter))) {
             return 1;
         }
         at += 8;

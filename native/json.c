@@ -63,31 +63,37 @@ static int read_string(struct sky_json *json)
     json->has_escape = 0;
     json->has_separator = 0;
     for (;;) {
-        while (end - at >= 8 && !sky_is_special(sky_load(at))) {
+        while (end - at >= 8) {
+            uint64_t specials = sky_specials(sky_load(at));
+            if (specials != 0) {
+                at += sky_before_mark(specials);
+                break;
+            }
             at += 8;
         }
-        while (at < end && *at >= 0x20 && *at < 0x80 && *at != '"' && *at != '\\') {
-            at++;
+        for (int i = 0; i < SKY_SINGLE_CHARACTERS && at < end && *at != '"'; i++) {
+            size_t size = 1;
+            if (*at >= 0x80) {
+                size = sky_character_size(at, end);
+                json->has_separator |= size == 3 && sky_is_line_separator(at);
+            } else if (*at == '\\') {
+                size = escape_size(at, end);
+                json->has_escape = 1;
+            } else if (*at < 0x20) {
+                return 0;
+            }
+            if (size == 0) {
+                return 0;
+            }
+            at += size;
         }
-        if (at == end || *at < 0x20) {
+        if (at == end) {
             return 0;
         }
         if (*at == '"') {
             at++;
             break;
         }
-        size_t size;
-        if (*at == '\\') {
-            size = escape_size(at, end);
-            json->has_escape = 1;
-        } else {
-            size = sky_character_size(at, end);
-            json->has_separator |= size == 3 && sky_is_line_separator(at);
-        }
-        if (size == 0) {
-            return 0;
-        }
-        at += size;
     }
     json->spelt.at = json->at;
     json->spelt.size = (size_t)(at - json->at);
@@ -271,30 +277,32 @@ int sky_json_pass(struct sky_json *json, enum sky_token first)
     return 1;
 }
 
-static int put_line_break(struct sky_out *out, int level)
+/* Writes a line break and the indentation behind it, with a comma before it or without. */
+static int put_line_break(struct sky_out *out, int with_comma, int level)
 {
-    static const char usual[SKY_WORD_BYTES] = "\n                              ";
-    size_t size = 1 + 2 * (size_t)level;
-    if (size < SKY_WORD_BYTES && sky_room(out) >= SKY_WORD_BYTES) {
-        memcpy(out->at, usual, SKY_WORD_BYTES);
-        out->at += size;
+    static const char usual[SKY_WORD_BYTES] = ",\n                             ";
+    size_t size = 2 + 2 * (size_t)level;
+    if (sky_room(out) >= SKY_WORD_BYTES && size < SKY_WORD_BYTES) {
+        memcpy(out->at, with_comma ? usual : usual + 1, SKY_WORD_BYTES - 1);
+        out->at += with_comma ? size : size - 1;
         return 1;
     }
-    if (sky_room(out) < size) {
+    if ((with_comma && !sky_put_byte(out, ',')) || sky_room(out) < size - 1) {
         return 0;
     }
     out->at[0] = '\n';
-    memset(out->at + 1, ' ', size - 1);
-    out->at += size;
+    memset(out->at + 1, ' ', size - 2);
+    out->at += size - 1;
     return 1;
 }
 
 static int put_token(struct sky_out *out, const struct sky_json *json, enum sky_token token, int level)
 {
-    if (json->after_comma && !sky_put_byte(out, ',')) {
-        return 0;
-    }
-    if (json->begins_line && level != SKY_COMPACT && !put_line_break(out, level + json->level)) {
+    if (json->begins_line && level != SKY_COMPACT) {
+        if (!put_line_break(out, json->after_comma, level + json->level)) {
+            return 0;
+        }
+    } else if (json->after_comma && !sky_put_byte(out, ',')) {
         return 0;
     }
     int is_string = token == SKY_KEY || token == SKY_STRING;
@@ -302,7 +310,7 @@ static int put_token(struct sky_out *out, const struct sky_json *json, enum sky_
         if (!sky_put_with_separators_escaped(out, json->spelt)) {
             return 0;
         }
-    } else if (!sky_put(out, json->spelt.at, json->spelt.size)) {
+    } else if (!sky_put_short(out, json->spelt, json->end)) {
         return 0;
     }
     return token != SKY_KEY || sky_put(out, ": ", level == SKY_COMPACT ? 1 : 2);

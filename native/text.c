@@ -1,50 +1,29 @@
 #include "text.h"
 
-static int is_continuation(unsigned char byte)
-{
-    return (byte & 0xc0) == 0x80;
-}
-
-size_t sky_character_size(const unsigned char *at, const unsigned char *end)
-{
-    size_t left = (size_t)(end - at);
-    unsigned char first = at[0];
-    if (first < 0xc2 || first > 0xf4 || left < 2) {
-        return 0;
-    }
-    if (first < 0xe0) {
-        return is_continuation(at[1]) ? 2 : 0;
-    }
-    /* The second byte tells what is overlong, a surrogate, or beyond U+10FFFF. */
-    unsigned char least = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
-    unsigned char most = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
-    if (at[1] < least || at[1] > most || left < 3 || !is_continuation(at[2])) {
-        return 0;
-    }
-    if (first < 0xf0) {
-        return 3;
-    }
-    return left >= 4 && is_continuation(at[3]) ? 4 : 0;
-}
-
 int sky_is_utf8(struct sky_span text)
 {
     const unsigned char *at = text.at;
     const unsigned char *end = text.at + text.size;
-    while (at < end) {
-        if (end - at >= 8 && (sky_load(at) & SKY_EACH(0x80)) == 0) {
+    for (;;) {
+        while (end - at >= 8) {
+            uint64_t marks = sky_load(at) & SKY_EACH(0x80);
+            if (marks != 0) {
+                at += sky_before_mark(marks);
+                break;
+            }
             at += 8;
-        } else if (*at < 0x80) {
-            at++;
-        } else {
-            size_t size = sky_character_size(at, end);
+        }
+        for (int i = 0; i < SKY_SINGLE_CHARACTERS; i++) {
+            if (at == end) {
+                return 1;
+            }
+            size_t size = *at < 0x80 ? 1 : sky_character_size(at, end);
             if (size == 0) {
                 return 0;
             }
             at += size;
         }
     }
-    return 1;
 }
 
 static int put_escape(struct sky_out *out, unsigned char byte)
@@ -65,35 +44,69 @@ static int put_escape(struct sky_out *out, unsigned char byte)
     return sky_put(out, escape, 6);
 }
 
-static int put_character(struct sky_out *out, const unsigned char *at, size_t size)
+static int put_line_separator(struct sky_out *out, const unsigned char *at)
 {
-    if (size == 3 && sky_is_line_separator(at)) {
-        return sky_put(out, at[2] == 0xa8 ? "\\u2028" : "\\u2029", 6);
-    }
-    return sky_put(out, at, size);
+    return sky_put(out, at[2] == 0xa8 ? "\\u2028" : "\\u2029", 6);
 }
 
-/* Copies ASCII that needs no escape, eight bytes at a time and then singly up to the first that is something else. */
-static const unsigned char *copy_plain(struct sky_out *out, const unsigned char *at, const unsigned char *end)
+/* Copies plain ASCII, eight bytes at a time: up to something else, or to where there are no eight bytes any more. */
+static inline const unsigned char *copy_plain(struct sky_out *out, const unsigned char *at, const unsigned char *end)
 {
     unsigned char *to = out->at;
-    size_t left = (size_t)(end - at);
-    size_t room = sky_room(out);
-    const unsigned char *stop = at + (left < room ? left : room);
-    while (stop - at >= 8) {
-        uint64_t eight = sky_load(at);
-        if (sky_is_special(eight)) {
+    const unsigned char *stop = out->end;
+    while (end - at >= 8 && stop - to >= 8) {
+        uint64_t specials = sky_specials(sky_load(at));
+        memcpy(to, at, 8);
+        if (specials != 0) {
+            size_t plain = sky_before_mark(specials);
+            at += plain;
+            to += plain;
             break;
         }
-        memcpy(to, &eight, sizeof eight);
         at += 8;
         to += 8;
     }
-    while (at < stop && *at >= 0x20 && *at < 0x80 && *at != '"' && *at != '\\') {
-        *to++ = *at++;
-    }
     out->at = to;
     return at;
+}
+
+/* Copies a character that is not ASCII. */
+static inline int put_character(struct sky_out *out, const unsigned char *at, size_t size, const unsigned char *end)
+{
+    if (size == 3 && sky_is_line_separator(at)) {
+        return put_line_separator(out, at);
+    }
+    if (end - at < 4 || sky_room(out) < 4) {
+        return sky_put(out, at, size);
+    }
+    memcpy(out->at, at, 4);
+    out->at += size;
+    return 1;
+}
+
+/* Copies a few characters one by one. */
+static inline enum sky_status copy_characters(struct sky_out *out, const unsigned char **from, const unsigned char *end)
+{
+    const unsigned char *at = *from;
+    for (int i = 0; i < SKY_SINGLE_CHARACTERS && at < end; i++) {
+        size_t size = 1;
+        int fits;
+        if (*at >= 0x80) {
+            size = sky_character_size(at, end);
+            if (size == 0) {
+                return SKY_NOT_USUAL;
+            }
+            fits = put_character(out, at, size, end);
+        } else {
+            fits = sky_is_plain(*at) ? sky_put_byte(out, *at) : put_escape(out, *at);
+        }
+        if (!fits) {
+            return SKY_TOO_LARGE;
+        }
+        at += size;
+    }
+    *from = at;
+    return SKY_GOING_ON;
 }
 
 enum sky_status sky_put_json_string(struct sky_out *out, struct sky_span text)
@@ -103,30 +116,14 @@ enum sky_status sky_put_json_string(struct sky_out *out, struct sky_span text)
     if (!sky_put_byte(out, '"')) {
         return SKY_TOO_LARGE;
     }
-    for (;;) {
+    while (at < end) {
         at = copy_plain(out, at, end);
-        if (at == end) {
-            return sky_put_byte(out, '"') ? SKY_GOING_ON : SKY_TOO_LARGE;
+        enum sky_status status = copy_characters(out, &at, end);
+        if (status != SKY_GOING_ON) {
+            return status;
         }
-        if (*at < 0x80) {
-            /* Plain as well, when there was no room for it; then there is none now. */
-            if (out->at == out->end || !put_escape(out, *at)) {
-                return SKY_TOO_LARGE;
-            }
-            at++;
-            continue;
-        }
-        do {
-            size_t size = sky_character_size(at, end);
-            if (size == 0) {
-                return SKY_NOT_USUAL;
-            }
-            if (!put_character(out, at, size)) {
-                return SKY_TOO_LARGE;
-            }
-            at += size;
-        } while (at < end && *at >= 0x80);
     }
+    return sky_put_byte(out, '"') ? SKY_GOING_ON : SKY_TOO_LARGE;
 }
 
 int sky_put_with_separators_escaped(struct sky_out *out, struct sky_span text)
@@ -139,7 +136,7 @@ int sky_put_with_separators_escaped(struct sky_out *out, struct sky_span text)
             at++;
             continue;
         }
-        if (!sky_put(out, copied, (size_t)(at - copied)) || !put_character(out, at, 3)) {
+        if (!sky_put(out, copied, (size_t)(at - copied)) || !put_line_separator(out, at)) {
             return 0;
         }
         at += 3;

@@ -29,19 +29,25 @@ static int days_in_month(int year, int month)
 
 static int read_date_and_time(const unsigned char *at, struct sky_time *time)
 {
-    int century = two_digits(at);
-    int year = two_digits(at + 2);
-    if (century == NOT_DIGITS || year == NOT_DIGITS || at[4] != '-' || at[7] != '-' ||
-        (at[10] != ' ' && at[10] != 'T') || at[13] != ':' || at[16] != ':') {
+    static const unsigned char places[] = {0, 2, 5, 8, 11, 14, 17};
+    int pairs[sizeof places];
+    unsigned others = 0;
+    for (size_t i = 0; i < sizeof places; i++) {
+        unsigned tens = at[places[i]] - (unsigned)'0';
+        unsigned ones = at[places[i] + 1] - (unsigned)'0';
+        others |= (tens > 9) | (ones > 9);
+        pairs[i] = (int)(10 * tens + ones);
+    }
+    if (others || at[4] != '-' || at[7] != '-' || (at[10] != ' ' && at[10] != 'T') || at[13] != ':' || at[16] != ':') {
         return 0;
     }
     time->text = at;
-    time->year = 100 * century + year;
-    time->month = two_digits(at + 5);
-    time->day = two_digits(at + 8);
-    time->hour = two_digits(at + 11);
-    time->minute = two_digits(at + 14);
-    time->second = two_digits(at + 17);
+    time->year = 100 * pairs[0] + pairs[1];
+    time->month = pairs[2];
+    time->day = pairs[3];
+    time->hour = pairs[4];
+    time->minute = pairs[5];
+    time->second = pairs[6];
     return time->month >= 1 && time->month <= 12 && time->day >= 1 &&
            time->day <= days_in_month(time->year, time->month) && time->hour <= 23 && time->minute <= 59 &&
            time->second <= 59;

@@ -8,17 +8,19 @@ The connection must be loaded with it before it is restricted (`source.restrict`
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import apsw
 
 from skyexport.format_settings import USUAL, FormatSettings
-from skyexport.formats.base import COLUMNS
+from skyexport.formats import FORMATS
+from skyexport.formats.base import COLUMNS, COUNTS, TIMES
 
 if TYPE_CHECKING:
     import ctypes
@@ -27,7 +29,11 @@ if TYPE_CHECKING:
 
 __all__ = ["NativeLibrary", "NativeRenderer", "NativeResult", "NotThere", "Status", "arrow_batch", "find"]
 
-SOURCES_SHA256 = "8b94e3bdb7d56a706fbd3b6054d91527768cc362a0dc81ed93ef1dad8ba16cc5"
+<<<<<<< HEAD
+SOURCES_SHA256 = "07c5684244adf81d05dbe946e72e6ca60b6da658d747fcb63c3f2b8db59369af"
+=======
+SOURCES_SHA256 = "07c5684244adf81d05dbe946e72e6ca60b6da658d747fcb63c3f2b8db59369af"
+>>>>>>> native
 """Of the sources that this module goes with: `python tools/build_native.py --write-digest`."""
 
 _ENTRY_POINT = "sqlite3_skyexport_init"
@@ -120,6 +126,7 @@ def find(path: Path | None = None, sources_sha256: str = SOURCES_SHA256) -> Nati
         functions = ctypes.CDLL(str(path.resolve()))
         functions.skyexport_sources.restype = ctypes.c_char_p
         found = functions.skyexport_sources()
+        functions.skyexport_result.restype = ctypes.c_void_p
     except (OSError, AttributeError) as error:
         return NotThere(f"the native renderer cannot be loaded: {error}")
     if found != sources_sha256.encode():
@@ -130,15 +137,17 @@ def find(path: Path | None = None, sources_sha256: str = SOURCES_SHA256) -> Nati
 class NativeRenderer:
     """Renders usual posts of one connection into memory that it is given.
 
+    Several renderers of one connection take turns: each statement goes by the target that was set last.
+
     Args:
-        connection: Not yet restricted; it must not be closed while this is used.
+        connection: Not yet restricted.
         library: As `find` gives it.
         format_name: A key of `FORMATS`.
         settings: How the format is to look.
-        columns: Column of an export → SQL for it, in a query where `posts` is a table.
+        columns: Column of an export → SQL for it, in a query with a table `posts`; None for a table that has them all.
 
     Raises:
-        apsw.Error: SQLite cannot load the library, or it does not take the settings.
+        apsw.Error: SQLite cannot load the library.
     """
 
     def __init__(
@@ -151,22 +160,19 @@ class NativeRenderer:
     ) -> None:
         import ctypes
 
-        chosen = settings.columns or _all_columns(format_name)
+        chosen = settings.columns or FORMATS[format_name].columns or COLUMNS
         sql = columns or {name: name for name in COLUMNS}
-        arguments = ["posts.rowid", *(sql[name] if name in _read(format_name, chosen) else "null" for name in COLUMNS)]
+        read = _read(chosen)
+        arguments = ["posts.rowid", *(sql[name] if name in read else "null" for name in COLUMNS)]
         self.aggregate_sql = f"{_AGGREGATES[format_name]}({', '.join(arguments)})"
         """SQL that renders all rows of a query in the order in which they come; its value is their number."""
         self._connection = connection
-        self._functions = functions = library.functions
+        self._functions = library.functions
+        self._settings = _settings(format_name, chosen, settings)
         self._target: ctypes.Array[ctypes.c_char] | None = None
-        self._context = ctypes.c_void_p(_loaded(connection, library))
-        configured = functions.skyexport_configure(
-            self._context, ctypes.byref(_settings(format_name, chosen, settings))
-        )
-        if not configured:
-            raise apsw.SQLError(f"the native renderer does not take these settings for {format_name}")
-        functions.skyexport_result.restype = ctypes.POINTER(_result_type())
-        self._result = functions.skyexport_result(self._context).contents
+        self._context = ctypes.c_void_p(_context(connection, library))
+        address = self._functions.skyexport_result(self._context)
+        self._result = _structures().result.from_address(address)
 
     def set_target(self, target: memoryview | bytearray) -> None:
         """Have the next statement write there; the memory must stay until `result` was called.
@@ -179,12 +185,20 @@ class NativeRenderer:
 
         self._connection.sqlite3_pointer()  # raises an error when the connection is closed, and the context gone
         self._target = (ctypes.c_char * len(target)).from_buffer(target)
+        configured = self._functions.skyexport_configure(self._context, ctypes.byref(self._settings))
+        assert configured, "the library does not take these settings"
         if not self._functions.skyexport_set_target(self._context, self._target, ctypes.c_uint64(len(target))):
             self._target = None
             raise ValueError(f"a target of {len(target):,} bytes is too large")
 
     def result(self) -> NativeResult:
-        """How far the last statement came, whether it raised an error or not; the target is let go."""
+        """How far the last statement came, whether it raised an error or not; the target is let go.
+
+        Raises:
+            apsw.ConnectionClosedError: The connection was closed.
+        """
+        import ctypes
+
         self._connection.sqlite3_pointer()
         found = self._result
         result = NativeResult(
@@ -195,7 +209,7 @@ class NativeRenderer:
             found.refused_row_id if found.status > Status.DONE else None,
             _COLUMN_NAMES.get(found.refused_column),
         )
-        self._functions.skyexport_set_target(self._context, None, _no_bytes())
+        self._functions.skyexport_set_target(self._context, None, ctypes.c_uint64(0))
         self._target = None
         return result
 
@@ -203,46 +217,42 @@ class NativeRenderer:
 _COLUMN_NAMES = {number: name for name, number in _COLUMN_NUMBERS.items()}
 
 
-def _no_bytes() -> Any:
-    import ctypes
-
-    return ctypes.c_uint64(0)
-
-
-def _all_columns(format_name: str) -> tuple[str, ...]:
-    from skyexport.formats import FORMATS
-
-    return FORMATS[format_name].columns or COLUMNS
-
-
-def _read(format_name: str, chosen: tuple[str, ...]) -> frozenset[str]:
+def _read(chosen: tuple[str, ...]) -> frozenset[str]:
     """What must be read of a post."""
     needed = set(chosen)
     if "media_files" in needed:
         needed |= {"has_media", "embed_data"}
     if "originals" in needed:
-        needed |= {name for name in COLUMNS if name.endswith(("_at", "_count"))}
-    del format_name
+        needed |= TIMES | COUNTS
     return frozenset(needed)
 
 
-def _loaded(connection: apsw.Connection, library: NativeLibrary) -> int:
-    """Load the extension into a connection; gives the address of its context."""
-    # Allowed for this call only, and not for the SQL function that could load anything.
-    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 1)
+def _context(connection: apsw.Connection, library: NativeLibrary) -> int:
+    """The address of the context of a connection, into which the extension is loaded the first time."""
     try:
-        connection.load_extension(str(library.path), _ENTRY_POINT)
-    finally:
-        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0)
-    address = connection.execute("select sky_context()").get
-    # Nobody else needs it.
-    connection.create_scalar_function("sky_context", None, 0)
+        address = connection.execute("select sky_context()").get
+    except apsw.SQLError:
+        # Allowed for this call only, and not for the SQL function that could load anything.
+        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 1)
+        try:
+            connection.load_extension(str(library.path), _ENTRY_POINT)
+        finally:
+            connection.config(apsw.SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0)
+        address = connection.execute("select sky_context()").get
     assert isinstance(address, int)
     return address
 
 
-def _settings(format_name: str, chosen: tuple[str, ...], settings: FormatSettings) -> ctypes.Structure:
-    """`struct sky_settings`."""
+@dataclass(frozen=True, slots=True)
+class _Structures:
+    """Those of `native/skyexport.h`."""
+
+    settings: type[ctypes.Structure]
+    result: type[ctypes.Structure]
+
+
+@functools.cache
+def _structures() -> _Structures:
     import ctypes
 
     class Settings(ctypes.Structure):
@@ -254,20 +264,6 @@ def _settings(format_name: str, chosen: tuple[str, ...], settings: FormatSetting
             ("csv_safe", ctypes.c_int32),
         )
 
-    numbers = [_COLUMN_NUMBERS[name] for name in chosen]
-    return Settings(
-        _FORMAT_NUMBERS[format_name],
-        len(numbers),
-        (ctypes.c_int32 * _MOST_COLUMNS)(*numbers),
-        ord(settings.delimiter),
-        int(settings.csv_safe),
-    )
-
-
-def _result_type() -> type[ctypes.Structure]:
-    """`struct sky_result`."""
-    import ctypes
-
     class Result(ctypes.Structure):
         _fields_ = (
             ("posts", ctypes.c_int64),
@@ -278,7 +274,20 @@ def _result_type() -> type[ctypes.Structure]:
             ("refused_column", ctypes.c_int32),
         )
 
-    return Result
+    return _Structures(Settings, Result)
+
+
+def _settings(format_name: str, chosen: tuple[str, ...], settings: FormatSettings) -> ctypes.Structure:
+    import ctypes
+
+    numbers = [_COLUMN_NUMBERS[name] for name in chosen]
+    return _structures().settings(
+        _FORMAT_NUMBERS[format_name],
+        len(numbers),
+        (ctypes.c_int32 * _MOST_COLUMNS)(*numbers),
+        ord(settings.delimiter),
+        int(settings.csv_safe),
+    )
 
 
 def arrow_batch(data: memoryview, schema: pa.Schema) -> pa.RecordBatch:
@@ -294,7 +303,7 @@ def arrow_batch(data: memoryview, schema: pa.Schema) -> pa.RecordBatch:
         validity, offsets, values = (
             whole.slice(begin, size) if size else None for begin, size in zip(places[::2], places[1::2], strict=True)
         )
-        is_text = offsets is not None
-        buffers = [validity, offsets, values] if is_text else [validity, values]
+        # A text column without a byte of text has a buffer all the same.
+        buffers = [validity, values] if offsets is None else [validity, offsets, values or whole.slice(0, 0)]
         arrays.append(pa.Array.from_buffers(field.type, rows, buffers, nulls))
     return pa.record_batch(arrays, schema=schema)
