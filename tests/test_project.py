@@ -35,13 +35,8 @@ LAYERS = [
     {"media_copying", "register", "row_ids"},
     {"progress", "sequence", "writer", "worker"},
     {"archive", "archive_list", "disk", "messages", "slots"},
-<<<<<<< HEAD
     {"authors", "connections", "copying", "created_at", "recovery", "scratch"},
-    {"full_text", "lock", "memory", "render", "shown_media", "source"},
-=======
-    {"copying", "created_at", "recovery", "scratch"},
     {"full_text", "lock", "memory", "native", "render", "shown_media", "source"},
->>>>>>> native
     {"plan", "selection", "options"},
     {"format_names"},
     {"formats", "formats.csv_table", "formats.json_array", "formats.json_lines", "formats.parquet_table"},

@@ -29,11 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NativeLibrary", "NativeRenderer", "NativeResult", "NotThere", "Status", "arrow_batch", "find"]
 
-<<<<<<< HEAD
 SOURCES_SHA256 = "07c5684244adf81d05dbe946e72e6ca60b6da658d747fcb63c3f2b8db59369af"
-=======
-SOURCES_SHA256 = "07c5684244adf81d05dbe946e72e6ca60b6da658d747fcb63c3f2b8db59369af"
->>>>>>> native
 """Of the sources that this module goes with: `python tools/build_native.py --write-digest`."""
 
 _ENTRY_POINT = "sqlite3_skyexport_init"
