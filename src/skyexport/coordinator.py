@@ -49,7 +49,7 @@ from skyexport.errors import (
     StrictError,
 )
 from skyexport.estimate import Sample
-from skyexport.formats import FORMATS
+from skyexport.formats import FORMATS, format_with
 from skyexport.manifest import manifest_bytes
 from skyexport.media import Media
 from skyexport.memory import UNKNOWN_MEMORY, MemoryGuard, MemoryNeed, ProcessTree
@@ -60,7 +60,7 @@ from skyexport.plan import Plan, row_id_batches
 from skyexport.pool import BATCHES_A_WORKER, Pool, Worker
 from skyexport.progress import Counters, Monitor, Progress
 from skyexport.register import Registry
-from skyexport.render import Chunk, LargePost
+from skyexport.render import MAX_CHUNK_BYTES, Chunk, LargePost
 from skyexport.retention import remove_old_chains
 from skyexport.row_ids import RowIdFile
 from skyexport.scratch import remove_left_scratches
@@ -335,7 +335,7 @@ class _Coordinator:
         self._monitor = monitor
         self._workers = workers
         self._selection = selection
-        self._format = FORMATS[resolved.format].configured(resolved.settings)
+        self._format = format_with(resolved.format, resolved.settings)
         self._writer = OrderedWriter(
             self._format, destination.file, resolved.compression, resolved.split, destination.next_file
         )
@@ -590,7 +590,8 @@ class _Coordinator:
         self._guard.check_affordable(post.needed_bytes)
 
     def _in_this_process(self, plan: Plan, setup: WorkerSetup) -> None:
-        renderer = setup.renderer(self._archive.connection, self._begin_large_post)
+        target = memoryview(bytearray(MAX_CHUNK_BYTES))
+        renderer = setup.renderer(self._archive.connection, self._begin_large_post, lambda: target)
         for batch in plan.batches:
             self._large = None
             unread = batch.posts

@@ -16,7 +16,6 @@ from skyexport.authors import Author
 from skyexport.errors import MissingExtraError, OutputError
 from skyexport.estimate import Sample
 from skyexport.extras import INSTALL_PARQUET
-from skyexport.format_settings import USUAL
 from skyexport.formats import FORMATS, Format
 from skyexport.options import format_size
 from skyexport.scratch import temporary_folder
@@ -120,10 +119,10 @@ def inspect(path: Path) -> Inspection:
 def _expected_bytes(archive: Archive, format: Format, posts: int) -> int | None:
     """The likely size of an export of all posts; None when the format needs an extra that is not installed."""
     try:
-        configured = format.configured(USUAL)
+        format.require()
     except MissingExtraError:
         return None
-    return Sample.of(archive, configured, Selection()).expected_bytes(posts)
+    return Sample.of(archive, format, Selection()).expected_bytes(posts)
 
 
 def _size_in_words(size: int | None) -> str:

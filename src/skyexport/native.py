@@ -1,4 +1,4 @@
-"""The native renderer: a SQLite extension in C that renders the usual posts of a batch, ten times as fast as SQL does.
+"""The native renderer: a SQLite extension in C that renders the usual posts of a batch.
 
 It lies beside this module when a compiler was there at the build, and knows nothing of Python. It writes straight into
 memory that it is given, and refuses whatever is not usual: see the first page of `native/extension.c`.
@@ -9,6 +9,7 @@ The connection must be loaded with it before it is restricted (`source.restrict`
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import apsw
 
+from skyexport.errors import OptionError
 from skyexport.format_settings import USUAL, FormatSettings
 from skyexport.formats import FORMATS
 from skyexport.formats.base import COLUMNS, COUNTS, TIMES
@@ -25,9 +27,19 @@ from skyexport.formats.base import COLUMNS, COUNTS, TIMES
 if TYPE_CHECKING:
     import ctypes
 
-    import pyarrow as pa
-
-__all__ = ["NativeLibrary", "NativeRenderer", "NativeResult", "NotThere", "Status", "arrow_batch", "find"]
+__all__ = [
+    "BUILD_VARIABLE",
+    "RENDERER_VARIABLE",
+    "NativeLibrary",
+    "NativeRenderer",
+    "NativeResult",
+    "NotThere",
+    "Status",
+    "find",
+    "library",
+    "load",
+    "native_renderer",
+]
 
 SOURCES_SHA256 = "07c5684244adf81d05dbe946e72e6ca60b6da658d747fcb63c3f2b8db59369af"
 """Of the sources that this module goes with: `python tools/build_native.py --write-digest`."""
@@ -49,9 +61,14 @@ _AGGREGATES = {
 
 _MOST_COLUMNS = 18
 
-_TABLE_NUMBERS = 2
-_NUMBERS_A_COLUMN = 7
-"""Of the table before the buffers of Arrow: see `native/arrow_table.c`."""
+
+RENDERER_VARIABLE = "SKYEXPORT_RENDERER"
+"""The variable of the environment that chooses a renderer."""
+
+BUILD_VARIABLE = "SKYEXPORT_NATIVE"
+"""The variable that says whether a build compiles the native renderer: `auto`, `require` or `off`."""
+
+CHOICES = ("auto", "native", "python")
 
 
 class Status(IntEnum):
@@ -128,6 +145,41 @@ def find(path: Path | None = None, sources_sha256: str = SOURCES_SHA256) -> Nati
     if found != sources_sha256.encode():
         return NotThere("the native renderer was built from other sources: install skyexport again")
     return NativeLibrary(path.resolve(), functions)
+
+
+@functools.cache
+def library() -> NativeLibrary | NotThere:
+    """The native renderer that this process uses, as SKYEXPORT_RENDERER says: `auto`, `native` or `python`.
+
+    Raises:
+        OptionError: It says something else, or `native` where there is none.
+    """
+    choice = os.environ.get(RENDERER_VARIABLE) or "auto"
+    if choice not in CHOICES:
+        raise OptionError(f"{RENDERER_VARIABLE}={choice} is not a renderer", f"choose from {', '.join(CHOICES)}")
+    if choice == "python":
+        return NotThere(f"{RENDERER_VARIABLE} is python")
+    found = find()
+    if choice == "native" and isinstance(found, NotThere):
+        raise OptionError(found.reason, f"install skyexport with a C compiler, or leave out {RENDERER_VARIABLE}")
+    return found
+
+
+def load(connection: apsw.Connection) -> None:
+    """Load the native renderer, where there is one, into a connection that is not restricted yet."""
+    found = library()
+    if isinstance(found, NativeLibrary):
+        _context(connection, found)
+
+
+def native_renderer(
+    connection: apsw.Connection, format_name: str, settings: FormatSettings, columns: Mapping[str, str]
+) -> NativeRenderer | None:
+    """The native renderer of a format on *connection*; None where there is none."""
+    found = library()
+    return (
+        NativeRenderer(connection, found, format_name, settings, columns) if isinstance(found, NativeLibrary) else None
+    )
 
 
 class NativeRenderer:
@@ -284,22 +336,3 @@ def _settings(format_name: str, chosen: tuple[str, ...], settings: FormatSetting
         ord(settings.delimiter),
         int(settings.csv_safe),
     )
-
-
-def arrow_batch(data: memoryview, schema: pa.Schema) -> pa.RecordBatch:
-    """The record batch that a target of Arrow buffers holds; it looks at *data*, and copies nothing."""
-    import pyarrow as pa
-
-    whole = pa.py_buffer(data)
-    rows, columns = data[: 8 * _TABLE_NUMBERS].cast("q")
-    table = data[8 * _TABLE_NUMBERS : 8 * (_TABLE_NUMBERS + _NUMBERS_A_COLUMN * columns)].cast("q").tolist()
-    arrays = []
-    for field, first in zip(schema, range(0, len(table), _NUMBERS_A_COLUMN), strict=True):
-        nulls, *places = table[first : first + _NUMBERS_A_COLUMN]
-        validity, offsets, values = (
-            whole.slice(begin, size) if size else None for begin, size in zip(places[::2], places[1::2], strict=True)
-        )
-        # A text column without a byte of text has a buffer all the same.
-        buffers = [validity, values] if offsets is None else [validity, offsets, values or whole.slice(0, 0)]
-        arrays.append(pa.Array.from_buffers(field.type, rows, buffers, nulls))
-    return pa.record_batch(arrays, schema=schema)

@@ -1,7 +1,9 @@
 """Turning a batch into bytes, a chunk at a time.
 
-A batch is rendered post by post, in export order, until its chunk is full; the next chunk goes on behind the last post
-that fitted. A post that is larger than a chunk by itself is read alone, and passed on in pieces.
+A batch is rendered post by post, in export order, until its chunk is full; the next chunk continues after the last post
+that fitted. The native renderer writes usual posts straight into the target. It names the post that it refuses: Python
+renders that one, and the native renderer continues after it. Where there is no native renderer, Python renders all. A
+post that is larger than a chunk by itself is read alone, and passed on in pieces.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from skyexport.formats.base import (
     as_bytes,
     stored_value_sql,
 )
+from skyexport.native import NativeRenderer, Status, native_renderer
 from skyexport.notices import Notices
 from skyexport.options import format_size
 from skyexport.plan import Batch, KeyRange
@@ -60,7 +63,8 @@ _LONGEST_URI_BYTES = 1000
 class Chunk:
     """Finished bytes of posts that follow each other in export order."""
 
-    data: bytes
+    data: bytes | memoryview
+    """A memoryview is the beginning of the target that was given last."""
     posts: int
     """How many posts begin in it."""
     goes_on: bool = False
@@ -118,6 +122,8 @@ class BatchRenderer:
         selection: Which posts of a batch to take.
         compress: How to compress each chunk; not at all when None.
         before_large_post: Called before such a post is read; what it raises ends the rendering.
+        target: Gives memory of MAX_CHUNK_BYTES for the next chunk, valid until the chunk after it is asked for. None:
+            each chunk is bytes of its own.
     """
 
     def __init__(
@@ -130,8 +136,12 @@ class BatchRenderer:
         *,
         compress: Compress | None = None,
         before_large_post: Callable[[LargePost], None] = lambda _: None,
+        target: Callable[[], memoryview] | None = None,
     ) -> None:
         self._connection = connection
+        self._native = native_renderer(connection, format.name, format.settings, columns)
+        self._own_target = memoryview(bytearray(MAX_CHUNK_BYTES)) if self._native is not None else None
+        self._target = target
         self._compress = compress
         self._before_large_post = before_large_post
         self._format = format
@@ -166,7 +176,11 @@ class BatchRenderer:
         posts = 0
         for chunk in self._chunks(batch):
             posts += chunk.posts
-            data = chunk.data if self._compress is None else self._compress(chunk.data)
+            data = chunk.data
+            if self._compress is not None:
+                data = self._compress(data)
+            elif self._target is None:
+                data = bytes(data)
             yield replace(chunk, data=data, plain_bytes=len(chunk.data))
         if self._selects_all and posts != batch.posts:
             raise ArchiveChangedError("a post went away while it was exported", "export again")
@@ -194,7 +208,7 @@ class BatchRenderer:
 
     def _unit(self, source: _Source) -> Iterator[Chunk]:
         while True:
-            chunk, stop = self._fill(source)
+            chunk, stop = self._fill(source) if self._native is None else self._fill_natively(source, self._native)
             if chunk.posts:
                 yield chunk
             if stop is None:
@@ -204,6 +218,8 @@ class BatchRenderer:
             if stop.at_large_post:
                 yield from self._large_post(row_ids[:1])
                 row_ids = row_ids[1:]
+            if not row_ids:
+                return
             source = _listed(row_ids)
 
     def _fill(self, source: _Source) -> tuple[Chunk, _Stop | None]:
@@ -228,6 +244,81 @@ class BatchRenderer:
         except apsw.TooBigError:
             stop = _Stop(self._first_too_big(source, row_id), at_large_post=True)
         return Chunk(self._format.joined(parts) if parts else b"", len(parts), notices=notices), stop
+
+    def _fill_natively(self, source: _Source, native: NativeRenderer) -> tuple[Chunk, _Stop | None]:
+        """The same by the native renderer, with the posts that it refuses from Python in between."""
+        filled = _Filled(self._next_target(), self._format)
+        stop: _Stop | None = None
+        while stop is None:
+            refused = self._run_natively(source, native, filled)
+            if refused is None:
+                break
+            if refused.why is not Status.NOT_USUAL:
+                at_large_post = refused.too_big or not filled.posts
+                stop = _Stop(refused.row_id, at_large_post=at_large_post)
+                break
+            row_ids = self._row_ids(source)
+            place = row_ids.index(refused.row_id)
+            stop = self._add_refused(row_ids[place : place + 1], filled)
+            rest = row_ids[place + 1 :]
+            if not rest:
+                break
+            source = _listed(rest)
+        return Chunk(filled.data(), filled.posts, notices=filled.notices), stop
+
+    def _run_natively(self, source: _Source, native: NativeRenderer, filled: _Filled) -> _Refused | None:
+        """Add the posts of *source* to *filled* up to the first that is refused, which is given."""
+        native.set_target(filled.room())
+        too_big = False
+        try:
+            self._select_one(native.aggregate_sql, source)
+        except apsw.TooBigError:
+            too_big = True
+        except (apsw.SQLError, apsw.NoMemError):
+            pass
+        finally:
+            result = native.result()
+        filled.add_written(result.posts, result.bytes)
+        filled.notices.formulas += result.formulas
+        if too_big:
+            after = self._nth(source, result.posts)
+            return _Refused(self._first_too_big(source, after), Status.TOO_LARGE, too_big=True)
+        if result.status is Status.DONE:
+            return None
+        if result.status is Status.NO_MEMORY:
+            raise apsw.NoMemError("the native renderer got no memory")
+        if result.refused_row_id is None:
+            raise apsw.SQLError("the native renderer was interrupted")
+        return _Refused(result.refused_row_id, result.status, too_big=False)
+
+    def _add_refused(self, row_id: array[int], filled: _Filled) -> _Stop | None:
+        """Add a post that the native renderer refused; where it does not fit, that is where the chunk stops."""
+        found = self._select(self._values, _listed(row_id)).fetchall()
+        if not found:
+            return None
+        values: list[Any] = list(found[0][1:])
+        notices = Notices()
+        part = self._format.usual(values, notices)
+        if part is None:
+            part = self._exact(values, notices)
+        if part is None:
+            return _Stop(row_id[0], at_large_post=True)
+        if not filled.add(self._format.joined([part])):
+            return _Stop(row_id[0], at_large_post=not filled.posts)
+        filled.notices.merge(notices)
+        return None
+
+    def _next_target(self) -> memoryview:
+        """Memory for a chunk that is not compressed."""
+        if self._target is not None and self._compress is None:
+            return self._target()[:MAX_CHUNK_BYTES]
+        assert self._own_target is not None
+        return self._own_target[:MAX_CHUNK_BYTES]
+
+    def _nth(self, source: _Source, posts: int) -> int | None:
+        """Row id of the last of the first *posts* selected posts of *source*; None when that is none."""
+        found = [row_id for row_id, _ in self._of_any_size("null", source)]
+        return found[posts - 1] if posts else None
 
     def _exact(self, values: list[StoredValue], notices: Notices) -> bytes | None:
         """A post of any content; None when it is larger than a chunk."""
@@ -272,6 +363,13 @@ class BatchRenderer:
                 size = posts = 0
         yield Chunk(b"".join(gathered), posts, notices=notices)
 
+    def _select_one(self, aggregate: str, source: _Source) -> None:
+        """Run an aggregate over the selected posts, in export order."""
+        self._connection.execute(
+            f"select {aggregate} from ({source.sql}) as batch {self._of_source_sql}",
+            {**self._parameters, **source.parameters},
+        ).fetchall()
+
     def _select(self, columns: str, source: _Source) -> apsw.Cursor:
         """Row id and *columns* of each selected post, in export order."""
         return self._connection.execute(
@@ -306,6 +404,67 @@ class _Source:
 
 def _listed(row_ids: array[int]) -> _Source:
     return _Source("select value as row_id from carray(:row_ids)", {"row_ids": apsw.carray(row_ids)}, row_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """A post that the native renderer does not take."""
+
+    row_id: int
+    why: Status
+    too_big: bool
+    """Whether one of its values is larger than a chunk."""
+
+
+class _Filled:
+    """A target, as far as it is filled with posts.
+
+    Args:
+        target: Where the chunk grows.
+        format: Of the posts.
+    """
+
+    def __init__(self, target: memoryview, format: Format) -> None:
+        self._target = target
+        self._length = 0
+        self._separator = format.separator
+        self._alignment = format.alignment
+        self.posts = 0
+        self.notices = Notices()
+
+    @property
+    def _begin(self) -> int:
+        """Where the next post begins."""
+        if not self.posts:
+            return 0
+        return -(-(self._length + len(self._separator)) // self._alignment) * self._alignment
+
+    def room(self) -> memoryview:
+        """The rest of the target."""
+        return self._target[min(self._begin, len(self._target)) :]
+
+    def add_written(self, posts: int, size: int) -> None:
+        """Take in posts that were written at the beginning of `room`."""
+        if not posts:
+            return
+        begin = self._begin
+        if self.posts:
+            self._target[self._length : begin] = self._separator + bytes(begin - self._length - len(self._separator))
+        self._length = begin + size
+        self.posts += posts
+
+    def add(self, data: bytes) -> bool:
+        """Add a post; False where it does not fit."""
+        room = self.room()
+        if len(data) > len(room):
+            return False
+        room[: len(data)] = data
+        self.add_written(1, len(data))
+        return True
+
+    def data(self) -> memoryview:
+        """All posts."""
+        return self._target[: self._length]
 
 
 @dataclass(frozen=True, slots=True)

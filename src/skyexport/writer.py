@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,10 @@ class WrittenFile:
         return f"{self.sha256}  {self.name}\n"
 
 
+_HASHED_BESIDE_BYTES = 1 << 16
+"""Smaller pieces are hashed before a thread would have begun."""
+
+
 class OutputFile:
     """A file that is written from beginning to end, without a buffer.
 
@@ -61,6 +66,7 @@ class OutputFile:
         self.directory = directory
         self._durable = durable
         self._digest = hashlib.sha256()
+        self._hasher: ThreadPoolExecutor | None = None
         self._flushed_to = 0
         self.bytes_written = 0
 
@@ -71,7 +77,7 @@ class OutputFile:
             OutputError: It can not be written.
             StoppedError: The reader of a pipe went away.
         """
-        self._digest.update(data)
+        hashing = self._begin_hashing(data)
         rest = memoryview(data)
         try:
             while rest:
@@ -81,6 +87,20 @@ class OutputFile:
             self._start_write_back()
         except OSError as error:
             raise output_error(error, self.name, self.directory) from error
+        finally:
+            if hashing is not None:
+                # The memory of *data* may have other bytes after this.
+                hashing.result()
+
+    def _begin_hashing(self, data: bytes | memoryview) -> Future[None] | None:
+        """Hash *data* in a thread while it is written; None when that is done already."""
+        if len(data) >= _HASHED_BESIDE_BYTES:
+            with contextlib.suppress(RuntimeError):  # The system may give no more threads.
+                if self._hasher is None:
+                    self._hasher = ThreadPoolExecutor(1, "skyexport-hasher")
+                return self._hasher.submit(self._digest.update, data)
+        self._digest.update(data)
+        return None
 
     def _start_write_back(self) -> None:
         """Have the disk begin with what was written, now and then, so that `sync` finds little left to wait for."""
@@ -110,6 +130,9 @@ class OutputFile:
         Raises:
             OutputError: The system only now says that something was not written.
         """
+        if self._hasher is not None:
+            self._hasher.shutdown()
+            self._hasher = None
         if self._descriptor < 0:
             return
         descriptor, self._descriptor = self._descriptor, -1

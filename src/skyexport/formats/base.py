@@ -19,7 +19,7 @@ from typing import Any, Protocol, Self
 import apsw
 
 from skyexport import json_text, timestamps
-from skyexport.format_settings import FormatSettings
+from skyexport.format_settings import USUAL, FormatSettings
 from skyexport.notices import Notices
 
 __all__ = [
@@ -81,7 +81,7 @@ StoredPost = Mapping[str, StoredValue]
 """One post, column → value; a flag is 0 or 1."""
 
 
-Compress = Callable[[bytes], bytes]
+Compress = Callable[[bytes | memoryview], bytes]
 """Makes of data what can be decompressed by itself."""
 
 
@@ -126,6 +126,7 @@ class Format(Protocol):
 
     name: str
     """As `--format` has it."""
+    settings: FormatSettings
     suffix: str
     """At the end of a data file's name."""
     columns: tuple[str, ...]
@@ -136,6 +137,8 @@ class Format(Protocol):
     """Whether a file is text: chunks one behind the other, which can be compressed, and of which the size is known."""
     separator: bytes
     """What stands between two posts of a chunk."""
+    alignment: int
+    """Each part of a chunk begins at a multiple of this many bytes."""
     memory: FormatMemory
     """What it takes."""
 
@@ -144,12 +147,16 @@ class Format(Protocol):
         """Size of what a file has before its first post and behind its last one."""
         ...
 
-    def configured(self, settings: FormatSettings) -> Format:
-        """The same with other settings, of which it takes all that are not as usual.
+    def require(self) -> None:
+        """Load the packages that writing a data file needs.
 
         Raises:
-            MissingExtraError: The format needs an extra that is not installed.
+            MissingExtraError: One is missing.
         """
+        ...
+
+    def configured(self, settings: FormatSettings) -> Format:
+        """The same format with other settings, of which it takes all that differ from the defaults."""
         ...
 
     def usual(self, values: Sequence[StoredValue], notices: Notices) -> Part | None:
@@ -195,6 +202,7 @@ class TextFormat(ABC):
     """What stands before the first post."""
     separator: bytes
     """What stands between two posts."""
+    alignment = 1
     epilogue: bytes
     """What stands after the last post."""
     empty: bytes
@@ -204,6 +212,12 @@ class TextFormat(ABC):
     def bytes_around(self) -> int:
         """See `Format`."""
         return len(self.prologue) + len(self.epilogue)
+
+    settings: FormatSettings = USUAL
+
+    def require(self) -> None:
+        """Load nothing: no other package is needed."""
+        return
 
     def configured(self, settings: FormatSettings) -> Self:
         """As it is: there is nothing to choose."""

@@ -90,6 +90,7 @@ class CsvTable(TextFormat):
     epilogue = b"\n"
 
     def __init__(self, settings: FormatSettings = USUAL) -> None:
+        self.settings = settings
         self._columns = settings.columns or self.columns
         self._cells = cells = _Cells(settings)
         header = cells.delimiter.join(_HEADINGS[name].encode() for name in self._columns) + b"\n"

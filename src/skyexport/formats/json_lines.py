@@ -27,6 +27,7 @@ class JsonLines(JsonPosts):
     empty = b""
 
     def __init__(self, settings: FormatSettings = USUAL) -> None:
+        self.settings = settings
         super().__init__(Layout("", ":", indented=False, level=0), settings.columns or COLUMNS)
 
     def configured(self, settings: FormatSettings) -> Self:

@@ -89,6 +89,7 @@ class ParquetTable:
     takes = frozenset({"columns"})
     is_text = False
     separator = b""
+    alignment = arrow_blocks.ALIGNMENT
     bytes_around = 0
     memory = FormatMemory(
         library="pyarrow", library_bytes=20_000_000, used_library_bytes=20_000_000,
@@ -97,6 +98,7 @@ class ParquetTable:
     )  # fmt: skip
 
     def __init__(self, settings: FormatSettings = USUAL) -> None:
+        self.settings = settings
         self._columns = settings.columns or _COLUMNS
         self._read = tuple(name for name in COLUMNS if name in self._columns or self._may_need_original(name))
         """What must be read of a post."""
@@ -104,8 +106,8 @@ class ParquetTable:
     def _may_need_original(self, name: str) -> bool:
         return _ORIGINALS in self._columns and name in TIMES | COUNTS
 
-    def configured(self, settings: FormatSettings) -> Self:
-        """With chosen columns.
+    def require(self) -> None:
+        """Load pyarrow, and have it give freed memory back.
 
         Raises:
             MissingExtraError: pyarrow is not installed.
@@ -113,8 +115,11 @@ class ParquetTable:
         require_pyarrow("Parquet")
         import pyarrow
 
-        # The pool that it usually takes keeps what was freed.
+        # The pool that it uses by default keeps what was freed.
         pyarrow.set_memory_pool(pyarrow.system_memory_pool())
+
+    def configured(self, settings: FormatSettings) -> Self:
+        """With chosen columns."""
         return type(self)(settings)
 
     def usual(self, values: Sequence[StoredValue], notices: Notices) -> Row | None:
@@ -170,12 +175,12 @@ class ParquetTable:
     def _block(self, rows: Sequence[Row]) -> bytes:
         import pyarrow as pa
 
-        schema = self._schema()
+        schema = self.schema()
         columns = zip(*(row.values for row in rows), strict=True)
         arrays = [pa.array(values, field.type) for field, values in zip(schema, columns, strict=True)]
         return arrow_blocks.block(pa.record_batch(arrays, schema=schema))
 
-    def _schema(self) -> pa.Schema:
+    def schema(self) -> pa.Schema:
         import pyarrow as pa
 
         return pa.schema([pa.field(name, _type(name), nullable=_may_be_null(name)) for name in self._columns])
@@ -206,14 +211,14 @@ class ParquetTable:
 
         return [
             arrow_blocks.block(pa.concat_batches([batch.slice(row, 1)]))
-            for batch in arrow_blocks.batches(data, self._schema())
+            for batch in arrow_blocks.batches(data, self.schema())
             for row in range(batch.num_rows)
         ]
 
     def new_file(self, compress: Compress | None = None) -> DataFile:
         """See `Format`; it is compressed in itself."""
         del compress
-        return _ParquetFile(self._schema())
+        return _ParquetFile(self.schema())
 
 
 def _type(name: str) -> pa.DataType:
