@@ -137,10 +137,11 @@ def export(
             Archive(resolved.archive, memory=guard, match=options.match) as archive,
             Monitor(counters, guard, on_progress) as monitor,
         ):
-            archive.watch(monitor.check, SQLITE_STEPS)
             author = None if options.author is None else archive.find_author(options.author)
             selection = Selection(None if author is None else author.did, resolved.since, resolved.until)
             workers = chosen_workers(resolved, archive, selection, guard, must_fit=must_fit)
+            # From here on: before, a limit that is too small is refused with one that is enough.
+            archive.watch(monitor.check, SQLITE_STEPS)
             match = [] if options.match is None else [archive.matching(options.match)]
             registry = Registry(archive, resolved, author.did) if options.register and author is not None else None
             with _media(resolved, archive) as media, _opened(resolved, selection.did, now) as destination:

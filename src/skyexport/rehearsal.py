@@ -160,10 +160,11 @@ def dry_run(
         Archive(resolved.archive, memory=guard, match=options.match) as archive,
         Monitor(counters, guard, on_progress) as monitor,
     ):
-        archive.watch(monitor.check, SQLITE_STEPS)
         author = None if options.author is None else archive.find_author(options.author)
         selection = Selection(None if author is None else author.did, resolved.since, resolved.until)
         workers = chosen_workers(resolved, archive, selection, guard)
+        # From here on: before, a limit that is too small is refused with one that is enough.
+        archive.watch(monitor.check, SQLITE_STEPS)
         narrowings: list[Narrowing] = [] if options.match is None else [archive.matching(options.match)]
         notices = archive.notices()
         check_strict(options, notices)
