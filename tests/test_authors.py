@@ -20,7 +20,7 @@ from skyexport import Archive, ArchiveChangedError, AuthorError, ExportOptions, 
 from skyexport import authors as authors_module
 from skyexport.authors import Author, ChosenAuthor, check_author
 from skyexport.cli import app
-from skyexport.destination import open_destination
+from skyexport.destination import destination_of
 from skyexport.inspection import list_authors
 from skyexport.migration import export_all
 from skyexport.rehearsal import dry_run
@@ -553,9 +553,9 @@ def test_what_changes_before_the_state_is_held(
     def change_first(*arguments: Any) -> Any:
         with writing(archive) as connection:
             connection.execute(sql)
-        return open_destination(*arguments)
+        return destination_of(*arguments)
 
-    monkeypatch.setattr("skyexport.coordinator.open_destination", change_first)
+    monkeypatch.setattr("skyexport.coordinator.destination_of", change_first)
     with pytest.raises(error, match=message):
         export(ExportOptions(archive=archive, output_dir=tmp_path / "o", author="alice.bsky.social", snapshot=snapshot))
     assert not (tmp_path / "o").exists()

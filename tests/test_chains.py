@@ -16,7 +16,7 @@ import apsw
 import pytest
 
 from skyexport import ExportOptions, ExportSummary, OptionError, UnrelatedExportError, VerifyError, export, export_all
-from skyexport.destination import hold_place
+from skyexport.destination import place_lock
 from skyexport.export_chains import EXPORT_NAME
 from skyexport.options import resolve
 from skyexport.retention import remove_old_chains
@@ -304,13 +304,10 @@ def test_another_run_at_the_same_time(archive: Path) -> None:
     nights = Nights(archive)
     nights.night()
     new = directory_of(nights.night())
-    lock = hold_place(nights.place)
     said: list[str] = []
-    try:
+    with place_lock(nights.place):
         resolved = resolve(replace(nights.options, keep=1))
         assert remove_old_chains(resolved, None, archive.resolve(), new, said.append) == []
-    finally:
-        lock.release()
     assert len(said) == 1
     assert said[0].startswith(f"note: no old export was removed from {nights.place}: another export")
     assert len(nights.there) == 2

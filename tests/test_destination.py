@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skyexport import export
-from skyexport.destination import Destination, directory_name, open_destination
+from skyexport import export, verify
+from skyexport.destination import Destination, destination_of, directory_name
 from skyexport.errors import AlreadyRunningError, ExportError, OptionError, OutputError, StoppedError, StrictError
 from skyexport.options import ExportOptions, resolve
+from skyexport.rehearsal import dry_run
+from skyexport.resumption import export_to_skip
 from tests.archives import file_archive, post
 from tests.command import files_below
 
@@ -25,8 +27,13 @@ DIDS = st.from_regex(r"\Adid:[a-z]{1,8}:[A-Za-z0-9._:%-]{0,500}[A-Za-z0-9._-]\Z"
 
 
 def opened(tmp_path: Path, **options: object) -> Destination:
-    asked = ExportOptions(archive=Path("a.db"), output_dir=tmp_path, **options)  # type: ignore[arg-type]
-    return open_destination(resolve(asked), None, NOW)
+    return open_destination(ExportOptions(archive=Path("a.db"), output_dir=tmp_path, **options))  # type: ignore[arg-type]
+
+
+def open_destination(options: ExportOptions, did: str | None = None) -> Destination:
+    destination = destination_of(resolve(options), did, NOW)
+    destination.open()
+    return destination
 
 
 def written(destination: Destination, data: bytes = b"[]\n") -> Path:
@@ -132,7 +139,7 @@ def test_syncing_before_the_final_name(
     destination = opened(tmp_path, to=tmp_path / to if to else None, sync=sync)
     assert written(destination).read_bytes() == b"[]\n"
     if sys.platform != "win32":
-        assert synced == ([] if not sync else [True, False] if to else [True, True, True, True, False])
+        assert synced == ([] if not sync else [True, False] if to else [True, True, True, True, False, False])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has another way")
@@ -218,6 +225,71 @@ def test_dangling_link_is_refused_at_once(tmp_path: Path) -> None:
         opened(tmp_path, to=tmp_path / "link")
 
 
+# --- Disks that take no colon in names ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_colons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A place on such a disk."""
+    disk = tmp_path / "stick"
+    disk.mkdir()
+    mkdir, open_file = os.mkdir, os.open
+
+    def check(path: str | Path) -> None:
+        if str(path).startswith(str(disk)) and ":" in str(path):
+            raise OSError(errno.EINVAL, "Invalid argument", str(path))
+
+    def making(path: str | Path, mode: int = 0o777) -> None:
+        check(path)
+        mkdir(path, mode)
+
+    def opening(path: str | Path, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if flags & os.O_CREAT:
+            check(path)
+        return open_file(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "mkdir", making)
+    monkeypatch.setattr(os, "open", opening)
+    return disk
+
+
+def test_authors_on_a_disk_without_colons(tmp_path: Path, no_colons: Path) -> None:
+    """The directory has the portable spelling, as on Windows, and later exports and dry runs find it."""
+    archive = file_archive(tmp_path / "a.db", [post(1)])
+    options = ExportOptions(archive=archive, output_dir=no_colons / "new", author="did:plc:abc")
+    place = no_colons / "new" / "did_3aplc_3aabc"
+    first = export(options)
+    assert first.directory is not None
+    assert first.directory.parent == place
+    assert verify(first.directory).posts == 1
+    assert dry_run(options).place == place
+    found = export_to_skip(options)
+    assert found is not None
+    assert found.directory == first.directory
+    second = export(replace(options, since_export=[first.directory]))
+    assert second.directory is not None
+    assert second.directory.parent == place
+    assert sorted(path.name for path in place.iterdir()) == sorted([first.directory.name, second.directory.name])
+
+
+def test_failing_on_a_disk_without_colons(tmp_path: Path, no_colons: Path) -> None:
+    """Nothing stays of an export that fails there."""
+    archive = file_archive(tmp_path / "a.db", [post(1, created_at="never")])
+    with pytest.raises(StrictError):
+        export(ExportOptions(archive=archive, output_dir=no_colons / "new", author="did:plc:abc", strict=True))
+    assert files_below(no_colons) == []
+
+
+def test_names_that_a_disk_does_not_take(tmp_path: Path, no_colons: Path) -> None:
+    """A name that somebody chose is an error, which says what is wrong with it."""
+    archive = file_archive(tmp_path / "a.db", [post(1)])
+    with pytest.raises(OutputError, match="this disk takes no : in names: choose another name with --to"):
+        export(ExportOptions(archive=archive, to=no_colons / "a:b.json"))
+    with pytest.raises(OutputError, match="this disk takes no : in names"):
+        export(ExportOptions(archive=archive, output_dir=no_colons / "a:b"))
+    assert files_below(no_colons) == []
+
+
 # --- One at a time, and what killed runs left ---------------------------------------------------------------------
 
 
@@ -226,7 +298,7 @@ def test_one_export_at_a_time(tmp_path: Path, to: str | None) -> None:
     """Into the same place or to the same file the second export ends at once, and says who is there."""
     archive = file_archive(tmp_path / "a.db", [post(1)])
     options = ExportOptions(archive=archive, output_dir=tmp_path / "o", to=tmp_path / to if to else None)
-    running = open_destination(resolve(options), None, NOW)
+    running = open_destination(options)
     grown = files_below(tmp_path)
     with pytest.raises(AlreadyRunningError, match=f"is running: process {os.getpid()} on ") as caught:
         export(options)
@@ -242,7 +314,7 @@ def test_others_run_side_by_side(tmp_path: Path) -> None:
     archive = file_archive(tmp_path / "a.db", [post(1), post(2, did="did:plc:abd")])
     options = ExportOptions(archive=archive, output_dir=tmp_path / "o", author="did:plc:abc")
     both = (options, replace(options, to=tmp_path / "out"))
-    running = [open_destination(resolve(one), "did:plc:abc", NOW) for one in both]
+    running = [open_destination(one, "did:plc:abc") for one in both]
     for other in (
         replace(options, author=None),
         replace(options, author="did:plc:abd"),

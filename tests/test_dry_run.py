@@ -15,7 +15,7 @@ import pytest
 
 import make_archive
 from skyexport import AlreadyRunningError, ExportError, ExportOptions, OutputError, export
-from skyexport.destination import open_destination
+from skyexport.destination import destination_of
 from skyexport.options import resolve
 from skyexport.rehearsal import dry_run
 from tests.archives import file_archive, post
@@ -167,7 +167,8 @@ def test_another_export_is_running(archive: Path, tmp_path: Path, to: bool) -> N
     options = ExportOptions(archive=archive, **place)
     from datetime import UTC, datetime
 
-    running = open_destination(resolve(options), None, datetime.now(UTC))
+    running = destination_of(resolve(options), None, datetime.now(UTC))
+    running.open()
     try:
         before = files_below(tmp_path)
         with pytest.raises(AlreadyRunningError, match="is running"):

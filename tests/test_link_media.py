@@ -82,7 +82,7 @@ def test_sha256sum_accepts(archive: Path, earlier: Path) -> None:
         ["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=directory, capture_output=True, check=False
     )
     assert done.returncode == 0
-    assert done.stdout.count(b": OK\n") == 7
+    assert done.stdout.count(b": OK\n") == 8
 
 
 def test_damage_does_not_spread(archive: Path, earlier: Path) -> None:
@@ -178,6 +178,15 @@ def test_a_name_that_is_swapped(archive: Path, earlier: Path, monkeypatch: pytes
     assert summary.media is not None
     assert (summary.media.linked, summary.warnings) == (4, {})
     assert media_in(summary) == {name_of(content): content for content in CONTENTS}
+
+
+def test_litter_in_an_earlier_export(archive: Path, earlier: Path) -> None:
+    """What file managers leave there is not linked, and does no harm."""
+    (earlier / ".DS_Store").touch()
+    (earlier / "media" / "Thumbs.db").touch()
+    summary = exported(archive, link_media=earlier)
+    assert summary.media is not None
+    assert (summary.media.files, summary.media.linked, summary.warnings) == (5, 5, {})
 
 
 def test_other_exports(archive: Path, earlier: Path) -> None:

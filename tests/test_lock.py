@@ -27,6 +27,7 @@ import sys
 from pathlib import Path
 from skyexport.lock import Lock
 lock = Lock(Path(sys.argv[1]), "into here")
+lock.take()
 print("held", flush=True)
 sys.stdin.read()
 """
@@ -38,8 +39,9 @@ from skyexport.errors import AlreadyRunningError
 from skyexport.lock import Lock
 held = 0
 while held < 200:
+    lock = Lock(Path(sys.argv[1]), "into here")
     try:
-        lock = Lock(Path(sys.argv[1]), "into here")
+        lock.take()
     except AlreadyRunningError:
         continue
     os.close(os.open(sys.argv[2], os.O_CREAT | os.O_EXCL))
@@ -49,20 +51,26 @@ while held < 200:
 """
 
 
+def taken(path: Path) -> Lock:
+    lock = Lock(path, "into here")
+    lock.take()
+    return lock
+
+
 def test_held_by_one(tmp_path: Path) -> None:
     """Nobody else gets it, in this process or thread either, and the error says who has it; released, it is free."""
-    lock = Lock(tmp_path / "lock", "into here")
+    lock = taken(tmp_path / "lock")
     assert lock.alone
     with pytest.raises(AlreadyRunningError, match="another export into here is running") as caught:
-        Lock(tmp_path / "lock", "into here")
+        taken(tmp_path / "lock")
     assert f"process {os.getpid()} on {socket.gethostname()} since 20" in str(caught.value)
     assert caught.value.exit_code == 15
     lock.release()
     assert files_below(tmp_path) == []
-    again = Lock(tmp_path / "lock", "into here")
+    again = taken(tmp_path / "lock")
     lock.release()
     with pytest.raises(AlreadyRunningError):
-        Lock(tmp_path / "lock", "into here")
+        taken(tmp_path / "lock")
     again.release()
 
 
@@ -75,10 +83,10 @@ def test_the_dead_hold_nothing(tmp_path: Path) -> None:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
         with pytest.raises(AlreadyRunningError, match=f"process {holder.pid} on"):
-            Lock(tmp_path / "lock", "into here")
+            taken(tmp_path / "lock")
         holder.kill()
     assert files_below(tmp_path) == ["lock"]
-    lock = Lock(tmp_path / "lock", "into here")
+    lock = taken(tmp_path / "lock")
     assert lock.alone
     assert f"process {os.getpid()} " in (tmp_path / "lock").read_text()
     lock.release()
@@ -99,7 +107,7 @@ def test_what_is_no_lock_file(tmp_path: Path) -> None:
     """A directory under its name is an error, and stays."""
     (tmp_path / "lock").mkdir()
     with pytest.raises(OSError, match="lock"):
-        Lock(tmp_path / "lock", "into here")
+        taken(tmp_path / "lock")
     assert files_below(tmp_path) == ["lock"]
 
 
@@ -113,7 +121,7 @@ def test_what_was_planted(tmp_path: Path, kind: str) -> None:
     else:
         (tmp_path / "lock").symlink_to("mine" if kind == "link" else "nowhere")
     with pytest.raises(OSError, match="lock"):
-        Lock(tmp_path / "lock", "into here")
+        taken(tmp_path / "lock")
     assert (tmp_path / "mine").read_text() == "mine"
     assert files_below(tmp_path) == ["lock", "mine"]
 
@@ -127,7 +135,7 @@ def test_no_locks_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr("fcntl.flock", none)
     (tmp_path / "left").mkdir()
-    lock = Lock(tmp_path / "lock", "into here")
+    lock = taken(tmp_path / "lock")
     assert not lock.alone
     assert remove_leftovers(lock, tmp_path, re.compile("left")) == []
     lock.release()
@@ -151,7 +159,7 @@ def test_only_leftovers_are_removed(tmp_path: Path) -> None:
         (place / "left6").mkdir()
         os.chown(place / "left6", 12345, -1)
         kept.append("left6")
-    lock = Lock(tmp_path / "lock", "into here")
+    lock = taken(tmp_path / "lock")
     assert remove_leftovers(lock, place, re.compile("left[0-9]")) == [place / "left1", place / "left2"]
     assert files_below(place) == kept
     assert (tmp_path / "mine").is_dir()
@@ -165,7 +173,7 @@ def test_threads_of_one_process(tmp_path: Path) -> None:
 
     def take() -> None:
         try:
-            got.append(Lock(tmp_path / "lock", "into here"))
+            got.append(taken(tmp_path / "lock"))
         except AlreadyRunningError as error:
             refused.append(error)
 
@@ -187,7 +195,7 @@ def test_a_lock_file_of_another_user() -> None:
         Path(folder).chmod(0o755)
         path = Path(folder) / "lock"
         path.write_text("process 1 on old since then\n")
-        program = HOLD.replace("lock = Lock", "import os; os.setuid(12345); lock = Lock")
+        program = HOLD.replace("lock.take", "import os; os.setuid(12345); lock.take")
         done = subprocess.run(
             [sys.executable, "-c", program, str(path)], stdin=subprocess.DEVNULL, capture_output=True, check=False
         )

@@ -164,6 +164,51 @@ def test_media_root(archive: Path, tmp_path: Path) -> None:
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.skipif(os.sep == "\\", reason="there it separates anyway")
+def test_an_archive_from_windows(archive: Path) -> None:
+    """Where there is no file of the very name, backslashes separate; a file of that name comes first."""
+    expected = media_in(exported(archive))
+    with contextlib.closing(apsw.Connection(str(archive))) as connection:
+        connection.execute("update media set file_path = replace(file_path, '/', '\\')")
+    summary = exported(archive)
+    assert (media_in(summary), summary.warnings) == (expected, {})
+    # Also where the paths of folders are longer than a name may be.
+    with contextlib.closing(apsw.Connection(str(archive))) as connection:
+        long = "/".join(["folder"] * 50)
+        (archive.parent / long).mkdir(parents=True)
+        shutil.move(archive.parent / "media", archive.parent / long / "media")
+        connection.execute("update media set file_path = ? || '\\' || file_path", (long.replace("/", "\\"),))
+    summary = exported(archive)
+    assert (media_in(summary), summary.warnings) == (expected, {})
+
+
+@pytest.mark.skipif(os.sep == "\\", reason="there it separates anyway")
+def test_a_name_with_backslashes_comes_first(archive: Path) -> None:
+    """A file may have that very name, since they are characters like others."""
+    with contextlib.closing(apsw.Connection(str(archive))) as connection:
+        connection.execute("update media set file_path = replace(file_path, '/', '\\')")
+        (path,) = connection.execute("select file_path from media where hash = ?", (name_of(b"media of 1")[:64],))
+    (archive.parent / path[0]).write_bytes(b"other media of 1")
+    summary = exported(archive)
+    assert summary.warnings == {"damaged_media": 1}
+
+
+@pytest.mark.skipif(os.sep == "\\", reason="there it separates anyway")
+@pytest.mark.parametrize(
+    "path", ["..\\secret.jpg", "media\\..\\..\\secret.jpg", "\\secret.jpg", "C:\\secret.jpg", "C:secret.jpg\\x.jpg",
+             "\\\\host\\share\\secret.jpg", "link\\secret.jpg", "media\\\\x.jpg", "\\\\?\\C:\\secret.jpg"],
+)  # fmt: skip
+def test_no_way_out_by_backslashes(archive: Path, path: str) -> None:
+    """They are checked as all paths are: no drive, no parent, no link, no empty name."""
+    (archive.parent.parent / "secret.jpg").write_bytes(b"secret")
+    (archive.parent / "link").symlink_to(archive.parent.parent)
+    with contextlib.closing(apsw.Connection(str(archive))) as connection:
+        connection.execute("delete from media where hash <> ?", (name_of(b"media of 1")[:64],))
+        connection.execute("update media set file_path = ?", (path,))
+    summary = exported(archive)
+    assert (summary.media_files, summary.warnings) == (0, {"unreadable_media": 1})
+
+
 def test_media_root_comes_first(archive: Path, tmp_path: Path) -> None:
     """A directory of media that is not there, or can not be opened, is told before anything else is done."""
     (tmp_path / "file").touch()
@@ -306,7 +351,9 @@ def test_command(archive: Path) -> None:
     summary = skyexport_json("export", archive, "-o", archive.parent / "o", "--media", "--media-root", archive.parent)
     assert (summary["media_files"], summary["media_bytes"]) == (5, 50)
     verified = skyexport("verify", summary["directory"])
-    assert verified.stdout.endswith("5 media files, the SHA-256 of manifest.json, posts.json and all in media/\n")
+    assert verified.stdout.endswith(
+        "5 media files, the SHA-256 of manifest.json, media.csv, posts.json and all in media/\n"
+    )
 
 
 @pytest.fixture
@@ -337,10 +384,28 @@ def test_verify_names_every_file_that_differs(whole: Path) -> None:
             f"media/{name}: has the SHA-256 {digest}; according to SHA256SUMS it is {name[:64]}",
             f"media/{other}: missing",
             "media/extra.jpg: not part of the export",
-            "media/folder: not a file",
             "media/folder: not part of the export",
         ]
     )
+
+
+@pytest.mark.parametrize("sums", [True, False])
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "._x.jpg", "@eaDir"])
+def test_litter_among_media(whole: Path, name: str, sums: bool) -> None:
+    """What file managers leave there is named and nothing else, also where no checksums tell the names of media."""
+    if not sums:
+        manifest = json.loads((whole / "manifest.json").read_bytes())
+        del manifest["checksums"]
+        (whole / "manifest.json").write_text(json.dumps(manifest))
+        (whole / "SHA256SUMS").unlink()
+    if name == "@eaDir":
+        (whole / "media" / name).mkdir()
+    else:
+        (whole / "media" / name).write_text("litter")
+    with pytest.raises(VerifyError) as caught:
+        verify(whole)
+    assert [str(difference) for difference in caught.value.differences] == [f"media/{name}: not part of the export"]
+    assert caught.value.hint == "remove it: the export's own files are intact"
 
 
 def test_verify_many_differences(whole: Path) -> None:
@@ -348,7 +413,7 @@ def test_verify_many_differences(whole: Path) -> None:
     for number in range(1200):
         (whole / "media" / f"{number}.jpg").touch()
     found = differences(whole)
-    assert len(found) == 1002
+    assert len(found) == 1001
     assert "media: 200 more files differ" in found
 
 
@@ -359,7 +424,7 @@ def test_verify_sums_of_media(whole: Path) -> None:
     sums.write_text("".join(lines[:-1]))
     assert "SHA256SUMS: has lines for 4 media files; manifest.json says 5" in differences(whole)
     sums.write_text("".join([*lines[:-2], lines[-3], lines[-1]]))
-    assert any("out of order in line 6" in line for line in differences(whole))
+    assert any("out of order in line 7" in line for line in differences(whole))
     sums.write_text("".join(lines).replace("media/", "media/../media/"))
     assert any("not the SHA-256 and the name of a file" in line for line in differences(whole))
     sums.write_text("".join(lines))
@@ -385,7 +450,7 @@ def test_sha256sum_accepts(whole: Path) -> None:
     command = ["sha256sum", "--check", "--strict", "SHA256SUMS"]
     done = subprocess.run(command, cwd=whole, capture_output=True, check=False)
     assert done.returncode == 0
-    assert done.stdout.count(b": OK\n") == 7
+    assert done.stdout.count(b": OK\n") == 8
 
 
 def test_one_name_for_each_file(archive: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -20,14 +21,15 @@ class Terminal(io.StringIO):
 
 
 def test_sentence() -> None:
-    """One line has share, posts, rate, time left and memory."""
+    """One line has share, time left, posts, size, rate and memory, as far as they are known."""
     assert moment(2.0, 250_000).sentence() == (
-        " 25%  250,000 of 1,000,000 posts, 300 MB, 125,000/s, 6 s left, memory 85.0 MB"
+        " 25%  6 s left, 250,000 of 1,000,000 posts, 300 MB, 125,000/s, memory 85.0 MB"
     )
 
 
 def test_sentence_of_a_selection() -> None:
     """When not every post that is read is taken, it says how many are."""
+    assert ", memory" not in Progress("exporting", 1, 1, 2, 1, 1.0, None).sentence()
     assert "500 of 1,000 posts, 20 taken" in Progress("exporting", 20, 500, 1000, 1, 1.0, 1).sentence()
 
 
@@ -85,7 +87,70 @@ def test_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "100,000 of 1,000,000 posts" in shown
     assert "300,000 of 1,000,000 posts" in shown
     reporter.close()
-    assert stream.getvalue().endswith("\x1b[2K")
+    assert screen(stream.getvalue(), 120) == [""]
+
+
+def screen(written: str, columns: int) -> list[str]:
+    """What is on a terminal of so many columns after that was written: each line without what is blank at its end."""
+    lines: list[list[str]] = [[]]
+    column = 0
+    for character in written:
+        if character == "\r":
+            column = 0
+            continue
+        if column == columns:
+            lines.append([])
+            column = 0
+        lines[-1][column : column + 1] = [character]
+        column += 1
+    return ["".join(characters).rstrip() for characters in lines]
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        (1, ""),
+        (5, " 30%"),
+        (20, " 30%  1 h 56 min"),
+        (24, " 30%  1 h 56 min left"),
+        (40, " 30%  1 h 56 min left"),
+        (60, " 30%  1 h 56 min left, 300,000 of 1,000,000 posts, 360 MB"),
+        (80, "[######..............]  30%  1 h 56 min left, 300,000 of 1,000,000 posts"),
+        (
+            200,
+            "[######..............]  30%  1 h 56 min left, 300,000 of 1,000,000 posts, 360 MB, 100/s, memory 85.0 MB",
+        ),
+    ],
+)
+def test_narrow_terminals(monkeypatch: pytest.MonkeyPatch, columns: int, shown: str) -> None:
+    """Share and time left come first; what has no room is left out, and no line is longer than the terminal."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    stream = Terminal()
+    reporter = reporter_for("auto", stream)
+    for posts in (100_000, 200_000, 300_000):
+        reporter(moment(posts / 100, posts))
+    assert screen(stream.getvalue(), columns) == [shown]
+    # Terminals of East Asia show many other characters twice as wide.
+    assert stream.getvalue().isascii()
+    with reporter.paused():
+        assert screen(stream.getvalue(), columns) == [""]
+    reporter(moment(4000, 400_000))
+    reporter.close()
+    assert screen(stream.getvalue(), columns) == [""]
+
+
+@pytest.mark.parametrize("stage", ["preparing", "reading earlier exports", "copying media", "finishing", "verifying"])
+def test_all_stages_fit_into_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, stage: Stage) -> None:
+    """Each has its line, cut where it must be."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "20")
+    stream = Terminal()
+    reporter = reporter_for("auto", stream)
+    reporter(replace(moment(100, 1000, stage), media_files=3, media_files_to_read=5))
+    (shown,) = screen(stream.getvalue(), 20)
+    assert 5 < len(shown) < 20
+    reporter.close()
 
 
 def test_dumb_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,7 +50,7 @@ LAYERS = [
     {"compression", "format_settings"},
     {
         *("cleanup", "extras", "formulas", "json_text", "location", "media_root", "notices", "option_types"),
-        *("shell_words", "signals", "timestamps"),
+        *("processes", "shell_words", "signals", "sync", "timestamps"),
     },
     {"errors"},
 ]

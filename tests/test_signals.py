@@ -88,10 +88,10 @@ def test_cleaning_up_without_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is no memory for another thread, this one cleans up."""
     for error in (RuntimeError("can't start new thread"), MemoryError()):
 
-        def fail(_: threading.Thread, error: Exception = error) -> None:
+        def fail(*_: object, error: Exception = error) -> None:
             raise error
 
-        monkeypatch.setattr(threading.Thread, "start", fail)
+        monkeypatch.setattr("_thread.start_new_thread", fail)
         assert uninterrupted(lambda: "cleaned") == "cleaned"
 
 

@@ -441,13 +441,26 @@ def test_earlier_export_that_differs(tmp_path: Path) -> None:
     assert len(files_below(tmp_path / "out")) == 5
 
 
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "._posts.json", "notes.txt"])
+def test_litter_in_an_earlier_export(tmp_path: Path, name: str) -> None:
+    """What file managers leave in the directory of an earlier export changes nothing: its own files are intact."""
+    archive = file_archive(tmp_path / "a.db", many(10))
+    first = exported(archive, tmp_path / "out")
+    assert first.directory is not None
+    (first.directory / name).write_text("litter")
+    assert exported(archive, tmp_path / "out", first).posts == 0
+    (first.directory / "SHA256SUMS").unlink()
+    with pytest.raises(VerifyError, match="SHA256SUMS: missing"):
+        exported(archive, tmp_path / "out", first)
+
+
 def test_a_file_that_changes_between_verifying_and_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is read is what was verified, or the export ends."""
     archive = file_archive(tmp_path / "a.db", many(10))
     first = exported(archive, tmp_path / "out")
 
-    def verified_and_changed(*arguments: Any) -> Any:
-        found = read_back(*arguments)
+    def verified_and_changed(*arguments: Any, **more: Any) -> Any:
+        found = read_back(*arguments, **more)
         assert first.path is not None
         first.path.write_bytes(first.path.read_bytes().replace(b"bafyreia", b"bafyreib"))
         return found

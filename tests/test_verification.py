@@ -163,6 +163,24 @@ def test_extra_file(directory: Path, name: str) -> None:
     assert differences(directory) == [f"{name}: not part of the export"]
 
 
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "desktop.ini", "._posts.json", ".directory", "notes.txt"])
+def test_what_to_do_with_extra_files(directory: Path, name: str) -> None:
+    """What file managers leave is a difference; the hint says to remove it, not to export again."""
+    (directory / name).write_text("litter")
+    with pytest.raises(VerifyError) as caught:
+        verify(directory)
+    assert caught.value.hint == "remove it: the export's own files are intact"
+    assert [difference.extra for difference in caught.value.differences] == [True]
+    (directory / "more").mkdir()
+    with pytest.raises(VerifyError) as caught:
+        verify(directory)
+    assert caught.value.hint == "remove them: the export's own files are intact"
+    (directory / "SHA256SUMS").unlink()
+    with pytest.raises(VerifyError) as caught:
+        verify(directory)
+    assert caught.value.hint == "export again"
+
+
 def test_extra_directories(directory: Path) -> None:
     """Directories likewise, media that no manifest tells of, and the data file of the other format."""
     (directory / "more").mkdir()
@@ -173,7 +191,7 @@ def test_extra_directories(directory: Path) -> None:
     assert differences(directory) == [
         "more: not part of the export",
         f"{other}: not part of the export",
-        "media: the number of files is 1; manifest.json says 0",
+        "media: not part of the export",
     ]
 
 
@@ -459,7 +477,7 @@ def test_damage_of_the_established_exporters_files(established: Path) -> None:
     os.truncate(data_file(established), 300)
     cut_off, more, media = differences(established)
     assert ("not Parquet" if data_file(established).suffix == ".parquet" else "cut off") in cut_off
-    assert more == "media/more: not a file"
+    assert more == "media/more: not part of the export"
     assert media == "media: the number of files is 1; manifest.json says 2"
     shutil.rmtree(established / "media")
     assert differences(established)[-1] == "media: missing"
@@ -532,7 +550,9 @@ def test_command_with_differences(directory: Path) -> None:
     assert error.startswith(f"skyexport: {directory} is not as it was exported: {missing}, and 1 more")
     failed = skyexport_json("verify", directory, status=4)
     assert (failed["exit_code"], failed["differences"][0]["file"]) == (4, data_file_name(directory))
-    assert failed["differences"][1] == {"file": "a\x1b]0;b\x07\x9b", "what": "not part of the export"}
+    assert failed["differences"][1] == {
+        "file": "a\x1b]0;b\x07\x9b", "what": "not part of the export", "extra": True,
+    }  # fmt: skip
     assert "\x9b" not in skyexport("verify", directory, "--json").stdout
 
 

@@ -21,14 +21,14 @@ from skyexport import json_text
 from skyexport.authors import Author, ChosenAuthor, each_author, find_author
 from skyexport.cleanup import uninterrupted
 from skyexport.connections import Connections
-from skyexport.copying import MEDIA_COLUMNS, Copied, copy_posts, counted_posts
+from skyexport.copying import MEDIA_COLUMNS, MEDIA_DETAILS, Copied, copy_posts, counted_posts
 from skyexport.created_at import CreatedAtIndex
 from skyexport.errors import ArchiveChangedError, ArchiveError, OptionError, UnrecoveredError
 from skyexport.formats import FORMATS
 from skyexport.formats.base import COLUMNS, Format, StoredValue, as_bytes, stored_time, stored_value_sql
 from skyexport.full_text import FullTextMatch, MatchedBefore, asking, checked_match
 from skyexport.location import archive_location, printable_path
-from skyexport.media_root import MediaFile
+from skyexport.media_root import MediaFile, ShownFile
 from skyexport.memory import MemoryGuard
 from skyexport.notices import MISSED_LOG, MISSED_LOG_TEXT, Notices
 from skyexport.option_types import check_path, check_type
@@ -75,6 +75,14 @@ _TIMES_LOOKED_AT = 100
 
 _MAX_MEDIA_PATH_BYTES = 5000
 """More than any system takes."""
+
+_DETAILS_SQL = {
+    "mime_type": "substr(cast(mime_type as blob), 1, 255)",
+    "width": "iif(typeof(width) = 'integer', width, null)",
+    "height": "iif(typeof(height) = 'integer', height, null)",
+    "alt_text": "iif(octet_length(alt_text) <= 1000000, cast(alt_text as blob), null)",
+}
+"""One of `MEDIA_DETAILS` → its value, NULL where it is nothing that bskyarchive stores."""
 
 _COPY = "posts.db"
 """Name of a private copy."""
@@ -227,7 +235,10 @@ class Archive:
     ) -> Copied:
         with self.reading():
             indexes = {"created_at": self.created_at_index, "did": self.did_index, "uri": self._index_on("uri")}
-            media_columns = MEDIA_COLUMNS if self._has_media_columns() else ()
+            media_columns: tuple[str, ...] = ()
+            if self._has_media_columns():
+                present = self._columns_of("media")
+                media_columns = (*MEDIA_COLUMNS, *(name for name in MEDIA_DETAILS if not present.get(name, True)))
         return copy_posts(
             self.source,
             target,
@@ -394,8 +405,8 @@ class Archive:
         with self.reading():
             return as_number(self.connection.execute("select count(*) from media").get)
 
-    def media_of(self, selection: Selection) -> Iterator[tuple[MediaFile, int]]:
-        """The media files of the selected posts, by hash, and how many bytes the archive says that they have.
+    def media_of(self, selection: Selection) -> Iterator[ShownFile]:
+        """The media files of the selected posts, with each of those that has or shows it: by hash, then by uri.
 
         The archive remembers one post for each file; that others show it is found out by name (`shown_media`).
 
@@ -406,19 +417,27 @@ class Archive:
             return
         with self.reading():
             self._prepare_for_media(selection)
+            present = self._columns_of("media")
+            details = {name: "null" if present.get(name, True) else sql for name, sql in _DETAILS_SQL.items()}
             # Text is in the order of names; what is stored otherwise is no hash.
             values = (
-                "iif(typeof(hash) = 'text', cast(hash as blob), null),"
-                f" substr(cast(file_path as blob), 1, {_MAX_MEDIA_PATH_BYTES}), size_bytes"
+                "iif(typeof(hash) = 'text', cast(hash as blob), null)",
+                f"substr(cast(file_path as blob), 1, {_MAX_MEDIA_PATH_BYTES})",
+                "size_bytes",
+                *details.values(),
             )
             uri_indexed = self._index_on("uri") is not None
-            sql = files_sql(selection, values, self._only_shown_sql(), uri_indexed=uri_indexed) + " order by hash"
-            last = None
-            for stored_hash, stored_path, stored_size in self.connection.execute(sql, parameters(selection)):
-                file = MediaFile(json_text.decode(as_bytes(stored_hash)), os.fsdecode(as_bytes(stored_path)))
-                if file.sha256 != last:
-                    last = file.sha256
-                    yield file, stored_size if isinstance(stored_size, int) else 0
+            sql = files_sql(selection, values, self._only_shown_sql(), uri_indexed=uri_indexed)
+            last: tuple[object, object] | None = None
+            file: MediaFile | None = None
+            for stored_hash, stored_path, size, *found, uri in self.connection.execute(sql, parameters(selection)):
+                # A table without its usual key may have rows twice; the first one holds for the file.
+                if (stored_hash, uri) == last:
+                    continue
+                if file is None or last is None or last[0] != stored_hash:
+                    file = MediaFile(json_text.decode(as_bytes(stored_hash)), os.fsdecode(as_bytes(stored_path)))
+                last = stored_hash, uri
+                yield ShownFile(file, size if isinstance(size, int) else 0, as_bytes(uri), *map(as_bytes, found))
 
     def count_posts_without_known_media(self, selection: Selection) -> int:
         """How many of the selected posts have media, and none that `media_of` could find.

@@ -139,7 +139,7 @@ class _Counters(Counters):
         self.media_files += done.media_files
         self.media_bytes += done.media_bytes
 
-    def progress(self, memory_bytes: int) -> AuditProgress:
+    def progress(self, memory_bytes: int | None) -> AuditProgress:
         """This moment."""
         one = self.in_hand
         values = asdict(super().progress(memory_bytes)) | {

@@ -20,14 +20,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from skyexport.archive import Archive
 from skyexport.coordinator import export
 from skyexport.destination import check_place
 from skyexport.errors import ArchiveChangedError, ExportError, MemoryLimitError, OptionError, OutputError
 from skyexport.location import absolute
+from skyexport.memory import UNKNOWN_MEMORY, Metric
 from skyexport.options import MAX_WORKERS, ExportOptions, available_cpus, format_size, parse_bound, resolve
+from skyexport.processes import available_memory_bytes
 from skyexport.progress import SCHEMA_VERSION, duration
 from skyexport.summary import ExportSummary
 from skyexport.writer import output_error
@@ -77,8 +77,8 @@ class Measurement:
     seconds_max: float
     start_seconds: float
     """Median for an export without posts; 0 where the slice is the whole archive, and nothing is to be projected."""
-    peak_memory_bytes: int
-    """The largest sample of all processes together, in any run."""
+    peak_memory_bytes: int | None
+    """The largest sample of all processes together, in any run; None where the system does not report memory."""
 
     def rate(self, amount: int) -> float:
         """Posts or bytes a second over the median run, its start included."""
@@ -97,10 +97,11 @@ class Measurement:
 
     def cells(self) -> tuple[str, ...]:
         """As a row of the table."""
+        memory = "unknown" if self.peak_memory_bytes is None else format_size(self.peak_memory_bytes)
         return (
             self.format, str(self.workers), _target(self.target, self.sync), f"{self.seconds_median:.2f}",
             f"{self.seconds_min:.2f} to {self.seconds_max:.2f}", f"{self.rate(self.posts):,.0f}",
-            f"{format_size(self.rate(self.bytes))}/s", format_size(self.peak_memory_bytes),
+            f"{format_size(self.rate(self.bytes))}/s", memory,
         )  # fmt: skip
 
 
@@ -132,8 +133,8 @@ class Benchmark:
     cpus: int
     """CPUs that this process may use."""
     runs: int
-    memory_metric: str
-    """What was sampled: `pss`, `uss` or `rss`."""
+    memory_metric: Metric | None
+    """What was sampled: `pss`, `uss` or `rss`; None where the system does not report memory."""
     notes: list[str]
     """What to know before believing the figures."""
     measurements: list[Measurement]
@@ -243,9 +244,12 @@ def benchmark(
         say("reading the slice once, to warm up")
         slice_posts = sliced.export("json", 0).posts
         sliced.check_room("json")
+        if sliced.memory_metric is None:
+            notes.append(UNKNOWN_MEMORY)
         if slice_posts < _MEANINGFUL_POSTS:
             notes.append(f"the figures mean little: fewer than {_MEANINGFUL_POSTS:,} posts were measured")
-        if archive.path.stat().st_size > psutil.virtual_memory().available:
+        available = available_memory_bytes()
+        if available is not None and archive.path.stat().st_size > available:
             notes.append("the archive is larger than the free memory: reading all of it may take longer than expected")
         counts = sorted({0, cpus, *(1 << power for power in range(cpus.bit_length()))})
         measurements: list[Measurement] = []
@@ -287,7 +291,7 @@ class _Slice:
         self._digests: dict[object, str] = {}
         self._start_seconds: dict[int, float] = {}
         self.bytes: dict[str, int] = {}
-        self.memory_metric = ""
+        self.memory_metric: Metric | None = None
 
     def measure(self, format: str, target: str, workers: int, *, sync: bool) -> Measurement:
         """Export it several times."""
@@ -297,10 +301,11 @@ class _Slice:
             self._start_seconds[workers] = statistics.median(empty or [0.0])
         done = [self.export(format, workers, target, sync=sync) for _ in range(self._runs)]
         seconds = [one.seconds for one in done]
+        peaks = [one.peak_memory_bytes for one in done if one.peak_memory_bytes is not None]
         return Measurement(
             format=format, workers=workers, target=target, sync=sync, posts=done[0].posts, bytes=done[0].bytes,
             seconds_median=statistics.median(seconds), seconds_min=min(seconds), seconds_max=max(seconds),
-            start_seconds=self._start_seconds[workers], peak_memory_bytes=max(one.peak_memory_bytes for one in done),
+            start_seconds=self._start_seconds[workers], peak_memory_bytes=max(peaks) if peaks else None,
         )  # fmt: skip
 
     def export(

@@ -16,7 +16,7 @@ from skyexport.compression import Compression, parse_compression
 from skyexport.errors import OptionError
 from skyexport.export_directory import is_plain_name
 from skyexport.format_settings import DELIMITERS, USUAL, FormatSettings
-from skyexport.media_root import MEDIA_DIRECTORY
+from skyexport.media_root import MEDIA_DIRECTORY, MEDIA_TABLE
 from skyexport.readers import READERS
 from skyexport.readers.csv_table import HEADINGS
 from skyexport.readers.json_posts import KEYS
@@ -109,6 +109,11 @@ def read_manifest(content: bytes) -> Manifest:
     _read_files(manifest, values.get("files"))
     if manifest.format is not None:
         _find_data_files(manifest, split=isinstance(options, dict) and bool(_SPLIT & options.keys()))
+    table = values.get("media_table")
+    if isinstance(table, dict) and table.get("name") == MEDIA_TABLE:
+        manifest.files.append(MEDIA_TABLE)
+    elif table is not None:
+        wrong(f"has {_shown(table)} for media_table, not the name and the rows of {MEDIA_TABLE}")
     media = values.get("media_count", 0)
     if media != manifest.media_files or not _is_count(media):
         wrong(f"has {_shown(media)} for media_count, but {manifest.media_files:,} media files in files")

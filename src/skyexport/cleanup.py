@@ -1,7 +1,9 @@
-"""Cleaning up to the end, whatever signals arrive meanwhile."""
+"""Actions that no signal interrupts: cleaning up, and making what must be owned from the moment it exists."""
 
 from __future__ import annotations
 
+import _thread
+import sys
 import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -11,29 +13,32 @@ __all__ = ["uninterrupted"]
 Result = TypeVar("Result")
 
 
-def uninterrupted(clean: Callable[[], Result]) -> Result:
-    """Call *clean*, and let nothing that a signal raises get in between.
+def uninterrupted(action: Callable[[], Result]) -> Result:
+    """Call *action*, and let nothing that a signal raises get in between.
 
-    Python handles signals in the main thread only, wherever that is. So *clean* runs in another one, and the main
-    thread waits for it.
+    Python handles signals in the main thread only, wherever that is. So *action* runs in another one, and the main
+    thread waits for it. Whatever *action* makes, it must note in an object that lives longer: its result is lost when a
+    signal arrives.
 
     Returns:
-        What *clean* returns.
+        The result of *action*.
 
     Raises:
-        BaseException: What *clean* raises; else what a signal raised meanwhile, once *clean* is done.
+        BaseException: What *action* raises; else what a signal raised meanwhile, once *action* is done. Where a signal
+            arrives before *action* has begun, it may be left out.
     """
-    if threading.current_thread() is not threading.main_thread():
-        return clean()
-    run = _Run(clean)
+    if threading.current_thread() is not threading.main_thread() or sys.is_finalizing():
+        return action()
+    run = _Run(action)
     interrupted: BaseException | None = None
     started = False
-    while not run.done.is_set():
+    while not run.ended:
         try:
             if not started:
-                threading.Thread(target=run).start()
+                # Neither threading.Thread nor its Event: an exception inside of those can leave a lock taken for ever.
+                _thread.start_new_thread(run, ())
                 started = True
-            run.done.wait()
+            run.running.acquire()
         except (RuntimeError, MemoryError):
             # There are no more threads to be had, or no memory for one.
             started = True
@@ -50,10 +55,13 @@ def uninterrupted(clean: Callable[[], Result]) -> Result:
 class _Run(Generic[Result]):
     """One call, though several threads may try: a signal can leave unknown whether one was started."""
 
-    def __init__(self, clean: Callable[[], Result]) -> None:
-        self._clean = clean
+    def __init__(self, action: Callable[[], Result]) -> None:
+        self._action = action
         self._begun = threading.Lock()
-        self.done = threading.Event()
+        self.running = threading.Lock()
+        """Held until the call has ended."""
+        self.running.acquire()
+        self.ended = False
         self.results: list[Result] = []
         self.error: BaseException | None = None
 
@@ -61,8 +69,9 @@ class _Run(Generic[Result]):
         if not self._begun.acquire(blocking=False):
             return
         try:
-            self.results.append(self._clean())
+            self.results.append(self._action())
         except BaseException as error:
             self.error = error
         finally:
-            self.done.set()
+            self.ended = True
+            self.running.release()

@@ -34,10 +34,9 @@ import apsw
 from skyexport import __version__
 from skyexport.archive import Archive
 from skyexport.authors import ChosenAuthor, check_author
-from skyexport.cleanup import uninterrupted
 from skyexport.compression import compressor_of
 from skyexport.copying import REINDEX
-from skyexport.destination import Destination, check_place, open_destination
+from skyexport.destination import Destination, check_place, destination_of
 from skyexport.disk import free_bytes, takes_bytes_as_they_are
 from skyexport.earlier_posts import Disappeared, EarlierPosts, may_be_table, with_last_chain
 from skyexport.errors import (
@@ -53,7 +52,7 @@ from skyexport.estimate import Sample
 from skyexport.formats import FORMATS
 from skyexport.manifest import manifest_bytes
 from skyexport.media import Media
-from skyexport.memory import MemoryGuard, MemoryNeed, ProcessTree
+from skyexport.memory import UNKNOWN_MEMORY, MemoryGuard, MemoryNeed, ProcessTree
 from skyexport.messages import ChunkReady, Kind
 from skyexport.notices import MISSED_LOG, MISSED_LOG_HINT, REUSED_HANDLE, Notices
 from skyexport.options import ExportOptions, Resolved, available_cpus, format_size, resolve
@@ -126,6 +125,8 @@ def export(
     counters = Counters()
     tree = ProcessTree()
     guard = MemoryGuard(options.memory_limit_bytes, tree.sample)
+    if tree.metric is None:
+        say(UNKNOWN_MEMORY)
     now = datetime.now(UTC)
     path: Path | None = None
     registered: str | None = None
@@ -158,7 +159,7 @@ def export(
                     coordinator.read_earlier_exports(last, say)
                     archive_posts = coordinator.run(tree, say, debug=debug)
                     available = None if counters.posts else available_posts(archive, selection, options)
-                    media_sums = coordinator.copy_media(destination.media_directory)
+                    media_sums, media_table = coordinator.copy_media(destination.media_directory)
                     counters.stage = "finishing"
                     files, path = destination.commit(
                         lambda data: manifest_bytes(
@@ -166,7 +167,7 @@ def export(
                             None if media is None else media.counts, now, exporter=f"skyexport {__version__}",
                             narrowed=coordinator.narrowed_by(),
                         ),
-                        media_sums,
+                        media_sums, media_table,
                     )  # fmt: skip
             if options.keep is not None and path is not None:
                 counters.stage = "reading back"
@@ -207,21 +208,27 @@ def _media(resolved: Resolved, archive: Archive) -> contextlib.AbstractContextMa
 
 @contextlib.contextmanager
 def _opened(resolved: Resolved, did: str | None, now: datetime) -> Iterator[Destination]:
-    destination = open_destination(resolved, did, now)
+    destination = destination_of(resolved, did, now)
     try:
-        yield destination
-    except BaseException as error:
-        kept = uninterrupted(destination.abort)
-        if isinstance(error, MemoryError) and kept is None:
-            raise MemoryLimitError(_NO_MEMORY, "use fewer workers or smaller batches") from error
-        if kept is None:
+        try:
+            destination.open()
+            yield destination
+        except BaseException:
+            destination.abort()
             raise
-        # It has its final name and is whole: whatever came after must not say otherwise.
-        if isinstance(error, StoppedError):
-            raise StoppedError(error.signal_number, str(kept)) from None
-        if isinstance(error, OutputError):
-            raise OutputError(f"{kept} is complete, but may not be on the disk yet: {error.message}") from error
-        raise
+    # What has its final name is whole: an error that came after it must not say otherwise.
+    except StoppedError as error:
+        if destination.kept is None:
+            raise
+        raise StoppedError(error.signal_number, str(destination.kept)) from None
+    except OutputError as error:
+        if destination.kept is None:
+            raise
+        raise OutputError(f"{destination.kept} is complete, but may not be on the disk yet: {error.message}") from error
+    except MemoryError as error:
+        if destination.kept is not None:
+            raise
+        raise MemoryLimitError(_NO_MEMORY, "use fewer workers or smaller batches") from error
 
 
 def available_posts(
@@ -501,10 +508,10 @@ class _Coordinator:
             least_bytes += self._media.least_bytes(free - least_bytes)
         check_room(self._resolved, least_bytes, free)
 
-    def copy_media(self, target: Path | None) -> Iterator[bytes]:
-        """Copy the media files into *target*; returns lines of SHA256SUMS, in pieces."""
+    def copy_media(self, target: Path | None) -> tuple[Iterator[bytes], Iterator[bytes] | None]:
+        """Copy the media files into *target*; returns lines of SHA256SUMS and the table of them, in pieces."""
         if self._media is None or target is None:
-            return iter(())
+            return iter(()), None
         return self._media.copy(target, self._counters, check=self._monitor.check, note=self._note)
 
     def close(self) -> None:

@@ -25,10 +25,13 @@ from skyexport.selection import Narrowing, Selection
 from skyexport.shown_media import ONLY_SHOWN_COLUMN, ONLY_SHOWN_SQL, register
 from skyexport.source import BUSY_MILLISECONDS, Source, as_number, folded, reading, restrict, wait_for_writers
 
-__all__ = ["MEDIA_COLUMNS", "REINDEX", "Copied", "copy_posts", "counted_posts"]
+__all__ = ["MEDIA_COLUMNS", "MEDIA_DETAILS", "REINDEX", "Copied", "copy_posts", "counted_posts"]
 
 MEDIA_COLUMNS = ("hash", "post_uri", "file_path", "size_bytes")
 """What an export of media needs of their table."""
+
+MEDIA_DETAILS = ("mime_type", "width", "height", "alt_text")
+"""What it says of each file besides, as far as the table has that."""
 
 _INDEX_CACHE_KIB = 32_000
 """Page cache while an index is made: its sort spills to a temporary file beyond it."""

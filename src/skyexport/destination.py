@@ -27,20 +27,21 @@ from skyexport.errors import AlreadyRunningError, OptionError, OutputError
 from skyexport.export_chains import EXPORT_NAME, enclosing_export
 from skyexport.location import absolute, files_beside, real_path
 from skyexport.lock import Lock, check_free, remove_leftovers
-from skyexport.media_root import MEDIA_DIRECTORY
+from skyexport.media_root import MEDIA_DIRECTORY, MEDIA_TABLE
 from skyexport.options import Resolved
-from skyexport.writer import OutputFile, WrittenFile, output_error, sync_to_disk
+from skyexport.sync import sync_directory
+from skyexport.writer import OutputFile, WrittenFile, output_error
 
 __all__ = [
     "MAX_DATA_FILES",
     "Destination",
+    "author_directory",
     "check_destination",
     "check_output_dir",
     "check_place",
+    "destination_of",
     "directory_name",
-    "export_place",
-    "hold_place",
-    "open_destination",
+    "place_lock",
     "remove_partial",
     "retire",
 ]
@@ -65,17 +66,29 @@ _ATTEMPTS = 100
 _STANDARD_OUTPUT = frozenset({"-", "/dev/stdout"})
 
 ManifestMaker = Callable[[list[WrittenFile]], bytes]
-"""Makes the manifest of these data files."""
+"""Makes the manifest of these files: the data files, and the table of media where there is one."""
 
 
 class Destination(Protocol):
-    """Where the data file goes."""
+    """Where the data file goes. Nothing is made before `open`; who calls that calls `abort` too, whatever is raised."""
 
     file: OutputFile
     """The data file that is open."""
 
     swept: list[Path]
     """What killed runs had left in its place, and what was removed."""
+
+    kept: Path | None
+    """Set by `abort`: what has its final name already, is whole, and stays; None when there is no such thing."""
+
+    def open(self) -> None:
+        """Take the place, and begin the data file.
+
+        Raises:
+            OutputError: It cannot be written.
+            AlreadyRunningError: Another export is writing there.
+        """
+        ...
 
     @property
     def media_directory(self) -> Path | None:
@@ -91,33 +104,30 @@ class Destination(Protocol):
         ...
 
     def commit(
-        self, manifest: ManifestMaker, media_sums: Iterable[bytes] = ()
+        self, manifest: ManifestMaker, media_sums: Iterable[bytes] = (), media_table: Iterable[bytes] | None = None
     ) -> tuple[list[WrittenFile], Path | None]:
         """Make the export durable and give it its final name.
 
         Args:
             manifest: Makes the manifest, for a destination that has one.
             media_sums: Lines of SHA256SUMS for the media files, in pieces.
+            media_table: Which posts show which media file, in pieces; None where media were not asked for.
 
         Returns:
             The files, the data files first, and the path of the first one; None for a stream.
 
         Raises:
-            OutputError: That did not work; `abort` tells whether it has its final name all the same.
+            OutputError: That did not work; after `abort`, `kept` tells whether it has its final name all the same.
         """
         ...
 
-    def abort(self) -> Path | None:
-        """Remove everything that was written; but what has its final name already is whole, and stays.
-
-        Returns:
-            That, None when there is no such thing.
-        """
+    def abort(self) -> None:
+        """Remove everything that was written, whatever signals arrive; but what has its final name already stays."""
         ...
 
 
-def open_destination(resolved: Resolved, did: str | None, now: datetime) -> Destination:
-    """Open the destination that an export is to go to.
+def destination_of(resolved: Resolved, did: str | None, now: datetime) -> Destination:
+    """The destination that an export is to go to, not yet open.
 
     Args:
         resolved: Its options.
@@ -125,37 +135,35 @@ def open_destination(resolved: Resolved, did: str | None, now: datetime) -> Dest
         now: Names the export directory.
 
     Raises:
-        OutputError: It can not be written, or exists.
+        OutputError: It cannot be written, or exists.
         OptionError: It is the archive.
-        AlreadyRunningError: Another export is writing there.
     """
     _check_current_directory(resolved)
     to, options = resolved.to, resolved.options
     if to is None:
-        return _Directory(export_place(resolved, did), resolved.data_file_name, now, sync=options.sync)
+        return _Directory(resolved.output_dir, did, resolved.data_file_name, now, sync=options.sync)
     _check_not_the_archive(to, resolved.archive)
     if str(to) in _STANDARD_OUTPUT:
-        return _Stream(os.dup(1), "standard output")
-    if not _is_device(to, overwrite=options.overwrite):
-        return _File(to, overwrite=options.overwrite, sync=options.sync)
-    with _as_output_error(to):
-        return _Stream(os.open(to, os.O_WRONLY), str(to))
+        return _Stream(None)
+    if _is_device(to, overwrite=options.overwrite):
+        return _Stream(to)
+    return _File(to, overwrite=options.overwrite, sync=options.sync)
 
 
 def check_destination(resolved: Resolved, did: str | None) -> tuple[Path | None, Path | None]:
-    """Make sure that `open_destination` would do, at this moment, without making anything.
+    """Make sure that `Destination.open` would work at this moment, without making anything.
 
     Returns:
         Where the export would go, its author's directory or its file; and a directory that is there, on the same disk.
         None for what is no file.
 
     Raises:
-        OutputError, OptionError, AlreadyRunningError: As `open_destination` does.
+        OutputError, OptionError, AlreadyRunningError: As `destination_of` and `Destination.open` do.
     """
     _check_current_directory(resolved)
     to, overwrite = resolved.to, resolved.options.overwrite
     if to is None:
-        place = export_place(resolved, did)
+        place = author_directory(resolved.output_dir, did)
         there = check_output_dir(place)
         if there == place:
             with _as_output_error(place):
@@ -285,23 +293,15 @@ def remove_partial(output_dir: Path) -> None:
         for parent in list(output_dir.iterdir()):
             with contextlib.suppress(OSError, AlreadyRunningError):
                 if (parent / _LOCK).exists():
-                    lock = hold_place(parent)
-                    try:
+                    with place_lock(parent) as lock:
                         remove_leftovers(lock, parent, _LEFTOVER)
-                    finally:
-                        lock.release()
                 # Not where there is an export.
                 parent.rmdir()
         output_dir.rmdir()
 
 
-def hold_place(place: Path) -> Lock:
-    """Hold the directory of an author, as an export into it does.
-
-    Raises:
-        AlreadyRunningError: Another run holds it.
-        OSError: The lock file cannot be made or opened.
-    """
+def place_lock(place: Path) -> Lock:
+    """The lock on the directory of an author, which an export into it takes."""
     return Lock(place / _LOCK, f"into {place}")
 
 
@@ -318,13 +318,20 @@ def retire(directory: Path, lock: Lock, *, sync: bool) -> None:
     """
     hidden = directory.with_name(f".{directory.name}-{secrets.token_hex(4)}.removed")
     directory.rename(hidden)
-    _sync_directory(directory.parent, sync=sync)
+    if sync:
+        sync_directory(directory.parent)
     remove_leftovers(lock, directory.parent, re.compile(re.escape(hidden.name)))
 
 
-def export_place(resolved: Resolved, did: str | None) -> Path:
-    """The author's directory, in which export directories are made."""
-    return resolved.output_dir / directory_name(did)
+def author_directory(output_dir: Path, did: str | None) -> Path:
+    """The directory of an author's exports, or the one where the first of them will be tried.
+
+    The portable spelling of its name is used where exports with it are there already, as on a disk that takes no colon
+    in names.
+    """
+    place = output_dir / directory_name(did)
+    portable = output_dir / directory_name(did, portable=True)
+    return portable if not place.exists() and portable.is_dir() else place
 
 
 def directory_name(did: str | None, *, portable: bool = sys.platform == "win32") -> str:
@@ -353,10 +360,11 @@ class _Directory:
     """`<author or all>/<time>/` with the data files, the manifest and the checksums of all."""
 
     _settled = True
-    """Whether there is nothing left to be undone."""
+    """Whether there is nothing to be undone."""
 
-    def __init__(self, parent: Path, name: Callable[[int], str], now: datetime, *, sync: bool) -> None:
-        self._parent = parent
+    def __init__(
+        self, output_dir: Path, did: str | None, name: Callable[[int], str], now: datetime, *, sync: bool
+    ) -> None:
         self._sync = sync
         self._stamp = now.strftime("%Y-%m-%d_%H-%M-%S")
         self._name = name
@@ -364,27 +372,41 @@ class _Directory:
         self._complete: list[WrittenFile] = []
         """The data files before the one that is open."""
         self._final: Path | None = None
-        self._partial = parent / f".{self._stamp}-{secrets.token_hex(4)}.partial"
-        self.media_directory = self._partial / MEDIA_DIRECTORY
+        self._partial_name = f".{self._stamp}-{secrets.token_hex(4)}.partial"
+        self._portable_name = directory_name(did, portable=True)
         self._new_parents: list[Path] = []
-        self._lock: Lock | None = None
-        try:
-            with _as_output_error(parent):
-                self._lock = self._locked_parent()
-                self.swept = remove_leftovers(self._lock, parent, _LEFTOVER)
-                self._partial.mkdir(mode=0o700)
-            self.file = _create(self._partial / name(1), sync=sync)
-        except BaseException:
-            uninterrupted(self._remove)
-            raise
-        self._settled = False
+        """Directories that were missing."""
+        self.kept: Path | None = None
+        self._go_to(author_directory(output_dir, did))
+
+    def _go_to(self, parent: Path) -> None:
+        """Let this be the author's directory."""
+        self._parent = parent
+        self._lock = Lock(parent / _LOCK, f"into {parent}")
+        self._partial = parent / self._partial_name
+        self.media_directory = self._partial / MEDIA_DIRECTORY
 
     def __del__(self) -> None:
-        # A signal may come before whoever made it knows it.
+        # A signal may have kept its owner from doing so.
         if not self._settled:
             self.abort()
 
-    def _locked_parent(self) -> Lock:
+    def open(self) -> None:
+        self._settled = False
+        with _as_output_error(self._parent):
+            try:
+                self._take_parent()
+            except OSError as error:
+                if error.errno != errno.EINVAL or self._parent.name == self._portable_name:
+                    raise
+                # A disk that takes no colon in names, like a memory stick with FAT.
+                self._go_to(self._parent.with_name(self._portable_name))
+                self._take_parent()
+            self.swept = remove_leftovers(self._lock, self._parent, _LEFTOVER)
+            self._partial.mkdir(mode=0o700)
+        self.file = _create(self._partial / self._name(1), sync=self._sync)
+
+    def _take_parent(self) -> None:
         """Make the author's directory, and hold it."""
         for _ in range(_ATTEMPTS):
             missing = [path for path in (self._parent, *self._parent.parents) if not path.exists()]
@@ -393,26 +415,30 @@ class _Directory:
             with contextlib.suppress(FileNotFoundError):
                 for path in reversed(missing):
                     path.mkdir(mode=0o700, exist_ok=True)
-                return hold_place(self._parent)
-        raise OutputError(f"{self._parent} goes away all the time", "choose another place with -o")
+                self._lock.take()
+                return
+        raise OutputError(f"{self._parent} keeps disappearing", "choose another place with -o")
 
     def commit(
-        self, manifest: ManifestMaker, media_sums: Iterable[bytes] = ()
+        self, manifest: ManifestMaker, media_sums: Iterable[bytes] = (), media_table: Iterable[bytes] | None = None
     ) -> tuple[list[WrittenFile], Path | None]:
         self._finish_file()
         files = self._complete
+        if media_table is not None:
+            files.append(self._written(MEDIA_TABLE, media_table))
         files.append(self._written(_MANIFEST, [manifest(list(files))]))
         sums = (file.sum_line().encode() for file in list(files))
         files.append(self._written(_SUMS, chain(sums, media_sums)))
-        if self.media_directory.exists():
-            with _as_output_error(self.media_directory):
-                _sync_directory(self.media_directory, sync=self._sync)
         with _as_output_error(self._partial):
-            _sync_directory(self._partial, sync=self._sync)
+            if self._sync and self.media_directory.exists():
+                sync_directory(self.media_directory)
+            if self._sync:
+                sync_directory(self._partial)
             final = self._rename()
         with _as_output_error(final):
-            _sync_directory(self._parent, sync=self._sync)
-        self._let_go()
+            for path in (final, *self._new_parents) if self._sync else ():
+                sync_directory(path.parent)
+        self._lock.release()
         self._settled = True
         return files, final / self._name(1)
 
@@ -455,26 +481,20 @@ class _Directory:
                 if not os.path.lexists(final):
                     raise
 
-    def abort(self) -> Path | None:
-        with contextlib.suppress(OutputError):
-            self.file.close()
+    def abort(self) -> None:
+        uninterrupted(self._abort)
+
+    def _abort(self) -> None:
+        _close(self)
         # Nobody else knows the partial name: where it is gone after an attempt, the attempt was successful.
-        kept = self._final if not self._partial.exists() else None
-        self._remove()
-        self._settled = True
-        return kept
-
-    def _let_go(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
-
-    def _remove(self) -> None:
+        self.kept = self._final if not self._partial.exists() else None
         shutil.rmtree(self._partial, ignore_errors=True)
-        self._let_go()
-        for path in self._new_parents:
+        self._lock.release()
+        for path in sorted(self._new_parents, key=lambda path: len(path.parts), reverse=True):
             # Not where another export has come into it meanwhile.
             with contextlib.suppress(OSError):
                 path.rmdir()
+        self._settled = True
 
 
 class _File:
@@ -483,7 +503,7 @@ class _File:
     media_directory: Path | None = None
 
     _settled = True
-    """Whether there is nothing left to be undone."""
+    """Whether there is nothing to be undone."""
 
     def __init__(self, path: Path, *, overwrite: bool, sync: bool) -> None:
         self._path = path
@@ -492,31 +512,31 @@ class _File:
         self._naming = False
         # What a link points to is replaced, not the link.
         self._final = path.resolve() if overwrite else path
-        stem = _hidden_stem(self._final.name)
-        self._partial = self._final.with_name(f"{stem}-{secrets.token_hex(4)}.partial")
-        with _as_output_error(path):
-            self._lock = Lock(self._final.with_name(f"{stem}.lock"), f"to {path}")
-        try:
-            leftover = re.compile(re.escape(stem) + r"-[0-9a-f]{8}\.partial")
-            self.swept = remove_leftovers(self._lock, self._final.parent, leftover)
-            self.file = _create(self._partial, called=path, sync=sync)
-        except BaseException:
-            uninterrupted(self._remove)
-            raise
-        self._settled = False
+        self._stem = _hidden_stem(self._final.name)
+        self._partial = self._final.with_name(f"{self._stem}-{secrets.token_hex(4)}.partial")
+        self._lock = Lock(self._final.with_name(f"{self._stem}.lock"), f"to {path}")
+        self.kept: Path | None = None
 
     def __del__(self) -> None:
-        # A signal may come before whoever made it knows it.
+        # A signal may have kept its owner from doing so.
         if not self._settled:
             self.abort()
+
+    def open(self) -> None:
+        self._settled = False
+        with _as_output_error(self._path):
+            self._lock.take()
+        leftover = re.compile(re.escape(self._stem) + r"-[0-9a-f]{8}\.partial")
+        self.swept = remove_leftovers(self._lock, self._final.parent, leftover)
+        self.file = _create(self._partial, called=self._path, sync=self._sync)
 
     def next_file(self) -> OutputFile:
         raise AssertionError("there is one file only")
 
     def commit(
-        self, manifest: ManifestMaker, media_sums: Iterable[bytes] = ()
+        self, manifest: ManifestMaker, media_sums: Iterable[bytes] = (), media_table: Iterable[bytes] | None = None
     ) -> tuple[list[WrittenFile], Path | None]:
-        del manifest, media_sums
+        del manifest, media_sums, media_table
         self.file.sync()
         self.file.close()
         self._naming = True
@@ -525,7 +545,8 @@ class _File:
                 self._partial.replace(self._final)
             else:
                 self._rename_to_free_name()
-            _sync_directory(self._final.parent, sync=self._sync)
+            if self._sync:
+                sync_directory(self._final.parent)
         self._lock.release()
         self._settled = True
         return [self.file.written(self._path.name)], self._path
@@ -543,47 +564,60 @@ class _File:
         else:
             self._partial.unlink()
 
-    def abort(self) -> Path | None:
-        with contextlib.suppress(OutputError):
-            self.file.close()
-        kept = None
+    def abort(self) -> None:
+        uninterrupted(self._abort)
+
+    def _abort(self) -> None:
+        _close(self)
         with contextlib.suppress(OSError):
             if self._naming and (not self._partial.exists() or self._final.samefile(self._partial)):
-                kept = self._path
-        self._remove()
-        self._settled = True
-        return kept
-
-    def _remove(self) -> None:
+                self.kept = self._path
         with contextlib.suppress(OSError):
             self._partial.unlink()
         self._lock.release()
+        self._settled = True
 
 
 class _Stream:
-    """A pipe, a device, or whatever standard output is: written directly."""
+    """A pipe, a device, or whatever standard output is: written directly.
+
+    Args:
+        path: Of the device or pipe; None for standard output.
+    """
 
     media_directory: Path | None = None
 
-    def __init__(self, descriptor: int, name: str) -> None:
-        self._name = name
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._name = "standard output" if path is None else str(path)
         self.swept: list[Path] = []
-        self.file = OutputFile(descriptor, name)
+        self.kept: Path | None = None
+
+    def open(self) -> None:
+        with _as_output_error(self._path or Path(self._name)):
+            descriptor = os.dup(1) if self._path is None else os.open(self._path, os.O_WRONLY)
+        self.file = OutputFile(descriptor, self._name)
 
     def next_file(self) -> OutputFile:
         raise AssertionError("there is one file only")
 
     def commit(
-        self, manifest: ManifestMaker, media_sums: Iterable[bytes] = ()
+        self, manifest: ManifestMaker, media_sums: Iterable[bytes] = (), media_table: Iterable[bytes] | None = None
     ) -> tuple[list[WrittenFile], Path | None]:
-        del manifest, media_sums
+        del manifest, media_sums, media_table
         self.file.close()
         return [self.file.written(self._name)], None
 
-    def abort(self) -> Path | None:
+    def abort(self) -> None:
+        _close(self)
+
+
+def _close(destination: Destination) -> None:
+    """Close the file of a destination that may not have been opened."""
+    file = getattr(destination, "file", None)
+    if file is not None:
         with contextlib.suppress(OutputError):
-            self.file.close()
-        return None
+            file.close()
 
 
 def _hidden_stem(name: str) -> str:
@@ -605,14 +639,3 @@ def _as_output_error(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise output_error(error, str(path), path.parent) from error
-
-
-def _sync_directory(path: Path, *, sync: bool) -> None:
-    """Make names in a directory durable, if wanted; Windows does so by itself and has no way to ask."""
-    if sys.platform == "win32" or not sync:
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        sync_to_disk(descriptor)
-    finally:
-        os.close(descriptor)

@@ -22,7 +22,7 @@ import orjson
 from skyexport import timestamps
 from skyexport.claims import MAX_CLAIMS_BYTES
 from skyexport.compression import Compression
-from skyexport.destination import export_place
+from skyexport.destination import author_directory
 from skyexport.earlier_export import LONGEST_VALUE_BYTES, EarlierPost, comparable, earlier_posts
 from skyexport.errors import Difference, OptionError, UnrelatedExportError, VerifyError
 from skyexport.export_chains import chains, earlier_manifests, exports_in
@@ -144,7 +144,7 @@ class EarlierPosts:
 
     def _read(self, directory: Path, connection: apsw.Connection, check: Callable[[], None]) -> None:
         """Take in what one export has, and what was gone when it was made."""
-        verification = read_back(directory, self._counters, check)
+        verification = read_back(directory, self._counters, check, extra_files_allowed=True)
         with ExportDirectory(directory) as opened:
             export = self._read_manifest(directory, opened, verification, connection)
             full_export = self._full_export_of[export.manifest_sha256]
@@ -405,7 +405,7 @@ def with_last_chain(resolved: Resolved, did: str | None, archive: Path, say: Cal
     """
     if not resolved.options.since_last:
         return resolved
-    place = export_place(resolved, did)
+    place = author_directory(resolved.output_dir, did)
     found = chains(exports_in(place), path_text(archive), resolved.of_the_output(did))
     if not found:
         say(f"{place} has no full export of this archive with these options: this one is full")

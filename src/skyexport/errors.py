@@ -80,6 +80,8 @@ class Difference:
     file: str
     """Its name; bytes that are not UTF-8 are replaced."""
     what: str
+    extra: bool = False
+    """Whether it is something that does not belong there, as file managers leave it; the export itself is intact."""
 
     def __str__(self) -> str:
         return f"{self.file}: {self.what}"
@@ -97,7 +99,11 @@ class VerifyError(ExportError):
 
     def __init__(self, directory: str, differences: Sequence[Difference]) -> None:
         more = f", and {len(differences) - 1:,} more" if len(differences) > 1 else ""
-        super().__init__(f"{directory} is not as it was exported: {differences[0]}{more}", "export again")
+        hint = "export again"
+        if all(difference.extra for difference in differences):
+            it = "them" if len(differences) > 1 else "it"
+            hint = f"remove {it}: the export's own files are intact"
+        super().__init__(f"{directory} is not as it was exported: {differences[0]}{more}", hint)
         self.args = (directory, differences)
         self.differences = tuple(differences)
 

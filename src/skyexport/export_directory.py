@@ -18,7 +18,7 @@ from typing import Self
 from skyexport.errors import NoExportError
 from skyexport.location import why_missing
 
-__all__ = ["ExportDirectory", "NotAFileError", "is_plain_name"]
+__all__ = ["ExportDirectory", "NotAFileError", "is_litter", "is_plain_name"]
 
 _BY_DESCRIPTOR = {os.open, os.stat} <= os.supports_dir_fd and os.scandir in os.supports_fd
 """Windows has no way to name a file by its directory's descriptor."""
@@ -40,6 +40,10 @@ _KINDS = {
 }
 
 
+_LITTER = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r"})
+"""Files of Windows and macOS whose names, in lower case, do not begin with a dot."""
+
+
 class NotAFileError(OSError):
     """There is something under this name, but no plain file; the text says what."""
 
@@ -59,6 +63,11 @@ def _what_is_meant(path: Path) -> str:
 def is_plain_name(name: str) -> bool:
     """Whether this is a name of a file in a directory, everywhere: no path, no drive, no stream."""
     return _PLAIN_NAME.fullmatch(name) is not None
+
+
+def is_litter(name: str) -> bool:
+    """Whether file managers, or other programs that look into directories, leave files of this name there."""
+    return name.startswith(".") or name.lower() in _LITTER
 
 
 class ExportDirectory:
@@ -161,7 +170,7 @@ class ExportDirectory:
         return inner
 
     def count_files(self) -> tuple[int, list[str]]:
-        """How many plain files there are, and the names of what else there is, sorted.
+        """How many plain files there are, and the names of what else there is, sorted: also litter of file managers.
 
         Raises:
             OSError: It can not be read.
@@ -170,7 +179,7 @@ class ExportDirectory:
         others = []
         with os.scandir(self._path if self._descriptor is None else self._descriptor) as entries:
             for entry in entries:
-                if entry.is_file(follow_symlinks=False):
+                if entry.is_file(follow_symlinks=False) and not is_litter(entry.name):
                     files += 1
                 else:
                     others.append(entry.name)

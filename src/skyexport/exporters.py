@@ -20,6 +20,7 @@ from skyexport.cleanup import uninterrupted
 from skyexport.errors import WorkerError
 from skyexport.exporter import Answer, Moment, Request, read_message, write_message
 from skyexport.pool import SILENT_LARGE_SECONDS, StallWatch, kill_stalled, spawn
+from skyexport.processes import how_it_ended
 
 __all__ = ["Exporter", "Exporters"]
 
@@ -179,12 +180,8 @@ class Exporters:
 
     def how_it_died(self, exporter: Exporter) -> WorkerError:
         """The error that one ended which was not asked to."""
+        how = how_it_ended(exporter.process)
         hint = "the system may have run out of memory; try fewer, with --workers"
-        try:
-            status = exporter.process.wait(timeout=1)
-            how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        except subprocess.TimeoutExpired:
-            how = "stopped talking"
         if exporter.stalled:
             how, hint = exporter.stalled, "find out who or what stopped it"
         return WorkerError(f"the exporter of this archive {how}", hint)

@@ -21,7 +21,10 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
+from skyexport.cleanup import uninterrupted
 from skyexport.errors import AlreadyRunningError
 
 if sys.platform == "win32":
@@ -51,29 +54,42 @@ _TEXT_BYTES = 400
 
 
 class Lock:
-    """Held from the moment it is made until `release`, or until this process ends, however it ends.
+    """A lock that one run at a time holds, from `take` until `release`, or until this process ends, however it ends.
+
+    Use it in a `with` statement, or call both. No signal comes between making the lock file and owning it.
 
     Args:
-        path: The lock file, made if need be; its directory must exist.
+        path: The lock file, made if need be; its directory must exist by then.
         what: What only one export may do at a time, for the message: `into DIRECTORY`.
-
-    Raises:
-        AlreadyRunningError: Another run holds it.
-        OSError: The file can not be made or opened.
     """
-
-    _descriptor = -1
 
     def __init__(self, path: Path, what: str) -> None:
         self._path = path
+        self._what = what
+        self._descriptor = -1
         self.alone = False
         """Whether this run is surely the only one; False where the file system has no locks."""
+
+    def take(self) -> None:
+        """Take the lock.
+
+        Raises:
+            AlreadyRunningError: Another run holds it.
+            OSError: The file cannot be made or opened.
+        """
+        try:
+            uninterrupted(self._take)
+        except BaseException:
+            self.release()
+            raise
+
+    def _take(self) -> None:
         for _ in range(_ATTEMPTS):
-            descriptor, writable = _opened(path)
+            descriptor, writable = _opened(self._path)
             try:
-                self.alone = _took(descriptor, what)
+                self.alone = _took(descriptor, self._what)
                 # Its holder may have removed it before this process had locked it: then another run may hold a new one.
-                if not _names(path, descriptor):
+                if not _names(self._path, descriptor):
                     continue
                 if writable:
                     _note_holder(descriptor)
@@ -82,14 +98,25 @@ class Lock:
             finally:
                 if descriptor >= 0:
                     os.close(descriptor)
-        raise AlreadyRunningError(f"other exports {what} are running all the time", "try again later")
+        raise AlreadyRunningError(f"other exports {self._what} are running all the time", "try again later")
+
+    def __enter__(self) -> Self:
+        self.take()
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+        self.release()
 
     def __del__(self) -> None:
-        # A signal may come before whoever made it knows it.
+        # A signal may have kept its owner from releasing it.
         self.release()
 
     def release(self) -> None:
         """Let the next one in; the lock file goes as well. More than once does no harm."""
+        if self._descriptor >= 0:
+            uninterrupted(self._release)
+
+    def _release(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor < 0:
             return

@@ -17,7 +17,7 @@ from skyexport import timestamps
 from skyexport.archive import Archive
 from skyexport.authors import ChosenAuthor
 from skyexport.media import MediaCounts
-from skyexport.media_root import MEDIA_DIRECTORY
+from skyexport.media_root import MEDIA_DIRECTORY, MEDIA_TABLE
 from skyexport.notices import Notices
 from skyexport.options import Resolved
 from skyexport.writer import WrittenFile
@@ -50,7 +50,7 @@ def manifest_bytes(
         archive_posts: How many posts that archive holds.
         posts: How many were exported.
         notices: Of the whole export.
-        data: The data files.
+        data: The data files, and the table of media where there is one.
         media: Counts of media; None where none were asked for.
         now: When the export was made, with a time zone.
         exporter: Name and version of this program.
@@ -70,9 +70,10 @@ def manifest_bytes(
             "start_date": _rfc3339(resolved.since),
             "end_date": _rfc3339(resolved.until),
         }
+    media_entry = [f"{MEDIA_DIRECTORY}/ ({media_files} files)"] if media_files else []
     content |= {
         "version": _FORMAT_VERSION,
-        "files": [f"{MEDIA_DIRECTORY}/ ({media_files} files)"] * bool(media_files) + [file.name for file in data],
+        "files": [*media_entry, *(file.name for file in data if file.name != MEDIA_TABLE)],
         "exporter": exporter,
         "author": did,
         "author_handle": None if author is None else author.handle,
@@ -80,7 +81,11 @@ def manifest_bytes(
         "checksums": [asdict(file) for file in data],
     }
     if media is not None:
-        content |= {"media_linked": media.linked, "posts_without_known_media": media.posts_without}
+        content |= {
+            "media_table": {"name": MEDIA_TABLE, "rows": media.rows},
+            "media_linked": media.linked,
+            "posts_without_known_media": media.posts_without,
+        }
     content |= {
         "warnings": notices.warnings,
         "warning_places": notices.places,

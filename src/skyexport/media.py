@@ -12,19 +12,22 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
 from skyexport.archive import Archive
 from skyexport.errors import OptionError, OutputError
+from skyexport.format_settings import FormatSettings
+from skyexport.formats.csv_table import CsvRecords
 from skyexport.media_copying import copied_media
-from skyexport.media_root import MediaFile, MediaRoot, UnsafePathError
+from skyexport.media_root import MediaFile, MediaRoot, ShownFile, UnsafePathError
 from skyexport.notices import Notices
 from skyexport.options import Resolved
 from skyexport.progress import Counters
 from skyexport.scratch import temporary_folder
 from skyexport.selection import Selection
+from skyexport.writer import WrittenFile
 
 if TYPE_CHECKING:
     from skyexport.earlier_media import EarlierMedia
@@ -32,7 +35,10 @@ if TYPE_CHECKING:
 __all__ = ["Media", "MediaCounts"]
 
 _BLOCK_BYTES = 1 << 16
-"""Of SHA256SUMS, written at once."""
+"""Of SHA256SUMS and the table, written at once."""
+
+_HEADINGS = ("File", "URI", "MimeType", "Size", "Width", "Height", "AltText")
+"""Of the table: a row for each file and post that shows it."""
 
 
 @dataclass(slots=True)
@@ -43,6 +49,8 @@ class MediaCounts:
     """Files in it."""
     linked: int = 0
     """How many of them are linked to those of an earlier export."""
+    rows: int = 0
+    """Rows of the table that says which posts show which of them."""
     posts_without: int = 0
     """Exported posts that have media, of which no file is known to the archive."""
 
@@ -62,6 +70,7 @@ class Media:
     def __init__(self, resolved: Resolved, archive_directory: Path) -> None:
         self.counts = MediaCounts()
         self._sync = resolved.options.sync
+        self._settings = resolved.settings
         self._named_root = resolved.media_root
         self._list: _MediaList | None = None
         self._closing = contextlib.ExitStack()
@@ -94,7 +103,7 @@ class Media:
             OptionError: Not one of them is in the directory that was named for them.
             OutputError: There is no room for the list.
         """
-        self._list = _MediaList(archive.media_of(selection))
+        self._list = _MediaList(archive.media_of(selection), self._settings)
         self._closing.callback(self._list.close)
         named = self._named_root is not None and self._earlier is None
         if named and self._list.files and next(self.sizes(), None) is None:
@@ -122,7 +131,7 @@ class Media:
         *,
         check: Callable[[], None],
         note: Callable[[Notices], None],
-    ) -> Iterator[bytes]:
+    ) -> tuple[Iterator[bytes], Iterator[bytes]]:
         """Copy the files, now that nobody waits for the archive any more.
 
         Args:
@@ -132,16 +141,34 @@ class Media:
             note: Told what is not as it should be.
 
         Returns:
-            Lines of SHA256SUMS, in pieces, to be read before the `with` block ends.
+            Lines of SHA256SUMS, and the table of the posts that show the files: in pieces, to be read before the `with`
+            block ends.
 
         Raises:
-            OutputError: A copy can not be written.
+            OutputError: A copy cannot be written.
         """
-        if self._list is None or not self._list.files:
-            return iter(())
+        if self._list is None:
+            return iter(()), iter(())
+        if self._list.files:
+            self._copy(self._list, target, counters, check=check, note=note)
+        notices = Notices()
+        notices.formulas = self._list.table_formulas
+        note(notices)
+        self.counts.rows = self._list.table_rows
+        return self._list.sums(), self._list.table()
+
+    def _copy(
+        self,
+        files: _MediaList,
+        target: Path,
+        counters: Counters,
+        *,
+        check: Callable[[], None],
+        note: Callable[[Notices], None],
+    ) -> None:
         counters.stage = "copying media"
-        counters.media_files_to_read = self._list.files
-        copies = copied_media(self._list, self._root, self._earlier, target, sync=self._sync, check=check)
+        counters.media_files_to_read = files.files
+        copies = copied_media(files, self._root, self._earlier, target, sync=self._sync, check=check)
         with contextlib.closing(copies):
             for copy in copies:
                 counters.media_files += 1
@@ -149,7 +176,7 @@ class Media:
                     self.counts.files += 1
                     self.counts.linked += copy.linked
                     counters.media_bytes += copy.written.bytes
-                    self._list.add_sum(copy.written.sum_line())
+                    files.add_copy(copy.written)
                 if copy.warning is not None:
                     path = os.fsencode(copy.file_path).decode(errors="replace")
                     notices = Notices()
@@ -157,36 +184,50 @@ class Media:
                     note(notices)
         if not self.counts.files:
             target.rmdir()
-        return self._list.sums()
 
 
 class _MediaList:
     """Media files in the order of their hashes, and what is found out about them, in temporary files without a name.
 
     Args:
-        found: Them, each hash once, and how many bytes the archive says that they have.
+        found: Each file with each post that shows it.
+        settings: How the table of them is to look.
 
     Raises:
         OutputError: There is no room for it.
     """
 
-    def __init__(self, found: Iterable[tuple[MediaFile, int]]) -> None:
+    def __init__(self, found: Iterable[ShownFile], settings: FormatSettings) -> None:
         self.bytes = 0
         """What the archive says that they take."""
         self.files = 0
         self._closing = contextlib.ExitStack()
+        self._records = CsvRecords(_HEADINGS, settings)
+        self.table_rows = 0
         try:
             with _as_output_error():
                 self._spool = self._temporary_file()
+                self._shown = self._temporary_file()
                 self._sums = self._temporary_file()
-                for file, size in found:
-                    self._spool.write(json.dumps([file.sha256, file.file_path]).encode() + b"\n")
-                    self.files += 1
-                    self.bytes += max(0, size)
+                self._table = self._temporary_file()
+                last: MediaFile | None = None
+                for shown in found:
+                    if shown.file is not last:
+                        last = shown.file
+                        self._spool.write(json.dumps([last.sha256, last.file_path]).encode() + b"\n")
+                        self.files += 1
+                        self.bytes += max(0, shown.size_bytes)
+                    if last.name is not None:
+                        cells = (shown.uri, shown.mime_type, shown.width, shown.height, shown.alt_text)
+                        texts = [last.name, *(cell.decode("latin-1") for cell in cells)]
+                        self._shown.write(json.dumps(texts).encode() + b"\n")
                 self._spool.flush()
+                self._shown.seek(0)
+                self._table.write(self._records.header())
         except BaseException:
             self.close()
             raise
+        self._next_shown = self._read_shown()
 
     def _temporary_file(self) -> IO[bytes]:
         return self._closing.enter_context(tempfile.TemporaryFile(dir=temporary_folder()))
@@ -202,25 +243,45 @@ class _MediaList:
         for line in self._spool:
             yield MediaFile(*json.loads(line))
 
-    def add_sum(self, line: str) -> None:
-        """Note a line of SHA256SUMS.
+    def _read_shown(self) -> list[str] | None:
+        """The next file and post; None at the end."""
+        line = self._shown.readline()
+        return json.loads(line) if line else None
+
+    def add_copy(self, file: WrittenFile) -> None:
+        """Note a file that is in the export now; files come in their order, though some may be left out.
 
         Raises:
             OutputError: There is no room for it.
         """
+        name = PurePosixPath(file.name).name
         with _as_output_error():
-            self._sums.write(line.encode())
+            self._sums.write(file.sum_line().encode())
+            while self._next_shown is not None and self._next_shown[0] <= name:
+                shown_name, *texts = self._next_shown
+                if shown_name == name:
+                    uri, mime_type, width, height, alt_text = (text.encode("latin-1") for text in texts)
+                    values = [file.name.encode(), uri, mime_type, b"%d" % file.bytes, width, height, alt_text]
+                    self._table.write(self._records.record(values))
+                    self.table_rows += 1
+                self._next_shown = self._read_shown()
+
+    @property
+    def table_formulas(self) -> int:
+        """Cells of the table that a spreadsheet may take for a formula."""
+        return self._records.formulas
 
     def sums(self) -> Iterator[bytes]:
-        """What was noted, in pieces.
+        """The lines of SHA256SUMS, in pieces.
 
         Raises:
-            OutputError: There is no room for it.
+            OutputError: There is no room for them.
         """
-        with _as_output_error():
-            self._sums.seek(0)
-        while block := self._sums.read(_BLOCK_BYTES):
-            yield block
+        return _pieces(self._sums)
+
+    def table(self) -> Iterator[bytes]:
+        """The table of the files that are in the export, and the posts that show them, likewise."""
+        return _pieces(self._table)
 
     def sizes(self, root: MediaRoot, earlier: EarlierMedia | None) -> Iterator[int]:
         """What the files take that are there, and surely must be copied."""
@@ -233,6 +294,13 @@ class _MediaList:
                     yield os.fstat(descriptor).st_size
                 finally:
                     os.close(descriptor)
+
+
+def _pieces(file: IO[bytes]) -> Iterator[bytes]:
+    with _as_output_error():
+        file.seek(0)
+    while block := file.read(_BLOCK_BYTES):
+        yield block
 
 
 @contextlib.contextmanager

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skyexport.media_root import MEDIA_DIRECTORY, MediaFile, MediaRoot, UnsafePathError
-from skyexport.writer import WrittenFile, output_error, sync_to_disk
+from skyexport.sync import sync_file
+from skyexport.writer import WrittenFile, output_error
 
 if TYPE_CHECKING:
     from skyexport.earlier_media import EarlierMedia
@@ -176,7 +177,7 @@ class _Copier:
         # Windows lets only those ask who may write.
         if self._sync and sys.platform != "win32":
             try:
-                sync_to_disk(source)
+                sync_file(source)
             except OSError as error:
                 raise output_error(error, str(path), self._target) from error
 
@@ -208,7 +209,7 @@ class _Copier:
                 if damaged and status.st_nlink > 1:
                     problem = "not what its hash says, and there are other names for it"
                 if not problem and self._sync:
-                    sync_to_disk(target)
+                    sync_file(target)
             finally:
                 os.close(target)
             if problem:

@@ -13,17 +13,20 @@ import os
 import re
 import stat
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import TracebackType
 from typing import Self
 
 from skyexport.errors import OptionError
 from skyexport.location import absolute
 
-__all__ = ["MEDIA_DIRECTORY", "MediaFile", "MediaRoot", "UnsafePathError"]
+__all__ = ["MEDIA_DIRECTORY", "MEDIA_TABLE", "MediaFile", "MediaRoot", "ShownFile", "UnsafePathError"]
 
 MEDIA_DIRECTORY = "media"
 """Name of the directory in an export."""
+
+MEDIA_TABLE = "media.csv"
+"""Name of the table beside it: which posts show which file."""
 
 _BY_DESCRIPTOR = os.open in os.supports_dir_fd
 """Windows has no way to name a file by its directory's descriptor."""
@@ -61,8 +64,23 @@ class MediaFile:
     @property
     def name(self) -> str | None:
         """Its name in an export, SHA-256 and suffix; None where it has no such name."""
-        suffix = PurePosixPath(self.file_path).suffix.lower()
+        suffix = PurePosixPath(self.file_path.replace("\\", "/")).suffix.lower()
         return self.sha256 + suffix if _SHA256.fullmatch(self.sha256) and suffix in _SUFFIXES else None
+
+
+@dataclass(frozen=True, slots=True)
+class ShownFile:
+    """A media file, and a post that has or shows it. All values are bytes as they are stored, or nothing."""
+
+    file: MediaFile
+    size_bytes: int
+    """As the archive has it, which may be anything."""
+    uri: bytes
+    """Of the post."""
+    mime_type: bytes
+    width: bytes
+    height: bytes
+    alt_text: bytes
 
 
 class MediaRoot:
@@ -91,12 +109,24 @@ class MediaRoot:
             os.close(self._descriptor)
 
     def open(self, file_path: str) -> int:
-        """A descriptor to read the plain file *file_path*.
+        """A descriptor to read the plain file *file_path*; where there is none of that name, backslashes separate.
 
         Raises:
             UnsafePathError: The path does not lead to a plain file below the root.
-            OSError: It is missing, or can not be opened.
+            OSError: It is missing, or cannot be opened.
         """
+        try:
+            return self._open_plain(file_path)
+        except OSError as error:
+            # A whole path may be too long for a name.
+            if "\\" not in file_path or error.errno not in (errno.ENOENT, errno.ENAMETOOLONG):
+                raise
+        # An archive from Windows.
+        if PureWindowsPath(file_path).drive:
+            raise UnsafePathError("leads out of the directory of media")
+        return self._open_plain(file_path.replace("\\", "/"))
+
+    def _open_plain(self, file_path: str) -> int:
         *directories, name = self._components(file_path)
         try:
             descriptor = self._open_beneath(directories, name) if _BY_DESCRIPTOR else self._open(directories, name)

@@ -6,6 +6,8 @@ foresaw.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,8 +19,15 @@ from skyexport.compression import Compression
 from skyexport.errors import MemoryLimitError
 from skyexport.formats.base import Format
 from skyexport.options import format_size
+from skyexport.processes import process_of
 
-__all__ = ["MemoryGuard", "MemoryNeed", "Metric", "ProcessTree"]
+__all__ = ["UNKNOWN_MEMORY", "MemoryGuard", "MemoryNeed", "Metric", "ProcessTree", "shown_peak"]
+
+UNKNOWN_MEMORY = "the system does not report how much memory is used: the memory limit is not enforced"
+"""A note for people."""
+
+_UNKNOWN = (psutil.Error, OSError)
+"""What psutil raises where the system does not tell."""
 
 Metric = Literal["pss", "uss", "rss"]
 
@@ -60,46 +69,57 @@ class ProcessTree:
 
     Counted is the PSS where the platform has it (Linux): shared pages are divided among those who share them. Else the
     USS, the pages that a process has alone; else, where that is not allowed, the RSS, which counts shared pages once a
-    process. `metric` says which.
+    process. `metric` says which; None where the system reports no memory at all.
     """
 
     def __init__(self) -> None:
-        own = psutil.Process()
-        self._processes = [own]
-        self.metric: Metric = "rss"
+        own = process_of(os.getpid())
+        self._processes: list[psutil.Process] = []
+        self.metric: Metric | None = None
         self._fresh: int | None = None
         """What the first look at this process gave: a sample as well, and one takes as long as a hundred posts."""
-        try:
-            full = own.memory_full_info()
-        except psutil.Error:
+        if own is None:
             return
-        self.metric = "pss" if hasattr(full, "pss") else "uss"
-        self._fresh = int(getattr(full, self.metric))
+        with contextlib.suppress(*_UNKNOWN):
+            self._fresh = int(own.memory_info().rss)
+            self.metric = "rss"
+            full = own.memory_full_info()
+            self.metric = "pss" if hasattr(full, "pss") else "uss"
+            self._fresh = int(getattr(full, self.metric))
+        self._processes.append(own)
 
     def add(self, pid: int) -> None:
         """Count the process *pid* as well, as long as it lives."""
-        try:
-            self._processes.append(psutil.Process(pid))
-        except psutil.NoSuchProcess:
-            return
+        process = process_of(pid)
+        if process is not None:
+            self._processes.append(process)
 
-    def sample(self) -> int:
-        """Bytes that the processes use together now."""
+    def sample(self) -> int | None:
+        """Bytes that the processes use together now; None where the system does not report that."""
         fresh, self._fresh = self._fresh, None
+        if self.metric is None:
+            return None
         if fresh is not None and len(self._processes) == 1:
             return fresh
         return sum(self._bytes_of(process) for process in self._processes)
 
     def _bytes_of(self, process: psutil.Process) -> int:
+        if self.metric != "rss":
+            try:
+                return int(getattr(process.memory_full_info(), self.metric or ""))
+            except psutil.NoSuchProcess:
+                return 0
+            except _UNKNOWN:
+                self.metric = "rss"
         try:
-            if self.metric == "rss":
-                return int(process.memory_info().rss)
-            return int(getattr(process.memory_full_info(), self.metric))
-        except psutil.NoSuchProcess:
-            return 0
-        except psutil.AccessDenied:
-            self.metric = "rss"
             return int(process.memory_info().rss)
+        except _UNKNOWN:
+            return 0
+
+
+def shown_peak(peak_bytes: int | None, metric: Metric | None) -> str:
+    """The largest sample, for people."""
+    return "unknown" if peak_bytes is None or metric is None else f"{format_size(peak_bytes)} ({metric.upper()})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,22 +190,27 @@ class MemoryGuard:
 
     Args:
         limit_bytes: The limit on all processes together.
-        sampler: Gives their memory in bytes.
+        sampler: Gives their memory in bytes; None where it is not known. Then only what is needed at once is compared
+            with the limit.
     """
 
-    def __init__(self, limit_bytes: int, sampler: Callable[[], int]) -> None:
+    def __init__(self, limit_bytes: int, sampler: Callable[[], int | None]) -> None:
         self._limit_bytes = limit_bytes
         self._sampler = sampler
         self._pressure = 0
         self._workers = 0
         """So many, by the last `check_workable`."""
-        self.latest_bytes = 0
-        self.peak_bytes = 0
+        self.latest_bytes: int | None = None
+        """The last sample; None where memory is not known."""
+        self.peak_bytes: int | None = None
+        """The largest sample, likewise."""
 
     def sample(self) -> None:
         """Take a sample and adapt the window to it. May be called from another thread than the rest."""
         self.latest_bytes = self._sampler()
-        self.peak_bytes = max(self.peak_bytes, self.latest_bytes)
+        if self.latest_bytes is None:
+            return
+        self.peak_bytes = max(self.peak_bytes or 0, self.latest_bytes)
         tight = self.latest_bytes >= self._limit_bytes * _SOFT_SHARE
         self._pressure = min(self._pressure + 1, _MAX_PRESSURE) if tight else max(self._pressure - 1, 0)
 
@@ -195,7 +220,7 @@ class MemoryGuard:
         Raises:
             MemoryLimitError: The peak so far is at the limit, or beyond.
         """
-        if self.peak_bytes >= self._limit_bytes:
+        if self.peak_bytes is not None and self.peak_bytes >= self._limit_bytes:
             raise MemoryLimitError(
                 f"memory reached {format_size(self.peak_bytes)}, and the limit is {format_size(self._limit_bytes)}",
                 self._hint(),
@@ -203,7 +228,7 @@ class MemoryGuard:
 
     def affordable_bytes(self) -> int:
         """How much more memory stays below the limit."""
-        return self._limit_bytes - self._sampler()
+        return self._limit_bytes - (self._sampler() or 0)
 
     def check_affordable(self, needed_bytes: int) -> None:
         """Fail when so much more memory would reach the limit, before it is taken.
@@ -228,7 +253,7 @@ class MemoryGuard:
 
     def affordable_workers(self, need: MemoryNeed, workers: int) -> int:
         """How many of *workers* the limit has room for; 0 may be too many as well, which `check_workable` says."""
-        room = self._limit_bytes - self._sampler() - need.here_bytes
+        room = self._limit_bytes - (self._sampler() or 0) - need.here_bytes
         return max(0, min(workers, room // need.worker_bytes))
 
     def check_workable(self, need: MemoryNeed, workers: int, format: str) -> None:
@@ -244,11 +269,12 @@ class MemoryGuard:
         """
         self._workers = workers
         self.sample()
-        if self.latest_bytes + need.bytes(workers) <= self._limit_bytes:
+        used = self.latest_bytes or 0
+        if used + need.bytes(workers) <= self._limit_bytes:
             return
-        enough = (self.latest_bytes + need.bytes(workers)) // _STEP_BYTES * _STEP_BYTES + 2 * _STEP_BYTES
+        enough = (used + need.bytes(workers)) // _STEP_BYTES * _STEP_BYTES + 2 * _STEP_BYTES
         how = " with 1 worker" if workers == 1 else f" with {workers} workers" if workers else ""
-        fewer = workers and self.latest_bytes + need.bytes(0) <= self._limit_bytes
+        fewer = workers and used + need.bytes(0) <= self._limit_bytes
         raise MemoryLimitError(
             f"a memory limit of {format_size(self._limit_bytes)} is too small for {format}{how}",
             f"use --memory-limit {enough // 1_000_000}MB or more{', or --workers auto' if fewer else ''}",

@@ -27,12 +27,12 @@ from skyexport.destination import remove_partial
 from skyexport.errors import ExportError, MemoryLimitError, OptionError, StoppedError, WorkerError
 from skyexport.exporter import Answer, Moment, Request, unexpected
 from skyexport.exporters import REQUESTS_AT_ONCE, Exporter, Exporters
-from skyexport.memory import MemoryGuard, ProcessTree
+from skyexport.memory import UNKNOWN_MEMORY, MemoryGuard, ProcessTree
 from skyexport.notices import about
-from skyexport.options import ExportOptions, available_cpus, format_size, resolve
+from skyexport.options import ExportOptions, available_cpus, resolve
 from skyexport.outcome import Migration, Outcome, Outcomes
 from skyexport.preflight import check_for_all
-from skyexport.progress import Counters, Monitor, Progress, duration
+from skyexport.progress import Counters, Monitor, Progress
 from skyexport.resumption import export_to_skip
 
 __all__ = ["MigrationProgress", "each_options", "export_all"]
@@ -73,12 +73,7 @@ class MigrationProgress(Progress):
     def sentence(self) -> str:
         """For people, in one line."""
         failed = f" ({self.archives_failed:,} failed)" if self.archives_failed else ""
-        left = "" if self.seconds_left is None else f", {duration(self.seconds_left)} left"
-        return (
-            f"{self.fraction:4.0%}  {self.archives:,} of {self.archives_to_do:,} archives{failed}, {self.posts:,} posts"
-            f", {format_size(self.bytes)}, {self.posts_per_second:,.0f}/s{left}"
-            f", memory {format_size(self.memory_bytes)}"
-        )
+        return self._line(f"{self.archives:,} of {self.archives_to_do:,} archives{failed}, {self.posts:,} posts")
 
 
 def export_all(
@@ -171,7 +166,7 @@ class _Counters(Counters):
         self.in_hand: Callable[[], list[Moment]] = list
         """How far the archives in hand are."""
 
-    def progress(self, memory_bytes: int) -> MigrationProgress:
+    def progress(self, memory_bytes: int | None) -> MigrationProgress:
         """This moment."""
         moments = self.in_hand()
         posts = self.posts + sum(moment.posts for moment in moments)
@@ -232,6 +227,8 @@ class _Migration:
             if on_progress is not None and isinstance(moment, MigrationProgress):
                 on_progress(moment)
 
+        if self._tree.metric is None:
+            self._say(UNKNOWN_MEMORY)
         try:
             with Monitor(self._counters, guard, report) as monitor:
                 self._counters.stage = "exporting"
@@ -261,7 +258,7 @@ class _Migration:
         are = "is" if complete == 1 else "are"
         return f"{complete:,} of {len(self._archives):,} archives {are} complete"
 
-    def _sample(self) -> int:
+    def _sample(self) -> int | None:
         own = self._own_export
         return own.memory_bytes if own is not None and own.memory_bytes else self._tree.sample()
 
@@ -281,7 +278,7 @@ class _Migration:
 
     def _shared_bytes(self) -> int:
         """What the memory limit leaves for exporters."""
-        return int(self._options.memory_limit_bytes * _LIMIT_SHARE) - self._tree.sample()
+        return int(self._options.memory_limit_bytes * _LIMIT_SHARE) - (self._tree.sample() or 0)
 
     def _requests(self, memory_bytes: int) -> Iterator[Request]:
         """What exporters have to do: small archives, and looking whether large ones have an export already."""
@@ -402,7 +399,9 @@ class _Migration:
         counters = self._counters
         path = self._archives[answer.number]
         for line in answer.said:
-            self._say(about(path, line))
+            # It is one line for all of them.
+            if line != UNKNOWN_MEMORY:
+                self._say(about(path, line))
         outcome = Outcome(path, answer.summary, answer.earlier, answer.error)
         self._outcomes.put(answer.number, outcome)
         counters.archives += 1

@@ -68,6 +68,9 @@ _USUAL_FORMAT = "json"
 
 _REGISTERED_FORMATS = ("json", "csv")
 """What bskyarchive takes for the format of an export."""
+_OF_ANY_TABLE = frozenset({"delimiter", "bom", "csv_safe"})
+"""Settings that hold for the table of media as well, which an export in any format may have."""
+
 _ONLY_OF_THE_WAY = frozenset(
     {
         *("archive", "output_dir", "to", "overwrite", "workers", "batch_size", "memory_limit", "sync"),
@@ -443,7 +446,7 @@ def _check_format(options: ExportOptions, name: str, compression: Compression | 
 
     format = FORMATS[name]
     for changed in settings.changed():
-        if changed not in format.takes:
+        if changed not in format.takes and not (options.media and changed in _OF_ANY_TABLE):
             option = {"bom": "no-bom", "header": "no-header"}.get(changed, changed.replace("_", "-"))
             raise OptionError(f"--{option} is not for {name}", "leave it out")
     if unknown := [column for column in settings.columns if column not in format.columns]:

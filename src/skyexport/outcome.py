@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from skyexport.errors import AuthorError, ExportError, OutputError
-from skyexport.memory import Metric
+from skyexport.memory import Metric, shown_peak
 from skyexport.notices import WARNING, about
 from skyexport.options import format_size
 from skyexport.progress import SCHEMA_VERSION, duration
@@ -185,9 +185,9 @@ class Migration:
     bytes: int
     """Of the data files that were written now."""
     seconds: float
-    peak_memory_bytes: int
-    """The largest sample of all processes together."""
-    memory_metric: Metric
+    peak_memory_bytes: int | None
+    """The largest sample of all processes together; None where the system does not report memory."""
+    memory_metric: Metric | None
 
     def __repr__(self) -> str:
         return f"<Migration: {next(iter(self.sentences()))}>"
@@ -293,10 +293,7 @@ class Migration:
         if not self.posts:
             yield "note: no post matched in any of them"
         yield f"{posts} to {self.format.upper()} in {took}: {self.posts_per_second:,.0f} posts/s {how}"
-        yield (
-            f"{format_size(self.bytes)}, peak memory {format_size(self.peak_memory_bytes)}"
-            f" ({self.memory_metric.upper()})"
-        )
+        yield (f"{format_size(self.bytes)}, peak memory {shown_peak(self.peak_memory_bytes, self.memory_metric)}")
 
 
 def nobody_has(author: str | None, archives: int) -> AuthorError:

@@ -22,13 +22,12 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
 
-import psutil
-
 from skyexport import errors
 from skyexport.cleanup import uninterrupted
 from skyexport.errors import ExportError, WorkerError
 from skyexport.messages import Frame, Kind, encode_batch, read_frame, write_frame
 from skyexport.plan import Batch, KeyRange
+from skyexport.processes import how_it_ended, is_stopped
 from skyexport.render import SLOT_BYTES, LargePost
 from skyexport.slots import Slots
 from skyexport.worker import WorkerSetup
@@ -89,7 +88,7 @@ class StallWatch:
             self._silent_seconds = self._stopped_seconds = 0.0
             return ""
         self._silent_seconds += passed_seconds
-        self._stopped_seconds = self._stopped_seconds + passed_seconds if _is_stopped(process.pid) else 0.0
+        self._stopped_seconds = self._stopped_seconds + passed_seconds if is_stopped(process.pid) else 0.0
         stalled = ""
         if self._stopped_seconds >= STOPPED_SECONDS:
             stalled = f"was stopped for more than {STOPPED_SECONDS:.0f} seconds"
@@ -260,12 +259,7 @@ class Pool:
         return worker, frame
 
     def _death(self, worker: Worker) -> WorkerError:
-        hint = _NO_MEMORY_HINT
-        try:
-            status = worker.process.wait(timeout=1)
-            how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        except subprocess.TimeoutExpired:
-            how = "stopped talking"
+        how, hint = how_it_ended(worker.process), _NO_MEMORY_HINT
         if worker.stalled:
             how, hint = worker.stalled, "find out who or what stopped it, or try --workers 0"
         return WorkerError(f"worker {worker.number} {how} {_during(worker)}", hint)
@@ -307,14 +301,6 @@ def kill_stalled(stopping: threading.Event, watched: Callable[[], Iterable[_Watc
         last = now
         for one in watched():
             one.kill_if_stalled(passed)
-
-
-def _is_stopped(pid: int) -> bool:
-    """Whether somebody has stopped a process, as the system says: it is not merely slow."""
-    try:
-        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
-    except psutil.Error:
-        return False
 
 
 def spawn(program: str, descriptors: Sequence[int] = (), *, debug: bool) -> subprocess.Popen[bytes]:

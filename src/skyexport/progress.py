@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Protocol, Self, TextIO
+from typing import Literal, Protocol, Self, TextIO
 
 import orjson
 
 from skyexport.memory import MemoryGuard
 from skyexport.options import format_size
-
-if TYPE_CHECKING:
-    import rich.progress
 
 __all__ = ["MODES", "Counters", "Monitor", "Progress", "Reporter", "Stage", "reporter_for"]
 
@@ -50,7 +48,12 @@ _EVENT_SECONDS = 1.0
 """Between JSON events."""
 
 _BAR_AFTER_SECONDS = 0.4
-"""Exports that are done by then need no bar, and are spared the time to load one."""
+"""Exports that are done by then need no bar."""
+
+_BAR_COLUMNS = 20
+
+_BAR_FROM_COLUMNS = 72
+"""On narrower terminals the words need the room: share, time left and posts have about 48 columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +71,8 @@ class Progress:
     """Bytes written."""
     seconds: float
     """Since the export began."""
-    memory_bytes: int
-    """Of all its processes."""
+    memory_bytes: int | None
+    """Of all its processes; None where the system does not report that."""
     media_files: int = 0
     """Media files gone through, copied or not."""
     media_files_to_read: int = 0
@@ -110,12 +113,14 @@ class Progress:
         if self.stage == "finishing":
             return f"waiting for the disk, {self.seconds:.0f} s: {format_size(self.bytes)} written"
         taken = f", {self.posts:,} taken" if self.posts < self.posts_read else ""
-        left = "" if self.seconds_left is None else f", {duration(self.seconds_left)} left"
-        memory = format_size(self.memory_bytes)
-        return (
-            f"{self.fraction:4.0%}  {self.posts_read:,} of {self.posts_to_read:,} posts{taken}"
-            f", {format_size(self.bytes)}, {self.posts_per_second:,.0f}/s{left}, memory {memory}"
-        )
+        return self._line(f"{self.posts_read:,} of {self.posts_to_read:,} posts{taken}")
+
+    def _line(self, counts: str) -> str:
+        """Share, time left, counts, size, rate and memory: the first matter most, and narrow terminals show those."""
+        left = "" if self.seconds_left is None else f"{duration(self.seconds_left)} left, "
+        memory = "" if self.memory_bytes is None else f", memory {format_size(self.memory_bytes)}"
+        rate = f"{self.posts_per_second:,.0f}/s"
+        return f"{self.fraction:4.0%}  {left}{counts}, {format_size(self.bytes)}, {rate}{memory}"
 
 
 def duration(seconds: float) -> str:
@@ -147,7 +152,7 @@ class Counters:
         """Since the export began."""
         return time.monotonic() - self._started
 
-    def progress(self, memory_bytes: int) -> Progress:
+    def progress(self, memory_bytes: int | None) -> Progress:
         """This moment."""
         return Progress(
             self.stage, self.posts, self.posts_read, self.posts_to_read, self.bytes, self.seconds, memory_bytes,
@@ -173,7 +178,7 @@ class Monitor:
         self._thread = threading.Thread(target=self._run, name="skyexport-monitor", daemon=True)
 
     def __enter__(self) -> Self:
-        if not self._guard.latest_bytes:
+        if self._guard.latest_bytes is None:
             self._guard.sample()
         try:
             self._thread.start()
@@ -284,48 +289,68 @@ class _Events(_Nothing):
 
 
 class _Bar:
-    """A bar on a terminal, which goes away at the end."""
+    """A line on a terminal that is written again and again, and goes away at the end.
+
+    It has ASCII only: terminals of East Asia show many other characters twice as wide.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._bar: rich.progress.Progress | None = None
-        self._task: rich.progress.TaskID | None = None
+        self._shown = 0
+        """Columns of the line that is on the terminal."""
         self._drawing = threading.Lock()
 
     def __call__(self, progress: Progress) -> None:
-        if progress.seconds < _BAR_AFTER_SECONDS or progress.stage == "done":
-            return
-        with self._drawing, contextlib.suppress(OSError, ValueError):
-            if self._bar is None:
-                self._begin()
-            if self._bar is not None and self._task is not None:
-                self._bar.update(self._task, completed=progress.fraction, sentence=progress.sentence(), refresh=True)
+        if progress.seconds >= _BAR_AFTER_SECONDS and progress.stage != "done":
+            with self._drawing:
+                self._show(bar_line(progress, self._columns()))
 
-    def _begin(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, TextColumn
-        from rich.progress import Progress as RichProgress
+    def _columns(self) -> int:
+        """Columns of the terminal now; COLUMNS says it where the terminal does not."""
+        try:
+            columns = os.get_terminal_size(self._stream.fileno()).columns
+        except (OSError, ValueError, AttributeError):
+            columns = 0
+        return columns or shutil.get_terminal_size().columns
 
-        console = Console(file=self._stream)
-        self._bar = RichProgress(
-            BarColumn(bar_width=24), TextColumn("{task.fields[sentence]}"),
-            console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False,
-        )  # fmt: skip
-        self._task = self._bar.add_task("", total=1.0, sentence="")
-        self._bar.start()
+    def _show(self, line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(f"\r{line:{self._shown}}" if line else f"\r{'':{self._shown}}\r")
+            self._stream.flush()
+        self._shown = len(line)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         with self._drawing:
-            self.close()
-            # The next moment begins a new one.
-            self._bar = None
+            self._clear()
             yield
 
     def close(self) -> None:
-        if self._bar is not None:
-            with contextlib.suppress(OSError, ValueError):
-                self._bar.stop()
+        with self._drawing:
+            self._clear()
+
+    def _clear(self) -> None:
+        if self._shown:
+            self._show("")
+
+
+def bar_line(progress: Progress, columns: int) -> str:
+    """The sentence about *progress*, with a bar before it where there is room, in one line of a terminal.
+
+    What does not fit is left out from the end, item by item.
+    """
+    # A terminal goes to the next line when the last column is written.
+    columns -= 1
+    sentence = progress.sentence()
+    bar = ""
+    if columns >= _BAR_FROM_COLUMNS:
+        done = round(progress.fraction * _BAR_COLUMNS)
+        bar = f"[{'#' * done}{'.' * (_BAR_COLUMNS - done)}] "
+    while len(bar + sentence) > columns and ", " in sentence:
+        sentence = sentence.rpartition(", ")[0]
+    if len(sentence) > columns:
+        sentence = sentence.removesuffix(" left")
+    return (bar + sentence)[: max(0, columns)]
 
 
 MODES = ("auto", "bar", "plain", "json", "none")

@@ -19,7 +19,7 @@ from skyexport.earlier_posts import Disappeared, EarlierPosts, with_last_chain
 from skyexport.estimate import Sample
 from skyexport.formats import FORMATS
 from skyexport.media import Media
-from skyexport.memory import MemoryGuard, ProcessTree
+from skyexport.memory import UNKNOWN_MEMORY, MemoryGuard, ProcessTree
 from skyexport.options import ExportOptions, format_size, resolve
 from skyexport.progress import Counters, Monitor, Progress
 from skyexport.register import Registry
@@ -47,6 +47,7 @@ class DryRun:
         batches: Batches of posts; an estimate if posts are copied first.
         workers: Worker processes; 0 if one process would do all the work.
         memory_limit_bytes: The memory limit.
+        memory_known: Whether the system tells how much memory is used: without, the limit is not enforced.
         place: Where the export would go: the directory of its author, or its file; None for standard output.
         free_bytes: Free bytes on the disk there; None if that is not known.
         fits: Whether data and media are expected to fit; None if that is not known.
@@ -72,6 +73,7 @@ class DryRun:
     batches: int
     workers: int
     memory_limit_bytes: int
+    memory_known: bool
     place: Path | None
     free_bytes: int | None
     fits: bool | None
@@ -109,7 +111,7 @@ class DryRun:
             ("media", f"{self.media_files:,} files, {format_size(self.media_bytes)}"),
             ("batches", f"{self.batches:,}"),
             ("workers", f"{self.workers}" if self.workers else "none: in this process"),
-            ("memory limit", format_size(self.memory_limit_bytes)),
+            ("memory limit", format_size(self.memory_limit_bytes) + ("" if self.memory_known else ", not enforced")),
             ("place", "standard output" if self.place is None else str(self.place)),
             ("free there", f"{free}{fits}"),
         ]
@@ -124,6 +126,8 @@ class DryRun:
         if self.reused_handle:
             notes.append(f"warning: {reused_handle(len(self.reused_handle))}: {', '.join(self.reused_handle[:3])}")
         notes += [f"warning: {place}" for places in self.warning_places.values() for place in places]
+        if not self.memory_known:
+            notes.append(f"note: {UNKNOWN_MEMORY}")
         return [*(f"{name + ':':18}{value}" for name, value in rows), *notes, "nothing was written"]
 
 
@@ -151,7 +155,8 @@ def dry_run(
     """
     resolved = resolve(options)
     counters = Counters()
-    guard = MemoryGuard(options.memory_limit_bytes, ProcessTree().sample)
+    tree = ProcessTree()
+    guard = MemoryGuard(options.memory_limit_bytes, tree.sample)
     format = FORMATS[resolved.format].configured(resolved.settings)
     compress = compressor_of(resolved.compression)
     check_place(resolved)
@@ -224,8 +229,8 @@ def dry_run(
             format=resolved.format, posts=posts, archive_posts=archive_posts, first_post=first_post,
             last_post=last_post, expected_bytes=expected, media_files=media_files, media_bytes=media_bytes,
             batches=batches, workers=workers,
-            memory_limit_bytes=options.memory_limit_bytes, place=place, free_bytes=free,
-            fits=None if free is None else expected + media_bytes <= free,
+            memory_limit_bytes=options.memory_limit_bytes, memory_known=tree.metric is not None, place=place,
+            free_bytes=free, fits=None if free is None else expected + media_bytes <= free,
             copies_posts=options.snapshot == "copy" and not archive.source.private,
             author=selection.did, author_handle=None if author is None else author.handle,
             reused_handle=[] if author is None else list(author.others), available=available,

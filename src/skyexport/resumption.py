@@ -8,7 +8,7 @@ from pathlib import Path
 import apsw
 
 from skyexport.archive import Archive
-from skyexport.destination import export_place
+from skyexport.destination import author_directory
 from skyexport.errors import ExportError, NoExportError, VerifyError
 from skyexport.export_chains import chains, exports_in
 from skyexport.location import archive_location
@@ -43,7 +43,7 @@ def export_to_skip(
         # The export that follows says what is wrong with the archive, or the author.
         return None
     same = resolved.of_the_output(did)
-    exports = exports_in(export_place(resolved, did))
+    exports = exports_in(author_directory(resolved.output_dir, did))
     if options.since_last:
         found = [chain.exports for chain in chains(exports, source["path"], same)[:1]]
     else:
@@ -51,7 +51,7 @@ def export_to_skip(
     for chain in found:
         if all(chain[-1].source.get(key) == source.get(key) for key in _IDENTITY):
             try:
-                *_, newest = [verify(export.directory, on_progress) for export in chain]
+                *_, newest = [verify(export.directory, on_progress, extra_files_allowed=True) for export in chain]
             except (VerifyError, NoExportError):
                 continue
             if not newest.unverified:

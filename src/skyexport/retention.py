@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from skyexport.claims import media_sum, read_sums
-from skyexport.destination import export_place, hold_place, retire
+from skyexport.destination import author_directory, place_lock, retire
 from skyexport.errors import AlreadyRunningError, ExportError, NoExportError
 from skyexport.export_chains import Chain, FoundExport, chains, exports_in
 from skyexport.export_directory import ExportDirectory
@@ -42,7 +42,7 @@ def old_chains(resolved: Resolved, did: str | None, archive: Path, new: Path | N
     """
     keep = resolved.options.keep
     assert keep is not None
-    found = exports_in(export_place(resolved, did))
+    found = exports_in(author_directory(resolved.output_dir, did))
     own = chains(found, path_text(archive), resolved.of_the_output(did))
     current = [chain for chain in own if new in chain.directories]
     if new is None and resolved.options.since_last:
@@ -70,9 +70,10 @@ def remove_old_chains(
     Returns:
         What is gone.
     """
-    place = export_place(resolved, did)
+    place = author_directory(resolved.output_dir, did)
+    lock = place_lock(place)
     try:
-        lock = hold_place(place)
+        lock.take()
     except (AlreadyRunningError, OSError) as error:
         why = error.message if isinstance(error, ExportError) else error.strerror
         say(f"note: no old export was removed from {place}: {why}")

@@ -36,21 +36,34 @@ class Scratch:
         OutputError: It can not be made.
     """
 
+    _lock: Lock | None = None
+    """Held as long as the directory is there; None before and after."""
+
     def __init__(self) -> None:
-        folder = temporary_folder()
+        self._folder = temporary_folder()
         try:
-            stem, self._lock = _new_lock(folder)
-            self.path = folder / f"{stem}.scratch"
-            try:
-                self.path.mkdir(mode=0o700)
-            except BaseException:
-                self._lock.release()
+            uninterrupted(self._make)
+        except BaseException as error:
+            self.close()
+            if not isinstance(error, OSError):
                 raise
-        except OSError as error:
             raise OutputError(
-                f"can not make a directory for temporary files in {folder}: {error.strerror}",
+                f"cannot make a directory for temporary files in {self._folder}: {error.strerror}",
                 "set TMPDIR to a place where there is room",
             ) from error
+
+    def _make(self) -> None:
+        """Take the lock of a new name, and make the directory."""
+        for _ in range(_ATTEMPTS):
+            stem = f".skyexport-{secrets.token_hex(8)}"
+            lock = Lock(self._folder / f"{stem}.lock", f"in {self._folder}")
+            with contextlib.suppress(AlreadyRunningError):
+                lock.take()
+                self.path = self._folder / f"{stem}.scratch"
+                self._lock = lock
+                self.path.mkdir(mode=0o700)
+                return
+        raise AlreadyRunningError(f"other exports are looking at {self._folder} all the time", "try again")
 
     def __enter__(self) -> Self:
         return self
@@ -58,21 +71,20 @@ class Scratch:
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        # A signal may have come before its owner knew it.
+        self.close()
+
     def close(self) -> None:
         """Remove it. More than once does no harm."""
-        uninterrupted(self._remove)
+        if self._lock is not None:
+            uninterrupted(self._remove)
 
     def _remove(self) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
-        self._lock.release()
-
-
-def _new_lock(folder: Path) -> tuple[str, Lock]:
-    for _ in range(_ATTEMPTS):
-        stem = f".skyexport-{secrets.token_hex(8)}"
-        with contextlib.suppress(AlreadyRunningError):
-            return stem, Lock(folder / f"{stem}.lock", f"in {folder}")
-    raise AlreadyRunningError(f"other exports are looking at {folder} all the time", "try again")
+        if self._lock is not None:
+            shutil.rmtree(self.path, ignore_errors=True)
+            self._lock.release()
+            self._lock = None
 
 
 def remove_left_scratches() -> list[Path]:
@@ -88,12 +100,11 @@ def remove_left_scratches() -> list[Path]:
         stems = {path.name.rpartition(".")[0] for path in found}
     removed = []
     for stem in sorted(stems):
-        with contextlib.suppress(AlreadyRunningError, OSError):
-            lock = Lock(folder / f"{stem}.lock", f"in {folder}")
-            try:
-                removed += remove_leftovers(lock, folder, re.compile(re.escape(stem) + r"\.scratch"))
-            finally:
-                lock.release()
+        with (
+            contextlib.suppress(AlreadyRunningError, OSError),
+            Lock(folder / f"{stem}.lock", f"in {folder}") as lock,
+        ):
+            removed += remove_leftovers(lock, folder, re.compile(re.escape(stem) + r"\.scratch"))
     return removed
 
 

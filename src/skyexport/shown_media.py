@@ -9,6 +9,7 @@ hash: what is downloaded is a smaller rendition of what was uploaded.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import apsw
 
@@ -112,29 +113,36 @@ def parameters(selection: Selection) -> dict[str, str]:
     return found
 
 
-def files_sql(selection: Selection, what: str, only_shown: str, *, uri_indexed: bool) -> str:
-    """SQL for the rows of media whose file a selected post has, or shows.
+def files_sql(selection: Selection, values: Sequence[str], only_shown: str, *, uri_indexed: bool) -> str:
+    """SQL for the rows of media with each selected post that has their file, or shows it, once.
 
     Args:
         selection: Which posts.
-        what: The values of a row.
+        values: Those of a row of media; the uri of the post, as bytes, follows them. By the first one, then by uri.
         only_shown: `ONLY_SHOWN_COLUMN`, or `ONLY_SHOWN_SQL`.
         uri_indexed: Whether posts are found by uri quickly; else a list of the selected ones is made first.
     """
     where = selection.where_sql()
     has_post = f"exists (select 1 from posts where uri = media.post_uri and {where})"
     if not uri_indexed:
-        has_post = f"post_uri in (select uri from posts where {where})"
+        has_post = f"media.post_uri in (select uri from posts where {where})"
+    row = ", ".join(values)
+    # A cross join goes through its first table, and looks for digests in the second.
     return f"""
-with digests(digest) as materialized (
-  select value
+with shown(shown_uri, digest) as materialized (
+  select uri, value
   from ({posts_with_media_sql(selection)}), json_each(sky_shown({_EMBED}))
 )
-select {what}
+select {row}, cast(media.post_uri as blob)
 from media
 where {has_post}
-or hash in (select digest from digests)
-or {only_shown} in (select digest from digests)"""
+union
+select {row}, cast(shown.shown_uri as blob)
+from shown cross join media on media.hash = shown.digest
+union
+select {row}, cast(shown.shown_uri as blob)
+from media cross join shown on shown.digest = {only_shown}
+order by 1, {len(values) + 1}"""
 
 
 def unknown_sql(selection: Selection, only_shown: str) -> str:

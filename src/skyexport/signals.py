@@ -36,6 +36,9 @@ class Signals:
             # Who starts it with nohup wants it to go on. Shells let background jobs ignore SIGINT; we do not.
             if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:
                 signal.signal(number, self._handle)
+        # Who starts this program may ignore SIGCHLD, and that is inherited: then nobody learns how a worker ended.
+        if hasattr(signal, "SIGCHLD") and signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     def ignore(self) -> None:
         """Take no notice of them any more: on its way out Python would let them end the process with another status."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from skyexport.media import MediaCounts
-from skyexport.memory import Metric
+from skyexport.memory import Metric, shown_peak
 from skyexport.notices import FORMULA, MISSED_LOG, MISSED_LOG_HINT, REUSED_HANDLE, WARNING
 from skyexport.options import format_size
 from skyexport.progress import SCHEMA_VERSION, duration
@@ -53,10 +53,10 @@ class ExportSummary:
     data_files: int
     bytes: int
     """Size of the data files."""
-    peak_memory_bytes: int
-    """The largest sample of all processes together."""
-    memory_metric: Metric
-    """What was sampled: `pss`, `uss` or `rss`."""
+    peak_memory_bytes: int | None
+    """The largest sample of all processes together; None where the system does not report memory."""
+    memory_metric: Metric | None
+    """What was sampled: `pss`, `uss` or `rss`; None as above."""
     archive_held_seconds: float
     """How long the archive was held at one state: in rollback mode nobody could write to it meanwhile."""
     journal_mode: JournalMode
@@ -152,11 +152,11 @@ class ExportSummary:
         if not self.posts:
             what = "no post matched" if self.disappeared is None else "no post is new or changed"
             lines = [f"{what}: an empty {self.format.upper()} file, in {took}", *none_in_dates(self.available)]
-        peak = format_size(self.peak_memory_bytes)
+        peak = shown_peak(self.peak_memory_bytes, self.memory_metric)
         size = format_size(self.bytes)
         if self.data_files > 1:
             size += f" in {self.data_files:,} files"
-        lines.append(f"{size}, peak memory {peak} ({self.memory_metric.upper()})")
+        lines.append(f"{size}, peak memory {peak}")
         if self.media_files:
             files = "1 media file" if self.media_files == 1 else f"{self.media_files:,} media files"
             linked = f", {self.media.linked:,} of them linked" if self.media and self.media.linked else ""

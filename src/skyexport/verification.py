@@ -38,6 +38,7 @@ _BLOCK_BYTES = 1 << 20
 """Read at once: as much as a chunk of an export has."""
 
 _MISSING = "missing"
+_EXTRA = "not part of the export"
 
 _LONGEST_LINE_BYTES = 1000
 """Of SHA256SUMS: longer ones are cut, and then wrong."""
@@ -106,7 +107,12 @@ class Verification:
         return f"{self.directory} is as its manifest says: {', '.join(found)}{unverified}{unread}"
 
 
-def verify(directory: str | os.PathLike[str], on_progress: Callable[[Progress], None] | None = None) -> Verification:
+def verify(
+    directory: str | os.PathLike[str],
+    on_progress: Callable[[Progress], None] | None = None,
+    *,
+    extra_files_allowed: bool = False,
+) -> Verification:
     """Verify the export in *directory*: that it has the files, bytes and posts that its manifest tells of.
 
         print(verify("exports/all/2026-11-24_11-23-22").posts)
@@ -118,6 +124,7 @@ def verify(directory: str | os.PathLike[str], on_progress: Callable[[Progress], 
     Args:
         directory: An export directory, `<output-dir>/<author or all>/<time>`.
         on_progress: Called as in `export`, with the stage `verifying`.
+        extra_files_allowed: Pass over what is in the directory and does not belong to the export.
 
     Raises:
         OptionError: *directory* is no path.
@@ -129,16 +136,19 @@ def verify(directory: str | os.PathLike[str], on_progress: Callable[[Progress], 
     counters = Counters()
     counters.stage = "verifying"
     with Monitor(counters, MemoryGuard(sys.maxsize, ProcessTree().sample), on_progress) as monitor:
-        return verified(path, counters, monitor.check)
+        return verified(path, counters, monitor.check, extra_files_allowed=extra_files_allowed)
 
 
-def verified(path: Path, counters: Counters, check: Callable[[], None]) -> Verification:
+def verified(
+    path: Path, counters: Counters, check: Callable[[], None], *, extra_files_allowed: bool = False
+) -> Verification:
     """Verify as `verify` does, for somebody who has a monitor already.
 
     Args:
         path: An export directory.
         counters: Count what is verified.
         check: Called now and then; what it raises ends this.
+        extra_files_allowed: As `verify` takes it.
     """
     started = time.monotonic()
     with ExportDirectory(path) as opened:
@@ -146,8 +156,9 @@ def verified(path: Path, counters: Counters, check: Callable[[], None]) -> Verif
         verifier.read_claims(path)
         verifier.compare(check)
     manifest = verifier.manifest
-    if verifier.differences or manifest.format is None:
-        raise VerifyError(_text(path), verifier.differences)
+    differences = [one for one in verifier.differences if not (one.extra and extra_files_allowed)]
+    if differences or manifest.format is None:
+        raise VerifyError(_text(path), differences)
     unverified = verifier.unverified()
     if verifier.missing_extra is not None and not set(manifest.data_files).isdisjoint(unverified):
         raise verifier.missing_extra
@@ -161,7 +172,9 @@ def verified(path: Path, counters: Counters, check: Callable[[], None]) -> Verif
     )  # fmt: skip
 
 
-def read_back(path: Path, counters: Counters, check: Callable[[], None]) -> Verification:
+def read_back(
+    path: Path, counters: Counters, check: Callable[[], None], *, extra_files_allowed: bool = False
+) -> Verification:
     """Verify an export while another one is being made: of *counters*, only `read_back_bytes` grows."""
     own = Counters()
     before = counters.read_back_bytes
@@ -170,7 +183,7 @@ def read_back(path: Path, counters: Counters, check: Callable[[], None]) -> Veri
         counters.read_back_bytes = before + own.bytes + own.media_bytes
         check()
 
-    return verified(path, own, look)
+    return verified(path, own, look, extra_files_allowed=extra_files_allowed)
 
 
 def shown_files(names: list[str]) -> str:
@@ -203,6 +216,8 @@ class _Verifier:
         self.differences: list[Difference] = []
         self._media_differences = 0
         """How many of media files there are, named or not."""
+        self._media_intact = True
+        """Whether all of these are extra files."""
         self.checksums: list[Checksum] = []
         self._data_files: set[str] = set()
         self._read_files: set[str] = set()
@@ -278,7 +293,7 @@ class _Verifier:
         if self._expected.keys() - {_MANIFEST, _SUMS}:
             for name in self._names:
                 if name not in self._expected and name != MEDIA_DIRECTORY:
-                    self._note(name, "not part of the export")
+                    self._note(name, _EXTRA, extra=True)
             self._compare_media(check)
 
     def _compare_posts(self) -> None:
@@ -344,16 +359,20 @@ class _Verifier:
             return
         with self._noting(MEDIA_DIRECTORY), self._directory.subdirectory(MEDIA_DIRECTORY) as media:
             files, others = media.count_files()
-            for name in others:
-                self._note(f"{MEDIA_DIRECTORY}/{name}", "not a file")
-            if files != said:
-                self._note(MEDIA_DIRECTORY, f"the number of files is {files:,}; {_MANIFEST} says {said:,}")
             if self._sums.media_files:
                 self._counters.media_files_to_read = self._sums.media_files
-                self._compare_media_files(media, files, check)
+                self._compare_media_files(media, files + len(others), check)
+            elif files and not said:
+                self._note(MEDIA_DIRECTORY, _EXTRA, extra=True)
+            else:
+                # Without checksums nobody knows the names of the files; but what is none of them, by its name.
+                for name in others:
+                    self._note_media(name, _EXTRA, extra=True)
+                if files != said:
+                    self._note(MEDIA_DIRECTORY, f"the number of files is {files:,}; {_MANIFEST} says {said:,}")
 
-    def _compare_media_files(self, media: ExportDirectory, files: int, check: Callable[[], None]) -> None:
-        """Compare each media file with its line of SHA256SUMS; *files* are there."""
+    def _compare_media_files(self, media: ExportDirectory, names: int, check: Callable[[], None]) -> None:
+        """Compare each media file with its line of SHA256SUMS; so many *names* are there."""
         there = 0
         for name, said in self._media_sums():
             wrong = ""
@@ -371,19 +390,21 @@ class _Verifier:
             self._counters.media_files += 1
             if wrong:
                 self._note_media(name, wrong)
-        if files > there:
+        if names > there:
             extra = set(media.names())
             for name, _ in self._media_sums():
                 extra.discard(name)
             for name in sorted(extra):
-                self._note_media(name, "not part of the export")
+                self._note_media(name, _EXTRA, extra=True)
         if self._media_differences > _MEDIA_DIFFERENCES:
-            self._note(MEDIA_DIRECTORY, f"{self._media_differences - _MEDIA_DIFFERENCES:,} more files differ")
+            more = f"{self._media_differences - _MEDIA_DIFFERENCES:,} more files differ"
+            self._note(MEDIA_DIRECTORY, more, extra=self._media_intact)
 
-    def _note_media(self, name: str, what: str) -> None:
+    def _note_media(self, name: str, what: str, *, extra: bool = False) -> None:
         self._media_differences += 1
+        self._media_intact = self._media_intact and extra
         if self._media_differences <= _MEDIA_DIFFERENCES:
-            self._note(f"{MEDIA_DIRECTORY}/{name}", what)
+            self._note(f"{MEDIA_DIRECTORY}/{name}", what, extra=extra)
 
     def _media_sums(self) -> Iterator[tuple[str, str]]:
         """Name and SHA-256 of each media file, as SHA256SUMS says."""
@@ -428,8 +449,8 @@ class _Verifier:
         except OSError as error:
             self._note(name, _why_unreadable(error))
 
-    def _note(self, name: str, *whats: str) -> None:
-        self.differences += [Difference(_text(name), what) for what in whats]
+    def _note(self, name: str, *whats: str, extra: bool = False) -> None:
+        self.differences += [Difference(_text(name), what, extra) for what in whats]
 
 
 def _why_unreadable(error: OSError) -> str:

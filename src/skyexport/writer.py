@@ -9,7 +9,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +18,15 @@ from skyexport.disk import free_bytes
 from skyexport.errors import OutputError, StoppedError
 from skyexport.formats import Format
 from skyexport.options import Split, format_size
+from skyexport.sync import sync_file
 
-if sys.platform != "win32":
-    import fcntl
-
-__all__ = ["OrderedWriter", "OutputFile", "WrittenFile", "output_error", "sync_to_disk"]
+__all__ = ["OrderedWriter", "OutputFile", "WrittenFile", "output_error"]
 
 _WRITE_BACK_BYTES = 8_000_000
 """Large enough to be written in one go, small enough to keep the disk busy from the start."""
 
-_NO_FULL_SYNC = frozenset({errno.ENOTSUP, errno.EINVAL, errno.ENOTTY, errno.ENODEV})
-"""How file systems say that they know fsync only."""
+_NOT_ON_FAT = ':*?"<>|'
+"""Characters that memory sticks and other disks of Windows do not take in names."""
 
 _SIGPIPE = 13
 """The signal that ends a program whose reader went away; Windows has no name for it."""
@@ -103,7 +100,7 @@ class OutputFile:
         if not self._durable:
             return
         try:
-            sync_to_disk(self._descriptor)
+            sync_file(self._descriptor)
         except OSError as error:
             raise output_error(error, self.name, self.directory) from error
 
@@ -241,22 +238,6 @@ class OrderedWriter:
             self._file.write(piece)
 
 
-def sync_to_disk(descriptor: int) -> None:
-    """Wait until what was written is on the disk itself; on macOS fsync alone only sends it there.
-
-    Raises:
-        OSError: It is not. Asking again would not tell.
-    """
-    if sys.platform != "win32" and hasattr(fcntl, "F_FULLFSYNC"):
-        try:
-            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-            return
-        except OSError as error:
-            if error.errno not in _NO_FULL_SYNC:
-                raise
-    os.fsync(descriptor)
-
-
 def output_error(error: OSError, name: str, directory: Path | None = None) -> OutputError | StoppedError:
     """What the system said about writing *name*, which lies in *directory* if in any, as one of our errors."""
     if error.errno == errno.EPIPE:
@@ -268,6 +249,8 @@ def output_error(error: OSError, name: str, directory: Path | None = None) -> Ou
         errno.EACCES: "check the permissions, or choose another place with -o",
         errno.EROFS: "choose another place with -o",
     }.get(error.errno or 0, "")
+    if error.errno == errno.EINVAL and (refused := [character for character in _NOT_ON_FAT if character in name]):
+        hint = f"this disk takes no {' '.join(refused)} in names: choose another name with --to, or another place"
     what = f"can not write {name}: {error.strerror or error}"
     free = free_bytes(directory) if error.errno == errno.ENOSPC and directory is not None else None
     return OutputError(what if free is None else f"{what}, {format_size(free)} free", hint)

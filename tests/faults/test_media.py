@@ -276,7 +276,7 @@ PATHS: dict[str, Case] = {
     "a name too long": (lambda m: m.sha256, lambda _: "x" * 300 + ".jpg", "unreadable_media", False),
     "a path too long": (lambda m: m.sha256, lambda _: "x/" * 5000 + "y.jpg", "unreadable_media", False),
     "very deep": (lambda m: m.sha256, lambda _: "x/" * 1000 + "y.jpg", "missing_media", False),
-    "backslashes": (lambda m: m.sha256, lambda _: "..\\secret.jpg", "missing_media", False),
+    "backslashes": (lambda m: m.sha256, lambda _: "..\\secret.jpg", "unreadable_media", False),
     "no UTF-8": (lambda m: m.sha256, lambda _: b"media/\xff\xfe.jpg", "missing_media", False),
     "escape": (lambda m: m.sha256, lambda _: "media/\x1b]0;x\x07.jpg", "missing_media", False),
     "device": (lambda m: m.sha256, lambda _: "CON.jpg", "missing_media", False),

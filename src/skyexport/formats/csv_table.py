@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Self
 
 import apsw
@@ -33,7 +34,7 @@ from skyexport.formats.media_names import media_names
 from skyexport.formulas import MARK, PLAIN_SIGNS, formula_cells, safe_cell
 from skyexport.notices import Notices
 
-__all__ = ["CsvTable"]
+__all__ = ["CsvRecords", "CsvTable"]
 
 _HEADINGS = {
     "uri": "URI",
@@ -279,6 +280,32 @@ class _Cells:
             or data == rb"\."
             or (self.alone and not data)
         )
+
+
+class CsvRecords:
+    """Records of another table than that of posts, written in the same way.
+
+    Args:
+        headings: Of its columns, two or more.
+        settings: How it is to look; its columns are those of posts, and not looked at.
+    """
+
+    def __init__(self, headings: Sequence[str], settings: FormatSettings) -> None:
+        self._cells = _Cells(replace(settings, columns=()))
+        self._bom = settings.bom
+        self._headings = headings
+        self.formulas = 0
+        """Cells, so far, that a spreadsheet may take for a formula."""
+
+    def header(self) -> bytes:
+        """What the table begins with."""
+        names = self._cells.delimiter.join(heading.encode() for heading in self._headings)
+        return (_BYTE_ORDER_MARK if self._bom else b"") + names + b"\n"
+
+    def record(self, values: list[bytes]) -> bytes:
+        """A record of these values, one a column."""
+        self.formulas += formula_cells(values)
+        return self._cells.delimiter.join(self._cells.all_written(values)) + b"\n"
 
 
 class _ExactValues:

@@ -1,0 +1,124 @@
+"""A signal at every step of the code that makes files and directories: nothing stays, wherever it comes."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import skyexport.cleanup
+import skyexport.coordinator
+import skyexport.destination
+import skyexport.lock
+import skyexport.scratch
+from skyexport import ExportOptions, StrictError, export
+from tests.archives import file_archive, post
+from tests.command import files_below
+
+OWNING = {
+    module.__file__
+    for module in (contextlib, skyexport.cleanup, skyexport.destination, skyexport.lock, skyexport.scratch)
+}
+"""The files with the code that makes, owns and removes things."""
+
+
+class Interruption(BaseException):
+    """It is what a signal raises."""
+
+
+def interrupted(step: int, action: Callable[[], object]) -> bool:
+    """Call *action*, and raise an Interruption before the *step*-th instruction of this thread in `OWNING`.
+
+    That is more often than Python itself handles signals.
+
+    Returns:
+        Whether there were so many instructions.
+    """
+    steps = 0
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal steps
+        if frame.f_code.co_filename not in OWNING:
+            return None
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        if event == "opcode":
+            steps += 1
+            if steps == step:
+                sys.settrace(None)
+                raise Interruption
+        return trace
+
+    before = sys.gettrace()
+    try:
+        sys.settrace(trace)
+        action()
+    except (Interruption, StrictError):
+        pass
+    finally:
+        sys.settrace(before)
+    return steps >= step
+
+
+@pytest.fixture
+def quiet_finalisers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a signal raises in a finaliser goes nowhere, which Python reports on standard error."""
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for temporary files."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR" if sys.platform != "win32" else "TEMP", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.delenv("SQLITE_TMPDIR", raising=False)
+    return folder
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "directory": {},
+    "file": {"to": "out"},
+    "copy": {"snapshot": "copy"},
+    "failing directory": {"strict": True},
+    "failing file": {"strict": True, "to": "out"},
+    "failing copy": {"strict": True, "snapshot": "copy"},
+}
+
+
+@pytest.mark.usefixtures("quiet_finalisers", "temporary")
+@pytest.mark.parametrize("every", [97, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_signal_at_every_step(tmp_path: Path, way: str, every: int) -> None:
+    """Either the export is whole, or nothing of it is there; no lock, partial or temporary file stays."""
+    options = dict(WAYS[way])
+    archive = file_archive(tmp_path / "a.db", [post(1, created_at="never")])
+    place = tmp_path / "new" / "place"
+    if "to" in options:
+        place.mkdir(parents=True)
+        options["to"] = place / "out"
+    asked = ExportOptions(archive=archive, output_dir=place, workers=0, sync=False, **options)
+    before = files_below(tmp_path)
+    whole = ["new/place/out"] if "to" in options else ["manifest.json", "posts.json", "SHA256SUMS"]
+    tried = 0
+    for step in itertools.count(1, every):
+        if not interrupted(step, lambda: export(asked)):
+            break
+        tried += 1
+        found = [name for name in files_below(tmp_path) if name not in before]
+        if found and "to" in options:
+            assert found == whole, step
+            (place / "out").unlink()
+        elif found:
+            stamp = found[3]
+            assert found == ["new", "new/place", "new/place/all", stamp, *(f"{stamp}/{name}" for name in sorted(whole))]
+            shutil.rmtree(tmp_path / "new")
+    assert tried > 1000 / every
