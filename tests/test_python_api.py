@@ -63,7 +63,7 @@ def test_names_agree() -> None:
     for _ in range(2):
         for name in skyexport.__all__:
             assert getattr(skyexport, name) is not None
-    assert callable(skyexport.rehearsal)
+    assert callable(skyexport.dry_run)
     assert callable(skyexport.inspect)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = vars(skyexport)["__getattr__"]("nothing")

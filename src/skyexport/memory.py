@@ -61,7 +61,8 @@ _ROW_ID_BYTES = 16
 """A batch may be a list of row ids, and a message with it."""
 
 _STEP_BYTES = 5_000_000
-"""Limits that are named are whole steps, and one more than needed: samples differ from run to run."""
+"""Limits that are named are whole steps, and two more than needed: samples differ from run to run, since libraries that
+other programs use as well count in part."""
 
 
 class ProcessTree:
@@ -272,7 +273,7 @@ class MemoryGuard:
         used = self.latest_bytes or 0
         if used + need.bytes(workers) <= self._limit_bytes:
             return
-        enough = (used + need.bytes(workers)) // _STEP_BYTES * _STEP_BYTES + 2 * _STEP_BYTES
+        enough = (used + need.bytes(workers)) // _STEP_BYTES * _STEP_BYTES + 3 * _STEP_BYTES
         how = " with 1 worker" if workers == 1 else f" with {workers} workers" if workers else ""
         fewer = workers and used + need.bytes(0) <= self._limit_bytes
         raise MemoryLimitError(

@@ -157,8 +157,6 @@ def dry_run(
     counters = Counters()
     tree = ProcessTree()
     guard = MemoryGuard(options.memory_limit_bytes, tree.sample)
-    format = FORMATS[resolved.format].configured(resolved.settings)
-    compress = compressor_of(resolved.compression)
     check_place(resolved)
     with (
         contextlib.ExitStack() as last,
@@ -170,6 +168,8 @@ def dry_run(
         workers = chosen_workers(resolved, archive, selection, guard)
         # From here on: before, a limit that is too small is refused with one that is enough.
         archive.watch(monitor.check, SQLITE_STEPS)
+        format = FORMATS[resolved.format].configured(resolved.settings)
+        compress = compressor_of(resolved.compression)
         narrowings: list[Narrowing] = [] if options.match is None else [archive.matching(options.match)]
         notices = archive.notices()
         check_strict(options, notices)
