@@ -31,6 +31,8 @@ from tests.command import (
     wait_for_workers,
 )
 
+pytestmark = pytest.mark.smoke
+
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and pipes")
 
 
