@@ -31,6 +31,8 @@ from tests.command import (
 )
 from tests.media_files import add_media
 
+pytestmark = pytest.mark.smoke
+
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and pipes")
 
 

@@ -34,6 +34,9 @@ def main(directory: Path) -> int:
     if directory.exists():
         if who(python_of(directory)) == wanted:
             return 0
+        if not (directory / "pyvenv.cfg").exists() and any(directory.iterdir()):
+            print(f"{directory} is not a virtual environment: name another directory, make VENV=.venv")
+            return 1
         shutil.rmtree(directory)
     print(f"making {directory} with Python {version} ({python})", flush=True)
     done = subprocess.run([python, "-m", "venv", str(directory)], capture_output=True, text=True, check=False)

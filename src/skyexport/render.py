@@ -294,12 +294,12 @@ class BatchRenderer:
             return
         stored_bytes, uri = found[0]
         self._before_large_post(LargePost.of(row_ids[0], uri, stored_bytes))
-        values = self._of_any_size(self._exact_sql, row_ids)[0]
         notices = Notices()
         gathered: list[bytes] = []
         size = 0
         posts = 1
-        for piece in self._format.pieces(_stored_post(values), notices):
+        # Nobody else holds the post, so that a format can let go of it.
+        for piece in self._format.pieces(_stored_post(self._of_any_size(self._exact_sql, row_ids)[0]), notices):
             gathered.append(piece)
             size += len(piece)
             if size > MAX_CHUNK_BYTES // 4:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -20,16 +19,13 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
-import apsw
-
+from tests.environment import ROOT, cpus, state_of, system, versions
 from tests.faults.matrix import MATRIX
 from tests.faults.plan import Found, Plan
 from tests.faults.results import Results, Setting
 
-ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "fault-results.json"
 PAGE = RESULTS.with_suffix(".md")
 LOGS = ROOT / "build" / "faults"
@@ -47,22 +43,8 @@ _ENDS = {0: "all passed", 1: "some failed", _STOPPED: "stopped", 5: "no tests"}
 
 def this_setting(seed: int) -> Setting:
     """The circumstances here and now."""
-    commit = _git("log", "-1", "--format=%h", "--", *_PROGRAM)
-    changed = " and changes" if _git("status", "--porcelain", "--", *_PROGRAM) else ""
-    versions = [
-        f"skyexport {version('skyexport')}",
-        f"{platform.python_implementation()} {platform.python_version()}",
-        f"apsw {version('apsw')}",
-        f"SQLite {apsw.sqlite_lib_version()}",
-        f"strace {_strace_version()}",
-    ]
-    system = f"{platform.system()} {platform.release()} {platform.machine()}"
-    return Setting(f"{commit}{changed}", ", ".join(versions), system, len(os.sched_getaffinity(0)), seed)
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-    return done.stdout.strip()
+    program = state_of(*_PROGRAM)
+    return Setting(program, f"{versions()}, strace {_strace_version()}", system(), cpus(), seed)
 
 
 def _strace_version() -> str:
@@ -156,7 +138,7 @@ def main() -> int:
     seed = int(os.environ.get("SEED") or 1)
     os.environ["SEED"] = str(seed)
     minutes = float(os.environ["MINUTES"]) if os.environ.get("MINUTES") else None
-    jobs = int(os.environ.get("JOBS") or len(os.sched_getaffinity(0)))
+    jobs = int(os.environ.get("JOBS") or cpus())
     results = run(rows, seed=seed, jobs=jobs, minutes=minutes, again=bool(os.environ.get("AGAIN")))
     failures = 0
     for test, found in sorted(results.tests.items()):
