@@ -73,7 +73,7 @@ class Destination(Protocol):
     """What killed runs had left in its place, and what was removed."""
 
     kept: Path | None
-    """Set by `abort`: what has its final name already, is whole, and stays; None when there is no such thing."""
+    """What has its final name, is whole, and stays, once `commit` or `abort` has ended; None when nothing does."""
 
     def open(self) -> None:
         """Take the place, and begin the data file.
@@ -116,7 +116,10 @@ class Destination(Protocol):
         ...
 
     def abort(self) -> None:
-        """Remove everything that was written, whatever signals arrive; but what has its final name already stays."""
+        """Remove everything that was written, whatever signals arrive; but what has its final name already stays.
+
+        More than once does no harm.
+        """
         ...
 
 
@@ -349,6 +352,7 @@ class _Directory:
             for path in (final, *self._new_parents) if self._sync else ():
                 sync_directory(path.parent)
         self._lock.release()
+        self.kept = final
         self._settled = True
         return files, final / self._name(1)
 
@@ -395,6 +399,8 @@ class _Directory:
         uninterrupted(self._abort)
 
     def _abort(self) -> None:
+        if self._settled:
+            return
         _close(self)
         # Nobody else knows the partial name: where it is gone after an attempt, the attempt was successful.
         self.kept = self._final if not self._partial.exists() else None
@@ -458,6 +464,7 @@ class _File:
             if self._sync:
                 sync_directory(self._final.parent)
         self._lock.release()
+        self.kept = self._path
         self._settled = True
         return [self.file.written(self._path.name)], self._path
 
@@ -478,6 +485,8 @@ class _File:
         uninterrupted(self._abort)
 
     def _abort(self) -> None:
+        if self._settled:
+            return
         _close(self)
         with contextlib.suppress(OSError):
             if self._naming and (not self._partial.exists() or self._final.samefile(self._partial)):
