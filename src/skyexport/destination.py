@@ -16,6 +16,7 @@ import secrets
 import shutil
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from itertools import chain
@@ -55,7 +56,10 @@ MAX_DATA_FILES = 10_000
 """As many as a manifest can list and still be read at once."""
 
 _ATTEMPTS = 100
-"""To make an author's directory, which a run that fails at the same moment may take away."""
+"""To make an author's directory, which a run that fails at the same moment may take away; and to remove an export."""
+
+_REMOVE_SECONDS = 0.01
+"""Between attempts to remove one."""
 
 _STANDARD_OUTPUT = frozenset({"-", "/dev/stdout"})
 
@@ -404,7 +408,12 @@ class _Directory:
         _close(self)
         # Nobody else knows the partial name: where it is gone after an attempt, the attempt was successful.
         self.kept = self._final if not self._partial.exists() else None
-        shutil.rmtree(self._partial, ignore_errors=True)
+        for _ in range(_ATTEMPTS):
+            shutil.rmtree(self._partial, ignore_errors=True)
+            if not self._partial.exists():
+                break
+            # A thread that copies media may just be ending there.
+            time.sleep(_REMOVE_SECONDS)
         self._lock.release()
         for path in sorted(self._new_parents, key=lambda path: len(path.parts), reverse=True):
             # Not where another export has come into it meanwhile.
