@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shlex
 import shutil
 import statistics
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from skyexport.archive import Archive
+from skyexport.cleanup import uninterrupted
 from skyexport.coordinator import export
 from skyexport.destination import check_place
 from skyexport.errors import ArchiveChangedError, ExportError, MemoryLimitError, OptionError, OutputError
@@ -359,13 +360,17 @@ def _since(archive: Archive, posts: int, archive_posts: int) -> tuple[str | None
 @contextlib.contextmanager
 def _folder(output_dir: Path) -> Iterator[Path]:
     """A new directory in *output_dir*, for this user only, as long as the `with` lasts."""
+    # It has its name before it is made, so that a signal in between leaves nothing.
+    folder = output_dir / f".skyexport-bench-{secrets.token_hex(8)}"
     try:
-        absolute(output_dir)
-        made = tempfile.TemporaryDirectory(prefix=".skyexport-bench-", dir=output_dir)
-    except OSError as error:
-        raise output_error(error, str(output_dir)) from error
-    with made as name:
-        yield Path(name)
+        try:
+            absolute(output_dir)
+            folder.mkdir(mode=0o700)
+        except OSError as error:
+            raise output_error(error, str(output_dir)) from error
+        yield folder
+    finally:
+        uninterrupted(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def _place(one: Measurement) -> tuple[int, int]:

@@ -210,7 +210,12 @@ def _opened(resolved: Resolved, did: str | None, now: datetime) -> Iterator[Dest
             destination.open()
             yield destination
         except BaseException:
-            destination.abort()
+            try:
+                destination.abort()
+            except BaseException:
+                # A signal may have come before it had begun. More than once does no harm.
+                destination.abort()
+                raise
             raise
     # What has its final name is whole: an error that came after it must not say otherwise.
     except StoppedError as error:

@@ -16,6 +16,7 @@ import secrets
 import shutil
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from itertools import chain
@@ -61,7 +62,10 @@ MAX_DATA_FILES = 10_000
 """As many as a manifest can list and still be read at once."""
 
 _ATTEMPTS = 100
-"""To make an author's directory, which a run that fails at the same moment may take away."""
+"""To make an author's directory, which a run that fails at the same moment may take away; and to remove an export."""
+
+_REMOVE_SECONDS = 0.01
+"""Between attempts to remove one."""
 
 _STANDARD_OUTPUT = frozenset({"-", "/dev/stdout"})
 
@@ -79,7 +83,7 @@ class Destination(Protocol):
     """What killed runs had left in its place, and what was removed."""
 
     kept: Path | None
-    """Set by `abort`: what has its final name already, is whole, and stays; None when there is no such thing."""
+    """What has its final name, is whole, and stays, once `commit` or `abort` has ended; None when nothing does."""
 
     def open(self) -> None:
         """Take the place, and begin the data file.
@@ -122,7 +126,10 @@ class Destination(Protocol):
         ...
 
     def abort(self) -> None:
-        """Remove everything that was written, whatever signals arrive; but what has its final name already stays."""
+        """Remove everything that was written, whatever signals arrive; but what has its final name already stays.
+
+        More than once does no harm.
+        """
         ...
 
 
@@ -439,6 +446,7 @@ class _Directory:
             for path in (final, *self._new_parents) if self._sync else ():
                 sync_directory(path.parent)
         self._lock.release()
+        self.kept = final
         self._settled = True
         return files, final / self._name(1)
 
@@ -485,10 +493,17 @@ class _Directory:
         uninterrupted(self._abort)
 
     def _abort(self) -> None:
+        if self._settled:
+            return
         _close(self)
         # Nobody else knows the partial name: where it is gone after an attempt, the attempt was successful.
         self.kept = self._final if not self._partial.exists() else None
-        shutil.rmtree(self._partial, ignore_errors=True)
+        for _ in range(_ATTEMPTS):
+            shutil.rmtree(self._partial, ignore_errors=True)
+            if not self._partial.exists():
+                break
+            # A thread that copies media may just be ending there.
+            time.sleep(_REMOVE_SECONDS)
         self._lock.release()
         for path in sorted(self._new_parents, key=lambda path: len(path.parts), reverse=True):
             # Not where another export has come into it meanwhile.
@@ -548,6 +563,7 @@ class _File:
             if self._sync:
                 sync_directory(self._final.parent)
         self._lock.release()
+        self.kept = self._path
         self._settled = True
         return [self.file.written(self._path.name)], self._path
 
@@ -568,6 +584,8 @@ class _File:
         uninterrupted(self._abort)
 
     def _abort(self) -> None:
+        if self._settled:
+            return
         _close(self)
         with contextlib.suppress(OSError):
             if self._naming and (not self._partial.exists() or self._final.samefile(self._partial)):

@@ -63,10 +63,11 @@ class Lock:
         what: What only one export may do at a time, for the message: `into DIRECTORY`.
     """
 
+    _descriptor = -1
+
     def __init__(self, path: Path, what: str) -> None:
         self._path = path
         self._what = what
-        self._descriptor = -1
         self.alone = False
         """Whether this run is surely the only one; False where the file system has no locks."""
 

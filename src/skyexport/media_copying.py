@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from skyexport.cleanup import uninterrupted
 from skyexport.media_root import MEDIA_DIRECTORY, MediaFile, MediaRoot, UnsafePathError
 from skyexport.sync import sync_file
 from skyexport.writer import WrittenFile, output_error
@@ -114,7 +115,7 @@ def copied_media(
             yield _waited_for(begun.popleft(), check)
     finally:
         copier.stopped.set()
-        executor.shutdown(cancel_futures=True)
+        uninterrupted(lambda: executor.shutdown(cancel_futures=True))
 
 
 def _waited_for(copy: Future[MediaCopy], check: Callable[[], None]) -> MediaCopy:

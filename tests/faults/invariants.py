@@ -178,8 +178,10 @@ def _entries(directory: Path) -> list[Path]:
 
 def _verified_export(directory: Path) -> list[Path]:
     manifest = json.loads((directory / "manifest.json").read_bytes())
-    noted = manifest["checksums"]
+    table = [manifest["media_table"]["name"]] if "media_table" in manifest else []
+    noted = [one for one in manifest["checksums"] if one["name"] not in table]
     names = [one["name"] for one in noted]
+    assert [one["name"] for one in manifest["checksums"]] == [*names, *table]
     assert names == _data_names(manifest, len(noted))
     media = sorted(f"media/{path.name}" for path in directory.glob("media/*"))
     assert manifest["files"] == [*[f"media/ ({len(media)} files)"] * bool(media), *names]
@@ -195,11 +197,11 @@ def _verified_export(directory: Path) -> list[Path]:
     assert max(posts) <= most
     assert all(posts) or len(posts) == 1
     sums = dict(line.split("  ")[::-1] for line in (directory / "SHA256SUMS").read_text().splitlines())
-    assert list(sums) == [*names, "manifest.json", *media]
+    assert list(sums) == [*names, *table, "manifest.json", *media]
     for name, found in sums.items():
         assert hashlib.sha256((directory / name).read_bytes()).hexdigest() == found, name
     assert {path.name for path in directory.iterdir()} == {
-        "SHA256SUMS", "manifest.json", *names, *["media"] * bool(media)
+        "SHA256SUMS", "manifest.json", *names, *table, *["media"] * bool(media)
     }  # fmt: skip
     return [directory / name for name in names]
 

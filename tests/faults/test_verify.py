@@ -160,7 +160,8 @@ Pieces = Iterable[bytes]
 
 def seal(directory: Path, manifest: dict[str, Any]) -> None:
     """Write a manifest and SHA256SUMS that tell the truth of the data files as they are now."""
-    names = [name for name in manifest["files"] if (directory / name).is_file()]
+    table = [manifest["media_table"]["name"]] if "media_table" in manifest else []
+    names = [name for name in (*manifest["files"], *table) if (directory / name).is_file()]
     sums = {name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in names}
     sizes = {name: (directory / name).stat().st_size for name in names}
     manifest["checksums"] = [{"name": name, "bytes": sizes[name], "sha256": sums[name]} for name in names]
