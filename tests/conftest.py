@@ -49,7 +49,7 @@ def _limit_of_tests() -> Iterator[None]:
     defaults = ExportOptions.__init__.__kwdefaults__
     assert defaults is not None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(defaults, "memory_limit_bytes", 1_500_000_000)
+        patch.setitem(defaults, "memory_limit", 1_500_000_000)
         yield
 
 

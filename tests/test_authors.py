@@ -21,9 +21,9 @@ from skyexport import authors as authors_module
 from skyexport.authors import Author, ChosenAuthor, check_author
 from skyexport.cli import app
 from skyexport.destination import destination_of
-from skyexport.dry_run import dry_run
 from skyexport.inspection import list_authors
 from skyexport.migration import export_all
+from skyexport.rehearsal import dry_run
 from skyexport.signals import Signals
 from skyexport.source import Authorizer
 from tests.archives import Row, file_archive, post

@@ -130,7 +130,7 @@ def test_defaults_in_the_help() -> None:
         (["a.db", "--posts", "0"], 2, "at least one"),
         (["a.db", "--runs", "0"], 2, "at least one"),
         (["a.db", "--memory-limit", "lots"], 2, "is not a size"),
-        (["a.db", "--memory-limit", "1MB"], 13, "does not leave room"),
+        (["a.db", "--memory-limit", "1MB"], 13, "is too small for json"),
     ],
 )
 def test_failures(archive: Path, tmp_path: Path, options: list[str], status: int, said: str) -> None:
@@ -303,7 +303,7 @@ def test_recommendation_is_for_the_whole_archive() -> None:
 
 def test_recommended_command_line_can_be_typed() -> None:
     """What was given and is not the default is in it, quoted."""
-    options = ExportOptions(archive=Path("my archive.db"), output_dir=Path("/mnt/x"), memory_limit_bytes=10**9)
+    options = ExportOptions(archive=Path("my archive.db"), output_dir=Path("/mnt/x"), memory_limit=10**9)
     command = recommend(both_formats({0: 1.0}), 1000, options).command
     assert command == "skyexport export 'my archive.db' -j 0 -o /mnt/x --memory-limit 1000000000"
 

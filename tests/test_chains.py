@@ -324,12 +324,12 @@ def test_many_archives_have_chains_of_their_own(tmp_path: Path, workers: int) ->
     assert export_all(archives, options, say=said.append).posts == 6
     assert len([line for line in said if line.endswith("this one is full")]) == 3
     add(archives[1], 5)
-    again = export_all(archives, options, resume=True)
+    again = export_all(archives, options, resume_batch=True)
     assert [one.status for one in again.outcomes] == ["skipped", "ok", "skipped"]
     assert again.posts == 1
-    resumed = export_all(archives, options, resume=True)
+    resumed = export_all(archives, options, resume_batch=True)
     assert [one.status for one in resumed.outcomes] == ["skipped"] * 3
-    full = export_all(archives, replace(options, since_last=False), resume=True)
+    full = export_all(archives, replace(options, since_last=False), resume_batch=True)
     assert [one.status for one in full.outcomes] == ["skipped", "ok", "skipped"]
     assert [len(list((tmp_path / "out" / name / "all").iterdir())) for name in "abc"] == [1, 1, 1]
 

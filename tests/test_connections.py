@@ -16,9 +16,9 @@ import make_archive
 from skyexport import ExportOptions, export
 from skyexport.archive import Archive
 from skyexport.connections import Connections
-from skyexport.dry_run import dry_run
 from skyexport.errors import ArchiveError, StoppedError
 from skyexport.inspection import inspect
+from skyexport.rehearsal import dry_run
 from skyexport.source import Source
 from tests.archives import file_archive, post
 from tests.command import files_below, skyexport, skyexport_json

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from skyexport import export, verify
 from skyexport.destination import Destination, destination_of, directory_name
-from skyexport.dry_run import dry_run
 from skyexport.errors import AlreadyRunningError, ExportError, OptionError, OutputError, StoppedError, StrictError
 from skyexport.options import ExportOptions, resolve
+from skyexport.rehearsal import dry_run
 from skyexport.resumption import export_to_skip
 from tests.archives import file_archive, post
 from tests.command import files_below

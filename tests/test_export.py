@@ -168,7 +168,7 @@ def test_determinism(
 ) -> None:  # fmt: skip
     """Neither workers nor batch size change a byte; batches change those of compressed files, but not what they say."""
     files = exported_directory(
-        small_archive.path, tmp_path, workers=workers, batch_size=batch_size, memory_limit_bytes=1 << 30,
+        small_archive.path, tmp_path, workers=workers, batch_size=batch_size, memory_limit=1 << 30,
         **SHAPES[shape],
     )  # fmt: skip
     if "compress" in SHAPES[shape] and batch_size != 1000:
@@ -536,10 +536,10 @@ def test_impossible_memory_limit(small_archive: make_archive.ArchiveInfo, tmp_pa
     """A limit that can not work is refused with one that does."""
     options = {"archive": small_archive.path, "to": tmp_path / "out", "workers": 2}
     with pytest.raises(MemoryLimitError, match=r"--memory-limit (\d+)MB") as caught:
-        export(ExportOptions(**options, memory_limit_bytes=10_000_000))  # type: ignore[arg-type]
+        export(ExportOptions(**options, memory_limit=10_000_000))  # type: ignore[arg-type]
     enough = int(caught.value.hint.split("--memory-limit ")[1].split("MB")[0])
     assert not (tmp_path / "out").exists()
-    summary = export(ExportOptions(**options, memory_limit_bytes=enough * 1_000_000))  # type: ignore[arg-type]
+    summary = export(ExportOptions(**options, memory_limit=enough * 1_000_000))  # type: ignore[arg-type]
     assert 0 < (summary.peak_memory_bytes or 0) < enough * 1_000_000
 
 
@@ -809,7 +809,7 @@ def test_post_that_reaches_the_memory_limit(tmp_path: Path, monkeypatch: pytest.
     path = file_archive(tmp_path / "a.db", [post(1), post(2, uri=uri, text="\x01" * 150_000_000)])
     monkeypatch.setattr("skyexport.memory.MemoryGuard.check_affordable", lambda *_: None)
     limit = int(((ProcessTree().sample() or 0) + 20_000_000) / 0.8) + 20_000_000
-    options = ExportOptions(archive=path, output_dir=tmp_path / "o", workers=0, memory_limit_bytes=limit)
+    options = ExportOptions(archive=path, output_dir=tmp_path / "o", workers=0, memory_limit=limit)
     called = uri if uri == "at://x" else "the post with row id 2"
     with pytest.raises(MemoryLimitError, match=f"memory reached .*, with a post of 150 MB: {called}; "):
         export(options)
@@ -822,7 +822,7 @@ def test_large_post_in_a_sample(tmp_path: Path, small_disk: Callable[[int, str],
     path = file_archive(tmp_path / "a.db", [post(1), post(2, text="x" * 150_000_000)])
     small_disk(200_000_000, "ext4")
     limit = int(((ProcessTree().sample() or 0) + 20_000_000) / 0.8) + 20_000_000
-    options = ExportOptions(archive=path, output_dir=tmp_path / "o", workers=0, memory_limit_bytes=limit)
+    options = ExportOptions(archive=path, output_dir=tmp_path / "o", workers=0, memory_limit=limit)
     with pytest.raises(MemoryLimitError, match=f"300 MB are needed, .*, with a post of 150 MB: {post(2)['uri']!s}; "):
         export(options)
     assert [file.name for file in tmp_path.iterdir()] == ["a.db"]

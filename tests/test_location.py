@@ -18,11 +18,11 @@ from skyexport import ArchiveError, ExportOptions, OptionError, export
 from skyexport.archive import Archive
 from skyexport.archive_list import ArchiveList
 from skyexport.destination import check_destination
-from skyexport.dry_run import dry_run
 from skyexport.errors import ArchiveChangedError, StrictError
 from skyexport.inspection import inspect
 from skyexport.location import archive_location, files_beside
 from skyexport.options import resolve
+from skyexport.rehearsal import dry_run
 from tests.archives import file_archive, post
 from tests.command import PROGRAM, export_on_read_only_disk, files_below, skyexport, skyexport_json
 

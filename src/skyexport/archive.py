@@ -31,6 +31,7 @@ from skyexport.location import archive_location, printable_path
 from skyexport.media_root import MediaFile, ShownFile
 from skyexport.memory import MemoryGuard
 from skyexport.notices import MISSED_LOG, MISSED_LOG_TEXT, Notices
+from skyexport.option_types import check_path, check_type
 from skyexport.options import DEFAULT_BATCH_SIZE, Bound, is_did, parse_author, parse_bound
 from skyexport.plan import Batch, CreatedAtOrder, Plan, key_ranges, row_id_batches
 from skyexport.recovery import recovered
@@ -98,12 +99,18 @@ _OPTIONAL_COLUMNS = {"quote_count": "0"}
 class Archive:
     """An open archive: what it holds, and its posts. Use it in a `with` statement.
 
+        with Archive("archive.db") as archive:
+            print(archive.count_posts())
+            for post in archive.list_posts(since="2024-01-01"):
+                print(post["created_at"], post["text"])
+
     Args:
         path: The SQLite file.
         memory: Where posts must be copied, no post is read that is surely beyond it; None for no bound.
         match: What `matching` will be asked for: where the archive must be recovered, its index is asked at once.
 
     Raises:
+        OptionError: *path* is no path.
         ArchiveError: There is no archive that can be read there.
         ArchiveBusyError: Another program is writing and does not let go.
     """
@@ -111,6 +118,7 @@ class Archive:
     def __init__(
         self, path: str | os.PathLike[str], *, memory: MemoryGuard | None = None, match: str | None = None
     ) -> None:
+        check_path(path, "the archive")
         self._scratch: Scratch | None = None
         self._memory = memory
         self._match = match
@@ -642,9 +650,12 @@ class Archive:
             offset: Skip so many posts first.
 
         Raises:
-            OptionError: A bound that is no date, a handle in place of a DID, or a negative number.
+            OptionError: A bound that is no date, a handle in place of a DID, a negative number, or a wrong type.
             ArchiveError: The archive can not be read.
         """
+        check_type("did", did, str | None)
+        check_type("limit", limit, int)
+        check_type("offset", offset, int)
         if limit < 0 or offset < 0:
             raise OptionError(f"limit {limit}, offset {offset}", "neither can be negative")
         if did is not None and not is_did(parse_author(did)):

@@ -19,6 +19,7 @@ from typing import IO
 from skyexport.errors import OptionError
 from skyexport.format_names import looks_like_data_file
 from skyexport.location import absolute, files_beside, has_content, real_path
+from skyexport.option_types import check_path, check_paths
 
 __all__ = ["ArchiveList", "read_list"]
 
@@ -154,11 +155,15 @@ class ArchiveList(Sequence[Path]):
         paths: Their paths; those that do not exist are in the list too.
 
     Raises:
-        OptionError: A path without a name, or one file twice.
+        OptionError: A path without a name, one file twice, or something that is no path.
     """
 
     def __init__(self, paths: Iterable[str | os.PathLike[str]]) -> None:
-        self._paths = [os.fspath(path) for path in paths]
+        check_paths(paths, "the list of archives")
+        self._paths = []
+        for path in paths:
+            check_path(path, "an archive")
+            self._paths.append(os.fspath(path))
         if "" in self._paths:
             raise OptionError("an archive has no name", "write a path")
         self.sizes = array("q")

@@ -12,6 +12,7 @@ from pathlib import Path
 from skyexport.errors import NoExportError, StoppedError, VerifyError
 from skyexport.export_chains import exports_below
 from skyexport.memory import MemoryGuard, ProcessTree
+from skyexport.option_types import check_paths
 from skyexport.options import format_size, parse_path
 from skyexport.progress import SCHEMA_VERSION, Counters, Monitor, Progress
 from skyexport.verification import Verification, verified
@@ -57,6 +58,10 @@ class Audit:
     exports: Sequence[AuditedExport]
     """In the order given; those below one directory in the order of their paths."""
     seconds: float
+
+    def __repr__(self) -> str:
+        differ = sum(export.error is not None for export in self.exports)
+        return f"<Audit: {len(self.exports):,} exports, {differ:,} of them not as they were>"
 
     @property
     def exit_code(self) -> int:
@@ -157,6 +162,9 @@ def verify_all(
 ) -> Audit:
     """Verify many exports, each as `verify` does.
 
+        for export in verify_all(["exports"], recursive=True).exports:
+            print(export.directory, export.status)
+
     Args:
         directories: Export directories; one that is named twice is verified once.
         on_progress: Called several times a second; what it raises ends the verification.
@@ -167,10 +175,11 @@ def verify_all(
         What became of each. That some differ, or are missing, raises nothing.
 
     Raises:
-        OptionError: A directory has no name.
+        OptionError: A directory has no name, or is no path; or a path in place of a list.
         StoppedError: There was a signal. Its message says how many were verified.
     """
     started = time.monotonic()
+    check_paths(directories, "directories")
     found = _found([parse_path(directory, "directory") for directory in directories], recursive=recursive)
     counters = _Counters(len(found))
     exports: list[AuditedExport] = []

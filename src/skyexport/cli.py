@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 import typer.core
@@ -562,7 +562,7 @@ def _export(
             output_dir=DEFAULT_OUTPUT_DIR if output_dir is None else parse_path(output_dir, "output directory"),
             to=None if to is None else parse_file(to), overwrite=overwrite, workers=_workers(workers),
             batch_size=parse_number(batch_size, "posts"),
-            memory_limit_bytes=parse_size(memory_limit), sync=not no_sync, strict=strict,
+            memory_limit=parse_size(memory_limit), sync=not no_sync, strict=strict,
             snapshot=snapshot, media=media,
             media_root=None if media_root is None else parse_path(media_root, "directory of media"),
             link_media=None if link_media is None else parse_path(link_media, "earlier export"),
@@ -589,7 +589,7 @@ def _export(
                 exit_code = _dry_runs(_paths(named, from_file), options, watch, as_json=as_json)
             raise typer.Exit(exit_code)
         if dry_run:
-            from skyexport.dry_run import dry_run as find_out
+            from skyexport.rehearsal import dry_run as find_out
 
             with contextlib.closing(reporter):
                 found = find_out(options, watch, say=_say)
@@ -658,7 +658,7 @@ def _migrate(
                     _say(f"  {line}")
 
     paths = _paths(named, from_file)
-    return export_all(paths, options, watch, resume=resume, on_outcome=tell, say=say, debug=debug)
+    return export_all(paths, options, watch, resume_batch=resume, on_outcome=tell, say=say, debug=debug)
 
 
 def _paths(named: list[str], from_file: str | None) -> list[str]:
@@ -670,9 +670,9 @@ def _paths(named: list[str], from_file: str | None) -> list[str]:
 
 def _dry_runs(paths: list[str], options: ExportOptions, watch: Callable[[Progress], None], *, as_json: bool) -> int:
     """Say of several archives what an export would do; returns the exit code of the first that can not be exported."""
-    from skyexport.dry_run import dry_run
     from skyexport.migration import each_options
     from skyexport.outcome import nobody_has
+    from skyexport.rehearsal import dry_run
 
     exit_code = without_author = 0
     found: list[dict[str, object]] = []
@@ -873,7 +873,7 @@ def _bench(
             check_output_name(Path(output_dir))
         options = ExportOptions(
             archive=parse_path(archive, "archive"), output_dir=parse_path(output_dir, "output directory"),
-            memory_limit_bytes=parse_size(memory_limit),
+            memory_limit=parse_size(memory_limit),
         )  # fmt: skip
         measured = benchmark(
             options, posts=parse_number(posts, "posts"), runs=parse_number(runs, "runs"), say=_say, debug=debug
@@ -912,9 +912,9 @@ def _config(
                 _print(_printable(line))
 
 
-def _workers(text: str) -> int | None:
+def _workers(text: str) -> int | Literal["auto"]:
     if text == "auto":
-        return None
+        return "auto"
     return parse_number(text, "workers", "choose auto, or a number from 0 on")
 
 

@@ -102,10 +102,13 @@ def export(
 ) -> ExportSummary:
     """Export an archive as *options* say.
 
+        summary = export(ExportOptions(archive="archive.db", format="csv"))
+        print(summary.posts, summary.path)
+
     Args:
         options: What to export, and where to.
-        on_progress: Called several times a second, from another thread, one call at a time, and once more at the end;
-            what it raises ends the export.
+        on_progress: Called several times a second with a `Progress`, from another thread, one call at a time, and once
+            more at the end with the stage "done"; what it raises ends the export.
         say: Told, in a line, what people should know besides the summary, and also when the export fails.
         debug: Let workers write to this process's standard error.
         must_fit: Refuse a memory limit that may not do before any work; else only when it is reached.
@@ -135,10 +138,11 @@ def export(
             Archive(resolved.archive, memory=guard, match=options.match) as archive,
             Monitor(counters, guard, on_progress) as monitor,
         ):
-            archive.watch(monitor.check, SQLITE_STEPS)
             author = None if options.author is None else archive.find_author(options.author)
             selection = Selection(None if author is None else author.did, resolved.since, resolved.until)
             workers = chosen_workers(resolved, archive, selection, guard, must_fit=must_fit)
+            # From here on: before, a limit that is too small is refused with one that is enough.
+            archive.watch(monitor.check, SQLITE_STEPS)
             match = [] if options.match is None else [archive.matching(options.match)]
             registry = Registry(archive, resolved, author.did) if options.register and author is not None else None
             with _media(resolved, archive) as media, _opened(resolved, selection.did, now) as destination:
@@ -265,7 +269,7 @@ def chosen_workers(
         or (options.since_last and resolved.format == "parquet"),
     )  # fmt: skip
     workers = options.workers
-    if workers is None:
+    if not isinstance(workers, int):
         affordable = 0
         few = options.limit is not None and options.limit < _WORKERS_FROM_POSTS
         if not few and archive.has_posts(selection, _WORKERS_FROM_POSTS):

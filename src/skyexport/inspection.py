@@ -18,7 +18,7 @@ from skyexport.estimate import Sample
 from skyexport.extras import INSTALL_PARQUET
 from skyexport.format_settings import USUAL
 from skyexport.formats import FORMATS, Format
-from skyexport.options import format_size
+from skyexport.options import format_size, parse_path
 from skyexport.scratch import temporary_folder
 from skyexport.selection import Selection
 from skyexport.source import JournalMode
@@ -33,29 +33,44 @@ _IN_MEMORY_BYTES = 8_000_000
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """The figures of an archive."""
+    """The figures of an archive, as `inspect` finds them out.
+
+    Attributes:
+        path: The archive.
+        bytes: Size of its file.
+        posts: Posts that it holds.
+        authors: Authors of these posts.
+        largest_authors: At most ten of them, the one with most posts first.
+        first_post: When the oldest post was created, RFC 3339; None if no time near that end is readable.
+        last_post: When the newest was created, likewise.
+        media_rows: Rows about media files.
+        archive_schema_version: Version of its schema, 1 to 3.
+        journal_mode: "rollback" or "wal".
+        created_at_index: Whether it has the index that exports step along; without, they sort all posts first.
+        expected_bytes: Format → size of an export of all posts, estimated from a sample; None for a format that needs
+            an extra which is not installed.
+        warnings: Kind → count of warnings about the archive itself, as an export has them.
+        warning_places: Kind → a sentence for each of them.
+    """
 
     path: Path
     bytes: int
     posts: int
     authors: int
     largest_authors: list[Author]
-    """At most ten, the largest first."""
     first_post: str | None
-    """When the oldest post was created, RFC 3339; None when no post has a readable time."""
     last_post: str | None
     media_rows: int
     archive_schema_version: int
     journal_mode: JournalMode
     created_at_index: bool
-    """Whether the archive has the index that exports step along; without it they sort first."""
     expected_bytes: dict[str, int | None]
-    """Format → size of an export of all posts in bytes, estimated from a sample; None for a format that needs an extra
-    which is not installed."""
     warnings: dict[str, int]
-    """Kind → count, of warnings about the archive itself, as an export has them."""
     warning_places: dict[str, list[str]]
-    """Kind → a sentence for each of them."""
+
+    def __repr__(self) -> str:
+        authors = "1 author" if self.authors == 1 else f"{self.authors:,} authors"
+        return f"<Inspection: {self.path}, {self.posts:,} posts by {authors}>"
 
     def to_dict(self) -> dict[str, Any]:
         """As the object that `--json` prints."""
@@ -90,12 +105,23 @@ def author_line(author: Author) -> str:
     return f"{author.posts:>12,}  {author.did}" + (f"  {author.handle}" if author.handle is not None else "")
 
 
-def inspect(path: Path) -> Inspection:
-    """Look into the archive at *path*.
+def inspect(archive: str | os.PathLike[str]) -> Inspection:
+    """Look into an archive: how many posts, by whom, from when, and how large exports of it would be.
+
+        found = inspect("archive.db")
+        print(found.posts, found.expected_bytes["csv"])
+
+    Args:
+        archive: Its path.
 
     Raises:
-        ArchiveError, ArchiveBusyError: It can not be read.
+        OptionError: *archive* is no path.
+        ArchiveError, ArchiveBusyError: It cannot be read.
     """
+    return _inspected(parse_path(archive, "archive"))
+
+
+def _inspected(path: Path) -> Inspection:
     with Archive(path) as archive:
         posts = archive.count_posts()
         first, last = archive.first_and_last()

@@ -38,16 +38,16 @@ _MAX_PRESSURE = 10
 """Halving any window so often leaves one batch."""
 
 _WORKER_BYTES = 32_000_000
-"""What a worker has before it renders: interpreter, SQLite's cache, and its slots, once all of them are filled."""
+"""A worker before it renders: interpreter, SQLite's cache, and its slots, once all of them are filled."""
 
 _HERE_BYTES = 4_000_000
-"""What the process of an export takes at least for the archive and the output,"""
+"""The process of an export, for the archive and the output, at least,"""
 _HERE_MOST_BYTES = 14_000_000
 """and at most: SQLite's cache, and the slots that it writes from."""
 _HERE_SHARE = 2.0
 """The same for each byte of a small archive."""
 _RENDERING_SHARE = 7.0
-"""What rendering takes for each byte of a small archive, until chunks are as large as chunks get."""
+"""Rendering, for each byte of a small archive, until chunks are as large as chunks get."""
 
 _LISTING_BYTES = 35_000_000
 """For sorting lists of posts and media, beyond which they go to temporary files."""
@@ -124,10 +124,10 @@ def shown_peak(peak_bytes: int | None, metric: Metric | None) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryNeed:
-    """What an export takes at most besides what its process has when it begins; a single large post is not in it.
+    """The memory that an export takes at most, beside the memory that its process has when it begins.
 
-    This is the one place that says so: for how many workers there may be, for a limit that is refused, and for the
-    limit that is named then. How it was measured: docs/architecture.md, "Memory".
+    It is the one place that decides how many workers a limit has room for, whether a limit is refused, and which limit
+    the refusal names. A single large post is not in it. Source: measured, see docs/architecture.md, "Memory".
     """
 
     here_bytes: int
@@ -148,7 +148,7 @@ class MemoryNeed:
         lists: bool = False,
         reads_table: bool = False,
     ) -> Self:
-        """What an export of an archive of that size needs.
+        """The need of an export of an archive of that size.
 
         Args:
             format: Its format.

@@ -81,19 +81,25 @@ def export_all(
     options: ExportOptions,
     on_progress: Callable[[MigrationProgress], None] | None = None,
     *,
-    resume: bool = False,
+    resume_batch: bool = False,
     on_outcome: Callable[[Outcome], None] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
     debug: bool = False,
 ) -> Migration:
     """Export many archives, each into a directory of its own below *options.output_dir*, named after its file.
 
+        archives = ["a.db", "b.db"]
+        done = export_all(archives, ExportOptions(archive=archives[0], format="csv"))
+        for outcome in done.outcomes:
+            print(outcome.path, outcome.status)
+
     Args:
         archives: Their files; one that does not exist is a failure of that one.
         options: What holds for all of them; its *archive* is not looked at. *workers* are the processes at any time;
             the memory limit is one for all of them.
         on_progress: Called several times a second, as in `export`; what it raises ends the migration.
-        resume: Skip archives that have an export of their present state, with the same options, which `verify` accepts.
+        resume_batch: Skip archives that have an export of their present state, with the same options, which `verify`
+            accepts.
         on_outcome: Told what became of an archive, as soon as that is known.
         say: Told, in a line, what people should know besides.
         debug: Let processes write to this process's standard error.
@@ -102,14 +108,16 @@ def export_all(
         What became of each archive. That some failed raises nothing.
 
     Raises:
-        OptionError: One archive twice, or *to*, which has room for one only; nothing was begun.
+        OptionError: One archive twice, a path in place of a list, or an option that is for one archive only, like *to*;
+            nothing was begun.
         StoppedError: There was a signal. Its message says how many are complete.
         ExportError: No archive could be exported like this, and nothing was begun; or the migration cannot go on.
     """
+    resolved = resolve(options)
     _check_for_many(options)
     found = ArchiveList(archives)
-    check_for_all(found, resolve(options))
-    migration = _Migration(found, options, resume=resume, on_outcome=on_outcome, say=say, debug=debug)
+    check_for_all(found, resolved)
+    migration = _Migration(found, options, resume=resume_batch, on_outcome=on_outcome, say=say, debug=debug)
     return migration.run(on_progress)
 
 
@@ -260,7 +268,7 @@ class _Migration:
     def _exporters(self) -> int:
         """How many exporters to have: as many as there are cores, archives and memory for; 0 where one would do."""
         wanted = self._options.workers
-        if wanted is None:
+        if not isinstance(wanted, int):
             # While one waits for the disk, another can go on.
             wanted = available_cpus() * (_WHERE_DISKS_WAIT if self._options.sync else 1)
         useful = sum(self._resume or size < _LARGE_BYTES for size in self._archives.sizes)
@@ -278,7 +286,7 @@ class _Migration:
             small = self._is_small(number)
             if small or self._resume:
                 options = _options_of(self._archives, number, self._options)
-                options = replace(options, workers=0, memory_limit_bytes=memory_bytes)
+                options = replace(options, workers=0, memory_limit=memory_bytes)
                 yield Request(number, options, self._resume, small)
             else:
                 self._alone.append(number)

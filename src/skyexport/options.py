@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 from skyexport import timestamps
 from skyexport.compression import Compression, parse_compression
@@ -22,9 +22,7 @@ from skyexport.errors import OptionError
 from skyexport.format_names import choice_hint, form_of_name, unknown_format
 from skyexport.format_settings import DELIMITERS, FormatSettings
 from skyexport.location import absolute
-
-if TYPE_CHECKING:
-    pass
+from skyexport.option_types import check_path, check_type, check_types
 
 __all__ = [
     "SNAPSHOTS",
@@ -75,7 +73,7 @@ _OF_ANY_TABLE = frozenset({"delimiter", "bom", "csv_safe"})
 
 _ONLY_OF_THE_WAY = frozenset(
     {
-        *("archive", "output_dir", "to", "overwrite", "workers", "batch_size", "memory_limit_bytes", "sync"),
+        *("archive", "output_dir", "to", "overwrite", "workers", "batch_size", "memory_limit", "sync"),
         *("snapshot", "link_media", "register", "since_export", "since_last", "allow_unrelated", "keep"),
     }
 )
@@ -115,6 +113,8 @@ _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]
 
 Bound = str | date | datetime | None
 StrPath = str | os.PathLike[str]
+Size = int | str
+"""Bytes, or text like `500MB`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,81 +133,109 @@ class Split:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions:
-    """One export, as it was asked for. Values are checked when the object is made, before anything is opened.
+    """One export, as it was asked for. All values are checked when you make the object, before anything is opened.
+
+    A field has the name of the option on the command line, with underscores: `--split-posts` is *split_posts*. For
+    `--no-sync`, `--no-bom` and `--no-header` the fields are *sync*, *bom* and *header*, which are True by default. A
+    path is a str or a `pathlib.Path`. A size is a whole number of bytes, or text like "500MB".
+
+        options = ExportOptions(archive="archive.db", format="csv", since="2024-01-01", columns="created_at,text")
+
+    Args:
+        archive: The archive, an SQLite file. It is only ever read, unless you set *register*. `export_all` ignores it.
+        format: "json", "jsonl", "csv" or "parquet"; by default what the name of *to* says, otherwise "json".
+        compress: "gzip" or "zstd", with a level if you like ("zstd:9"), or "none"; by default what the name of *to*
+            says, otherwise none.
+        columns: Only these columns, in this order: a list, or names with commas between; by default all. Not for JSON.
+        delimiter: The character between the fields of a CSV file: ",", ";", "|" or a tab; by default a tab if *to* ends
+            in .tsv, otherwise a comma.
+        bom: Whether a CSV file begins with a byte order mark, as spreadsheets like it.
+        header: Whether a CSV file begins with the names of its columns.
+        csv_safe: Whether to put an apostrophe before cells of a CSV file that a spreadsheet may read as formulas.
+        split_posts: Start a new data file after so many posts; None for one file. Not with *to*.
+        split_bytes: Start a new data file before one gets larger, uncompressed: a size, or None for one file. Not with
+            *to*, nor for Parquet.
+        author: Only posts by this author, a DID or a handle; None for all authors.
+        since: Only posts from this date or instant on, inclusive; None for no bound. A date, or text like "2024-12-31",
+            is the whole day in UTC. An instant is a datetime with a time zone, or text like "2024-12-31T18:30:00Z".
+        until: Only posts up to this date or instant, inclusive, in the same forms; None for no bound.
+        limit: Only so many posts, the newest; None for all. Not with *since_export* or *since_last*.
+        output_dir: The directory below which the export directory `<author or all>/<time>` is made. Not used with *to*.
+        to: Write just the data file, to this path; "-" is standard output, None an export directory.
+        overwrite: Whether *to* may replace a file.
+        workers: Worker processes. 0 does all the work in this process. "auto" takes one for each CPU, as far as the
+            memory limit allows, and none for a small archive.
+        batch_size: Posts that a worker renders at a time, 1 to 1,000,000.
+        memory_limit: Bound on the memory of this process and its workers together: a size. Memory that your program
+            uses already counts.
+        sync: Whether to wait until everything is on disk; without, a crash of the machine may lose the export.
+        strict: Whether to fail if something cannot be exported as it is stored, instead of counting it.
+        snapshot: "pin" holds the archive while posts are read; "copy" only while they are copied to a temporary file.
+        media: Whether to copy the media files of the exported posts as well. Not with *to*.
+        media_root: The directory that paths of media are relative to; None for the directory of the archive.
+        link_media: An earlier export directory: link its media files that have not changed instead of copying; None to
+            copy all of them.
+        match: Only posts that the archive's full-text index finds, in the syntax of SQLite's FTS5; None for all.
+        since_export: Only posts that are new or changed since this export directory, or since a list of them: a full
+            export and its increments, oldest first; by default all posts.
+        since_last: The same since the newest full export of this archive with these options, and its increments, in
+            the place of the export; a full export if there is none. Not with *since_export* or *to*.
+        allow_unrelated: Go on if an earlier export has posts, and not one of them is in the archive.
+        keep: Once the export is complete and verified, remove older chains of this archive with these options from its
+            place, so that so many stay: a chain is a full export and its increments. None keeps all. Not with *to*.
+        register: Whether to add the finished export to the archive's own list of exports: the only thing ever written
+            to an archive.
 
     Raises:
-        OptionError: A value that no export could have.
+        OptionError: A value that no export could have, or a value of a wrong type; the hint says what to give.
     """
 
     archive: StrPath
-    """The SQLite archive; it is only ever read, but for *register*."""
     format: str = ""
-    """A name from `formats.FORMATS`; empty for what the name of *to* says, else JSON."""
     compress: str = ""
-    """`gzip` or `zstd`, also with `:level`, or `none`; empty for what the name of *to* says, else none."""
-    columns: Sequence[str] = ()
-    """Only these columns, in this order; none for all."""
+    columns: str | Sequence[str] = ()
     delimiter: str = ""
-    """Between the fields of a CSV file: `,`, `;`, `|` or a tab; empty for a tab if *to* ends in .tsv, else a comma."""
     bom: bool = True
-    """Begin a CSV file with a byte order mark."""
     header: bool = True
-    """Begin a CSV file with a record of column names."""
     csv_safe: bool = False
-    """Put an apostrophe before cells of a CSV file that a spreadsheet may take for a formula."""
     split_posts: int | None = None
-    """Begin another data file after so many posts; not with *to*."""
-    split_bytes: int | None = None
-    """Begin another data file before one has more than so many bytes, uncompressed; not with *to*."""
+    split_bytes: Size | None = None
     author: str | None = None
-    """Only posts by this author, a DID or a handle; None for all authors."""
     since: Bound = None
-    """Only posts created at or after this: a date (its first instant in UTC), or RFC 3339."""
     until: Bound = None
-    """Only posts created at or before this: a date (its last instant in UTC), or RFC 3339."""
     limit: int | None = None
-    """Only so many posts, the newest of those that the other options select; None for all. Not with *since_export*."""
     output_dir: StrPath = DEFAULT_OUTPUT_DIR
-    """Where the export directory `<author or all>/<time>` is made; not used with *to*."""
     to: StrPath | None = None
-    """Write just the data file, exactly there; `-` is standard output."""
     overwrite: bool = False
-    """Let *to* replace an existing file."""
-    workers: int | None = None
-    """Worker processes; 0 renders in this process; None chooses by the CPUs and the size of the archive."""
+    workers: int | Literal["auto"] = "auto"
     batch_size: int = DEFAULT_BATCH_SIZE
-    """Posts a batch, at most."""
-    memory_limit_bytes: int = DEFAULT_MEMORY_LIMIT_BYTES
-    """Bound on the memory of this process and its workers together."""
+    memory_limit: Size = DEFAULT_MEMORY_LIMIT_BYTES
     sync: bool = True
-    """Wait until everything is on the disk before it gets its final name."""
     strict: bool = False
-    """Fail when something can not be exported as it is stored, instead of counting it."""
     snapshot: str = "pin"
-    """How one state of the archive is held: a name from `SNAPSHOTS`."""
     media: bool = False
-    """Copy the media files of the exported posts into the export directory; not with *to*."""
     media_root: StrPath | None = None
-    """What paths of media in the archive are relative to; None for the archive's own directory."""
     link_media: StrPath | None = None
-    """An earlier export directory: media files that are there, and unchanged, are linked instead of copied."""
     match: str | None = None
-    """Only posts that the archive's full-text index finds for this, in the syntax of FTS5; None for all."""
-    since_export: Sequence[StrPath] = ()
-    """Only posts that are new or changed since these exports: directories, oldest first."""
+    since_export: StrPath | Sequence[StrPath] = ()
     since_last: bool = False
-    """Only posts that are new or changed since the newest full export of this archive with these options, and its
-    increments, in the place of the export; a full export where there is none. Not with *since_export* or *to*."""
     allow_unrelated: bool = False
-    """Go on though an earlier export has posts, and not one of them is in the archive."""
     keep: int | None = None
-    """Once the export is complete and verified, remove older chains of this archive with these options from its place,
-    so that this many stay: a chain is a full export and its increments. None keeps all. Not with *to*."""
     register: bool = False
-    """Add the finished export to the archive's own list of exports, the only thing ever written to an archive."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         resolve(self)
+
+    def __repr__(self) -> str:
+        """With the options that are not the default."""
+        given = [option for option in fields(self) if getattr(self, option.name) != option.default]
+        return f"ExportOptions({', '.join(f'{option.name}={getattr(self, option.name)!r}' for option in given)})"
+
+    @property
+    def memory_limit_bytes(self) -> int:
+        """*memory_limit* in bytes."""
+        return parse_size(self.memory_limit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,11 +260,8 @@ class Resolved:
     """None for no compression."""
     settings: FormatSettings
     """*columns*, *delimiter*, *bom*, *header* and *csv_safe*."""
-
-    @property
-    def split(self) -> Split:
-        """When a data file is full."""
-        return Split(self.options.split_posts, self.options.split_bytes)
+    split: Split
+    """When a data file is full."""
 
     def shaping(self) -> dict[str, Any]:
         """What data files look like, besides their format: what is not as usual, option → value as in JSON."""
@@ -271,6 +296,7 @@ class Resolved:
             "format": self.format,
             "compress": "" if self.compression is None else str(self.compression),
             "columns": self.settings.columns,
+            "split_bytes": self.split.bytes,
             "delimiter": self.settings.delimiter,
             # Relative to where the command was run it would be another one elsewhere.
             "media_root": None if self.media_root is None else _from_the_root(self.media_root),
@@ -285,6 +311,8 @@ def resolve(options: ExportOptions) -> Resolved:
     Raises:
         OptionError: A value that no export could have.
     """
+    if not isinstance(options, ExportOptions):
+        raise OptionError(f"options is of type {type(options).__name__}", "give ExportOptions(archive=...)")
     archive = parse_path(options.archive, "archive")
     output_dir = parse_path(options.output_dir, "output directory")
     to = None if options.to is None else parse_file(options.to)
@@ -299,7 +327,9 @@ def resolve(options: ExportOptions) -> Resolved:
             raise OptionError("an earlier export without media", "add --media, or leave out --link-media")
     if options.media and to is not None:
         raise OptionError("--to writes just the data file, without media", "leave out --media, or use -o")
-    since_export = tuple(parse_path(path, "earlier export") for path in options.since_export)
+    earlier = options.since_export
+    earlier = [earlier] if isinstance(earlier, str | os.PathLike) else earlier
+    since_export = tuple(parse_path(path, "earlier export") for path in earlier)
     if len(set(since_export)) < len(since_export):
         raise OptionError("an earlier export is named twice", "name each directory once, oldest first")
     _check_chains(options)
@@ -311,13 +341,16 @@ def resolve(options: ExportOptions) -> Resolved:
     until = parse_bound(options.until, end_of_day=True, name="until")
     format, compression, delimiter = _resolve_format(options, to)
     settings = FormatSettings(
-        columns=tuple(options.columns), delimiter=delimiter, bom=options.bom, header=options.header,
+        columns=parse_columns(options.columns), delimiter=delimiter, bom=options.bom, header=options.header,
         csv_safe=options.csv_safe,
     )  # fmt: skip
+    split = Split(options.split_posts, None if options.split_bytes is None else parse_size(options.split_bytes))
     _check_format(options, format, compression, settings)
+    _check_split(split, format, to)
     resolved = Resolved(
         options=options, archive=archive, output_dir=output_dir, to=to, media_root=media_root, link_media=link_media,
         since_export=since_export, since=since, until=until, format=format, compression=compression, settings=settings,
+        split=split,
     )  # fmt: skip
     if options.register:
         _check_register(resolved)
@@ -327,7 +360,7 @@ def resolve(options: ExportOptions) -> Resolved:
         raise OptionError(f"until {options.until} is before since {options.since}", "exchange the two")
     if not 1 <= options.batch_size <= MAX_BATCH_SIZE:
         raise OptionError(f"a batch of {options.batch_size} posts", f"choose 1 to {MAX_BATCH_SIZE:,}")
-    if options.workers is not None and not 0 <= options.workers <= MAX_WORKERS:
+    if isinstance(options.workers, int) and not 0 <= options.workers <= MAX_WORKERS:
         raise OptionError(f"{options.workers} workers", f"choose 0 (in this process) to {MAX_WORKERS}")
     if options.snapshot not in SNAPSHOTS:
         raise OptionError(f"unknown snapshot {options.snapshot!r}", choice_hint(options.snapshot, SNAPSHOTS))
@@ -433,14 +466,23 @@ def _check_format(options: ExportOptions, name: str, compression: Compression | 
             f"{name} is compressed in itself, and not with {compression.name}",
             f"leave out --compress, and {compression.suffix} at the end of a name",
         )
-    if options.split_bytes is not None and not format.is_text:
+
+
+def _check_split(split: Split, format: str, to: Path | None) -> None:
+    """Refuse what data files cannot be split into.
+
+    Raises:
+        OptionError: They cannot.
+    """
+    from skyexport.formats import FORMATS
+
+    if split.bytes is not None and not FORMATS[format].is_text:
         raise OptionError(
-            f"--split-bytes is not for {name}: sizes are known only when a file is written",
-            "use --split-posts",
+            f"--split-bytes is not for {format}: sizes are known only when a file is written", "use --split-posts"
         )
-    if Split(options.split_posts, options.split_bytes) and options.to is not None:
+    if split and to is not None:
         raise OptionError("--to writes one file, and is not split", "use -o instead")
-    for bound, what in ((options.split_posts, "posts"), (options.split_bytes, "bytes")):
+    for bound, what in ((split.posts, "posts"), (split.bytes, "bytes")):
         if bound is not None and bound < 1:
             raise OptionError(f"data files of {bound} {what}", "choose 1 or more")
 
@@ -527,12 +569,13 @@ def is_did(author: str) -> bool:
     return author.startswith("did:")
 
 
-def parse_path(text: str | os.PathLike[str], what: str) -> Path:
+def parse_path(text: StrPath, what: str) -> Path:
     """A path as somebody wrote it.
 
     Raises:
-        OptionError: Nothing was written, which Python takes for the current directory.
+        OptionError: Nothing was written, which Python takes for the current directory; or this is no path.
     """
+    check_path(text, f"the {what}")
     if not os.fspath(text):
         raise OptionError(f"the {what} has no name", "write a path")
     return Path(text)
@@ -550,12 +593,14 @@ def parse_file(text: str | os.PathLike[str]) -> Path:
     return path
 
 
-def parse_columns(text: str) -> tuple[str, ...]:
-    """Names of columns with commas between them.
+def parse_columns(text: str | Sequence[str]) -> tuple[str, ...]:
+    """Names of columns, in a list or with commas between them.
 
     Raises:
         OptionError: There is a name missing.
     """
+    if not isinstance(text, str):
+        return tuple(text)
     names = tuple(name.strip() for name in text.split(","))
     if not all(names):
         raise OptionError(f"{text!r} lacks the name of a column", "write them like uri,created_at,text")
@@ -585,12 +630,14 @@ def parse_number(text: str, name: str, hint: str = "write it in digits, like 100
     return int(text)
 
 
-def parse_size(text: str) -> int:
-    """A size in words → bytes: `500MB` is 500 × 10^6, `500MiB` is 500 × 2^20, a large bare number counts bytes.
+def parse_size(text: Size) -> int:
+    """A size → bytes: `500MB` is 500 × 10^6, `500MiB` is 500 × 2^20, an int or a large bare number counts bytes.
 
     Raises:
         OptionError: This is no size.
     """
+    if isinstance(text, int):
+        return text
     match = _SIZE.fullmatch(text.strip())
     unit = _UNITS.get(match[2].lower()) if match else None
     if match is None or unit is None:
@@ -618,11 +665,14 @@ def parse_bound(bound: Bound, *, end_of_day: bool, name: str = "bound") -> int |
         name: What to call it in an error.
 
     Raises:
-        OptionError: This is no date or instant, or an instant without a time zone.
+        OptionError: This is no date or instant, an instant without a time zone, or has another type.
     """
+    check_type(name, bound, Bound)
     if bound is None:
         return None
     text = bound if isinstance(bound, str) else bound.isoformat()
+    if isinstance(bound, datetime) and bound.utcoffset() is None:
+        raise OptionError(f"{name} {text} has no time zone", "add one: datetime(..., tzinfo=UTC)")
     stamp = timestamps.parse(text.strip().upper()) if _DAY.fullmatch(text) or _RFC3339.fullmatch(text) else None
     if stamp is None:
         likely = _likely_bound(text.strip(), end_of_day=end_of_day)

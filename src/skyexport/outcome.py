@@ -58,6 +58,9 @@ class Outcome:
         """Whether the archive has no post by the author that was asked for."""
         return isinstance(self.error, AuthorError)
 
+    def __repr__(self) -> str:
+        return f"<Outcome: {self.sentence()}>"
+
     @property
     def status(self) -> Literal["ok", "skipped", "failed"]:
         """What became of it, in a word."""
@@ -185,6 +188,9 @@ class Migration:
     peak_memory_bytes: int | None
     """The largest sample of all processes together; None where the system does not report memory."""
     memory_metric: Metric | None
+
+    def __repr__(self) -> str:
+        return f"<Migration: {next(iter(self.sentences()))}>"
 
     @property
     def posts_per_second(self) -> float:

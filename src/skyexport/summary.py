@@ -92,6 +92,10 @@ class ExportSummary:
     removed: list[Path] = field(default_factory=list)
     """The old exports that `keep` removed."""
 
+    def __repr__(self) -> str:
+        to = "" if self.path is None else f", {self.path}"
+        return f"<ExportSummary: {self.sentences()[0]}{to}>"
+
     @property
     def media_files(self) -> int:
         """Media files in the export, copied or linked."""

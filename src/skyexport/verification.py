@@ -26,7 +26,7 @@ from skyexport.extras import INSTALL_PARQUET
 from skyexport.format_settings import FormatSettings
 from skyexport.media_root import MEDIA_DIRECTORY
 from skyexport.memory import MemoryGuard, ProcessTree
-from skyexport.options import format_size
+from skyexport.options import format_size, parse_path
 from skyexport.progress import Counters, Monitor, Progress
 from skyexport.readers import READERS, Reader
 
@@ -71,6 +71,9 @@ class Verification:
     """The files whose bytes nothing tells of, as in exports of the established exporter; none in those of this one."""
     seconds: float
 
+    def __repr__(self) -> str:
+        return f"<Verification: {self.sentence()}>"
+
     def to_dict(self) -> dict[str, object]:
         """As the object that `--json` prints."""
         return {
@@ -105,12 +108,14 @@ class Verification:
 
 
 def verify(
-    directory: Path | str,
+    directory: str | os.PathLike[str],
     on_progress: Callable[[Progress], None] | None = None,
     *,
     extra_files_allowed: bool = False,
 ) -> Verification:
     """Verify the export in *directory*: that it has the files, bytes and posts that its manifest tells of.
+
+        print(verify("exports/all/2026-11-24_11-23-22").posts)
 
     The order of posts goes by times as the archive stores them, which an export does not have; it is not looked at
     beyond the checksum. Manifests of the established exporter have no checksums: then it is verified that the data file
@@ -122,11 +127,12 @@ def verify(
         extra_files_allowed: Pass over what is in the directory and does not belong to the export.
 
     Raises:
+        OptionError: *directory* is no path.
         VerifyError: Something differs; `differences` has all that was found.
         NoExportError: There is no such directory, or no export in it.
         MissingExtraError: The data files have no checksums, and reading them needs an extra that is not installed.
     """
-    path = Path(directory)
+    path = parse_path(directory, "directory")
     counters = Counters()
     counters.stage = "verifying"
     with Monitor(counters, MemoryGuard(sys.maxsize, ProcessTree().sample), on_progress) as monitor:

@@ -322,7 +322,7 @@ def test_huge_post(trial: Trial) -> None:
 
     run.wait_for(look)
     ended = run.end()
-    exports = trial.check(ended, {0, 13}, data=bytes_of(trial.archive, format, memory_limit_bytes=1 << 40))
+    exports = trial.check(ended, {0, 13}, data=bytes_of(trial.archive, format, memory_limit=1 << 40))
     assert bool(exports) == (ended.status == 0)
     invariants.assert_within_memory(peaks, MEMORY_LIMIT_BYTES)
     uri = str(rows[100]["uri"])

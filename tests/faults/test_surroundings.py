@@ -136,5 +136,5 @@ def test_workers_and_sizes(trial: Trial) -> None:
     workers, posts, shape, batch_size = GRID[trial.number * 101 % len(GRID)]
     ground = ground_of(posts)
     trial.use(ground.archive)
-    ended = trial.export(workers=workers, batch_size=batch_size, memory_limit_bytes=4_000_000_000, **options_of(shape))
+    ended = trial.export(workers=workers, batch_size=batch_size, memory_limit=4_000_000_000, **options_of(shape))
     assert len(trial.check(ended, {0}, data=ground.expected_by(shape, batch_size))) == 1

@@ -85,7 +85,7 @@ def files_of(archive: Path, arguments: Sequence[str] = (), batch_size: int = BAT
     with tempfile.TemporaryDirectory() as folder:
         made = export(
             ExportOptions(
-                archive=archive, output_dir=Path(folder), workers=0, memory_limit_bytes=1 << 40,
+                archive=archive, output_dir=Path(folder), workers=0, memory_limit=1 << 40,
                 batch_size=batch_size if "compress" in options else _ONE_BATCH, **options,
             )
         )  # fmt: skip
@@ -372,7 +372,7 @@ class Trial:
             try:
                 given = {"output_dir": self.out, "batch_size": BATCH, **options}
                 if options.get("format") == "parquet":
-                    given.setdefault("memory_limit_bytes", TABLE_LIMIT_BYTES)
+                    given.setdefault("memory_limit", TABLE_LIMIT_BYTES)
                 export(ExportOptions(archive=self.archive, **given))
             except ExportError as error:
                 told = "".join(one if one.isprintable() else repr(one)[1:-1] for one in str(error))

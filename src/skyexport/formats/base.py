@@ -114,15 +114,15 @@ class FormatMemory:
     library: str = ""
     """The module that it needs; empty for none."""
     library_bytes: int = 0
-    """What it takes in each process once it is imported,"""
+    """It takes so much in each process once it is imported,"""
     used_library_bytes: int = 0
-    """and what it takes besides once it is used."""
+    """and so much more once it is used."""
     rendering_bytes: int = 0
-    """What rendering takes at least,"""
+    """Rendering takes so much at least,"""
     rendering_most_bytes: int = 18_000_000
     """and at most: then the chunk is as large as chunks get."""
     gathered_share: float = 0.0
-    """What the writer takes for each byte of posts that it gathers before it writes them."""
+    """The writer takes so much for each byte of posts that it gathers before it writes them."""
     gathered_most_bytes: int = 0
     """Bytes of posts that it gathers at most."""
 
@@ -143,7 +143,7 @@ class Format(Protocol):
     separator: bytes
     """What stands between two posts of a chunk."""
     memory: FormatMemory
-    """What it takes."""
+    """The memory that it takes."""
 
     @property
     def bytes_around(self) -> int:
