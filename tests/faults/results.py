@@ -198,8 +198,8 @@ numbers. `tests/faults` causes each fault on purpose, with new random choices ea
 - no process and no temporary file is left, and the archive did not change;
 - the bytes are those that one process exports.
 
-If none of *n* trials fails, the true rate of failures is below 3/*n* (with 95 % confidence). The duration is the sum over
-the trials; several run at a time.
+If none of *n* trials fails, the true rate of failures is below 3/*n* (with 95 % confidence). The duration is the sum
+over the trials; several run at a time.
 
 `make faults` makes this page from fault-results.json, beside it.
 """
