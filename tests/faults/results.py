@@ -190,13 +190,18 @@ class Results:
 
 _HEAD = """# How often each fault was tried, and what happened
 
-[Reliability](reliability.md) says what is promised. These are the faults that are tried on purpose (`tests/faults`),
-each time with other random choices. After every trial it is checked that there is a whole export that verifies, or
-nothing; the documented exit status, with one line of cause; no process and no temporary file; an archive that did not
-change; and bytes as one process exports them. When none of *n* trials fails, the true rate of failures is below 3/*n*
-(with 95 % confidence). The duration is what the trials took one after the other; several run at a time.
+This page shows how often each promise of [Reliability](reliability.md) was tested under a fault, for readers who want
+numbers. `tests/faults` causes each fault on purpose, with new random choices each time. After every trial it checks:
 
-Made by `make faults`, from fault-results.json beside this page.
+- either a whole export exists and verifies, or nothing does;
+- the exit status is the documented one, with one line of cause;
+- no process and no temporary file is left, and the archive did not change;
+- the bytes are those that one process exports.
+
+If none of *n* trials fails, the true rate of failures is below 3/*n* (with 95 % confidence). The duration is the sum
+over the trials; several run at a time.
+
+`make faults` makes this page from fault-results.json, beside it.
 """
 
 
