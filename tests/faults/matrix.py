@@ -16,7 +16,7 @@ MATRIX = {
     "1": "SIGKILL of the coordinator at a random time",
     "2": "SIGKILL of the coordinator at each write, sync, rename, mkdir, create, unlink",
     "3": "SIGKILL of a worker: at a random time, before its first batch, in a batch, in a message",
-    "4": "a worker crashes, exits, runs out of memory, raises what can not be told",
+    "4": "a worker crashes, exits, runs out of memory, raises an error that cannot be reported",
     "5": "SIGSTOP of a worker",
     "6": "SIGINT to the group or twice; SIGINT, SIGTERM, SIGHUP to the coordinator",
     "7": "standard error or standard output closed, or its reader gone",
@@ -59,7 +59,7 @@ MATRIX = {
     "links": "symbolic links planted at every name that an export uses",
     "names": "authors' names as names of directories",
     "paths": "paths and hashes of media that lead elsewhere, or nowhere",
-    "race": "paths of media that become links to elsewhere, and files again, all the time",
+    "race": "paths of media that keep becoming links to elsewhere, and files again",
 }
 """Row → what is done to the export."""
 
@@ -75,7 +75,7 @@ class Trials:
     """Where in `shapes.FURTHER` its trials begin; None where all of them are JSON unless the test says otherwise."""
 
     def shape(self, number: int) -> Shape:
-        """What data files of a trial look like."""
+        """The shape of a trial's data files."""
         return USUAL[0] if self.shapes is None else shape_of(self.shapes, number)
 
     def numbers(self, *, full: bool) -> range:
