@@ -229,7 +229,7 @@ def read_sums(lines: Iterable[bytes]) -> Sums:
             continue
         read_bytes += len(line)
         if read_bytes > MAX_CLAIMS_BYTES:
-            sums.problems.append(f"has more than {MAX_CLAIMS_BYTES:,} bytes beside those of media")
+            sums.problems.append(f"has more than {MAX_CLAIMS_BYTES:,} bytes without the lines of media files")
             break
         text = line.decode("latin-1")
         match = _SUM_LINE.fullmatch(text.removesuffix("\n"))

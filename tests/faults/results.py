@@ -138,7 +138,7 @@ class Results:
         return list(dict.fromkeys(found.setting for found in latest))
 
     def page(self) -> str:
-        """All of it as Markdown."""
+        """All results as Markdown."""
         return "\n".join([_HEAD, *self._setting_lines(), "", *self._row_lines(), "", *self._failure_lines()]) + "\n"
 
     def _setting_lines(self) -> list[str]:
@@ -190,11 +190,11 @@ class Results:
 
 _HEAD = """# How often each fault was tried, and what happened
 
-[Reliability](reliability.md) says what is promised. These are the faults that are tried on purpose (`tests/faults`),
-each time with other random choices. After every trial it is checked that there is a whole export that verifies, or
-nothing; the documented exit status, with one line of cause; no process and no temporary file; an archive that did not
-change; and bytes as one process exports them. When none of *n* trials fails, the true rate of failures is below 3/*n*
-(with 95 % confidence). The duration is what the trials took one after the other; several run at a time.
+[Reliability](reliability.md) lists the promises. The tests in `tests/faults` cause these faults on purpose, each time
+with other random choices. Every trial ends with the same checks: there is a whole export that verifies, or nothing; the
+exit status is the documented one, with one line of cause; no process and no temporary file is left; the archive did not
+change; and the bytes match those of one process. If none of *n* trials fails, the true rate of failures is below
+3/*n* (with 95 % confidence). The duration is the sum over all trials; several run at a time.
 
 Made by `make faults`, from fault-results.json beside this page.
 """
