@@ -214,8 +214,8 @@ def test_no_earlier_export(archive: Path, earlier: Path, tmp_path: Path) -> None
     (without_media / "media").touch()
     before = files_below(tmp_path)
     for name, why in {
-        "nowhere": "no directory", "empty": "no manifest.json", "odd": "not one of an export",
-        "file": "not a directory", "copy": "can not open media",
+        "nowhere": "no directory", "empty": "no manifest.json", "odd": "not a manifest of an export",
+        "file": "not a directory", "copy": "cannot open media",
     }.items():  # fmt: skip
         with pytest.raises(NoExportError, match=why) as caught:
             exported(archive, link_media=tmp_path / name)

@@ -136,7 +136,7 @@ def many(folder: Path, count: int = 12) -> list[Path]:
     [
         (["--match", '"open'], 2, "no query of a full-text index"),
         (["--match", "nosuchcolumn: cats"], 2, "nosuchcolumn"),
-        (["--media", "--media-root", "none"], 2, "can not open the directory of media none"),
+        (["--media", "--media-root", "none"], 2, "cannot open the directory of media none"),
         (["--media", "--link-media", "none"], 10, "there is no directory none"),
         (["-o", "file"], 12, "file"),
         (["-o", "file/below"], 12, "file/below"),
@@ -228,7 +228,7 @@ def test_a_wrong_directory_of_media(archive: Path, tmp_path: Path) -> None:
     with_media(archive)
     (tmp_path / "elsewhere").mkdir()
     line = refused(tmp_path, "export", archive.name, "--media", "--media-root", "elsewhere")
-    assert line.startswith("not one of 1 media files is in elsewhere; check --media-root")
+    assert line.startswith("none of 1 media files is in elsewhere; check --media-root")
     done = skyexport("export", archive, "--media", "-o", tmp_path / "out", "--no-sync")
     assert done.returncode == 0
     assert "1 media file is missing" in done.stderr

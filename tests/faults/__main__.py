@@ -1,10 +1,10 @@
-"""Run rows of the fault matrix with all their trials, and write down what came of it.
+"""Run rows of the fault matrix with all their trials, and record the results.
 
     make faults ROWS=1,2,fuzz SEED=1 JOBS=2 MINUTES=8
 
-Without ROWS all rows are run. JOBS processes run trials side by side; the usual number is that of the CPUs. After
-MINUTES no trial is begun any more, and the next run of the same rows goes on with what is left. AGAIN=1 begins anew.
-What came of all runs is kept in docs/fault-results.json, and shown in docs/fault-results.md.
+Without ROWS, all rows run. JOBS processes run trials side by side; the default is the number of CPUs. After MINUTES, no
+more trials start, and the next run of the same rows continues with the rest. AGAIN=1 starts from the beginning.
+The results of all runs are kept in docs/fault-results.json, and shown in docs/fault-results.md.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LOGS = ROOT / "build" / "faults"
 
 _TESTS = "tests/faults"
 _PROGRAM = ("src", "tools")
-"""What a change of means other results."""
+"""Directories whose changes make earlier results outdated."""
 
 _STOPPED = 2
 """pytest's exit status when something ended it early, as the time that is up."""
@@ -55,7 +55,7 @@ def _strace_version() -> str:
 
 
 def run_pytest(plan: Plan, files: Sequence[str], name: str, *options: str) -> None:
-    """Run one process; what it prints goes into a file.
+    """Run one process; its output goes into a file.
 
     Raises:
         SystemExit: It could not do what the plan says.
@@ -78,7 +78,7 @@ def find(rows: Sequence[str], folder: Path) -> list[Found]:
 
 
 def parts_of(pending: Sequence[tuple[str, int]], jobs: int) -> list[dict[str, list[int]]]:
-    """Trials, dealt out to so many processes."""
+    """Deal out trials to *jobs* processes."""
     parts: list[dict[str, list[int]]] = [{} for _ in range(jobs)]
     for position, (test, number) in enumerate(pending):
         parts[position % jobs].setdefault(test, []).append(number)

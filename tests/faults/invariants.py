@@ -1,7 +1,7 @@
-"""What must be true after every trial, computed here without any code of the exporter.
+"""Invariants that must be true after every trial, computed without any code of the exporter.
 
 I1  Under a final name there is a whole export whose manifest verifies, or nothing.
-I2  The exit code is one of the documented ones for this fault; a failure is told in one line, without a traceback.
+I2  The exit code is one of the documented ones for this fault; a failure prints one line, without a traceback.
 I3  No process of the export lives two seconds later; nothing is new in shared memory or the temporary directory.
 I4  The archive has the same bytes, and nothing is new beside it.
 I5  The data are byte for byte what one process exports from the same state of the archive.
@@ -132,7 +132,7 @@ def data_files(directory: Path) -> list[Path]:
 
 
 def _data_names(manifest: Mapping[str, Any], count: int) -> list[str]:
-    """What an export with so many data files must call them."""
+    """The names that an export with this number of data files must give them."""
     asked = manifest["options"]
     suffix = f".{manifest['export_format']}{_SUFFIXES[asked.get('compress', '').partition(':')[0]]}"
     if not asked.keys() & {"split_posts", "split_bytes"}:

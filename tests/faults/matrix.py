@@ -75,7 +75,7 @@ class Trials:
     """Where in `shapes.FURTHER` its trials begin; None where all of them are JSON unless the test says otherwise."""
 
     def shape(self, number: int) -> Shape:
-        """What data files of a trial look like."""
+        """The shape of a trial's data files."""
         return USUAL[0] if self.shapes is None else shape_of(self.shapes, number)
 
     def numbers(self, *, full: bool) -> range:
