@@ -12,7 +12,7 @@ import apsw
 import pytest
 
 import make_archive
-from skyexport import ArchiveError, ExportError, ExportOptions, OptionError, export, export_all, verify
+from skyexport import ArchiveError, ExportError, ExportOptions, MissingExtraError, export, export_all, verify
 from tests.archives import file_archive, post
 from tests.command import files_below, skyexport, skyexport_json
 
@@ -72,7 +72,7 @@ def test_an_archive_where_a_directory_belongs(archive: Path, tmp_path: Path) -> 
     line = refused(tmp_path, "export", archive.name, "-o", "b.db")
     assert line.startswith("b.db is an archive, and -o names the directory")
     line = refused(tmp_path, "export", "--from-file", "b.db")
-    assert line == "b.db is an archive, not a list of archives; name it without --from-file"
+    assert line == "the list b.db is a SQLite file, not a list; name an archive without --from-file"
     line = refused(tmp_path, "verify", "b.db", status=10)
     assert line == "b.db is not a directory; it is an archive; did you mean `skyexport inspect b.db`?"
 
@@ -134,7 +134,7 @@ def many(folder: Path, count: int = 12) -> list[Path]:
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [
-        (["--match", '"open'], 2, "no query of a full-text index"),
+        (["--match", '"open'], 2, "is not a full-text query"),
         (["--match", "nosuchcolumn: cats"], 2, "nosuchcolumn"),
         (["--media", "--media-root", "none"], 2, "can not open the directory of media none"),
         (["--media", "--link-media", "none"], 10, "there is no directory none"),
@@ -161,7 +161,7 @@ def test_a_package_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     outcomes: list[Any] = []
-    with pytest.raises(OptionError, match="pyarrow"):
+    with pytest.raises(MissingExtraError, match="pyarrow, which is not installed"):
         export_all(
             archives,
             ExportOptions(archive=archives[0], output_dir=tmp_path / "out", format="parquet"),

@@ -444,7 +444,7 @@ def _export(
         bool,
         typer.Option(
             "--allow-unrelated",
-            help="Go on though the archive has no post of an earlier export.",
+            help="Accept earlier exports of another archive.",
             rich_help_panel=INCREMENTS,
         ),
     ] = False,
@@ -452,8 +452,8 @@ def _export(
         str | None,
         typer.Option(
             metavar="N",
-            help="Verify the new export, then remove older ones: keep N full exports with their increments.",
-            show_default="keep all",
+            help="Verify the new export, then keep only N full exports with their increments.",
+            show_default="all",
             rich_help_panel=INCREMENTS,
         ),
     ] = None,
