@@ -29,9 +29,9 @@ def main() -> None:
         report(error, as_json="--json" in sys.argv)
         sys.exit(error.exit_code)
     except OSError as error:
-        # What is left are texts like --help on a standard output that can not be written. Python would try again.
+        # What is left are texts like --help on a standard output that cannot be written. Python would try again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        _say(f"can not write standard output: {error.strerror}")
+        _say(f"cannot write standard output: {error.strerror}")
         sys.exit(OutputError.exit_code)
     finally:
         signals.ignore()

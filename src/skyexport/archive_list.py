@@ -162,7 +162,7 @@ class ArchiveList(Sequence[Path]):
         if "" in self._paths:
             raise OptionError("an archive has no name", "write a path")
         self.sizes = array("q")
-        """Bytes of each, its write-ahead log included; 0 where that can not be found out."""
+        """Bytes of each, its write-ahead log included; 0 where that cannot be found out."""
         files = array("Q")
         for path in self._paths:
             file, size = _looked_at(path)

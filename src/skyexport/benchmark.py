@@ -230,7 +230,7 @@ def benchmark(
 
     Raises:
         OptionError: A number below 1.
-        OutputError: The directory can not be written to, or has no room for the slice.
+        OutputError: The directory cannot be written to, or has no room for the slice.
         ArchiveChangedError: The archive was written to meanwhile.
         ExportError: Whatever else ends an export.
     """
@@ -353,7 +353,7 @@ def _since(archive: Archive, posts: int, archive_posts: int) -> tuple[str | None
         for post in archive.list_posts(limit=1, offset=posts - 1):
             parse_bound(post["created_at"], end_of_day=False)
             return post["created_at"], []
-    return None, [f"the time of post number {posts:,} can not be read: all posts were measured"]
+    return None, [f"the time of post number {posts:,} cannot be read: all posts were measured"]
 
 
 @contextlib.contextmanager

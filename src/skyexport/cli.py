@@ -141,7 +141,7 @@ def _configuration(context: typer.Context) -> Configuration:
     """What environment and files say.
 
     Raises:
-        OptionError: It can not be understood.
+        OptionError: It cannot be understood.
     """
     found: Configuration | OptionError = context.meta[_CONFIGURATION]
     if isinstance(found, OptionError):
@@ -669,7 +669,7 @@ def _paths(named: list[str], from_file: str | None) -> list[str]:
 
 
 def _dry_runs(paths: list[str], options: ExportOptions, watch: Callable[[Progress], None], *, as_json: bool) -> int:
-    """Say of several archives what an export would do; returns the exit code of the first that can not be exported."""
+    """Say of several archives what an export would do; returns the exit code of the first that cannot be exported."""
     from skyexport.dry_run import dry_run
     from skyexport.migration import each_options
     from skyexport.outcome import nobody_has
@@ -950,7 +950,7 @@ def _told(context: typer.Context, *, as_json: bool, debug: bool) -> Iterator[Non
 
 
 def _say_project_file(context: typer.Context) -> None:
-    """Name a project file that is obeyed, though a file can not ask for quiet about itself."""
+    """Name a project file that is obeyed, though a file cannot ask for quiet about itself."""
     keys = _configuration(context).obeyed(context.command.name or "", _typed(context))
     if keys and ("quiet" in keys or not context.params.get("quiet")):
         _say(f"{PROJECT_FILE} of this directory sets {', '.join(keys)}")
@@ -999,7 +999,7 @@ def _print(text: str, end: str = "\n") -> None:
     """To standard output.
 
     Raises:
-        OutputError, StoppedError: It can not be written, or nobody reads it any more.
+        OutputError, StoppedError: It cannot be written, or nobody reads it any more.
     """
     try:
         typer.echo(text + end, nl=False)

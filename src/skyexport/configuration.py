@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 CONFIG = "config"
-"""The long option that names a file; a file can not name another one."""
+"""The long option that names a file; a file cannot name another one."""
 
 PROJECT_FILE = Path("skyexport.toml")
 """Looked for in the current directory, not in those above: what is obeyed lies where one can see it."""
@@ -311,7 +311,7 @@ class Configuration:
             where = f"{path}: [{command}] {written}"
             if of_project and key in _NOT_FOR_PROJECTS:
                 raise OptionError(
-                    f"{where}: a project file, which may be a stranger's, can not set this",
+                    f"{where}: a project file, which may be a stranger's, cannot set this",
                     "write it on the command line, or name a file of your own with --config",
                 )
             setting = self.settings[command].get(key)
@@ -352,7 +352,7 @@ def _bytes_of(path: Path, *, needed: bool) -> bytes | None:
         if not needed and isinstance(error, PermissionError) and not os.path.exists(path):  # noqa: PTH110
             return None
         reason = error.strerror if isinstance(error, OSError) else error
-        raise OptionError(f"can not read {path}: {reason}") from None
+        raise OptionError(f"cannot read {path}: {reason}") from None
     if len(data) > MAX_FILE_BYTES:
         raise OptionError(f"{path} has more than {MAX_FILE_BYTES:,} bytes", "it is no file of options")
     return data

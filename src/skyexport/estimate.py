@@ -60,7 +60,7 @@ class Sample:
                 post of the list then.
 
         Raises:
-            ArchiveError, ArchiveBusyError: It can not be read.
+            ArchiveError, ArchiveBusyError: It cannot be read.
         """
         sampled = rendered = 0
         least = float("inf")

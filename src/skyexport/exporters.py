@@ -89,7 +89,7 @@ class Exporters:
         debug: Let them write to this process's standard error.
 
     Raises:
-        WorkerError: A process can not be started.
+        WorkerError: A process cannot be started.
     """
 
     def __init__(self, exporters: int, on_start: Callable[[int], None], *, debug: bool = False) -> None:

@@ -94,7 +94,7 @@ def inspect(path: Path) -> Inspection:
     """Look into the archive at *path*.
 
     Raises:
-        ArchiveError, ArchiveBusyError: It can not be read.
+        ArchiveError, ArchiveBusyError: It cannot be read.
     """
     with Archive(path) as archive:
         posts = archive.count_posts()

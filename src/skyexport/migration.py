@@ -132,7 +132,7 @@ def _options_of(archives: ArchiveList, number: int, options: ExportOptions) -> E
 
 
 def _check_for_many(options: ExportOptions) -> None:
-    """Refuse options that several archives can not have."""
+    """Refuse options that several archives cannot have."""
     if options.to is not None:
         raise OptionError("--to is for one archive", "say with -o where the directories of several go")
     if options.since_export:

@@ -182,7 +182,7 @@ class ExportOptions:
     sync: bool = True
     """Wait until everything is on the disk before it gets its final name."""
     strict: bool = False
-    """Fail when something can not be exported as it is stored, instead of counting it."""
+    """Fail when something cannot be exported as it is stored, instead of counting it."""
     snapshot: str = "pin"
     """How one state of the archive is held: a name from `SNAPSHOTS`."""
     media: bool = False
@@ -446,10 +446,10 @@ def _check_format(options: ExportOptions, name: str, compression: Compression | 
 
 
 def _check_register(resolved: Resolved) -> None:
-    """Refuse what the archive's own list of exports can not have.
+    """Refuse what the archive's own list of exports cannot have.
 
     Raises:
-        OptionError: It can not.
+        OptionError: It cannot.
     """
     if resolved.to is not None:
         raise OptionError("--register is for export directories", "leave out --to, or --register")

@@ -142,7 +142,7 @@ class Outcomes(Sequence[Outcome]):
             pickle.dump(outcome, self._file)
         except OSError as error:
             raise OutputError(
-                f"can not write a temporary file for what became of so many archives: {error.strerror}",
+                f"cannot write a temporary file for what became of so many archives: {error.strerror}",
                 "set TMPDIR to a place where there is room",
             ) from error
         self._failed[number] = outcome.status == "failed"

@@ -194,7 +194,7 @@ class Monitor:
         if kind is None:
             self._guard.sample()
             self._counters.stage = "done"
-            # The export is complete: a listener that fails now can not end it any more.
+            # The export is complete: a listener that fails now cannot end it any more.
             with contextlib.suppress(Exception):
                 if self._on_progress is not None:
                     self._on_progress(self._counters.progress(self._guard.latest_bytes))

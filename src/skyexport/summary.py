@@ -17,7 +17,7 @@ from skyexport.writer import WrittenFile
 __all__ = ["ExportSummary", "none_in_dates", "reused_handle"]
 
 _WARNINGS = {
-    "unreadable_time": ("time that can not be read", "times that can not be read"),
+    "unreadable_time": ("time that cannot be read", "times that cannot be read"),
     "unreadable_json": ("embed or label that is no JSON", "embeds or labels that are no JSON"),
     "unreadable_count": ("count that is no number", "counts that are no numbers"),
     "invalid_utf8": ("text that is not valid UTF-8", "texts that are not valid UTF-8"),
@@ -30,8 +30,8 @@ _OTHER_WARNINGS = {
     ),
     "missing_media": ("media file is missing", "media files are missing"),
     "unreadable_media": (
-        "media file can not be read, and is left out",
-        "media files can not be read, and are left out",
+        "media file cannot be read, and is left out",
+        "media files cannot be read, and are left out",
     ),
     "damaged_media": (
         "media file is not what its hash says, and is copied as it is",
