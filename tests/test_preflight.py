@@ -88,7 +88,7 @@ def test_an_export_where_an_archive_belongs(archive: Path, exported: Path, tmp_p
         assert line.startswith(f"{name / 'manifest.json'} is a file of an export, not an archive")
     assert refused(tmp_path, "inspect", name / "posts.json").startswith(f"{name / 'posts.json'} is not an archive")
     line = refused(tmp_path, "export", "--from-file", name / "posts.json")
-    assert line == f"{name / 'posts.json'} is not a list of archives; a list has a path a line"
+    assert line == f"{name / 'posts.json'} is not a list of archives; a list has one path per line"
 
 
 @pytest.mark.parametrize("option", ["verify", "--since-export", "--link-media"])

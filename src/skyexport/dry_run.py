@@ -1,4 +1,4 @@
-"""What an export would do, found out as an export would, with nothing written that has a name."""
+"""Dry runs: find out what an export would do, and write nothing but temporary files."""
 
 from __future__ import annotations
 
@@ -33,55 +33,56 @@ __all__ = ["DryRun", "dry_run"]
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """An export that was not made."""
+    """The result of a dry run: the figures of the export that it would be."""
 
     format: str
     posts: int
-    """That would be exported."""
+    """Posts to export."""
     archive_posts: int
-    """That the archive holds."""
+    """Posts in the archive."""
     first_post: str | None
-    """When the oldest of them was created, RFC 3339; None when no time near that end is readable."""
+    """Creation time of the oldest post to export, RFC 3339; None if no time near that end is readable."""
     last_post: str | None
+    """Creation time of the newest post to export, RFC 3339; None if no time near that end is readable."""
     expected_bytes: int
-    """Of the data file, estimated from a sample of its posts."""
+    """Size of the data file, estimated from a sample of its posts."""
     media_files: int
-    """That would be copied, as far as they are there."""
+    """Media files to copy, without missing ones."""
     media_bytes: int
-    """Of those that are there."""
+    """Size of these media files."""
     batches: int
-    """About so many, where posts are copied first."""
+    """Number of batches; approximate if posts are copied first."""
     workers: int
     memory_limit_bytes: int
     memory_known: bool
-    """Whether the system reports how much memory is used: else the limit would not be enforced."""
+    """Whether the system reports memory; if not, the limit is not enforced."""
     place: Path | None
-    """Where the export would go: its author's directory, or its file; None for standard output."""
+    """The directory of the export's author, or the file of `--to`; None for standard output."""
     free_bytes: int | None
-    """On the disk there; None when that is not known."""
+    """Free bytes on the disk of *place*; None if unknown."""
     fits: bool | None
-    """Whether data and media are expected to fit; None when that is not known."""
+    """Whether data and media are expected to fit there; None if unknown."""
     copies_posts: bool
     """Whether the posts would be copied to a temporary file first."""
     author: str | None
     """DID of the author whose posts would be exported; None for all authors."""
     author_handle: str | None
-    """The handle that was asked for."""
+    """The requested handle; None if a DID or no author was requested."""
     reused_handle: list[str]
     """DIDs of other authors who had this handle before."""
     available: tuple[str | None, str | None] | None
-    """As `ExportSummary` has it."""
+    """See `ExportSummary.available`."""
     disappeared: int | None
-    """Posts of the earlier exports that the archive does not have any more; None without earlier exports."""
+    """Posts of the earlier exports that are no longer in the archive; None without earlier exports."""
     removed: list[Path]
-    """Old exports that `keep` would remove afterwards, if they have no other files."""
+    """Old exports that `keep` would remove afterwards, if they contain no other files."""
     warnings: dict[str, int]
-    """Kind → count, of warnings about the archive itself, as an export has them."""
+    """Kind → count, of warnings about the archive itself, as in an export."""
     warning_places: dict[str, list[str]]
-    """Kind → a sentence for each of them."""
+    """Kind → one sentence for each of these warnings."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As the object that `--json` prints."""
+        """The object that `--json` prints."""
         place = None if self.place is None else os.fsencode(self.place).decode(errors="replace")
         first, last = self.available or (None, None)
         removed = [os.fsencode(path).decode(errors="replace") for path in self.removed]
@@ -90,8 +91,8 @@ class DryRun:
         return {"status": "ok", "dry_run": True, **values, "place": place}
 
     def lines(self) -> list[str]:
-        """For people, a figure a line."""
-        free = "not known" if self.free_bytes is None else format_size(self.free_bytes)
+        """The figures for people, one per line."""
+        free = "unknown" if self.free_bytes is None else format_size(self.free_bytes)
         fits = {None: "", True: ": it fits", False: ": it would not fit"}[self.fits]
         rows = [
             ("posts", f"{self.posts:,} of {self.archive_posts:,}"),
@@ -127,18 +128,17 @@ def dry_run(
     *,
     say: Callable[[str], None] = lambda _: None,
 ) -> DryRun:
-    """Find out what `export` would do.
+    """Find out what `export` would do, without making or changing anything.
 
-    Nothing is made or changed; what needs a temporary file (earlier exports, lists, an archive that must be recovered)
-    has one that is gone when this ends.
+    Earlier exports, lists and an archive that must be recovered need temporary files; these are removed at the end.
 
     Args:
-        options: What to export, and where to.
-        on_progress: As `export` takes it.
-        say: As `export` takes it.
+        options: The options of the export.
+        on_progress: As in `export`.
+        say: As in `export`.
 
     Raises:
-        ExportError: What `export` would raise before it wrote the first post.
+        ExportError: `export` would fail with this error before it writes the first post.
     """
     counters = Counters()
     tree = ProcessTree()
@@ -172,7 +172,7 @@ def dry_run(
             narrowings.append(earlier)
             counters.stage = "preparing"
         narrowed = replace(selection, narrowings=narrowings, limit=options.limit)
-        # A program that writes all the time is let do so: an export would copy the posts then.
+        # A program that keeps writing may go on: an export would copy the posts in that case.
         archive.pin()
         if author is not None:
             with archive.reading():

@@ -1,4 +1,4 @@
-"""What an archive holds, in figures, for people who are about to export it."""
+"""Figures of an archive, for people who want to export it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["Inspection", "author_line", "inspect", "list_authors"]
 _LARGEST_AUTHORS = 10
 
 _IN_MEMORY_BYTES = 8_000_000
-"""Of a list of authors, of which there are some tens of thousands then; a longer one lies in a temporary file."""
+"""Enough for a list of some ten thousand authors; a longer list goes to a temporary file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,30 +40,31 @@ class Inspection:
     posts: int
     authors: int
     largest_authors: list[Author]
-    """At most ten, the largest first."""
+    """At most ten authors, those with most posts first."""
     first_post: str | None
-    """When the oldest post was created, RFC 3339; None when no post has a readable time."""
+    """Creation time of the oldest post, RFC 3339; None if no post has a readable time."""
     last_post: str | None
+    """Creation time of the newest post, RFC 3339; None if no post has a readable time."""
     media_rows: int
     archive_schema_version: int
     journal_mode: JournalMode
     created_at_index: bool
-    """Whether the archive has the index that exports step along; without it they sort first."""
+    """Whether the archive has an index on `created_at`; without it exports sort all posts first."""
     expected_bytes: dict[str, int | None]
-    """Format → size of an export of all posts in bytes, estimated from a sample; None for a format that needs an extra
-    which is not installed."""
+    """Format → bytes of an export of all posts, estimated from a sample; None if the format needs an extra that is not
+    installed."""
     warnings: dict[str, int]
-    """Kind → count, of warnings about the archive itself, as an export has them."""
+    """Kind → count, of warnings about the archive itself, as in an export."""
     warning_places: dict[str, list[str]]
-    """Kind → a sentence for each of them."""
+    """Kind → one sentence for each of these warnings."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As the object that `--json` prints."""
+        """The object that `--json` prints."""
         path = os.fsencode(self.path).decode(errors="replace")
         return {"status": "ok", **asdict(self), "path": path}
 
     def lines(self) -> list[str]:
-        """For people, a figure a line."""
+        """The figures for people, one per line."""
         index = "yes" if self.created_at_index else "no: exports sort all posts first, which takes longer"
         rows = [
             ("archive", f"{self.path}, {format_size(self.bytes)}"),
@@ -86,15 +87,15 @@ class Inspection:
 
 
 def author_line(author: Author) -> str:
-    """An author, for people: posts, DID, handle."""
+    """A line about an author for people: posts, DID, handle."""
     return f"{author.posts:>12,}  {author.did}" + (f"  {author.handle}" if author.handle is not None else "")
 
 
 def inspect(path: Path) -> Inspection:
-    """Look into the archive at *path*.
+    """The figures of the archive at *path*.
 
     Raises:
-        ArchiveError, ArchiveBusyError: It cannot be read.
+        ArchiveError, ArchiveBusyError: The archive cannot be read.
     """
     with Archive(path) as archive:
         posts = archive.count_posts()
@@ -118,7 +119,7 @@ def inspect(path: Path) -> Inspection:
 
 
 def _expected_bytes(archive: Archive, format: Format, posts: int) -> int | None:
-    """The likely size of an export of all posts; None when the format needs an extra that is not installed."""
+    """The expected bytes of an export of all posts; None if the format needs an extra that is not installed."""
     try:
         configured = format.configured(USUAL)
     except MissingExtraError:
@@ -131,9 +132,9 @@ def _size_in_words(size: int | None) -> str:
 
 
 def list_authors(path: Path) -> tuple[int, Iterator[Author]]:
-    """All authors of the archive at *path*, the largest first, and how many they are.
+    """The number of authors of the archive at *path*, and all authors, those with most posts first.
 
-    The archive is closed when this returns: people may take their time to read the list.
+    The archive is already closed when this function returns, since people may read the list slowly.
 
     Raises:
         ArchiveError, ArchiveBusyError: The archive cannot be read.
