@@ -194,9 +194,7 @@ def test_a_reused_handle_is_told(archive: Path, tmp_path: Path) -> None:
     profile(archive, CAROL, "alice.bsky.social", "2020-01-01 00:00:00")
     said = run("export", archive, "-o", tmp_path / "o", "--author", "alice.bsky.social", "--strict")
     assert said.exit_code == 0, said.stderr
-    line = (
-        "warning: 1 other author had this handle before and is left out; the first: alice.bsky.social: did:plc:carol"
-    )
+    line = "warning: 1 other author had this handle before and is left out; the first: alice.bsky.social: did:plc:carol"
     assert line in said.stderr.splitlines()
     found = run_json("export", archive, "-o", tmp_path / "o", "--author", "alice.bsky.social")
     assert found["warnings"] == {"reused_handle": 1}

@@ -1,11 +1,11 @@
-"""Export local Bluesky archives of any size to JSON, CSV or Parquet: in parallel, in order, in bounded memory.
+"""Export local Bluesky archives of any size to JSON, JSON Lines, CSV or Parquet, in parallel and in bounded memory.
 
     from skyexport import ExportOptions, export
 
     summary = export(ExportOptions(archive="archive.db", format="csv", output_dir="exports"))
     print(summary.posts, summary.path)
 
-Names are loaded when they are first used, so that a worker process loads only what it needs.
+Names are loaded at their first use, so that a worker process loads only the modules that it needs.
 """
 
 from __future__ import annotations

@@ -347,7 +347,7 @@ class _Slice:
         free, needed = shutil.disk_usage(self._folder).free, self.bytes[format]
         if free < needed:
             raise OutputError(
-                f"{self._options.output_dir} has no room: {format_size(needed)} are needed, {format_size(free)} are free",
+                f"{format_size(needed)} are needed in {self._options.output_dir}, but {format_size(free)} are free",
                 "free some space, choose another directory with -o, or measure fewer posts with --posts",
             )
 

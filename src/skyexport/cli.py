@@ -742,7 +742,7 @@ def _inspect(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Show the contents of an archive, and how large its exports would be."""
+    """Show the contents of an archive, and how large exports would be."""
     signals = _signals(context)
     with _told(context, as_json=as_json, debug=debug):
         with signals.waiting():

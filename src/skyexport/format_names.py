@@ -43,7 +43,7 @@ _FORMATS = {
 _COMPRESSIONS = {"gz": ".gz", "gzip": ".gz", "zst": ".zst", "zstd": ".zst"}
 """Suffix of a name → suffix in `COMPRESSIONS`."""
 
-_WRITTEN = "use .json, .jsonl, .csv, .tsv or .parquet; text also with .gz or .zst"
+_WRITTEN = "formats are .json, .jsonl, .csv, .tsv and .parquet; text may be .gz or .zst too"
 
 _OTHERS = {
     "spreadsheets open .csv": "xls xlsx xlsm xlsb xlt ods fods numbers gsheet",

@@ -19,7 +19,7 @@ end
 
 complete -c skyexport -f
 complete -c skyexport -n 'not __skyexport_command >/dev/null' -a export -d 'Export posts, newest first, to JSON, JSON Lines, CSV or Parquet.'
-complete -c skyexport -n 'not __skyexport_command >/dev/null' -a inspect -d 'Show the contents of an archive, and how large its exports would be.'
+complete -c skyexport -n 'not __skyexport_command >/dev/null' -a inspect -d 'Show the contents of an archive, and how large exports would be.'
 complete -c skyexport -n 'not __skyexport_command >/dev/null' -a verify -d 'Check that exports are complete, unchanged, and readable.'
 complete -c skyexport -n 'not __skyexport_command >/dev/null' -a bench -d 'Measure which settings export an archive fastest on this machine.'
 complete -c skyexport -n 'not __skyexport_command >/dev/null' -a config -d 'Show which value each option has, and where it comes from.'
