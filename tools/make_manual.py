@@ -156,31 +156,31 @@ def value_of(metavar: str, commands: Sequence[str]) -> Value:
 
 DESCRIPTION = """\
 skyexport exports the posts of a local Bluesky archive, the SQLite file that bskyarchive keeps, in parallel and in
-bounded memory, whatever its size. The archive is only read. Nothing has its final name before it is complete, and the
-bytes of a file depend on the posts and the format only."""
+bounded memory, whatever its size. The archive is only read. An export appears under its final name only once it is
+complete, and the bytes of a file depend only on the posts and the format."""
 
 ENVIRONMENT = [
     (
         "SKYEXPORT_<OPTION>",
         "The value of a long option, in upper case and with _ for -, of every command that has it: SKYEXPORT_FORMAT, "
-        "SKYEXPORT_MEMORY_LIMIT, SKYEXPORT_NO_SYNC. Flags are 1, true or yes, or 0, false or no. What is typed goes "
-        "before it, files come after it. An empty variable stands for the default.",
+        "SKYEXPORT_MEMORY_LIMIT, SKYEXPORT_NO_SYNC. Flags are 1, true or yes, or 0, false or no. The command line wins "
+        "over variables, and variables win over files. An empty variable restores the default.",
     ),
-    ("SKYEXPORT_CONFIG", "The file that --config would name."),
-    ("TMPDIR", "Where temporary files are made; else in /var/tmp."),
+    ("SKYEXPORT_CONFIG", "The file to read if --config is not given."),
+    ("TMPDIR", "The directory for temporary files; /var/tmp by default."),
 ]
 
 FILES_SECTION = [
     (
         "skyexport.toml",
-        "Options for what is exported from this directory: a table for each command, as [export], and a key for each "
-        'long option, as format = "csv". It may be a stranger\'s, and so can not set overwrite, register, to, or '
-        "from-file, nor paths that lead elsewhere.",
+        "Options for commands in this directory: a table for each command, such as [export], and a key for each long "
+        'option, such as format = "csv". Since it may come from a stranger, it cannot set overwrite, register, to, '
+        "from-file, or paths outside this directory.",
     ),
     (
         "$XDG_CONFIG_HOME/skyexport/config.toml, ~/.config/skyexport/config.toml",
-        "The user's own, likewise, which may set everything. On macOS in ~/Library/Application Support/skyexport, on "
-        "Windows in %APPDATA%\\skyexport.",
+        "The same for all directories; it may set every option. On macOS it is in "
+        "~/Library/Application Support/skyexport, on Windows in %APPDATA%\\skyexport.",
     ),
     ("exports/<author or all>/<time>/", "An export: the data file, manifest.json, SHA256SUMS, and media/."),
 ]

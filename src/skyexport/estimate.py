@@ -23,7 +23,7 @@ _STRETCHES = 16
 """The sample comes from this many parts of the archive, since habits change over the years."""
 
 _COMPRESSED_SHARE = 0.5
-"""A whole export compresses better than a sample, but never to less than this share."""
+"""A whole export compresses better than a sample, but hardly to this share of it."""
 
 
 @dataclass(frozen=True, slots=True)
