@@ -50,7 +50,7 @@ def test_differences(exports: list[Path], tmp_path: Path) -> None:
     done = skyexport("verify", *exports, tmp_path / "none")
     assert done.returncode == 4
     assert [line for line in done.stdout.splitlines() if line.startswith(f"{exports[1]}: posts.json: has the SHA-256")]
-    assert done.stdout.splitlines()[-1] == "4 exports: 2 OK, 1 differs, 1 is missing or no export"
+    assert done.stdout.splitlines()[-1] == "4 exports: 2 OK, 1 differs, 1 missing or not an export"
     assert done.stderr.splitlines() == [
         f"skyexport: there is no directory {tmp_path / 'none'}; `skyexport export` prints where exports are"
     ]
@@ -94,7 +94,7 @@ def test_nothing_to_verify(tmp_path: Path) -> None:
         done = skyexport("verify", "-r", tmp_path / name)
         assert done.returncode == 10, done.stderr
         assert message in done.stderr
-        assert done.stdout == "1 export: 0 OK, 1 is missing or no export\n"
+        assert done.stdout == "1 export: 0 OK, 1 missing or not an export\n"
     assert skyexport("verify", "-r", "").returncode == 2
     with pytest.raises(OptionError):
         verify_all(["", tmp_path])

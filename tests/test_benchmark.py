@@ -188,7 +188,7 @@ def test_unreadable_time(tmp_path: Path, created_at: str | RawText | bytes) -> N
     path = file_archive(tmp_path / "a.db", [post(number, created_at=created_at) for number in range(20)])
     found = measured(path, tmp_path / "o", posts=10)
     assert (found.slice_posts, found.since) == (20, None)
-    assert "can not be read" in found.notes[0]
+    assert "cannot be read" in found.notes[0]
 
 
 @pytest.mark.usefixtures("one_process")

@@ -344,7 +344,7 @@ def test_many_archives_have_chains_of_their_own(tmp_path: Path, workers: int) ->
         ({"keep": 0}, "--keep 0"),
         ({"keep": -1}, "--keep -1"),
         ({"keep": 2, "to": "x.json"}, "--keep is for export directories"),
-        ({"keep": 2, "register": True, "did": "did:plc:abc"}, "--keep would remove"),
+        ({"keep": 2, "register": True, "author": "did:plc:abc"}, "--keep would remove"),
         ({"allow_unrelated": True}, "--allow-unrelated is for"),
     ],
 )

@@ -407,7 +407,7 @@ def test_quiet_leaves_warnings(tmp_path: Path) -> None:
     odd, usual = file_archive(folder / "odd.db", posts), file_archive(folder / "usual.db", [post(3)])
     for path in (odd, usual):
         add_media(path, b"lost", 1 if path == odd else 3, there=False)
-    time = "1 time that can not be read, kept as far as possible; the first: created_at of "
+    time = "1 time that cannot be read, kept as far as possible; the first: created_at of "
     media = "1 media file is missing; the first: "
     loud = skyexport("export", odd, "--media", "-f", "csv", "-o", tmp_path / "o").stderr.splitlines()
     warnings = [line for line in loud if line.startswith("warning: ")]

@@ -221,7 +221,7 @@ def test_no_earlier_export(archive: Path, earlier: Path, tmp_path: Path) -> None
             exported(archive, link_media=tmp_path / name)
         assert caught.value.exit_code == 10
     assert files_below(tmp_path) == before
-    with pytest.raises(OptionError, match="without media"):
+    with pytest.raises(OptionError, match="--link-media needs --media"):
         ExportOptions(archive=archive, link_media=earlier)
 
 

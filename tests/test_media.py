@@ -272,7 +272,7 @@ def test_options_that_contradict(archive: Path, tmp_path: Path) -> None:
     """Media need a directory, and a root needs media."""
     with pytest.raises(OptionError, match="without media"):
         ExportOptions(archive=archive, to=tmp_path / "out.json", media=True)
-    with pytest.raises(OptionError, match="without media"):
+    with pytest.raises(OptionError, match="--media-root needs --media"):
         ExportOptions(archive=archive, media_root=tmp_path)
 
 

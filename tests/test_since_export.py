@@ -543,7 +543,9 @@ def test_command(tmp_path: Path) -> None:
     )
     assert done.returncode == 0
     assert "no post is new or changed" in done.stderr
-    assert "not in the archive any more" not in done.stderr
+    assert "no longer in the archive" not in done.stderr
+    done = skyexport("export", archive, "--to", tmp_path / "y", "--since-export", first)
+    assert "\n1 post of the earlier exports is no longer in the archive\n" in done.stderr
     assert (tmp_path / "x").read_bytes() == b"[]\n"
 
 

@@ -547,7 +547,7 @@ def test_command_with_differences(directory: Path) -> None:
     missing = f"{data_file_name(directory)}: missing"
     assert done.stdout.splitlines() == [missing, r"a\x1b]0;b\x07\x9b: not part of the export"]
     (error,) = done.stderr.splitlines()
-    assert error.startswith(f"skyexport: {directory} is not as it was exported: {missing}, and 1 more")
+    assert error.startswith(f"skyexport: {directory} differs from its manifest: {missing}, and 1 more")
     failed = skyexport_json("verify", directory, status=4)
     assert (failed["exit_code"], failed["differences"][0]["file"]) == (4, data_file_name(directory))
     assert failed["differences"][1] == {

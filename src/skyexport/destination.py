@@ -83,7 +83,7 @@ class Destination(Protocol):
     """Leftovers of killed runs that `open` removed."""
 
     kept: Path | None
-    """The complete export that already has its final name and stays, once `commit` or `abort` ended; None without one."""
+    """The complete export that has its final name and stays, once `commit` or `abort` ended; None without one."""
 
     def open(self) -> None:
         """Take the place, and open the first data file.
