@@ -695,7 +695,7 @@ def test_a_handle_for_a_did(archive: Path) -> None:
     """Listing posts takes a DID; a handle in its place is an error, not an empty list."""
     with Archive(archive) as opened:
         assert len(list(opened.list_posts(did=opened.find_author("alice.bsky.social").did))) == 3
-        with pytest.raises(OptionError, match=r"bob\.example\.com is a handle; write the DID"):
+        with pytest.raises(OptionError, match=r"bob\.example\.com is a handle; use the DID"):
             opened.list_posts(did="bob.example.com")
 
 

@@ -304,4 +304,4 @@ def test_a_copy_that_may_not_grow(small_archive: make_archive.ArchiveInfo, tmp_p
     command = ["bash", "-c", limited, "-", *PROGRAM, "export", str(small_archive.path), "--to", os.devnull]
     done = subprocess.run([*command, "--snapshot", "copy"], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 12, done.stderr
-    assert "can not write to the folder for temporary files" in done.stderr
+    assert "cannot write to the folder for temporary files" in done.stderr
