@@ -230,7 +230,9 @@ def test_an_author_without_posts(archive: Path) -> None:
     )
     for number in range(5):
         profile(archive, CAROL, f"carol{number}.example", f"2024-01-0{number + 1} 00:00:00")
-    assert "; the archive has Bob.Example.com, alice.bsky.social, carol0.example, …; " in refused(archive, "zzzzzzzz.org")
+    assert "; the archive has Bob.Example.com, alice.bsky.social, carol0.example, …; " in refused(
+        archive, "zzzzzzzz.org"
+    )
 
 
 def test_an_author_with_a_profile_only(archive: Path) -> None:
