@@ -252,7 +252,7 @@ def test_killed_run(tmp_path: Path, folder: Path) -> None:
     (left,) = folder.glob("*.scratch")
     done = skyexport("export", path, "--to", os.devnull, "--since", "2100-01-01")
     assert done.returncode == 0
-    assert f"removed what killed exports had left: {left}" in done.stderr
+    assert f"removed leftovers of killed exports: {left}" in done.stderr
     assert files_below(folder) == []
 
 

@@ -229,7 +229,7 @@ def test_registering_by_a_link(tmp_path: Path) -> None:
     with contextlib.closing(apsw.Connection(str(path))) as connection:
         assert connection.execute("select count(*) from exports").get == 1
     assert files_below(tmp_path / "data") == ["a.db"]
-    with pytest.raises(OptionError, match="bskyarchive would not take exports"):
+    with pytest.raises(OptionError, match="bskyarchive would not accept exports"):
         export(
             ExportOptions(archive=path, output_dir=tmp_path / "home" / "exports", author="did:plc:abc", register=True)
         )
@@ -366,7 +366,7 @@ def test_no_registering_by_a_hard_link(tmp_path: Path) -> None:
     path = file_archive(tmp_path / "a.db", [post(1)], wal=True)
     other = hard_linked(tmp_path, path)
     options = ExportOptions(archive=other, output_dir=tmp_path / "exports", author="did:plc:abc", register=True)
-    with pytest.raises(ArchiveError, match="to write to it could damage it; use the name that bskyarchive opens, or"):
+    with pytest.raises(ArchiveError, match="writing to it could damage it; use the name that bskyarchive opens, or"):
         export(options)
     assert files_below(tmp_path) == ["a.db", "other.db"]
 

@@ -54,7 +54,7 @@ class Selection:
     Args:
         did: DID of the author; None for all authors.
         since: Earliest creation time, inclusive, in nanoseconds since 1970; None for no bound.
-        until: Latest creation time, likewise.
+        until: Latest creation time, inclusive, in nanoseconds since 1970; None for no bound.
         narrowings: Further conditions, which must all hold.
         limit: Most posts: the newest ones, which come first in export order; None for all.
     """
