@@ -309,7 +309,7 @@ def test_killed_coordinator(slow_archive: Path, tmp_path: Path) -> None:
     (left,) = (tmp_path / "all").glob(".*.partial")
     done = skyexport("export", slow_archive, "-o", tmp_path, "--since", "2100-01-01")
     assert done.returncode == 0
-    assert done.stderr.splitlines()[0] == f"removed what killed exports had left: {left}"
+    assert done.stderr.splitlines()[0] == f"removed leftovers of killed exports: {left}"
     assert [path.name for path in (tmp_path / "all").iterdir() if path.name.startswith(".")] == []
 
 

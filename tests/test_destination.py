@@ -383,7 +383,7 @@ def test_leftovers_of_killed_runs_are_swept(tmp_path: Path, to: str | None) -> N
     said: list[str] = []
     options = ExportOptions(archive=archive, output_dir=tmp_path, to=tmp_path / to if to else None)
     path = export(options, say=said.append).path
-    assert said == [f"removed what killed exports had left: {', '.join(map(str, left))}"]
+    assert said == [f"removed leftovers of killed exports: {', '.join(map(str, left))}"]
     assert not any(os.path.lexists(one) for one in left)
     assert all(one.read_text() == "mine" for one in [*similar, tmp_path / "mine" / "file"])
     assert link.is_symlink()

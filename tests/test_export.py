@@ -669,7 +669,7 @@ def test_an_archive_that_is_written_to_all_the_time(
     said: list[str] = []
     options = ExportOptions(archive=path, to=tmp_path / "out", workers=workers, batch_size=50)
     summary = coordinator.export(options, say=said.append)
-    assert said == [f"{path} is being written to all the time: its posts are copied first, as with --snapshot copy"]
+    assert said == [f"another program keeps writing to {path}: copying its posts first, as with --snapshot copy"]
     assert len(attempts) == 50
     # Without a log nobody can write while a worker holds the archive: the other program was refused each time.
     assert {found["like_count"] for found in json.loads((tmp_path / "out").read_bytes())} == {51 if wal else 1}

@@ -189,6 +189,6 @@ def test_odd_table(tmp_path: Path, kind: str) -> None:
     archive = made(tmp_path / "in", b"null", images(SHA256))
     with contextlib.closing(apsw.Connection(str(archive))) as connection:
         connection.execute(f"create {kind}")
-    with pytest.raises(ArchiveError, match="odd table json_each"):
+    with pytest.raises(ArchiveError, match="it has a table json_each"):
         exported(archive)
     assert exported(archive, media=False).posts == 2

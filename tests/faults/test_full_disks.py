@@ -169,7 +169,7 @@ def test_sync_fails(trial: Trial) -> None:
         check_call_failed(trial, ended, call, os.strerror(errno.EIO))
         return
     assert after_the_fault(trial) == []
-    assert "is complete, but may not be on the disk yet" in ended.errors
+    assert "is complete, but may not be on disk yet" in ended.errors
     assert len(trial.check(ended, {12}, data=trial.ground.expected_by(call.arguments))) == 1
 
 

@@ -112,7 +112,7 @@ def test_leftovers_of_the_dead_and_of_the_living(trial: Trial) -> None:
     next_one = trial.start_by(("-j", "0")).end()
     assert tree(trial.out / owner, trial.temporary) == made
     assert not list((trial.out / "all").glob(".*"))
-    assert ("removed what killed exports had left" in next_one.errors) == bool(left)
+    assert ("removed leftovers of killed exports" in next_one.errors) == bool(left)
     assert all(path in next_one.errors for path in left)
     trial.go_on(stopped)
     assert live.end().status == 0
