@@ -853,7 +853,7 @@ def _bench(
             help="A directory on the disk where exports will go; nothing stays there.",
         ),
     ] = ".",
-    posts: Annotated[str, typer.Option(metavar="N", help="Measure with about the newest N posts.")] = "200000",
+    posts: Annotated[str, typer.Option(metavar="N", help="Measure with about N newest posts.")] = "200000",
     runs: Annotated[str, typer.Option(metavar="N", help="Runs per measurement.")] = "3",
     memory_limit: Annotated[
         str, typer.Option(metavar="SIZE", help="Memory for all processes together, like 500MB or 1GiB.")

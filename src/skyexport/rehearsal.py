@@ -33,7 +33,7 @@ __all__ = ["DryRun", "dry_run"]
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """What an export would do, as `dry_run` finds it out.
+    """The result of a dry run: what an export would do.
 
     Attributes:
         format: The format of the data file.

@@ -1,7 +1,7 @@
 """The Parquet format: a table with a type for each column, for programs that analyse posts.
 
 A chunk is a stream of Arrow record batches, which a worker makes; the writer gathers them to row groups. What the type
-of a column can not hold stands, as the JSON has it, in the column `originals`.
+of a column cannot hold stands, as in the JSON, in the column `originals`.
 
 Source: docs/formats.md, "posts.parquet"; https://arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format.
 """
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["ParquetTable"]
 
 _ORIGINALS = "originals"
-"""The column of what other columns can not hold: a JSON object, column → value; NULL where they hold everything. The
+"""The column for values that other columns cannot hold: a JSON object, column → value; NULL where they hold everything. The
 nanoseconds of indexed_at and archived_at are in it, where an archive has them."""
 
 _COLUMNS = (*COLUMNS, _ORIGINALS)
@@ -100,7 +100,7 @@ class ParquetTable:
     def __init__(self, settings: FormatSettings = USUAL) -> None:
         self._columns = settings.columns or _COLUMNS
         self._read = [name for name in COLUMNS if name in self._columns or self._may_need_original(name)]
-        """What must be read of a post."""
+        """The columns to read of a post."""
 
     def _may_need_original(self, name: str) -> bool:
         return _ORIGINALS in self._columns and name in TIMES | COUNTS
@@ -148,7 +148,7 @@ class ParquetTable:
             return None
 
     def _stream(self, read: dict[str, Sequence[bytes | None]], originals: list[dict[str, Any]]) -> pa.Buffer:
-        """A record batch of these values, as the JSON has them, but for quotes; None for what can not be read.
+        """A record batch of these values, as the JSON has them, but for quotes; None for values that cannot be read.
 
         It takes them out of *read*, since they may be large.
 

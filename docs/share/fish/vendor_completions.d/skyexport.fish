@@ -88,7 +88,7 @@ complete -c skyexport -n 'contains -- verify (__skyexport_command)' -s h -l help
 complete -c skyexport -n 'contains -- bench (__skyexport_command)' -F
 complete -c skyexport -n 'contains -- bench (__skyexport_command)' -l config -r -F -d 'Read options from this TOML file too.'
 complete -c skyexport -n 'contains -- bench (__skyexport_command)' -s o -l output-dir -x -a '(__fish_complete_directories)' -d 'A directory on the disk where exports will go; nothing stays there.'
-complete -c skyexport -n 'contains -- bench (__skyexport_command)' -l posts -x -d 'Measure with about the newest N posts.'
+complete -c skyexport -n 'contains -- bench (__skyexport_command)' -l posts -x -d 'Measure with about N newest posts.'
 complete -c skyexport -n 'contains -- bench (__skyexport_command)' -l runs -x -d 'Runs per measurement.'
 complete -c skyexport -n 'contains -- bench (__skyexport_command)' -l memory-limit -x -d 'Memory for all processes together, like 500MB or 1GiB.'
 complete -c skyexport -n 'contains -- bench (__skyexport_command)' -l json -d 'Print the result as one JSON object on stdout.'
