@@ -1,7 +1,7 @@
 """Facts that the system reports about our processes, if it does.
 
 On Linux they come from /proc. Some sandboxes do not mount it, or mount the one of another process namespace, where our
-process ids belong to strangers. In both cases nothing is known about ours.
+process ids belong to strangers. In both cases nothing is known.
 """
 
 from __future__ import annotations
