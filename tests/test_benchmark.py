@@ -130,11 +130,7 @@ def test_defaults_in_the_help() -> None:
         (["a.db", "--posts", "0"], 2, "at least one"),
         (["a.db", "--runs", "0"], 2, "at least one"),
         (["a.db", "--memory-limit", "lots"], 2, "is not a size"),
-<<<<<<< HEAD
-        (["a.db", "--memory-limit", "1MB"], 13, "is too small for json"),
-=======
         (["a.db", "--memory-limit", "1MB"], 13, "a memory limit of 1.0 MB is too small for json"),
->>>>>>> wa
     ],
 )
 def test_failures(archive: Path, tmp_path: Path, options: list[str], status: int, said: str) -> None:

@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 __all__ = ["ParquetTable"]
 
 _ORIGINALS = "originals"
-"""The column for values that other columns cannot hold: a JSON object, column → value; NULL where they hold everything. The
-nanoseconds of indexed_at and archived_at are in it, where an archive has them."""
+"""The column for values that other columns cannot hold: a JSON object, column → value; NULL where they hold everything.
+The nanoseconds of indexed_at and archived_at are in it, where an archive has them."""
 
 _COLUMNS = (*COLUMNS, _ORIGINALS)
 
