@@ -340,7 +340,7 @@ def test_an_unknown_schema_version(path: Path, version: apsw.SQLiteValue) -> Non
         connection.execute("drop table schema_version")
         connection.execute("create table schema_version(version)")
         connection.execute("insert into schema_version values (?)", (version,))
-    refused(path, f"has schema version {version!r}, and this skyexport knows 1 to 3; look for a newer")
+    refused(path, f"has schema version {version!r}, and this skyexport knows 1 to 3; try a newer skyexport")
 
 
 def test_messages_stay_short(path: Path) -> None:
@@ -728,7 +728,7 @@ def test_listing_of_what_python_can_not_hold(tmp_path: Path) -> None:
     with Archive(path) as archive:
         assert archive.list_posts(limit=1) == [{**next(iter(archive.list_posts())), "embed_data": {"n": float("inf")}}]
     deep = file_archive(tmp_path / "deep.db", [post(1, embed_data=b"[" * 3000 + b"]" * 3000)])
-    with Archive(deep) as archive, pytest.raises(ArchiveError, match="nested too deep"):
+    with Archive(deep) as archive, pytest.raises(ArchiveError, match="nested too deeply for Python; export to a file"):
         archive.list_posts(limit=1)
 
 

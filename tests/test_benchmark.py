@@ -126,11 +126,11 @@ def test_defaults_in_the_help() -> None:
     [
         (["missing.db"], 10, "no archive at"),
         (["a.db", "-o", "missing"], 12, "missing: No such file or directory"),
-        (["a.db", "-o", "a.db"], 2, "a.db is an archive, and -o names"),
+        (["a.db", "-o", "a.db"], 2, "a.db is an archive, but -o names"),
         (["a.db", "--posts", "0"], 2, "at least one"),
         (["a.db", "--runs", "0"], 2, "at least one"),
         (["a.db", "--memory-limit", "lots"], 2, "is not a size"),
-        (["a.db", "--memory-limit", "1MB"], 13, "is too small for json"),
+        (["a.db", "--memory-limit", "1MB"], 13, "a memory limit of 1.0 MB is too small for json"),
     ],
 )
 def test_failures(archive: Path, tmp_path: Path, options: list[str], status: int, said: str) -> None:
@@ -188,7 +188,7 @@ def test_unreadable_time(tmp_path: Path, created_at: str | RawText | bytes) -> N
     path = file_archive(tmp_path / "a.db", [post(number, created_at=created_at) for number in range(20)])
     found = measured(path, tmp_path / "o", posts=10)
     assert (found.slice_posts, found.since) == (20, None)
-    assert "can not be read" in found.notes[0]
+    assert "cannot be read" in found.notes[0]
 
 
 @pytest.mark.usefixtures("one_process")

@@ -293,7 +293,7 @@ def test_a_killed_removal_is_swept(archive: Path) -> None:
     hidden = [path for path in nights.place.iterdir() if path.name.endswith(".removed")]
     assert [path.name.startswith(f".{directory_of(first).name}-") for path in hidden] == [True]
     last = nights.since_last()
-    assert nights.said[0].startswith("removed what killed exports had left: ")
+    assert nights.said[0].startswith("removed leftovers of killed exports: ")
     assert not hidden[0].exists()
     assert len(last.since_export) == 1
     assert all(EXPORT_NAME.fullmatch(name) for name in nights.there)

@@ -162,7 +162,7 @@ def test_connections_that_nobody_closed(tmp_path: Path) -> None:
         second = archive.second_connection()
         second.__enter__().execute("select uri from posts")
     assert files_below(tmp_path) == ["a.db"]
-    with pytest.raises(ArchiveError, match="was closed before all of it was read; read it while it is open"):
+    with pytest.raises(ArchiveError, match="was closed before all posts were read; read them while it is open"):
         list(posts)
     second.__exit__(None, None, None)
 

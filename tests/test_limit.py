@@ -112,9 +112,9 @@ def test_media_of_the_newest(tmp_path: Path) -> None:
 def test_limits_that_no_export_has(tmp_path: Path) -> None:
     """A limit below 1 is refused, and so is one beside --since-export."""
     for limit in (0, -1, 10**18):
-        with pytest.raises(OptionError, match=f"a limit of {limit} posts"):
+        with pytest.raises(OptionError, match=f"the limit cannot be {limit} posts"):
             ExportOptions(archive=tmp_path / "a.db", limit=limit)
-    with pytest.raises(OptionError, match="--limit and --since-export exclude each other"):
+    with pytest.raises(OptionError, match="--limit cannot be used with --since-export"):
         ExportOptions(archive=tmp_path / "a.db", limit=3, since_export=[tmp_path])
 
 

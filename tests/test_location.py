@@ -229,7 +229,7 @@ def test_registering_by_a_link(tmp_path: Path) -> None:
     with contextlib.closing(apsw.Connection(str(path))) as connection:
         assert connection.execute("select count(*) from exports").get == 1
     assert files_below(tmp_path / "data") == ["a.db"]
-    with pytest.raises(OptionError, match="bskyarchive would not take exports"):
+    with pytest.raises(OptionError, match="bskyarchive would not accept exports"):
         export(
             ExportOptions(archive=path, output_dir=tmp_path / "home" / "exports", author="did:plc:abc", register=True)
         )
@@ -262,7 +262,7 @@ def test_links_that_lead_nowhere(tmp_path: Path) -> None:
 
 def test_odd_paths(tmp_path: Path) -> None:
     """A path that no system takes is an error of the archive; a link to a name that SQLite cannot open as well."""
-    with pytest.raises(ArchiveError, match=r"cannot read 'a.x00b': no path has a NUL byte"):
+    with pytest.raises(ArchiveError, match=r"cannot read 'a.x00b': a path cannot have a NUL byte"):
         archive_location(Path("a\0b"))
     strange = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.db"))
     try:
@@ -356,7 +356,7 @@ def test_an_archive_that_changes_under_a_hard_link(tmp_path: Path) -> None:
     with Archive(other) as archive:
         program = "import sys, apsw; apsw.Connection(sys.argv[1]).execute('update posts set text = 1')"
         subprocess.run([sys.executable, "-c", program, str(path)], check=True)
-        with pytest.raises(ArchiveChangedError, match="was written to while it was read"):
+        with pytest.raises(ArchiveChangedError, match=r"\.db changed while it was read; export again"):
             archive.check_unchanged()
     assert files_below(tmp_path) == ["a.db", "other.db"]
 
@@ -366,7 +366,7 @@ def test_no_registering_by_a_hard_link(tmp_path: Path) -> None:
     path = file_archive(tmp_path / "a.db", [post(1)], wal=True)
     other = hard_linked(tmp_path, path)
     options = ExportOptions(archive=other, output_dir=tmp_path / "exports", author="did:plc:abc", register=True)
-    with pytest.raises(ArchiveError, match="to write to it could damage it; use the name that bskyarchive opens, or"):
+    with pytest.raises(ArchiveError, match="writing to it could damage it; use the name that bskyarchive opens, or"):
         export(options)
     assert files_below(tmp_path) == ["a.db", "other.db"]
 
@@ -397,12 +397,12 @@ def in_a_deleted_directory(tmp_path: Path, *arguments: str | Path) -> subprocess
         (["export", "a.db", "--dry-run"], 10, f"no archive at a.db: {GONE}; change to another directory"),
         (["inspect", "a.db"], 10, f"no archive at a.db: {GONE}; change to another directory"),
         (["bench", "a.db"], 10, f"no archive at a.db: {GONE}; change to another directory"),
-        (["bench", "ARCHIVE"], 12, f"can not write .: {GONE}"),
-        (["export", "ARCHIVE"], 12, f"can not write exports: {GONE}"),
-        (["export", "ARCHIVE", "--dry-run"], 12, f"can not write exports: {GONE}"),
-        (["export", "ARCHIVE", "--to", "out.json"], 12, f"can not write out.json: {GONE}"),
-        (["export", "ARCHIVE", "--since-export", "OUT"], 12, f"can not write exports: {GONE}"),
-        (["export", "ARCHIVE", "--register", "--did", "did:plc:abc"], 12, f"can not write exports: {GONE}"),
+        (["bench", "ARCHIVE"], 12, f"cannot write .: {GONE}"),
+        (["export", "ARCHIVE"], 12, f"cannot write exports: {GONE}"),
+        (["export", "ARCHIVE", "--dry-run"], 12, f"cannot write exports: {GONE}"),
+        (["export", "ARCHIVE", "--to", "out.json"], 12, f"cannot write out.json: {GONE}"),
+        (["export", "ARCHIVE", "--since-export", "OUT"], 12, f"cannot write exports: {GONE}"),
+        (["export", "ARCHIVE", "--register", "--did", "did:plc:abc"], 12, f"cannot write exports: {GONE}"),
         (["export", "ARCHIVE", "-o", "OUT", "--since-export", "x"], 10, "there is no directory x"),
         (["verify", "x"], 10, f"there is no directory x: {GONE}"),
         (["verify", "."], 10, "there is no export in .: no manifest.json"),

@@ -296,7 +296,7 @@ def test_resume(tmp_path: Path, workers: str) -> None:
     # What file managers leave changes nothing.
     (directories[0] / ".DS_Store").touch()
     words = skyexport(*arguments).stderr.splitlines()
-    assert words[0] == "6 archives: 0 exported, 6 skipped, since their verified exports are there"
+    assert words[0] == "6 archives: 0 exported, 6 skipped, since they have verified exports"
     assert words[1] == f"skipped: {archives[0]}: 3 posts, {words[1].split(', ')[1]}, {directories[0]}"
 
     change_post(archives[0], "Other")

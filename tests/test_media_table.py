@@ -121,8 +121,8 @@ def test_verify(archive: Path) -> None:
     table.write_bytes(content)
     assert verify(directory).media_files == 2
     claims = json.loads(manifest.read_bytes())
-    odd: tuple[object, ...] = ({"name": "../x", "rows": 1}, "media.csv", [], {"name": "posts.json"})
-    for wrong in odd:
+    wrongs: list[object] = [{"name": "../x", "rows": 1}, "media.csv", [], {"name": "posts.json"}]
+    for wrong in wrongs:
         manifest.write_text(json.dumps({**claims, "media_table": wrong}))
         assert any("media_table" in line for line in differences())
     manifest.write_text(json.dumps({**claims, "checksums": claims["checksums"][:1]}))

@@ -1,4 +1,4 @@
-"""Export local Bluesky archives of any size to JSON, CSV or Parquet: in parallel, in order, in bounded memory.
+"""Export local Bluesky archives of any size to JSON, JSON Lines, CSV or Parquet, in parallel and in bounded memory.
 
     from skyexport import ExportOptions, export
 
@@ -8,7 +8,7 @@
 `help(ExportOptions)` explains every option; docs/python.md has an example of everything else. All errors are
 `ExportError`s, and can be imported from here.
 
-Names are loaded when they are first used, so that a worker process loads only what it needs.
+Names are loaded at their first use, so that a worker process loads only the modules that it needs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an archive holds, in figures, for people who are about to export it."""
+"""Figures of an archive, for people who want to export it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["Inspection", "author_line", "inspect", "list_authors"]
 _LARGEST_AUTHORS = 10
 
 _IN_MEMORY_BYTES = 8_000_000
-"""Of a list of authors, of which there are some tens of thousands then; a longer one lies in a temporary file."""
+"""Enough for a list of some ten thousand authors; a longer list goes to a temporary file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +73,12 @@ class Inspection:
         return f"<Inspection: {self.path}, {self.posts:,} posts by {authors}>"
 
     def to_dict(self) -> dict[str, Any]:
-        """As the object that `--json` prints."""
+        """The object that `--json` prints."""
         path = os.fsencode(self.path).decode(errors="replace")
         return {"status": "ok", **asdict(self), "path": path}
 
     def lines(self) -> list[str]:
-        """For people, a figure a line."""
+        """The figures for people, one per line."""
         index = "yes" if self.created_at_index else "no: exports sort all posts first, which takes longer"
         rows = [
             ("archive", f"{self.path}, {format_size(self.bytes)}"),
@@ -101,7 +101,7 @@ class Inspection:
 
 
 def author_line(author: Author) -> str:
-    """An author, for people: posts, DID, handle."""
+    """A line about an author for people: posts, DID, handle."""
     return f"{author.posts:>12,}  {author.did}" + (f"  {author.handle}" if author.handle is not None else "")
 
 
@@ -144,7 +144,7 @@ def _inspected(path: Path) -> Inspection:
 
 
 def _expected_bytes(archive: Archive, format: Format, posts: int) -> int | None:
-    """The likely size of an export of all posts; None when the format needs an extra that is not installed."""
+    """The expected bytes of an export of all posts; None if the format needs an extra that is not installed."""
     try:
         configured = format.configured(USUAL)
     except MissingExtraError:
@@ -157,9 +157,9 @@ def _size_in_words(size: int | None) -> str:
 
 
 def list_authors(path: Path) -> tuple[int, Iterator[Author]]:
-    """All authors of the archive at *path*, the largest first, and how many they are.
+    """The number of authors of the archive at *path*, and all authors, those with most posts first.
 
-    The archive is closed when this returns: people may take their time to read the list.
+    The archive is already closed when this function returns, since people may read the list slowly.
 
     Raises:
         ArchiveError, ArchiveBusyError: The archive cannot be read.

@@ -2,7 +2,7 @@
 
 Embeds are stored JSON whose spelling must survive (duplicate keys, `1.0`, 25-digit integers, escapes), so they are
 never parsed into objects. SQLite does this work for nearly every post; here is the same in Python for what SQLite
-can not take: nesting beyond 1,000 levels, text that is not UTF-8, and values of many megabytes.
+cannot take: nesting beyond 1,000 levels, text that is not UTF-8, and values of many megabytes.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ _TOKEN = re.compile(
 
 _KINDS = {"string": b"s", "scalar": b"v", "end": b"$"}
 
-# What may come next, as kinds of tokens: marks stand for themselves.
+# Kinds of tokens that may come next; marks stand for themselves.
 _VALUE = frozenset({b"{", b"[", b"s", b"v"})
 _KEY_OR_END = frozenset({b"s", b"}"})
 _ITEM_OR_END = frozenset({b"{", b"[", b"s", b"v", b"]"})

@@ -115,7 +115,7 @@ def _fits_one(value: object, hint: Any) -> bool:
 
 
 def _forms(hint: Any) -> list[str]:
-    """What to give, in words, for each kind of value that a hint allows."""
+    """The right form, in words, for each kind of value that a hint allows."""
     kinds = _alternatives(hint)
     if date in kinds:
         kinds = tuple(kind for kind in kinds if kind is not str and not (kind is not date and _is_date(kind)))

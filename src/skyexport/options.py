@@ -1,7 +1,7 @@
-"""What an export is asked to do, and how the words that people use for it are read.
+"""The options of an export, and how their values are parsed.
 
-`ExportOptions` keeps what was asked. `resolve` makes the values that follow from it: paths, instants, the format, the
-compression. Which author a handle means only the archive knows (`authors`).
+`ExportOptions` keeps the values as given. `resolve` derives the rest: paths, instants, the format, the compression.
+Only the archive knows which author a handle means (`authors`).
 """
 
 from __future__ import annotations
@@ -44,32 +44,33 @@ __all__ = [
 ]
 
 DEFAULT_BATCH_SIZE = 1000
-"""Posts a batch: large enough that messages between processes cost nothing, small enough for a chunk of one MB."""
+"""Posts per batch: enough to make messages between processes cheap, few enough for a chunk of one MB."""
 
 DEFAULT_MEMORY_LIMIT_BYTES = 500_000_000
-"""What the established exporter promises for its own memory."""
+"""The limit that the established exporter promises for itself."""
 
 DEFAULT_OUTPUT_DIR = Path("exports")
-"""Where export directories go: below the current one."""
+"""Export directories go below this directory, which is relative to the current one."""
 
 MAX_BATCH_SIZE = 1_000_000
-"""Beyond this a list of row ids alone would be as large as the chunks are."""
+"""Above this, the row ids of a batch would take as much memory as its chunks."""
 
 MAX_WORKERS = 256
-"""More processes than this are a typing error."""
+"""A larger number is surely a typing error."""
 
 MAX_LIMIT = 10**15
-"""Posts: more than there will ever be."""
+"""Posts: more than any archive will ever have."""
 
 SNAPSHOTS = ("pin", "copy")
-"""`pin` holds the archive while posts are rendered; `copy` only until they are copied, and needs room for the copy."""
+"""`pin` holds the archive while posts are rendered; `copy` only while posts are copied, which needs disk space."""
 
 _USUAL_FORMAT = "json"
 
 _REGISTERED_FORMATS = ("json", "csv")
-"""What bskyarchive takes for the format of an export."""
+"""The formats that bskyarchive's list of exports accepts."""
+
 _OF_ANY_TABLE = frozenset({"delimiter", "bom", "csv_safe"})
-"""Settings that hold for the table of media as well, which an export in any format may have."""
+"""Settings that also apply to the table of media, which an export in any format may have."""
 
 _ONLY_OF_THE_WAY = frozenset(
     {
@@ -77,7 +78,7 @@ _ONLY_OF_THE_WAY = frozenset(
         *("snapshot", "link_media", "register", "since_export", "since_last", "allow_unrelated", "keep"),
     }
 )
-"""Options that say from where, where to and how, and change nothing of what is exported."""
+"""Options for the place and the way of an export; they do not change the exported data."""
 
 _DELIMITER_WORDS = {"tab": "\t", r"\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 _DELIMITER_HINT = "choose , ; | or tab"
@@ -107,7 +108,7 @@ _UNITS = {
     "tib": 2**40,
 }
 _LEAST_WITHOUT_UNIT = 100_000
-"""A smaller number without a unit is hardly meant as bytes: whoever writes 500 means 500MB."""
+"""A smaller number without a unit hardly means bytes: 500 is probably 500MB."""
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
@@ -119,13 +120,13 @@ Size = int | str
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """When a data file is full, so that another begins: a post is never cut. Each is None for no such bound."""
+    """Limits of a data file; beyond them a new file starts, always between two posts. None means no limit."""
 
     posts: int | None = None
-    """Posts in a file, at most."""
+    """Most posts in a file."""
     bytes: int | None = None
-    """Its size before compression at most, but for a file of one post that is larger. A post whose size is not known
-    when it begins, for it is rendered in pieces, is the first one of its file."""
+    """Largest size of a file before compression; only a file of a single post may be larger. A post that is rendered in
+    pieces always starts a new file, because its size is not known in advance."""
 
     def __bool__(self) -> bool:
         return self.posts is not None or self.bytes is not None
@@ -240,10 +241,10 @@ class ExportOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
-    """What follows from the options of one export, without a look into the archive."""
+    """The values that follow from the options of one export alone, without the archive."""
 
     options: ExportOptions
-    """What was asked."""
+    """The options as given."""
     archive: Path
     output_dir: Path
     to: Path | None
@@ -253,7 +254,7 @@ class Resolved:
     since: int | None
     """The first instant to export, in nanoseconds since 1970; None for no bound."""
     until: int | None
-    """The last instant to export, likewise."""
+    """The last instant to export, in nanoseconds since 1970; None for no bound."""
     format: str
     """A name from `formats.FORMATS`."""
     compression: Compression | None
@@ -264,7 +265,7 @@ class Resolved:
     """When a data file is full."""
 
     def shaping(self) -> dict[str, Any]:
-        """What data files look like, besides their format: what is not as usual, option → value as in JSON."""
+        """The options that shape data files and are not the default: option → value, as in JSON."""
         found: dict[str, Any] = self.settings.changed()
         if self.compression is not None:
             found["compress"] = str(self.compression)
@@ -275,7 +276,7 @@ class Resolved:
         """Name of a data file in an export directory.
 
         Args:
-            number: Which one, from 1 on, when there may be several.
+            number: Its number, from 1; only names of split exports show it.
         """
         from skyexport.formats import FORMATS
 
@@ -283,9 +284,9 @@ class Resolved:
         return stem + FORMATS[self.format].suffix + (self.compression.suffix if self.compression is not None else "")
 
     def of_the_output(self, did: str | None) -> dict[str, object]:
-        """The options that are not the default and may change what is exported, as a manifest notes them.
+        """The options that may change the exported data and are not the default, as a manifest notes them.
 
-        Two exports of one state of an archive with the same of these are the same.
+        Two exports of one state of an archive are equal if these options are equal.
 
         Args:
             did: The DID of the author; None for all authors.
@@ -298,7 +299,7 @@ class Resolved:
             "columns": self.settings.columns,
             "split_bytes": self.split.bytes,
             "delimiter": self.settings.delimiter,
-            # Relative to where the command was run it would be another one elsewhere.
+            # A relative path would mean another directory when the command is run elsewhere.
             "media_root": None if self.media_root is None else _from_the_root(self.media_root),
         }
         usual = {option.name: option.default for option in asked} | {"format": _USUAL_FORMAT, "delimiter": ","}
@@ -306,10 +307,10 @@ class Resolved:
 
 
 def resolve(options: ExportOptions) -> Resolved:
-    """Check the options of an export, and make the values that follow from them.
+    """Check the options of an export, and derive the values that follow from them.
 
     Raises:
-        OptionError: A value that no export could have.
+        OptionError: A value is not valid, or two options contradict each other.
     """
     if not isinstance(options, ExportOptions):
         raise OptionError(f"options is of type {type(options).__name__}", "give ExportOptions(archive=...)")
@@ -320,11 +321,11 @@ def resolve(options: ExportOptions) -> Resolved:
     if options.media_root is not None:
         media_root = parse_path(options.media_root, "directory of media")
         if not options.media:
-            raise OptionError("a directory of media without media", "add --media, or leave out --media-root")
+            raise OptionError("--media-root needs --media", "add --media, or leave out --media-root")
     if options.link_media is not None:
         link_media = parse_path(options.link_media, "earlier export")
         if not options.media:
-            raise OptionError("an earlier export without media", "add --media, or leave out --link-media")
+            raise OptionError("--link-media needs --media", "add --media, or leave out --link-media")
     if options.media and to is not None:
         raise OptionError("--to writes just the data file, without media", "leave out --media, or use -o")
     earlier = options.since_export
@@ -357,40 +358,42 @@ def resolve(options: ExportOptions) -> Resolved:
     if options.author is not None:
         parse_author(options.author)
     if since is not None and until is not None and until < since:
-        raise OptionError(f"until {options.until} is before since {options.since}", "exchange the two")
+        raise OptionError(f"until {options.until} is before since {options.since}", "swap the two")
     if not 1 <= options.batch_size <= MAX_BATCH_SIZE:
-        raise OptionError(f"a batch of {options.batch_size} posts", f"choose 1 to {MAX_BATCH_SIZE:,}")
+        raise OptionError(f"a batch cannot have {options.batch_size} posts", f"choose 1 to {MAX_BATCH_SIZE:,}")
     if isinstance(options.workers, int) and not 0 <= options.workers <= MAX_WORKERS:
-        raise OptionError(f"{options.workers} workers", f"choose 0 (in this process) to {MAX_WORKERS}")
+        raise OptionError(f"cannot use {options.workers} workers", f"choose 0 (in this process) to {MAX_WORKERS}")
     if options.snapshot not in SNAPSHOTS:
         raise OptionError(f"unknown snapshot {options.snapshot!r}", choice_hint(options.snapshot, SNAPSHOTS))
     if options.memory_limit_bytes < 1:
-        raise OptionError(f"a memory limit of {options.memory_limit_bytes} bytes", "leave it out for 500MB")
+        raise OptionError(f"the memory limit cannot be {options.memory_limit_bytes} bytes", "leave it out for 500MB")
     return resolved
 
 
 def _check_limit(options: ExportOptions, limit: int) -> None:
     if not 1 <= limit <= MAX_LIMIT:
-        raise OptionError(f"a limit of {limit} posts", f"choose 1 to {MAX_LIMIT:,}, or leave it out for all posts")
+        raise OptionError(
+            f"the limit cannot be {limit} posts", f"choose 1 to {MAX_LIMIT:,}, or leave it out for all posts"
+        )
     if options.since_export or options.since_last:
         earlier = "--since-export" if options.since_export else "--since-last"
         raise OptionError(
-            f"--limit and {earlier} exclude each other: posts beyond the limit would never be exported",
-            "leave one of them out",
+            f"--limit cannot be used with {earlier}: posts beyond the limit would never be exported",
+            "leave out one of them",
         )
 
 
 def _check_chains(options: ExportOptions) -> None:
-    """Refuse what no chain of exports can have.
+    """Check the options for chains of exports.
 
     Raises:
         OptionError: The options contradict each other.
     """
     if options.since_last and options.since_export:
-        raise OptionError("--since-last finds the earlier exports that --since-export names", "leave one of them out")
+        raise OptionError("--since-last finds the earlier exports that --since-export names", "leave out one of them")
     if options.since_last and options.to is not None:
         raise OptionError(
-            "--since-last is for export directories, and --to writes one file",
+            "--since-last is for export directories, but --to writes one file",
             "use -o, or name the earlier exports with --since-export",
         )
     if options.allow_unrelated and not (options.since_last or options.since_export):
@@ -400,13 +403,13 @@ def _check_chains(options: ExportOptions) -> None:
     if options.keep < 1:
         raise OptionError(f"--keep {options.keep} would keep no export", "choose 1 or more")
     if options.to is not None:
-        raise OptionError("--keep is for export directories, and --to writes one file", "use -o, or leave out --keep")
+        raise OptionError("--keep is for export directories, but --to writes one file", "use -o, or leave out --keep")
     if options.register:
-        raise OptionError("--keep would remove exports that the archive still lists", "leave out --register, or --keep")
+        raise OptionError("--keep would remove exports that the archive still lists", "leave out --register or --keep")
 
 
 def _resolve_format(options: ExportOptions, to: Path | None) -> tuple[str, Compression | None, str]:
-    """The format, a name from FORMATS, the compression and the delimiter: as options, else the name of *to*, say."""
+    """The format (a name from FORMATS), the compression and the delimiter: by options, else by the name of *to*."""
     from skyexport.formats import FORMATS
 
     if options.format and options.format not in FORMATS:
@@ -415,32 +418,32 @@ def _resolve_format(options: ExportOptions, to: Path | None) -> tuple[str, Compr
     format = options.format or named.format or _USUAL_FORMAT
     if options.delimiter and named.delimiter not in ("", options.delimiter):
         raise OptionError(
-            f"{to} is named like a table with tabs, and --delimiter says {options.delimiter!r}", "leave out --delimiter"
+            f"{to} is named like a table with tabs, but --delimiter is {options.delimiter!r}", "leave out --delimiter"
         )
     if named.format not in ("", format):
         raise OptionError(
-            f"{to} is named like {named.format}, and the format is {format}",
+            f"{to} is named like {named.format}, but --format is {format}",
             f"leave out --format, or name it …{FORMATS[format].suffix}",
         )
     compression = parse_compression(options.compress) if options.compress else named.compression
     if named.compression is not None and getattr(compression, "name", None) != named.compression.name:
         raise OptionError(
-            f"{to} is named like {named.compression.name}, and that is not what --compress says",
+            f"{to} is named like {named.compression.name}, but --compress is {options.compress}",
             "leave out --compress, or give the file another name",
         )
     if named.format and named.compression is None and compression is not None:
         raise OptionError(
-            f"{to} is named like a file without compression, and --compress says {compression.name}",
+            f"{to} is named like a file without compression, but --compress is {compression.name}",
             f"name it …{FORMATS[format].suffix}{compression.suffix}",
         )
     return format, compression, options.delimiter or named.delimiter or ","
 
 
 def _check_format(options: ExportOptions, name: str, compression: Compression | None, settings: FormatSettings) -> None:
-    """Refuse what data files of this format cannot be.
+    """Check the options that a format must support.
 
     Raises:
-        OptionError: They cannot be so.
+        OptionError: The format does not support one of them.
     """
     from skyexport.formats import FORMATS
 
@@ -450,12 +453,12 @@ def _check_format(options: ExportOptions, name: str, compression: Compression | 
             option = {"bom": "no-bom", "header": "no-header"}.get(changed, changed.replace("_", "-"))
             raise OptionError(f"--{option} is not for {name}", "leave it out")
     if unknown := [column for column in settings.columns if column not in format.columns]:
-        # Headings of CSV are spelt in capitals.
+        # People copy headings of CSV: CreatedAt means created_at.
         raise OptionError(
             f"{name} has no column {unknown[0]!r}", choice_hint(_CAPITALS.sub("_", unknown[0]), format.columns)
         )
     if len(set(settings.columns)) < len(settings.columns):
-        raise OptionError("a column twice", "name each column once")
+        raise OptionError("a column is named twice", "name each column once")
     needed = ("uri", "cid", "indexed_at", *["originals"] * ("originals" in format.columns))
     if options.since_last and settings.columns and (missing := [one for one in needed if one not in settings.columns]):
         raise OptionError(f"--since-last compares the column {missing[0]}", "add it to --columns")
@@ -463,7 +466,7 @@ def _check_format(options: ExportOptions, name: str, compression: Compression | 
         raise OptionError(f"{settings.delimiter!r} cannot be a delimiter", _DELIMITER_HINT)
     if compression is not None and not format.is_text:
         raise OptionError(
-            f"{name} is compressed in itself, and not with {compression.name}",
+            f"{name} has its own compression and cannot use {compression.name}",
             f"leave out --compress, and {compression.suffix} at the end of a name",
         )
 
@@ -478,41 +481,42 @@ def _check_split(split: Split, format: str, to: Path | None) -> None:
 
     if split.bytes is not None and not FORMATS[format].is_text:
         raise OptionError(
-            f"--split-bytes is not for {format}: sizes are known only when a file is written", "use --split-posts"
+            f"--split-bytes is not for {format}: the size of a file is known only once it is written",
+            "use --split-posts",
         )
     if split and to is not None:
-        raise OptionError("--to writes one file, and is not split", "use -o instead")
+        raise OptionError("--to writes one file, which cannot be split", "use -o instead")
     for bound, what in ((split.posts, "posts"), (split.bytes, "bytes")):
         if bound is not None and bound < 1:
-            raise OptionError(f"data files of {bound} {what}", "choose 1 or more")
+            raise OptionError(f"a data file cannot have {bound} {what}", "choose 1 or more")
 
 
 def _check_register(resolved: Resolved) -> None:
-    """Refuse what the archive's own list of exports can not have.
+    """Check that the archive's own list of exports can have this export.
 
     Raises:
-        OptionError: It can not.
+        OptionError: It cannot.
     """
     if resolved.to is not None:
-        raise OptionError("--register is for export directories", "leave out --to, or --register")
+        raise OptionError("--register is for export directories", "leave out --to or --register")
     if resolved.options.author is None:
         raise OptionError("bskyarchive lists the exports of one author only", "add --author, or leave out --register")
     if resolved.format not in _REGISTERED_FORMATS:
         raise OptionError(
-            f"bskyarchive lists no exports in the format {resolved.format}",
+            f"bskyarchive cannot list exports in the format {resolved.format}",
             f"choose {' or '.join(_REGISTERED_FORMATS)}, or leave out --register",
         )
     if resolved.shaping():
         raise OptionError(
-            f"bskyarchive lists no exports with {', '.join(resolved.shaping())}", "leave that out, or --register"
+            f"bskyarchive cannot list exports with {', '.join(resolved.shaping())}", "leave that out, or --register"
         )
 
 
 def _check_match(query: str) -> None:
-    """Refuse what is no query, or one that FTS5 takes for an order to itself.
+    """Check that a text may be a query; FTS5 reads one that begins with `*` as a command.
 
     Raises:
-        OptionError: It is such.
+        OptionError: It cannot be a query.
     """
     try:
         query.encode()
@@ -526,7 +530,7 @@ def _check_match(query: str) -> None:
 
 
 def _from_the_root(path: Path) -> Path:
-    """An absolute path; as it is where the current directory was deleted, and opening it says so."""
+    """An absolute path; unchanged if the current directory was deleted: opening it reports that."""
     try:
         return absolute(path)
     except FileNotFoundError:
@@ -534,7 +538,7 @@ def _from_the_root(path: Path) -> Path:
 
 
 def _plain(value: object) -> object:
-    """The value of an option as JSON has it."""
+    """The value of an option, as in JSON."""
     if isinstance(value, list | tuple):
         return [_plain(part) for part in value]
     if isinstance(value, date):
@@ -545,13 +549,13 @@ def _plain(value: object) -> object:
 
 
 def parse_author(text: str) -> str:
-    """An author as somebody wrote it.
+    """Parse the name of an author.
 
     Returns:
-        A DID as it is; a handle in lower case, without `@` before it.
+        A DID, unchanged; or a handle in lower case, without a leading `@`.
 
     Raises:
-        OptionError: It is neither.
+        OptionError: The text is neither.
     """
     handle = text.removeprefix("@")
     if len(text) <= _MAX_DID_LENGTH and _DID.fullmatch(text):
@@ -560,12 +564,12 @@ def parse_author(text: str) -> str:
         return handle.lower()
     raise OptionError(
         f"{text[:_MAX_HANDLE_LENGTH]!r} is neither a DID nor a handle",
-        "write did:plc:ewvi7nxzyoun6zhxrhs64oiz or alice.bsky.social; `skyexport inspect ARCHIVE --authors` lists them",
+        "write did:plc:… or alice.bsky.social; `skyexport inspect ARCHIVE --authors` lists all authors",
     )
 
 
 def is_did(author: str) -> bool:
-    """Whether what `parse_author` gave is a DID."""
+    """Whether a result of `parse_author` is a DID."""
     return author.startswith("did:")
 
 
@@ -582,14 +586,14 @@ def parse_path(text: StrPath, what: str) -> Path:
 
 
 def parse_file(text: str | os.PathLike[str]) -> Path:
-    """The path of a file to write.
+    """Parse the path of a file to write.
 
     Raises:
-        OptionError: Nothing was written, or what can only be a directory.
+        OptionError: The text is empty, or ends like a directory.
     """
     path = parse_path(text, "output file")
     if os.fspath(text).endswith(("/", os.sep)):
-        raise OptionError(f"{text} can only be a directory", "name the file with --to, or the place of exports with -o")
+        raise OptionError(f"{text} can only be a directory", "name a file with --to, or use -o for a directory")
     return path
 
 
@@ -597,21 +601,21 @@ def parse_columns(text: str | Sequence[str]) -> tuple[str, ...]:
     """Names of columns, in a list or with commas between them.
 
     Raises:
-        OptionError: There is a name missing.
+        OptionError: A name is empty.
     """
     if not isinstance(text, str):
         return tuple(text)
     names = tuple(name.strip() for name in text.split(","))
     if not all(names):
-        raise OptionError(f"{text!r} lacks the name of a column", "write them like uri,created_at,text")
+        raise OptionError(f"a column in {text!r} has no name", "write columns like uri,created_at,text")
     return names
 
 
 def parse_delimiter(text: str) -> str:
-    """The delimiter of a CSV file, as a character or as a word → the character.
+    """Parse the delimiter of a CSV file: a character, or a word for it like `tab`.
 
     Raises:
-        OptionError: This is none of `DELIMITERS`.
+        OptionError: The text does not mean one of `DELIMITERS`.
     """
     delimiter = _DELIMITER_WORDS.get(text.strip().lower() or text, text)
     if delimiter not in DELIMITERS:
@@ -620,13 +624,18 @@ def parse_delimiter(text: str) -> str:
 
 
 def parse_number(text: str, name: str, hint: str = "write it in digits, like 1000") -> int:
-    """A whole number in ASCII digits: Python also takes other digits, and underscores between them.
+    """Parse a whole number in ASCII digits; Python's int() would also accept other digits and underscores.
+
+    Args:
+        text: The number.
+        name: What it counts, for an error.
+        hint: For an error.
 
     Raises:
-        OptionError: This is none, or has more digits than any number here.
+        OptionError: The text is not such a number, or has more than 18 digits.
     """
     if not _NUMBER.fullmatch(text):
-        raise OptionError(f"{text!r} is no number of {name}", hint)
+        raise OptionError(f"{text!r} is not a number of {name}", hint)
     return int(text)
 
 
@@ -634,7 +643,7 @@ def parse_size(text: Size) -> int:
     """A size → bytes: `500MB` is 500 × 10^6, `500MiB` is 500 × 2^20, an int or a large bare number counts bytes.
 
     Raises:
-        OptionError: This is no size.
+        OptionError: The text is not a size.
     """
     if isinstance(text, int):
         return text
@@ -648,7 +657,7 @@ def parse_size(text: Size) -> int:
 
 
 def format_size(size_bytes: float) -> str:
-    """Bytes for people, in powers of 1000, with three figures or so: `1.10 GB`."""
+    """Bytes for people, in powers of 1000, with about three digits: `1.10 GB`."""
     for unit in ("B", "kB", "MB"):
         if size_bytes < 1000:
             return f"{size_bytes:.0f} {unit}" if unit == "B" or size_bytes >= 100 else f"{size_bytes:.1f} {unit}"
@@ -657,12 +666,15 @@ def format_size(size_bytes: float) -> str:
 
 
 def parse_bound(bound: Bound, *, end_of_day: bool, name: str = "bound") -> int | None:
-    """A date bound → nanoseconds since 1970.
+    """Parse a date bound into nanoseconds since 1970.
 
     Args:
         bound: A date (the whole UTC day), an aware datetime, the text of either (RFC 3339), or None for no bound.
-        end_of_day: For a date, its last nanosecond instead of its first.
-        name: What to call it in an error.
+        end_of_day: For a date, return its last nanosecond instead of its first.
+        name: The name of the option, for an error.
+
+    Returns:
+        None for no bound.
 
     Raises:
         OptionError: This is no date or instant, an instant without a time zone, or has another type.
@@ -693,11 +705,11 @@ _LIKELY_BOUNDS = (
     (re.compile(r"(\d{4})(\d\d)(\d\d)", re.ASCII), (1, 2, 3)),
     (re.compile(r"(\d\d?)\.\s?(\d\d?)\.\s?(\d{4})", re.ASCII), (3, 2, 1)),
 )
-"""Dates in other spellings, and which of their groups are year, month and day; 1/2/2024 may be either."""
+"""Dates in other spellings, with the groups for year, month and day. 1/2/2024 is left out, since it is ambiguous."""
 
 
 def _likely_bound(text: str, *, end_of_day: bool) -> str | None:
-    """The bound that was probably meant, as it must be written; None where that is not clear."""
+    """The correct spelling of the bound that was probably meant; None if that is not clear."""
     today = datetime.now(UTC).date()
     words = {"today": today, "now": today, "yesterday": today - timedelta(days=1)}
     if text.lower() in words:
@@ -715,7 +727,7 @@ def _likely_bound(text: str, *, end_of_day: bool) -> str | None:
 
 
 def available_cpus() -> int:
-    """The CPUs that this process may use: affinity and, on Linux, the control group's quota."""
+    """The number of CPUs that this process may use, by affinity and, on Linux, the quota of its control group."""
     try:
         cpus = len(os.sched_getaffinity(0))
     except AttributeError:

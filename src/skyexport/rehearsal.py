@@ -1,4 +1,4 @@
-"""What an export would do, found out as an export would, with nothing written that has a name."""
+"""Dry runs: find out what an export would do, and write nothing but temporary files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = ["DryRun", "dry_run"]
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """What an export would do, as `dry_run` finds it out.
+    """The result of a dry run: what an export would do.
 
     Attributes:
         format: The format of the data file.
@@ -91,7 +91,7 @@ class DryRun:
         return f"<DryRun: {self.posts:,} posts to {self.format.upper()}, about {format_size(self.expected_bytes)}>"
 
     def to_dict(self) -> dict[str, Any]:
-        """As the object that `--json` prints."""
+        """The object that `--json` prints."""
         place = None if self.place is None else os.fsencode(self.place).decode(errors="replace")
         first, last = self.available or (None, None)
         removed = [os.fsencode(path).decode(errors="replace") for path in self.removed]
@@ -100,8 +100,8 @@ class DryRun:
         return {"status": "ok", "dry_run": True, **values, "place": place}
 
     def lines(self) -> list[str]:
-        """For people, a figure a line."""
-        free = "not known" if self.free_bytes is None else format_size(self.free_bytes)
+        """The figures for people, one per line."""
+        free = "unknown" if self.free_bytes is None else format_size(self.free_bytes)
         fits = {None: "", True: ": it fits", False: ": it would not fit"}[self.fits]
         rows = [
             ("posts", f"{self.posts:,} of {self.archive_posts:,}"),
@@ -137,7 +137,7 @@ def dry_run(
     *,
     say: Callable[[str], None] = lambda _: None,
 ) -> DryRun:
-    """Find out what `export` would do.
+    """Find out what `export` would do, without making or changing anything.
 
         found = dry_run(ExportOptions(archive="archive.db", format="csv"))
         print(found.posts, found.expected_bytes, found.fits)
@@ -146,12 +146,12 @@ def dry_run(
     has one that is gone when this ends.
 
     Args:
-        options: What to export, and where to.
-        on_progress: As `export` takes it.
-        say: As `export` takes it.
+        options: The options of the export.
+        on_progress: As in `export`.
+        say: As in `export`.
 
     Raises:
-        ExportError: What `export` would raise before it wrote the first post.
+        ExportError: `export` would fail with this error before it writes the first post.
     """
     resolved = resolve(options)
     counters = Counters()
@@ -186,7 +186,7 @@ def dry_run(
             narrowings.append(earlier)
             counters.stage = "preparing"
         narrowed = replace(selection, narrowings=narrowings, limit=options.limit)
-        # A program that writes all the time is let do so: an export would copy the posts then.
+        # A program that keeps writing may go on: an export would copy the posts in that case.
         archive.pin()
         if author is not None:
             with archive.reading():

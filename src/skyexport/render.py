@@ -1,4 +1,4 @@
-"""Turning a batch into bytes: one SQL statement a batch where it can be, smaller steps where it can not.
+"""Turning a batch into bytes: one SQL statement a batch where it can be, smaller steps where it cannot.
 
 A batch is rendered fast, by SQLite's own functions. When SQLite refuses a value, or the bytes are not what the format
 promises, the batch is halved until few posts are left beside the odd one; those are rendered exactly, by Python, post
@@ -47,7 +47,7 @@ MAX_CHUNK_BYTES = 4_000_000
 """Size of a chunk at most, before compression: a batch of 1,000 posts takes about 1.1 MB as JSON."""
 
 SLOT_BYTES = MAX_CHUNK_BYTES + 64_000
-"""Size of the slot that a chunk travels in: compressing makes what can not be compressed a little larger."""
+"""Size of the slot that a chunk travels in: compression makes incompressible data a little larger."""
 
 _UNIT_POSTS = 2000
 """Posts in one SQL statement at most: larger batches would mostly be rendered in vain, and halved."""
@@ -102,7 +102,7 @@ class LargePost:
 
     @property
     def needed_bytes(self) -> int:
-        """What surely is needed to read it: SQLite has it then, and so has Python."""
+        """The least memory to read it: SQLite holds it once, and Python once."""
         return 2 * self.stored_bytes
 
     def beyond_memory(self, why: str) -> MemoryLimitError:
@@ -219,7 +219,7 @@ class BatchRenderer:
             yield from self._in_parts(row_ids)
 
     def _in_parts(self, row_ids: array[int]) -> Iterator[Chunk]:
-        """What could not be rendered as one chunk."""
+        """Posts that could not be rendered as one chunk."""
         if len(row_ids) == 1:
             yield from self._large_post(row_ids)
             return
@@ -294,12 +294,12 @@ class BatchRenderer:
             return
         stored_bytes, uri = found[0]
         self._before_large_post(LargePost.of(row_ids[0], uri, stored_bytes))
-        values = self._of_any_size(self._exact_sql, row_ids)[0]
         notices = Notices()
         gathered: list[bytes] = []
         size = 0
         posts = 1
-        for piece in self._format.pieces(_stored_post(values), notices):
+        # Nobody else holds the post, so that a format can let go of it.
+        for piece in self._format.pieces(_stored_post(self._of_any_size(self._exact_sql, row_ids)[0]), notices):
             gathered.append(piece)
             size += len(piece)
             if size > MAX_CHUNK_BYTES // 4:

@@ -1,9 +1,9 @@
-"""What a format is: how a file begins, goes on and ends, and how posts become its bytes.
+"""Formats: how a file begins, continues and ends, and how posts become its bytes.
 
 A format renders posts in two ways, which give the same bytes:
 
 - *fast*: SQL aggregates over the posts of a batch, whose values Python finishes with operations on the whole batch;
-  nearly every batch goes this way. It takes nothing that can not be exported as it is stored.
+  nearly every batch goes this way. It refuses everything that cannot be exported as stored.
 - *exact*: a generator over the stored values of one post, which takes anything, of any size, and counts what it had to
   change.
 
@@ -135,13 +135,13 @@ class Format(Protocol):
     suffix: str
     """At the end of a data file's name."""
     columns: tuple[str, ...]
-    """Those that `FormatSettings.columns` can choose from; none where it can not."""
+    """Those that `FormatSettings.columns` can choose from; empty if it has no choice."""
     takes: frozenset[str]
     """Names of the `FormatSettings` that mean something to it."""
     is_text: bool
     """Whether a file is text: chunks one behind the other, which can be compressed, and of which the size is known."""
     separator: bytes
-    """What stands between two posts of a chunk."""
+    """The bytes between two posts of a chunk."""
     memory: FormatMemory
     """The memory that it takes."""
 
@@ -201,7 +201,7 @@ class Format(Protocol):
 
 
 class TextFormat(ABC):
-    """What formats have in common that are text: a beginning, posts with something in between, an end."""
+    """The common part of text formats: a beginning, posts with separators, an end."""
 
     name: str
     suffix: str
@@ -210,11 +210,11 @@ class TextFormat(ABC):
     is_text = True
     memory = FormatMemory()
     prologue: bytes
-    """What stands before the first post."""
+    """The bytes before the first post."""
     separator: bytes
-    """What stands between two posts."""
+    """The bytes between two posts."""
     epilogue: bytes
-    """What stands after the last post."""
+    """The bytes after the last post."""
     empty: bytes
     """The whole file when there is no post."""
 
@@ -318,7 +318,7 @@ def time_sql(columns: Mapping[str, str], name: str, usual: TimeSql, function: st
 
 
 def stored_time(value: StoredValue) -> timestamps.Timestamp | None:
-    """The time that a stored value is, None when it can not be read as one."""
+    """The time that a stored value is, None if it is not a time."""
     return timestamps.parse(value if isinstance(value, int) else json_text.decode(as_bytes(value)))
 
 

@@ -83,7 +83,7 @@ _BEGINS_WITH_SPACE = re.compile(
 _FIRST_OF_SPACE = frozenset(chr(code).encode()[:1] for start, end in _WHITE_SPACE for code in range(start, end))
 
 _PLAIN = bytes(code for code in range(0x21, 0x7F) if code not in b'"\\')
-"""What surely needs no quotes, the delimiter aside: ASCII without space, quote and backslash."""
+"""Characters that need no quotes, except for the delimiter: ASCII without space, quote and backslash."""
 
 _TEXT_PLACE = b"\x1e"
 _MEDIA_PLACE = b"\x1f"
@@ -109,7 +109,7 @@ class CsvTable(TextFormat):
         header = cells.delimiter.join(_HEADINGS[name].encode() for name in self._columns) + b"\n"
         self.prologue = _BYTE_ORDER_MARK * settings.bom + header * settings.header
         self.empty = self.prologue
-        # What is left of a record without all that is plain: any that has something else left needs quotes.
+        # The rest of a record once all plain characters are removed: a record with another rest needs quotes.
         places = {_TEXT: _TEXT_PLACE}
         self._rest = cells.delimiter.join(places.get(name, b"") for name in self._columns) + b"\n"
         places[_MEDIA] = _MEDIA_PLACE
@@ -298,7 +298,7 @@ class CsvRecords:
         """Cells, so far, that a spreadsheet may take for a formula."""
 
     def header(self) -> bytes:
-        """What the table begins with."""
+        """The beginning of the table."""
         names = self._cells.delimiter.join(heading.encode() for heading in self._headings)
         return (_BYTE_ORDER_MARK if self._bom else b"") + names + b"\n"
 

@@ -59,9 +59,9 @@ class Layout:
     """The white space of a format."""
 
     sql_before_key: str
-    """What SQL puts before a key; `finished` may make more of it."""
+    """The text that SQL puts before a key; `finished` may extend it."""
     before_key: bytes
-    """What stands there in the end."""
+    """The bytes before a key in the file."""
     colon: str
     embed_sql: str
     """SQL for JSON in the small, of which `{}` is the stored text."""
@@ -120,7 +120,7 @@ class JsonPosts(TextFormat):
 
     @abstractmethod
     def placed(self, text: bytes) -> bytes:
-        """What SQL gave, with the white space and the braces that the format has between posts."""
+        """The output of SQL, with the white space and the braces that the format has between posts."""
 
     def pieces(self, post: StoredPost, notices: Notices) -> Iterator[bytes]:
         """One post, a value at a time."""

@@ -1,7 +1,7 @@
 """The Parquet format: a table with a type for each column, for programs that analyse posts.
 
 A chunk is a stream of Arrow record batches, which a worker makes; the writer gathers them to row groups. What the type
-of a column can not hold stands, as the JSON has it, in the column `originals`.
+of a column cannot hold stands, as in the JSON, in the column `originals`.
 
 Source: docs/formats.md, "posts.parquet"; https://arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import apsw
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 __all__ = ["ParquetTable"]
 
 _ORIGINALS = "originals"
-"""The column of what other columns can not hold: a JSON object, column → value; NULL where they hold everything. The
-nanoseconds of indexed_at and archived_at are in it, where an archive has them."""
+"""The column for values that other columns cannot hold: a JSON object, column → value; NULL where they hold everything.
+The nanoseconds of indexed_at and archived_at are in it, where an archive has them."""
 
 _COLUMNS = (*COLUMNS, _ORIGINALS)
 
@@ -100,7 +100,7 @@ class ParquetTable:
     def __init__(self, settings: FormatSettings = USUAL) -> None:
         self._columns = settings.columns or _COLUMNS
         self._read = [name for name in COLUMNS if name in self._columns or self._may_need_original(name)]
-        """What must be read of a post."""
+        """The columns to read of a post."""
 
     def _may_need_original(self, name: str) -> bool:
         return _ORIGINALS in self._columns and name in TIMES | COUNTS
@@ -132,22 +132,25 @@ class ParquetTable:
         """A record batch as a stream of its own; None when a text is not UTF-8, or has in it what stands between."""
         import pyarrow as pa
 
-        read: dict[str, list[bytes]] = {}
+        read: dict[str, Sequence[bytes | None]] = {}
         for name, joined in zip(self._read, values, strict=True):
             if joined is None:
                 return None
             if name in JSON and not joined.isascii():
                 joined = json_text.escape_line_separators(joined)
-            read[name] = joined.split(_BETWEEN)
-            if len(read[name]) != posts:
+            values_of_posts = joined.split(_BETWEEN)
+            if len(values_of_posts) != posts:
                 return None
+            read[name] = values_of_posts
         try:
-            return self._stream(read, [{} for _ in range(posts)])
+            return bytes(self._stream(read, [{} for _ in range(posts)]))
         except pa.ArrowInvalid:
             return None
 
-    def _stream(self, read: Mapping[str, Sequence[bytes | None]], originals: list[dict[str, Any]]) -> bytes:
-        """A record batch of these values, as the JSON has them, but for quotes; None for what can not be read.
+    def _stream(self, read: dict[str, Sequence[bytes | None]], originals: list[dict[str, Any]]) -> pa.Buffer:
+        """A record batch of these values, as the JSON has them, but for quotes; None for values that cannot be read.
+
+        It takes them out of *read*, since they may be large.
 
         Raises:
             pyarrow.ArrowInvalid: A value is not what it must be.
@@ -156,7 +159,7 @@ class ParquetTable:
 
         arrays: dict[str, pa.Array] = {}
         for name in self._read:
-            values = read[name]
+            values = read.pop(name)
             if name in TIMES:
                 arrays[name] = _times(name, values, originals)
             elif name in COUNTS:
@@ -195,13 +198,14 @@ class ParquetTable:
                 read[name] = [values.json(value, name)]
             else:
                 read[name] = [values.text(value, name)]
-        data = self._stream(read, [originals])
+        del post, value  # They may be large, and what is written is as large again.
+        data = memoryview(self._stream(read, [originals]))
         for start in range(0, len(data), _PIECE_BYTES):
-            yield data[start : start + _PIECE_BYTES]
+            yield bytes(data[start : start + _PIECE_BYTES])
 
     def posts_of(self, data: bytes) -> list[bytes]:
         """A record batch for each post."""
-        return [_written(batch.slice(row, 1)) for batch in _batches(data) for row in range(batch.num_rows)]
+        return [bytes(_written(batch.slice(row, 1))) for batch in _batches(data) for row in range(batch.num_rows)]
 
     def new_file(self, compress: Compress | None = None) -> DataFile:
         """See `Format`; it is compressed in itself."""
@@ -269,14 +273,14 @@ def _counts(name: str, values: Sequence[bytes | None], originals: list[dict[str,
     return pa.array(integers, pa.string()).cast(pa.int64())
 
 
-def _written(batch: pa.RecordBatch) -> bytes:
+def _written(batch: pa.RecordBatch) -> pa.Buffer:
     """A record batch as a stream."""
     import pyarrow as pa
 
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as stream:
         stream.write_batch(batch)
-    return bytes(sink.getvalue())
+    return sink.getvalue()
 
 
 def _batches(data: bytes | bytearray) -> Iterator[pa.RecordBatch]:
@@ -287,6 +291,14 @@ def _batches(data: bytes | bytearray) -> Iterator[pa.RecordBatch]:
     while source.tell() < source.size():
         with pa.ipc.open_stream(source) as stream:
             yield from stream
+
+
+def _joined(pieces: Iterable[bytes]) -> bytes:
+    """All pieces as one; `join` would hold them all first, which takes 30 times the memory where they are small."""
+    gathered = bytearray()
+    for piece in pieces:
+        gathered += piece
+    return bytes(gathered)
 
 
 class _ExactValues:
@@ -330,9 +342,9 @@ class _ExactValues:
         if not json_text.is_valid(data):
             self._note("unreadable_json", name)
             self.text(value, name)
-            return b"".join(json_text.quote_pieces(data))
+            return _joined(json_text.quote_pieces(data))
         self.text(value, name)
-        return b"".join(json_text.compact(data))
+        return _joined(json_text.compact(data))
 
     def _note(self, kind: str, column: str) -> None:
         self._notices.add(kind, f"{column} of {self._uri}")
