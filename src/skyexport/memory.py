@@ -60,8 +60,8 @@ _ROW_ID_BYTES = 16
 """Memory per post of a batch: the batch may be a list of row ids, and so is its message."""
 
 _STEP_BYTES = 5_000_000
-"""A suggested limit is a multiple of this, with two steps to spare: samples differ from run to run, since libraries count
-in part while other programs use them too."""
+"""A suggested limit is a multiple of this, with two steps to spare: samples differ from run to run, since
+libraries count in part while other programs use them too."""
 
 
 class ProcessTree:
