@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 import make_archive
 from skyexport import ArchiveError, ExportError, ExportOptions, MissingExtraError, export, export_all, verify
 from tests.archives import file_archive, post
-from tests.command import files_below, skyexport, skyexport_json
+from tests.command import PROGRAM, files_below, skyexport, skyexport_json
 
 
 @pytest.fixture
@@ -191,6 +192,18 @@ def test_a_list_from_elsewhere(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError):
         export_all([tmp_path / "x", tmp_path / "y"], ExportOptions(archive=tmp_path / "x", output_dir=tmp_path))
     assert skyexport("export", "--from-file", "/dev/null", cwd=tmp_path).returncode in (0, 2)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps a current directory")
+def test_a_list_in_a_deleted_directory(tmp_path: Path) -> None:
+    """Where the current directory was deleted, that is the reason."""
+    (tmp_path / "gone").mkdir()
+    script = f'cd "{tmp_path}/gone" && rmdir "{tmp_path}/gone" && exec "$@"'
+    command = ["sh", "-c", script, "-", *PROGRAM, "export", "a.db", "b.db", "-o", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 10
+    line = "skyexport: none of these 2 archives exists; the first is a.db; change to another directory: the current one"
+    assert done.stderr == f"{line} was deleted\n"
 
 
 def test_kinds_of_failures(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import tempfile
@@ -253,8 +254,10 @@ class Migration:
             if outcome.error is None:
                 continue
             what = outcome.error.message
-            for path in (str(outcome.path.absolute()), str(outcome.path)):
-                what = what.replace(path, "…")
+            # If the current directory was deleted, messages have the relative path only.
+            with contextlib.suppress(FileNotFoundError):
+                what = what.replace(str(outcome.path.absolute()), "…")
+            what = what.replace(str(outcome.path), "…")
             kind = (what, outcome.error.exit_code)
             if kind in kinds or len(kinds) < _MOST_KINDS:
                 kinds[kind] += 1

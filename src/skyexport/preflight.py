@@ -93,7 +93,8 @@ def check_for_all(archives: ArchiveList, resolved: Resolved) -> None:
         with EarlierMedia(resolved.link_media):
             pass
     if len(archives) > 1 and not any(archive.exists() for archive in archives):
-        raise ArchiveError(
-            f"none of these {len(archives):,} archives exists; the first is {archives[0]}",
-            f"relative paths start at the current directory, {Path.cwd()}",
-        )
+        try:
+            hint = f"relative paths start at the current directory, {Path.cwd()}"
+        except FileNotFoundError:
+            hint = "change to another directory: the current one was deleted"
+        raise ArchiveError(f"none of these {len(archives):,} archives exists; the first is {archives[0]}", hint)
