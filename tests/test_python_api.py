@@ -48,9 +48,10 @@ PAGE = ROOT / "docs" / "python.md"
 
 
 def programs() -> list[str]:
-    """The examples of the page about Python."""
-    found = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(found) > 6
+    """The examples of the page about Python, and of the README."""
+    pages = PAGE.read_text(encoding="utf-8") + (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.findall(r"```python\n(.*?)```", pages, re.DOTALL)
+    assert len(found) > 7
     return found
 
 
