@@ -257,7 +257,7 @@ def test_code_in_a_column_that_nobody_reads(path: Path, tmp_path: Path) -> None:
         )
     with writing(path) as connection, pytest.raises(apsw.SQLError, match=r"no such function|unknown function"):
         connection.execute("select more from posts").fetchall()
-    for number, more in enumerate(({"workers": 0}, {"workers": 2}, {"snapshot": "copy"}, {"did": "did:plc:abc"})):
+    for number, more in enumerate(({"workers": 0}, {"workers": 2}, {"snapshot": "copy"}, {"author": "did:plc:abc"})):
         export(ExportOptions(archive=path, to=tmp_path / f"{number}", **cast(Any, more)))
         assert (tmp_path / f"{number}").read_bytes() == usual.read_bytes()
 
@@ -292,7 +292,7 @@ def test_names_in_capitals(path: Path, tmp_path: Path, format_name: str, snapsho
     with writing(path) as connection:
         connection.execute("create virtual table POSTS_FTS using fts5(uri, text, content=Posts, content_rowid=ROWID)")
         connection.execute("insert into POSTS_FTS(POSTS_FTS) values ('rebuild')")
-    options: dict[str, Any] = {"did": "did:plc:abc", "media": True, "snapshot": snapshot, "match": "cat"}
+    options: dict[str, Any] = {"author": "did:plc:abc", "media": True, "snapshot": snapshot, "match": "cat"}
     summary = export(ExportOptions(archive=path, output_dir=tmp_path / "exports", register=True, **options))
     assert (summary.posts, summary.registered is not None) == (20, True)
 

@@ -174,16 +174,19 @@ def test_size_of_an_archive_in_a_list(tmp_path: Path, link: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-journal"])
-def test_the_archive_is_not_an_output(tmp_path: Path, link: Path, suffix: str) -> None:
+def test_the_archive_is_not_an_output(tmp_path: Path, suffix: str) -> None:
     """Nothing is written over the archive or a file beside it, by whatever name either was given."""
-    path = file_archive(tmp_path / "archives" / "a.db", [post(1)])
+    (tmp_path / "archives").mkdir()
+    path = file_archive(tmp_path / "archives" / "a.json", [post(1)])
+    link = tmp_path / "link.json"
+    link.symlink_to(path)
     for archive in (path, link):
-        options = ExportOptions(archive=archive, to=path.with_name(f"a.db{suffix}"), overwrite=True, format="json")
+        options = ExportOptions(archive=archive, to=path.with_name(f"a.json{suffix}"), overwrite=True, format="json")
         with pytest.raises(OptionError, match="is the archive itself"):
             check_destination(resolve(options), None)
         with pytest.raises(OptionError, match="is the archive itself"):
             export(options)
-    assert files_below(tmp_path / "archives") == ["a.db"]
+    assert files_below(tmp_path / "archives") == ["a.json"]
 
 
 def test_standard_output_is_the_archive(tmp_path: Path) -> None:
@@ -402,7 +405,7 @@ def in_a_deleted_directory(tmp_path: Path, *arguments: str | Path) -> subprocess
         (["export", "ARCHIVE", "--dry-run"], 12, f"cannot write exports: {GONE}"),
         (["export", "ARCHIVE", "--to", "out.json"], 12, f"cannot write out.json: {GONE}"),
         (["export", "ARCHIVE", "--since-export", "OUT"], 12, f"cannot write exports: {GONE}"),
-        (["export", "ARCHIVE", "--register", "--did", "did:plc:abc"], 12, f"cannot write exports: {GONE}"),
+        (["export", "ARCHIVE", "--register", "--author", "did:plc:abc"], 12, f"cannot write exports: {GONE}"),
         (["export", "ARCHIVE", "-o", "OUT", "--since-export", "x"], 10, "there is no directory x"),
         (["verify", "x"], 10, f"there is no directory x: {GONE}"),
         (["verify", "."], 10, "there is no export in .: no manifest.json"),

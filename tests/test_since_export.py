@@ -378,8 +378,8 @@ def test_another_archive(tmp_path: Path) -> None:
 def test_the_selection_does_not_make_an_archive_another(tmp_path: Path) -> None:
     """It is the archive that must have a post of the earlier export, not what is selected of it."""
     archive = file_archive(tmp_path / "a.db", [post(1, did="did:plc:a"), post(2, did="did:plc:b")])
-    first = exported(archive, tmp_path / "out", did="did:plc:a")
-    assert exported(archive, tmp_path / "out", first, did="did:plc:b").posts == 1
+    first = exported(archive, tmp_path / "out", author="did:plc:a")
+    assert exported(archive, tmp_path / "out", first, author="did:plc:b").posts == 1
     assert exported(archive, tmp_path / "out", first, since="2030-01-01").posts == 0
 
 

@@ -212,13 +212,14 @@ def check_place(resolved: Resolved) -> None:
     if resolved.to is not None and str(resolved.to) in _STANDARD_OUTPUT:
         return
     place = resolved.output_dir if resolved.to is None else resolved.to
-    with _as_output_error(place):
-        real = real_path(place)
+    inside = None
+    # A place or an earlier export that cannot be found is an error later, when it is opened.
+    with contextlib.suppress(OSError):
         inside = enclosing_export(place)
     for directory in () if inside else resolved.since_export:
-        # Exports of other programs may have no checksums. If one is missing, the later reading of it says so.
+        # Exports of other programs may have no checksums.
         with contextlib.suppress(OSError):
-            if real.is_relative_to(real_path(directory)):
+            if real_path(place).is_relative_to(real_path(directory)):
                 inside = directory
     if inside is not None:
         raise OptionError(f"{place} lies in the export {inside}", "choose another place")
