@@ -770,8 +770,14 @@ def _file(format: Format, chunks: Iterable[Chunk]) -> Iterator[bytes]:
     yield from file.finish()
 
 
+_TOO_DEEP = b"\n" + b"  " * 1000
+"""JSON with such a line has as many levels as SQLite refuses. Python 3.11 takes fewer, 3.13 many more."""
+
+
 def _parsed(posts: bytes) -> list[Post]:
     try:
+        if _TOO_DEEP in posts:
+            raise RecursionError
         found: list[Post] = json.loads(posts, parse_int=_integer)
     except RecursionError:
         raise ArchiveError(
