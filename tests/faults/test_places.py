@@ -289,10 +289,12 @@ def test_planted_links(trial: Trial) -> None:
     else:
         for link in links:
             link.unlink()
-    exports = trial.check(ended, {0, 10, 12}, data=trial.ground.expected_by(shape), untouched=False)
+    exports = trial.check(ended, {0, 2, 10, 12}, data=trial.ground.expected_by(shape), untouched=False)
     assert bool(exports) == (ended.status == 0)
     if ended.status:
         assert str(links[0].parent) in ended.errors
+    if ended.status == 2:
+        assert "is an archive, but -o names the directory of exports" in ended.errors
 
 
 # --- Permissions --------------------------------------------------------------------------------------------------
