@@ -228,7 +228,12 @@ def test_other_columns(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
                 (FOO_SHA256, rows[0]["uri"]),
             )
         found = []
-        for more in ({"workers": 0}, {"workers": 0, "snapshot": "copy"}, {"author": "did:plc:0"}, {"since": "2024-01-01"}):
+        for more in (
+            {"workers": 0},
+            {"workers": 0, "snapshot": "copy"},
+            {"author": "did:plc:0"},
+            {"since": "2024-01-01"},
+        ):
             summary = export(ExportOptions(**options, **more))
             assert summary.path is not None
             assert summary.media is not None
