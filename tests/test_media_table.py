@@ -82,7 +82,7 @@ def test_bytes_do_not_depend_on_the_way(archive: Path, snapshot: str) -> None:
 
 def test_only_exported_posts(archive: Path) -> None:
     """A selection has rows for its own posts only, whoever the archive remembers for a file."""
-    summary = exported(archive, did="did:plc:1")
+    summary = exported(archive, author="did:plc:1")
     assert [row[1] for row in rows_of(summary)] == [uri(1)]
     run(archive, "delete from posts where uri = ?", uri(0))
     assert {row[1] for row in rows_of(exported(archive, did="did:plc:0"))} == {uri(2)}
