@@ -85,7 +85,7 @@ def test_only_exported_posts(archive: Path) -> None:
     summary = exported(archive, author="did:plc:1")
     assert [row[1] for row in rows_of(summary)] == [uri(1)]
     run(archive, "delete from posts where uri = ?", uri(0))
-    assert {row[1] for row in rows_of(exported(archive, did="did:plc:0"))} == {uri(2)}
+    assert {row[1] for row in rows_of(exported(archive, author="did:plc:0"))} == {uri(2)}
 
 
 def test_in_manifest_and_checksums(archive: Path) -> None:
