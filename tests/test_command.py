@@ -508,7 +508,7 @@ def test_full_standard_output(small_archive: make_archive.ArchiveInfo, tmp_path:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 12
     assert "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("skyexport: can not write standard output: No space left")
+    assert done.stderr.splitlines()[-1].startswith("skyexport: cannot write standard output: No space left")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
