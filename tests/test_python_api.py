@@ -341,8 +341,10 @@ def test_no_guard_is_needed(slow_archive: Path, tmp_path: Path) -> None:
 def test_interrupt_leaves_nothing(slow_archive: Path, tmp_path: Path, workers: int) -> None:
     """Ctrl-C in a program, or the stop button of a notebook, ends an export without files or processes."""
     program = (
-        "import json, os, psutil\n"
+        "import json, os, psutil, signal\n"
         "from skyexport import ExportOptions, export\n"
+        # A shell has its background jobs ignore Ctrl-C, and what they start inherits that.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def show(progress):\n"
         "    if progress.posts: print('exporting', flush=True)\n"
         "try:\n"
