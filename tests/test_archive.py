@@ -20,7 +20,7 @@ from skyexport.errors import ArchiveBusyError, ArchiveError, OptionError
 from skyexport.selection import Selection
 from skyexport.source import Source
 from tests import oracle
-from tests.archives import Cell, RawText, exported, file_archive, fill, insert, post, stored_rows
+from tests.archives import Cell, RawText, exported, file_archive, fill, insert, post, stored_rows, uri_of
 
 
 @contextlib.contextmanager
@@ -225,7 +225,7 @@ def test_other_columns(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
             connection.execute(
                 "insert into media(hash, post_uri, mime_type, file_path, size_bytes)"
                 " values (?, ?, '', 'media/foo.jpg', 3)",
-                (FOO_SHA256, rows[0]["uri"]),
+                (FOO_SHA256, uri_of(rows[0])),
             )
         found = []
         for more in (

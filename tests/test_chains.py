@@ -21,7 +21,7 @@ from skyexport.export_chains import EXPORT_NAME
 from skyexport.options import resolve
 from skyexport.retention import remove_old_chains
 from skyexport.verification import read_back
-from tests.archives import file_archive, insert, post
+from tests.archives import file_archive, insert, post, uri_of
 from tests.command import files_below, skyexport, skyexport_json
 
 
@@ -240,7 +240,7 @@ def test_media_are_looked_through(archive: Path, tmp_path: Path) -> None:
         connection.execute(
             "insert into media (hash, post_uri, mime_type, file_path, size_bytes)"
             " values (?, ?, 'image/jpeg', 'x.jpg', 1)",
-            (digest, post(1)["uri"]),
+            (digest, uri_of(post(1))),
         )
     (tmp_path / "x.jpg").write_text("x")
     nights = Nights(archive, media=True)

@@ -23,7 +23,7 @@ from skyexport.inspection import inspect
 from skyexport.location import archive_location, files_beside
 from skyexport.options import resolve
 from skyexport.rehearsal import dry_run
-from tests.archives import file_archive, post
+from tests.archives import file_archive, post, uri_of
 from tests.command import PROGRAM, export_on_read_only_disk, files_below, skyexport, skyexport_json
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX links and directories")
@@ -208,7 +208,7 @@ def test_media_by_a_link(tmp_path: Path, link: Path) -> None:
     with contextlib.closing(apsw.Connection(str(path))) as connection:
         connection.execute(
             "insert into media(hash, post_uri, mime_type, file_path, size_bytes) values (?, ?, '', 'media/foo.jpg', 3)",
-            (digest, post(1)["uri"]),
+            (digest, uri_of(post(1))),
         )
     (tmp_path / "archives" / "media").mkdir()
     (tmp_path / "archives" / "media" / "foo.jpg").write_bytes(b"foo")

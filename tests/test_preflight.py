@@ -14,7 +14,7 @@ import pytest
 
 import make_archive
 from skyexport import ArchiveError, ExportError, ExportOptions, MissingExtraError, export, export_all, verify
-from tests.archives import file_archive, post
+from tests.archives import file_archive, post, uri_of
 from tests.command import PROGRAM, files_below, skyexport, skyexport_json
 
 
@@ -232,7 +232,7 @@ def with_media(archive: Path) -> None:
         connection.execute(
             "insert into media (hash, post_uri, mime_type, file_path, size_bytes)"
             " values (?, ?, 'image/jpeg', 'x.jpg', 1)",
-            ("a" * 64, post(1)["uri"]),
+            ("a" * 64, uri_of(post(1))),
         )
 
 
