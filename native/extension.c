@@ -14,7 +14,8 @@
  * Refusals. The renderer takes what is usual and refuses all else; it never decides what is rare. When a row is
  * refused, the statement ends with an error, the posts before it are in the target, and the result says which row it
  * was and why: a value is not usual, the row does not fit into what is left of the target, or there is no memory. The
- * program renders that post in another way, and goes on behind it.
+ * program renders that post in another way, and goes on behind it. SQLite may end a statement itself, for a value that
+ * is too large for it or when it is interrupted: the posts before are complete once `skyexport_finish` was called.
  *
  * Bounds. Every write goes through functions named sky_put…, which write only where there is room, or into a buffer
  * that `sky_buffer_grow` has made large enough. A target has the size that it has: a post that does not fit is
@@ -99,6 +100,17 @@ static void forget_target(struct sky_context *context, enum sky_status status)
     context->result.status = (int32_t)status;
 }
 
+/* The statement is over: what was rendered is complete. */
+static void finish(struct sky_context *context, enum sky_status status)
+{
+    if (context->settings.format == SKY_ARROW) {
+        context->result.bytes = (int64_t)sky_finish_arrow(context);
+    } else {
+        context->result.bytes = context->out.at - context->target;
+    }
+    forget_target(context, status);
+}
+
 int skyexport_configure(struct sky_context *context, const struct sky_settings *settings)
 {
     if (!makes_sense(settings)) {
@@ -134,23 +146,19 @@ int skyexport_set_target(struct sky_context *context, void *address, uint64_t ca
     return 1;
 }
 
+void skyexport_finish(struct sky_context *context)
+{
+    if (context->result.status == SKY_GOING_ON) {
+        finish(context, SKY_INTERRUPTED);
+    }
+}
+
 const struct sky_result *skyexport_result(const struct sky_context *context)
 {
     return &context->result;
 }
 
 /* --- The aggregates --------------------------------------------------------------------------------------------- */
-
-/* The statement is over: what was rendered is complete. */
-static void finish(struct sky_context *context, enum sky_status status)
-{
-    if (context->settings.format == SKY_ARROW) {
-        context->result.bytes = (int64_t)sky_finish_arrow(context);
-    } else {
-        context->result.bytes = context->out.at - context->target;
-    }
-    forget_target(context, status);
-}
 
 static void refuse(struct sqlite3_context *call, const struct sky_row *row, enum sky_status status)
 {

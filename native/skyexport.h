@@ -58,7 +58,8 @@ enum sky_status {
     SKY_DONE,       /* every row was rendered */
     SKY_NOT_USUAL,  /* a row has a value that only the reference renderer takes */
     SKY_TOO_LARGE,  /* a row does not fit into what is left of the target */
-    SKY_NO_MEMORY
+    SKY_NO_MEMORY,
+    SKY_INTERRUPTED /* SQLite ended the statement with an error of its own */
 };
 
 /* How far a statement came. The target has the posts before the refused one, complete. */
@@ -80,6 +81,10 @@ SKY_EXPORTED int skyexport_configure(struct sky_context *context, const struct s
  * No address takes the target away. 1, or 0 when the context is not configured or the target larger than 2^31 - 1
  * bytes. */
 SKY_EXPORTED int skyexport_set_target(struct sky_context *context, void *address, uint64_t capacity);
+
+/* Complete the rendered posts of a statement that SQLite ended with an error of its own: it does not call the aggregate
+ * again then. Nothing changes after a statement that is done or refused a row. */
+SKY_EXPORTED void skyexport_finish(struct sky_context *context);
 
 /* Part of the context: it changes with each statement, and stays where it is. */
 SKY_EXPORTED const struct sky_result *skyexport_result(const struct sky_context *context);

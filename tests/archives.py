@@ -43,7 +43,7 @@ StoredRow = dict[str, StoredCell]
 """One post as it was stored."""
 
 TABLE_COLUMNS = {name: name for name in COLUMNS}
-"""What a renderer takes for an archive of the newest schema."""
+"""Column → name in the table, for an archive of the newest schema."""
 
 
 def post(number: int = 0, /, **cells: Cell) -> Row:
@@ -71,7 +71,7 @@ def post(number: int = 0, /, **cells: Cell) -> Row:
 
 
 def uri_of(row: Row) -> str:
-    """The uri of a post that has a usual one."""
+    """The uri of a post, which must be a string."""
     uri = row["uri"]
     assert isinstance(uri, str)
     return uri
@@ -126,7 +126,7 @@ def _shared_archive() -> apsw.Connection:
 
 @contextlib.contextmanager
 def replaced_posts(rows: Iterable[Row]) -> Iterator[apsw.Connection]:
-    """An archive in memory of just these posts, which the next caller replaces: for tests with many examples."""
+    """An archive in memory with these posts, which the next caller replaces: for tests with many examples."""
     connection = _shared_archive()
     connection.execute("delete from posts")
     for row in rows:
@@ -146,7 +146,7 @@ def file_archive(
 
 
 def stored_rows(connection: apsw.Connection) -> list[StoredRow]:
-    """The posts as they lie in the table, in no promised order."""
+    """The posts as they lie in the table, in any order."""
     cells = ", ".join(f"typeof({name}), iif(typeof({name}) = 'text', cast({name} as blob), {name})" for name in COLUMNS)
     rows = []
     for found in connection.execute(f"select {cells} from posts"):
@@ -195,13 +195,13 @@ def rendered(
     columns: Mapping[str, str] = TABLE_COLUMNS,
     selection: Selection | None = None,
 ) -> tuple[bytes, Notices]:
-    """A whole file of these batches, and what was noticed."""
+    """A whole file of these batches, and the notices."""
     renderer = BatchRenderer(connection, columns, index, FORMATS[format_name], selection or Selection())
     return joined(format_name, (chunk for batch in batches for chunk in renderer.render(batch)))
 
 
 def joined(format_name: str, chunks: Iterable[Chunk]) -> tuple[bytes, Notices]:
-    """Chunks as the file that they make, and the sum of their notices."""
+    """The file that the chunks make, and the sum of their notices."""
     format = FORMATS[format_name]
     file = format.new_file()
     parts: list[bytes | memoryview] = []

@@ -27,7 +27,7 @@ def skyexport(
 
 
 def skyexport_json(*arguments: str | Path, status: int = 0, timeout: float = 60) -> dict[str, Any]:
-    """Run `skyexport … --json`, expect *status*, give the object."""
+    """Run `skyexport … --json`, check that it exits with *status*, and return the object."""
     done = skyexport(*arguments, "--json", timeout=timeout)
     assert done.returncode == status, done.stderr
     found = json.loads(done.stdout)
@@ -36,7 +36,7 @@ def skyexport_json(*arguments: str | Path, status: int = 0, timeout: float = 60)
 
 
 def export_on_read_only_disk(place: Path, archive: Path, to: Path) -> subprocess.CompletedProcess[str]:
-    """Export the archive while nobody can write to the directory *place*; skips the test where that cannot be done."""
+    """Export the archive while nobody can write to the directory *place*; skips the test where that is not possible."""
     script = f'mount --bind {place} {place} && mount -o remount,bind,ro {place} && exec "$@"'
     command = ["unshare", "--mount", "--map-root-user", "bash", "-c", script, "-"]
     try:
@@ -50,14 +50,14 @@ def export_on_read_only_disk(place: Path, archive: Path, to: Path) -> subprocess
 
 
 def started(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Popen[str]:
-    """Start `skyexport`, to be watched while it runs."""
+    """Start `skyexport`, for tests that watch it while it runs."""
     return subprocess.Popen(
         [*PROGRAM, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd
     )
 
 
 def wait_for_workers(process: subprocess.Popen[str], count: int) -> list[psutil.Process]:
-    """The workers of a running export, once there are *count*."""
+    """Wait until a running export has *count* workers, and return them."""
     coordinator = psutil.Process(process.pid)
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
@@ -69,7 +69,7 @@ def wait_for_workers(process: subprocess.Popen[str], count: int) -> list[psutil.
 
 
 def wait_for_output(directory: Path, pattern: str) -> Path:
-    """The first file below *directory* that matches, once it has something in it."""
+    """The first file below *directory* that matches and is not empty; waits for it."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         for found in directory.glob(pattern):
@@ -80,7 +80,7 @@ def wait_for_output(directory: Path, pattern: str) -> Path:
 
 
 def assert_gone(processes: list[psutil.Process]) -> None:
-    """No process of these lives two seconds from now."""
+    """Check that none of these processes lives two seconds from now."""
     _, alive = psutil.wait_procs(processes, timeout=2)
     assert not alive
 

@@ -1,4 +1,4 @@
-"""What every test may use."""
+"""Fixtures and settings for all tests."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ settings.register_profile(
 settings.load_profile("skyexport")
 
 _LARGE_PROCESS_BYTES = 270_000_000
-"""More than the modules that tests load."""
+"""Size of a process that gives memory back; the modules that tests load need less."""
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _without_own_options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Nothing that whoever runs the tests has set for the command changes what it does in them."""
+    """Ignore the settings of the person who runs the tests: environment variables and the user's file."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         for name in list(os.environ):
@@ -45,17 +45,17 @@ def _without_own_options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 
 @pytest.fixture(scope="session", autouse=True)
 def _limit_of_tests() -> Iterator[None]:
-    """Exports in the tests' own process have its memory counted, which the command's own limit is not for."""
+    """Raise the default memory limit: exports in the tests' own process count its memory, too."""
     defaults = ExportOptions.__init__.__kwdefaults__
     assert defaults is not None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(defaults, "memory_limit_bytes", 1_500_000_000)
+        patch.setitem(defaults, "memory_limit", 1_500_000_000)
         yield
 
 
 @pytest.fixture(autouse=True)
 def _small_process() -> Iterator[None]:
-    """Exports in the tests' own process have their memory counted: give back what earlier tests have left."""
+    """Give memory back to the system after each test: exports in the tests' own process count it."""
     yield
     if psutil.Process().memory_info().rss > _LARGE_PROCESS_BYTES and sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
@@ -65,7 +65,7 @@ def _small_process() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def base_command() -> Path:
-    """The command `skyexport` as the built wheel installs it without any extra; `make base` makes it."""
+    """The command `skyexport`, installed from the built wheel without any extra; `make base` installs it."""
     scripts, suffix = ("Scripts", ".exe") if os.name == "nt" else ("bin", "")
     base = Path(sys.prefix, "base")
     if not base.is_dir():
@@ -83,7 +83,7 @@ def base_command() -> Path:
 
 @pytest.fixture(scope="session")
 def contract_dir() -> Path:
-    """The folder with archives and what the established exporter writes for them."""
+    """The folder with archives and the established exporter's output for them."""
     folder = ROOT.parent / "shared" / "contract"
     if not folder.is_dir():
         pytest.skip("the archives of the byte contract do not lie beside this checkout")

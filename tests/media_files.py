@@ -21,7 +21,7 @@ def path_of(content: bytes, suffix: str = ".jpg") -> str:
 
 
 def name_of(content: bytes, suffix: str = ".jpg") -> str:
-    """What it is called in an export."""
+    """Its name in an export."""
     return hashlib.sha256(content).hexdigest() + suffix
 
 

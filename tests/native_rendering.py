@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ import apsw
 import pyarrow as pa
 
 from skyexport.format_settings import USUAL, FormatSettings
-from skyexport.formats import FORMATS
+from skyexport.formats import FORMATS, arrow_blocks
 from skyexport.formats.base import COLUMNS, Format, StoredValue, stored_value_sql
-from skyexport.native import NativeLibrary, NativeRenderer, NativeResult, Status, arrow_batch
+from skyexport.formats.parquet_table import ParquetTable
+from skyexport.native import NativeLibrary, NativeRenderer, NativeResult, Status
 from skyexport.notices import Notices
 from tests.archives import TABLE_COLUMNS
 
@@ -57,7 +58,7 @@ class Rendered:
     """Posts in order, as they were rendered, and what was noticed."""
 
     parts: list[bytes] = field(default_factory=list)
-    """Bytes of some posts that follow each other; for Parquet, streams of record batches."""
+    """Bytes of some posts that follow each other; for Parquet, blocks of Arrow buffers."""
     formulas: int = 0
     refused: dict[int, str | None] = field(default_factory=dict)
     """Row id → column whose value was not usual."""
@@ -123,7 +124,7 @@ def rendered_natively(
         assert memory[capacity:] == b"\xa5" * GUARD
         if result.posts:
             data = bytes(memory[: result.bytes])
-            rendered.parts.append(arrow_stream(data, format) if format_name == "parquet" else data)
+            rendered.parts.append(data)
         rendered.formulas += result.formulas
         rest = rest[result.posts :]
         if result.status is Status.NOT_USUAL or (result.status is Status.TOO_LARGE and not result.posts):
@@ -135,27 +136,14 @@ def rendered_natively(
     return rendered
 
 
-def arrow_stream(data: bytes, format: Format) -> bytes:
-    """What a target of Arrow buffers holds, checked, as a stream."""
-    schema: pa.Schema = format._schema()  # type: ignore[attr-defined]
-    batch = arrow_batch(memoryview(data), schema)
-    batch.validate(full=True)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, schema) as stream:
-        stream.write_batch(batch)
-    return bytes(sink.getvalue())
-
-
-def joined(rendered: Rendered, format_name: str) -> Any:
-    """The posts in a row: bytes, or a table."""
-    if format_name != "parquet":
-        return FORMATS[format_name].separator.join(rendered.parts)
-    return pa.Table.from_batches([batch for part in rendered.parts for batch in _batches(part)]).combine_chunks()
-
-
-def _batches(data: bytes) -> Iterator[pa.RecordBatch]:
-    with pa.ipc.open_stream(pa.BufferReader(data)) as stream:
-        yield from stream
+def joined(rendered: Rendered, format: Format) -> Any:
+    """The posts in a row: bytes, or a table whose buffers are checked."""
+    if not isinstance(format, ParquetTable):
+        return format.separator.join(rendered.parts)
+    batches = [batch for part in rendered.parts for batch in arrow_blocks.batches(part, format.schema())]
+    for batch in batches:
+        batch.validate(full=True)
+    return pa.Table.from_batches(batches).combine_chunks()
 
 
 def check_same(
@@ -170,7 +158,8 @@ def check_same(
     natively = rendered_natively(connection, library, row_ids, format_name, settings, capacity)
     by_python = rendered_by_python(connection, row_ids, format_name, settings)
     if row_ids:
-        found, expected = joined(natively, format_name), joined(by_python, format_name)
+        format = FORMATS[format_name].configured(settings)
+        found, expected = joined(natively, format), joined(by_python, format)
         same = found.equals(expected) if format_name == "parquet" else found == expected
         # Not in the assertion itself: comparing megabytes in words would take minutes.
         assert same, (format_name, settings, row_ids[:5], str(found)[-2000:], str(expected)[-2000:])

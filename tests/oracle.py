@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import apsw
 
+from skyexport.formats import arrow_blocks
+from skyexport.formats.parquet_table import ParquetTable
 from tests import strict_json
 from tests.archives import RawText, StoredCell, StoredRow
 
@@ -44,7 +46,7 @@ SQLITE = apsw.Connection(":memory:")
 
 
 class Time(NamedTuple):
-    """What can be read from a stored time."""
+    """The parts of a stored time."""
 
     local: str
     fraction: str
@@ -60,7 +62,7 @@ class Time(NamedTuple):
 
 
 def bytes_of(cell: StoredCell) -> bytes:
-    """What SQLite shows for a stored value, as bytes."""
+    """A stored value as SQLite prints it, in bytes."""
     if cell is None:
         return b""
     if isinstance(cell, RawText):
@@ -73,7 +75,7 @@ def bytes_of(cell: StoredCell) -> bytes:
 
 
 def text_of(data: bytes) -> str:
-    """UTF-8 with one U+FFFD for each byte that is none."""
+    """UTF-8 with one U+FFFD for each invalid byte."""
     return "".join("\ufffd" if "\udc80" <= c <= "\udcff" else c for c in data.decode("utf-8", "surrogateescape"))
 
 
@@ -357,30 +359,27 @@ def shown_row(values: dict[str, Any]) -> bytes:
 
 
 def parquet_post(row: StoredRow) -> bytes:
-    """What `content` shows of one post."""
+    """The part of `content` for one post."""
     return shown_row(parquet_row(row))
 
 
 def parquet_file(rows: Iterable[StoredRow]) -> bytes:
-    """What `content` shows of a file of these posts."""
+    """The result of `content` for a file of these posts."""
     return b"".join(map(parquet_post, in_export_order(rows)))
 
 
-def content(format_name: str, data: bytes) -> bytes:
-    """What is said by a file, or by rendered posts: their bytes, but where other bytes can say the same."""
+def content(format_name: str, data: bytes | memoryview) -> bytes:
+    """The content of a file, or of rendered posts: their bytes, or values where other bytes can mean the same."""
     if format_name != "parquet":
-        return data
+        return bytes(data)
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    source = pa.BufferReader(data)
-    tables = []
-    if data.startswith(b"PAR1"):
-        tables.append(pq.read_table(source))
+    if data[:4] == b"PAR1":
+        tables = [pq.read_table(pa.BufferReader(data))]
     else:
-        while source.tell() < source.size():
-            with pa.ipc.open_stream(source) as stream:
-                tables.append(stream.read_all())
+        schema = ParquetTable().schema()
+        tables = [pa.Table.from_batches([batch]) for batch in arrow_blocks.batches(data, schema)]
     rows = []
     for table in tables:
         for place, name in enumerate(table.column_names):

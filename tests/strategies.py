@@ -1,4 +1,4 @@
-"""What an archive may hold, as hypothesis strategies: ordinary values, unusual ones, and what should not be there."""
+"""Values that an archive may hold, as hypothesis strategies: ordinary, unusual, and invalid ones."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ stored_texts: st.SearchStrategy[Cell] = st.one_of(
     st.floats(),
     st.none(),
 )
-"""What may lie in a column of text."""
+"""Possible values in a column of text."""
 
 identifiers: st.SearchStrategy[Cell] = st.one_of(st.text("abc:/.", min_size=1, max_size=12), stored_texts)
-"""What may lie where an identifier is expected."""
+"""Possible values where an identifier is expected."""
 
 # --- Times ------------------------------------------------------------------------------------------------------
 
@@ -179,7 +179,7 @@ stored_times: st.SearchStrategy[Cell] = st.one_of(
     byte_texts.map(RawText),
     byte_texts,
 )
-"""What may lie in a column of times."""
+"""Possible values in a column of times."""
 
 # --- JSON -------------------------------------------------------------------------------------------------------
 
@@ -289,7 +289,7 @@ MALFORMED_JSON = [
     b'"',
     b'"\\"',
 ]
-"""What is not JSON, though some parsers take it."""
+"""Text that is not JSON, though some parsers accept it."""
 
 json_bytes = st.one_of(
     embeds.map(str.encode),
@@ -309,7 +309,7 @@ stored_json: st.SearchStrategy[Cell] = st.one_of(
     st.floats(),
     st.none(),
 )
-"""What may lie in a column of JSON."""
+"""Possible values in a column of JSON."""
 
 # --- Numbers, flags and whole posts -----------------------------------------------------------------------------
 
@@ -324,13 +324,13 @@ stored_counts: st.SearchStrategy[Cell] = st.one_of(
     byte_texts,
     st.none(),
 )
-"""What may lie in a column of counts."""
+"""Possible values in a column of counts."""
 
 stored_flags: st.SearchStrategy[Cell] = st.one_of(
     st.sampled_from([0, 1]),
     st.sampled_from([2, -1, 0.5, 0.0, 1e-320, "", "0", "1", "true", "false", "1 yes", "0.5x", b"1", b"0", b"", None]),
 )
-"""What may lie in a column of booleans."""
+"""Possible values in a column of booleans."""
 
 
 def posts(number: int = 0) -> st.SearchStrategy[Row]:

@@ -20,7 +20,7 @@ from skyexport.errors import ArchiveBusyError, ArchiveError, OptionError
 from skyexport.selection import Selection
 from skyexport.source import Source
 from tests import oracle
-from tests.archives import Cell, RawText, exported, file_archive, fill, insert, post, stored_rows
+from tests.archives import Cell, RawText, exported, file_archive, fill, insert, post, stored_rows, uri_of
 
 
 @contextlib.contextmanager
@@ -225,10 +225,15 @@ def test_other_columns(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
             connection.execute(
                 "insert into media(hash, post_uri, mime_type, file_path, size_bytes)"
                 " values (?, ?, '', 'media/foo.jpg', 3)",
-                (FOO_SHA256, rows[0]["uri"]),
+                (FOO_SHA256, uri_of(rows[0])),
             )
         found = []
-        for more in ({"workers": 0}, {"workers": 0, "snapshot": "copy"}, {"did": "did:plc:0"}, {"since": "2024-01-01"}):
+        for more in (
+            {"workers": 0},
+            {"workers": 0, "snapshot": "copy"},
+            {"author": "did:plc:0"},
+            {"since": "2024-01-01"},
+        ):
             summary = export(ExportOptions(**options, **more))
             assert summary.path is not None
             assert summary.media is not None
@@ -257,7 +262,7 @@ def test_code_in_a_column_that_nobody_reads(path: Path, tmp_path: Path) -> None:
         )
     with writing(path) as connection, pytest.raises(apsw.SQLError, match=r"no such function|unknown function"):
         connection.execute("select more from posts").fetchall()
-    for number, more in enumerate(({"workers": 0}, {"workers": 2}, {"snapshot": "copy"}, {"did": "did:plc:abc"})):
+    for number, more in enumerate(({"workers": 0}, {"workers": 2}, {"snapshot": "copy"}, {"author": "did:plc:abc"})):
         export(ExportOptions(archive=path, to=tmp_path / f"{number}", **cast(Any, more)))
         assert (tmp_path / f"{number}").read_bytes() == usual.read_bytes()
 
@@ -292,7 +297,7 @@ def test_names_in_capitals(path: Path, tmp_path: Path, format_name: str, snapsho
     with writing(path) as connection:
         connection.execute("create virtual table POSTS_FTS using fts5(uri, text, content=Posts, content_rowid=ROWID)")
         connection.execute("insert into POSTS_FTS(POSTS_FTS) values ('rebuild')")
-    options: dict[str, Any] = {"did": "did:plc:abc", "media": True, "snapshot": snapshot, "match": "cat"}
+    options: dict[str, Any] = {"author": "did:plc:abc", "media": True, "snapshot": snapshot, "match": "cat"}
     summary = export(ExportOptions(archive=path, output_dir=tmp_path / "exports", register=True, **options))
     assert (summary.posts, summary.registered is not None) == (20, True)
 
@@ -340,7 +345,7 @@ def test_an_unknown_schema_version(path: Path, version: apsw.SQLiteValue) -> Non
         connection.execute("drop table schema_version")
         connection.execute("create table schema_version(version)")
         connection.execute("insert into schema_version values (?)", (version,))
-    refused(path, f"has schema version {version!r}, and this skyexport knows 1 to 3; look for a newer")
+    refused(path, f"has schema version {version!r}, and this skyexport knows 1 to 3; try a newer skyexport")
 
 
 def test_messages_stay_short(path: Path) -> None:
@@ -728,7 +733,7 @@ def test_listing_of_what_python_can_not_hold(tmp_path: Path) -> None:
     with Archive(path) as archive:
         assert archive.list_posts(limit=1) == [{**next(iter(archive.list_posts())), "embed_data": {"n": float("inf")}}]
     deep = file_archive(tmp_path / "deep.db", [post(1, embed_data=b"[" * 3000 + b"]" * 3000)])
-    with Archive(deep) as archive, pytest.raises(ArchiveError, match="nested too deep"):
+    with Archive(deep) as archive, pytest.raises(ArchiveError, match="nested too deeply for Python; export to a file"):
         archive.list_posts(limit=1)
 
 

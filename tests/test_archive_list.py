@@ -83,7 +83,7 @@ def test_an_archive_as_a_list(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"a.db\0\0b.db\0", bytes(range(256)) + bytes(20), "a".encode("utf-32-le")])
 def test_binary(tmp_path: Path, content: bytes) -> None:
     """So is any file with empty paths in it."""
-    with pytest.raises(OptionError, match="is not text: it has paths without a name; write a path a line in UTF-8"):
+    with pytest.raises(OptionError, match="is not text: it has empty paths; write one path per line in UTF-8"):
         read_list(written(tmp_path, content))
 
 

@@ -126,11 +126,11 @@ def test_defaults_in_the_help() -> None:
     [
         (["missing.db"], 10, "no archive at"),
         (["a.db", "-o", "missing"], 12, "missing: No such file or directory"),
-        (["a.db", "-o", "a.db"], 2, "a.db is an archive, and -o names"),
+        (["a.db", "-o", "a.db"], 2, "a.db is an archive, but -o names"),
         (["a.db", "--posts", "0"], 2, "at least one"),
         (["a.db", "--runs", "0"], 2, "at least one"),
         (["a.db", "--memory-limit", "lots"], 2, "is not a size"),
-        (["a.db", "--memory-limit", "1MB"], 13, "does not leave room"),
+        (["a.db", "--memory-limit", "1MB"], 13, "a memory limit of 1.0 MB is too small for json"),
     ],
 )
 def test_failures(archive: Path, tmp_path: Path, options: list[str], status: int, said: str) -> None:
@@ -188,7 +188,7 @@ def test_unreadable_time(tmp_path: Path, created_at: str | RawText | bytes) -> N
     path = file_archive(tmp_path / "a.db", [post(number, created_at=created_at) for number in range(20)])
     found = measured(path, tmp_path / "o", posts=10)
     assert (found.slice_posts, found.since) == (20, None)
-    assert "can not be read" in found.notes[0]
+    assert "cannot be read" in found.notes[0]
 
 
 @pytest.mark.usefixtures("one_process")
@@ -303,7 +303,7 @@ def test_recommendation_is_for_the_whole_archive() -> None:
 
 def test_recommended_command_line_can_be_typed() -> None:
     """What was given and is not the default is in it, quoted."""
-    options = ExportOptions(archive=Path("my archive.db"), output_dir=Path("/mnt/x"), memory_limit_bytes=10**9)
+    options = ExportOptions(archive=Path("my archive.db"), output_dir=Path("/mnt/x"), memory_limit=10**9)
     command = recommend(both_formats({0: 1.0}), 1000, options).command
     assert command == "skyexport export 'my archive.db' -j 0 -o /mnt/x --memory-limit 1000000000"
 

@@ -21,7 +21,7 @@ from skyexport.export_chains import EXPORT_NAME
 from skyexport.options import resolve
 from skyexport.retention import remove_old_chains
 from skyexport.verification import read_back
-from tests.archives import file_archive, insert, post
+from tests.archives import file_archive, insert, post, uri_of
 from tests.command import files_below, skyexport, skyexport_json
 
 
@@ -240,7 +240,7 @@ def test_media_are_looked_through(archive: Path, tmp_path: Path) -> None:
         connection.execute(
             "insert into media (hash, post_uri, mime_type, file_path, size_bytes)"
             " values (?, ?, 'image/jpeg', 'x.jpg', 1)",
-            (digest, post(1)["uri"]),
+            (digest, uri_of(post(1))),
         )
     (tmp_path / "x.jpg").write_text("x")
     nights = Nights(archive, media=True)
@@ -293,7 +293,7 @@ def test_a_killed_removal_is_swept(archive: Path) -> None:
     hidden = [path for path in nights.place.iterdir() if path.name.endswith(".removed")]
     assert [path.name.startswith(f".{directory_of(first).name}-") for path in hidden] == [True]
     last = nights.since_last()
-    assert nights.said[0].startswith("removed what killed exports had left: ")
+    assert nights.said[0].startswith("removed leftovers of killed exports: ")
     assert not hidden[0].exists()
     assert len(last.since_export) == 1
     assert all(EXPORT_NAME.fullmatch(name) for name in nights.there)
@@ -324,12 +324,12 @@ def test_many_archives_have_chains_of_their_own(tmp_path: Path, workers: int) ->
     assert export_all(archives, options, say=said.append).posts == 6
     assert len([line for line in said if line.endswith("this one is full")]) == 3
     add(archives[1], 5)
-    again = export_all(archives, options, resume=True)
+    again = export_all(archives, options, resume_batch=True)
     assert [one.status for one in again.outcomes] == ["skipped", "ok", "skipped"]
     assert again.posts == 1
-    resumed = export_all(archives, options, resume=True)
+    resumed = export_all(archives, options, resume_batch=True)
     assert [one.status for one in resumed.outcomes] == ["skipped"] * 3
-    full = export_all(archives, replace(options, since_last=False), resume=True)
+    full = export_all(archives, replace(options, since_last=False), resume_batch=True)
     assert [one.status for one in full.outcomes] == ["skipped", "ok", "skipped"]
     assert [len(list((tmp_path / "out" / name / "all").iterdir())) for name in "abc"] == [1, 1, 1]
 
@@ -344,7 +344,7 @@ def test_many_archives_have_chains_of_their_own(tmp_path: Path, workers: int) ->
         ({"keep": 0}, "--keep 0"),
         ({"keep": -1}, "--keep -1"),
         ({"keep": 2, "to": "x.json"}, "--keep is for export directories"),
-        ({"keep": 2, "register": True, "did": "did:plc:abc"}, "--keep would remove"),
+        ({"keep": 2, "register": True, "author": "did:plc:abc"}, "--keep would remove"),
         ({"allow_unrelated": True}, "--allow-unrelated is for"),
     ],
 )

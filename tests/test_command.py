@@ -31,6 +31,8 @@ from tests.command import (
 )
 from tests.media_files import add_media
 
+pytestmark = pytest.mark.smoke
+
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and pipes")
 
 
@@ -307,7 +309,7 @@ def test_killed_coordinator(slow_archive: Path, tmp_path: Path) -> None:
     (left,) = (tmp_path / "all").glob(".*.partial")
     done = skyexport("export", slow_archive, "-o", tmp_path, "--since", "2100-01-01")
     assert done.returncode == 0
-    assert done.stderr.splitlines()[0] == f"removed what killed exports had left: {left}"
+    assert done.stderr.splitlines()[0] == f"removed leftovers of killed exports: {left}"
     assert [path.name for path in (tmp_path / "all").iterdir() if path.name.startswith(".")] == []
 
 
@@ -405,7 +407,7 @@ def test_quiet_leaves_warnings(tmp_path: Path) -> None:
     odd, usual = file_archive(folder / "odd.db", posts), file_archive(folder / "usual.db", [post(3)])
     for path in (odd, usual):
         add_media(path, b"lost", 1 if path == odd else 3, there=False)
-    time = "1 time that can not be read, kept as far as possible; the first: created_at of "
+    time = "1 time that cannot be read, kept as far as possible; the first: created_at of "
     media = "1 media file is missing; the first: "
     loud = skyexport("export", odd, "--media", "-f", "csv", "-o", tmp_path / "o").stderr.splitlines()
     warnings = [line for line in loud if line.startswith("warning: ")]
@@ -506,7 +508,7 @@ def test_full_standard_output(small_archive: make_archive.ArchiveInfo, tmp_path:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 12
     assert "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("skyexport: can not write standard output: No space left")
+    assert done.stderr.splitlines()[-1].startswith("skyexport: cannot write standard output: No space left")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")

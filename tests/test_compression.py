@@ -114,13 +114,17 @@ def test_memory(words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ["", "lz4", "gzip:", "gzip:0", "gzip:10", "zstd:0", "zstd:20", "zstd:-1", "GZIP", "zstd:3 "]
+    ("words", "hint"),
+    [
+        *((words, "choose ") for words in ("", "lz4", "gzip:0", "gzip:10", "zstd:0", "zstd:20", "zstd:-1")),
+        *(("gzip:", "use gzip"), ("GZIP", "use gzip"), ("zstd:3 ", "use zstd:3")),
+    ],
 )
-def test_what_is_no_compression(words: str) -> None:
-    """Other names and levels are refused, with what can be chosen."""
+def test_what_is_no_compression(words: str, hint: str) -> None:
+    """Other names and levels are refused, with what can be chosen, or what was probably meant."""
     with pytest.raises(OptionError) as caught:
         parse_compression(words)
-    assert "choose" in caught.value.hint
+    assert caught.value.hint.startswith(hint)
 
 
 def test_no_compression() -> None:

@@ -181,7 +181,7 @@ def test_an_empty_variable(here: Path) -> None:
     for key, default in (("format", None), ("media", False), ("output-dir", None)):
         variable = "SKYEXPORT_" + key.upper().replace("-", "_")
         assert holding(key, **{variable: ""}) == (default, "environment", variable)
-    both = "skyexport: -o and --to both say where to write; leave one of them out; "
+    both = "skyexport: -o and --to both say where to write; leave out one of them; "
     done = run("export", "missing.db", "--to", "x", "-q", SKYEXPORT_MEDIA="0")
     assert done.stderr == f"{both}--output-dir is from 'output-dir' of [export] in skyexport.toml\n"
     done = run("export", "missing.db", "--to", "x", "-q", SKYEXPORT_MEDIA="", SKYEXPORT_OUTPUT_DIR="")
@@ -225,7 +225,7 @@ def test_values_that_no_export_could_have(here: Path, key: str, value: str) -> N
 def test_what_is_typed_is_not_blamed_on_others() -> None:
     """An error in the command line names no variable that has nothing to do with it."""
     line = failure("export", "missing.db", "--batch-size", "many", SKYEXPORT_FORMAT="csv")
-    assert line == "'many' is no number of posts; write it in digits, like 1000"
+    assert line == "'many' is not a number of posts; write it in digits, like 1000"
 
 
 def test_failure_as_json() -> None:
@@ -247,9 +247,9 @@ def test_failure_as_json() -> None:
         ("[inspect]\nformat = 'csv'", "[inspect] format: inspect has no such option in files"),
         ("[exprot]\nformat = 'csv'", "there is no command 'exprot'; did you mean [export]?"),
         ("[zzz]", "there is no command 'zzz'; tables are [export], "),
-        ("format = 'csv'", "'format' is no table; write it below [export], "),
-        ("export = 1", "'export' is no table; write [export]"),
-        ("[[export]]\nformat = 'csv'", "'export' is no table; write [export]"),
+        ("format = 'csv'", "'format' is not a table; write it below [export], "),
+        ("export = 1", "'export' is not a table; write [export]"),
+        ("[[export]]\nformat = 'csv'", "'export' is not a table; write [export]"),
         ("[export.more]\nx = 1", "[export] more: export has no such option in files"),
         ("[export]\nno-sync = 'yes'", "[export] no-sync is neither true nor false"),
         ("[export]\nno-sync = 1", "[export] no-sync is neither true nor false"),
@@ -257,7 +257,7 @@ def test_failure_as_json() -> None:
         ("[export]\nbatch-size = 1.5", "[export] batch-size is neither text nor a whole number"),
         ("[export]\nformat = ['csv']", "[export] format is neither text nor a whole number"),
         ("[export]\nformat = {a = 1}", "[export] format is neither text nor a whole number"),
-        ("[export]\nno-sync = true\nno_sync = true", "[export] no_sync: it is there twice"),
+        ("[export]\nno-sync = true\nno_sync = true", "[export] no_sync: the option is set twice"),
         ("[export", "is not TOML: "),
         ("[export]\nformat = csv", "is not TOML: "),
         ("[export]\nformat = 'csv'\nformat = 'csv'", "is not TOML: "),
@@ -296,9 +296,9 @@ def test_files_that_can_not_be_read(here: Path) -> None:
     assert failure("config", SKYEXPORT_CONFIG="missing.toml") == "there is no file missing.toml; see --config"
     assert failure("config", "--config", "") == "the configuration file has no name; write a path"
     (here / "skyexport.toml").mkdir()
-    assert failure("config").startswith("can not read skyexport.toml: ")
+    assert failure("config").startswith("cannot read skyexport.toml: ")
     (here / "skyexport.toml").rmdir()
-    assert failure("config", "--config", here).startswith(f"can not read {here}: ")
+    assert failure("config", "--config", here).startswith(f"cannot read {here}: ")
 
 
 @posix_only
@@ -318,7 +318,7 @@ def test_a_pipe_in_the_place_of_a_file(here: Path) -> None:
 def test_permissions(here: Path) -> None:
     """A file that may not be read is an error; a home that may not be looked into, as after `su`, has none."""
     (here / "skyexport.toml").touch(mode=0)
-    assert failure("config") == "can not read skyexport.toml: Permission denied"
+    assert failure("config") == "cannot read skyexport.toml: Permission denied"
     (here / "skyexport.toml").unlink()
     (here.parent / "home").chmod(0)
     try:
@@ -340,25 +340,25 @@ def test_spellings_of_toml(here: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ("overwrite = true", "can not set this"),
-        ("overwrite = false", "can not set this"),
-        ("register = true", "can not set this"),
-        ("to = 'posts.json'", "can not set this"),
-        ("from-file = 'list'", "can not set this"),
-        ("from_file = 'list'", "can not set this"),
+        ("overwrite = true", "cannot set this"),
+        ("overwrite = false", "cannot set this"),
+        ("register = true", "cannot set this"),
+        ("to = 'posts.json'", "cannot set this"),
+        ("from-file = 'list'", "cannot set this"),
+        ("from_file = 'list'", "cannot set this"),
         ("config = 'other.toml'", "export has no such option in files"),
-        ("output-dir = '..'", "is no path below"),
-        ("output-dir = '/tmp'", "is no path below"),
+        ("output-dir = '..'", "is not a relative path below"),
+        ("output-dir = '/tmp'", "is not a relative path below"),
         (
             r"output-dir = '\\server\share'" if sys.platform == "win32" else "output-dir = '//server/share'",
-            "is no path below",
+            "is not a relative path below",
         ),
-        ("output-dir = 'a/../../b'", "is no path below"),
-        ("output-dir = '~/exports'", "is no path below"),
-        ("output-dir = 'link/exports'", "is no path below"),
-        ('output-dir = "a\\u0000b"', "is no path below"),
-        ("media-root = '../..'", "is no path below"),
-        ("media_root = 'link'", "is no path below"),
+        ("output-dir = 'a/../../b'", "is not a relative path below"),
+        ("output-dir = '~/exports'", "is not a relative path below"),
+        ("output-dir = 'link/exports'", "is not a relative path below"),
+        ('output-dir = "a\\u0000b"', "is not a relative path below"),
+        ("media-root = '../..'", "is not a relative path below"),
+        ("media_root = 'link'", "is not a relative path below"),
     ],
 )
 def test_a_project_file_of_a_stranger(small_archive: make_archive.ArchiveInfo, here: Path, line: str, why: str) -> None:
@@ -398,7 +398,7 @@ def test_a_project_file_is_told(small_archive: make_archive.ArchiveInfo, here: P
     (here / "skyexport.toml").write_text(
         "[export]\nformat = 'csv'\nno_sync = true\noutput-dir = 'o'\n[bench]\nruns = 1"
     )
-    told = "skyexport.toml of this directory sets format, output-dir, no-sync"
+    told = "skyexport.toml in this directory sets format, output-dir, no-sync"
     assert run("export", small_archive.path).stderr.splitlines()[0] == told
     assert run("export", small_archive.path, "-q").stderr == ""
     assert run("export", small_archive.path, SKYEXPORT_QUIET="1").stderr == ""
@@ -406,7 +406,7 @@ def test_a_project_file_is_told(small_archive: make_archive.ArchiveInfo, here: P
     assert "skyexport.toml" not in typed.stderr
     assert run("inspect", small_archive.path).stderr == ""
     (here / "skyexport.toml").write_text("[export]\nquiet = true\n")
-    assert run("export", small_archive.path).stderr == "skyexport.toml of this directory sets quiet\n"
+    assert run("export", small_archive.path).stderr == "skyexport.toml in this directory sets quiet\n"
 
 
 def test_paths_of_files(here: Path) -> None:
@@ -472,7 +472,7 @@ def test_config_in_words(here: Path) -> None:
     assert columns["to"] == ["to", "-", "default"]
     assert columns["strict"] == ["strict", "false", "default"]
     assert len({line.index("default") for line in lines if line.endswith("default")}) == 1
-    assert re.search(r"(?m)^user file +.*config.toml +not there$", "\n".join(lines))
+    assert re.search(r"(?m)^user file +.*config.toml +not found$", "\n".join(lines))
     text = run("config", "--help").stdout
     assert "  skyexport config export --json\n" in text
     everything = run("config").stdout
@@ -542,7 +542,7 @@ def test_repeatable_options(here: Path) -> None:
         Configuration(group, "own.toml", {})
     for key in ("also", "where"):
         (here / "skyexport.toml").write_text(f"[work]\n{key} = ['a', '../b']\n")
-        with pytest.raises(OptionError, match=r"'../b' is no path below"):
+        with pytest.raises(OptionError, match=r"'../b' is not a relative path below"):
             Configuration(group, None, {})
 
 

@@ -16,9 +16,9 @@ import make_archive
 from skyexport import ExportOptions, export
 from skyexport.archive import Archive
 from skyexport.connections import Connections
-from skyexport.dry_run import dry_run
 from skyexport.errors import ArchiveError, StoppedError
 from skyexport.inspection import inspect
+from skyexport.rehearsal import dry_run
 from skyexport.source import Source
 from tests.archives import file_archive, post
 from tests.command import files_below, skyexport, skyexport_json
@@ -162,7 +162,7 @@ def test_connections_that_nobody_closed(tmp_path: Path) -> None:
         second = archive.second_connection()
         second.__enter__().execute("select uri from posts")
     assert files_below(tmp_path) == ["a.db"]
-    with pytest.raises(ArchiveError, match="was closed before all of it was read; read it while it is open"):
+    with pytest.raises(ArchiveError, match="was closed before all posts were read; read them while it is open"):
         list(posts)
     second.__exit__(None, None, None)
 

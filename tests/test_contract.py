@@ -11,6 +11,8 @@ from skyexport.archive import Archive
 from tests import oracle
 from tests.archives import exported, stored_rows
 
+pytestmark = pytest.mark.smoke
+
 each_format = pytest.mark.parametrize("format_name", ["json", "csv"])
 """Those that the established exporter has."""
 

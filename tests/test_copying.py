@@ -252,7 +252,7 @@ def test_killed_run(tmp_path: Path, folder: Path) -> None:
     (left,) = folder.glob("*.scratch")
     done = skyexport("export", path, "--to", os.devnull, "--since", "2100-01-01")
     assert done.returncode == 0
-    assert f"removed what killed exports had left: {left}" in done.stderr
+    assert f"removed leftovers of killed exports: {left}" in done.stderr
     assert files_below(folder) == []
 
 
@@ -304,4 +304,4 @@ def test_a_copy_that_may_not_grow(small_archive: make_archive.ArchiveInfo, tmp_p
     command = ["bash", "-c", limited, "-", *PROGRAM, "export", str(small_archive.path), "--to", os.devnull]
     done = subprocess.run([*command, "--snapshot", "copy"], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 12, done.stderr
-    assert "can not write to the folder for temporary files" in done.stderr
+    assert "cannot write to the folder for temporary files" in done.stderr

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from skyexport import export, verify
 from skyexport.destination import Destination, destination_of, directory_name
-from skyexport.dry_run import dry_run
 from skyexport.errors import AlreadyRunningError, ExportError, OptionError, OutputError, StoppedError, StrictError
 from skyexport.options import ExportOptions, resolve
+from skyexport.rehearsal import dry_run
 from skyexport.resumption import export_to_skip
 from tests.archives import file_archive, post
 from tests.command import files_below
@@ -221,7 +221,7 @@ def test_what_happens_after_the_final_name(
 def test_dangling_link_is_refused_at_once(tmp_path: Path) -> None:
     """A link to nowhere is no place for a file, and that is said before the work."""
     (tmp_path / "link").symlink_to("nowhere")
-    with pytest.raises(OutputError, match="link to a file that is not there"):
+    with pytest.raises(OutputError, match="link to a file that does not exist"):
         opened(tmp_path, to=tmp_path / "link")
 
 
@@ -283,9 +283,9 @@ def test_failing_on_a_disk_without_colons(tmp_path: Path, no_colons: Path) -> No
 def test_names_that_a_disk_does_not_take(tmp_path: Path, no_colons: Path) -> None:
     """A name that somebody chose is an error, which says what is wrong with it."""
     archive = file_archive(tmp_path / "a.db", [post(1)])
-    with pytest.raises(OutputError, match="this disk takes no : in names: choose another name with --to"):
+    with pytest.raises(OutputError, match="this disk allows no : in names: choose another name with --to"):
         export(ExportOptions(archive=archive, to=no_colons / "a:b.json"))
-    with pytest.raises(OutputError, match="this disk takes no : in names"):
+    with pytest.raises(OutputError, match="this disk allows no : in names"):
         export(ExportOptions(archive=archive, output_dir=no_colons / "a:b"))
     assert files_below(no_colons) == []
 
@@ -383,7 +383,7 @@ def test_leftovers_of_killed_runs_are_swept(tmp_path: Path, to: str | None) -> N
     said: list[str] = []
     options = ExportOptions(archive=archive, output_dir=tmp_path, to=tmp_path / to if to else None)
     path = export(options, say=said.append).path
-    assert said == [f"removed what killed exports had left: {', '.join(map(str, left))}"]
+    assert said == [f"removed leftovers of killed exports: {', '.join(map(str, left))}"]
     assert not any(os.path.lexists(one) for one in left)
     assert all(one.read_text() == "mine" for one in [*similar, tmp_path / "mine" / "file"])
     assert link.is_symlink()

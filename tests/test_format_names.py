@@ -86,7 +86,10 @@ def test_names_that_tell_nothing(name: str) -> None:
     """They become JSON, and a note says so; with --format there is nothing to note."""
     form = form_of_name(Path(name))
     assert (form.format, form.delimiter) == ("", "")
-    assert form.note == f"note: {name} tells no format, so it is JSON; add --format, or a suffix such as .jsonl or .csv"
+    assert (
+        form.note
+        == f"note: the name {name} shows no format, so it is JSON; add --format, or a suffix like .jsonl or .csv"
+    )
     assert form_of_name(Path(name), format_given=True).note == ""
 
 
@@ -135,14 +138,17 @@ def test_command(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -> Non
     assert (status, len(said.splitlines())) == (2, 1)
     assert run("--to", "a.csv.bz2", "-f", "csv")[0] == 2
     assert run("--to", "a.tsv", "--delimiter", ";") == (
-        2, "skyexport: a.tsv is named like a table with tabs, and --delimiter says ';'; leave out --delimiter\n",
+        2, "skyexport: a.tsv is named like a table with tabs, but --delimiter is ';'; leave out --delimiter\n",
     )  # fmt: skip
     assert run("--to", "b.tsv", "--delimiter", "tab", "-f", "csv", "-q") == (0, "")
     assert run("--to", "b.json", "-f", "tsv")[1] == (
         "skyexport: unknown format 'tsv'; use --format csv --delimiter tab\n"
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*there, "b.tsv"])
-    assert run("--to", "noted")[1].startswith("note: noted tells no format, so it is JSON; add --format")
+    assert run("--to", "noted")[1].startswith("note: the name noted shows no format, so it is JSON; add --format")
     assert run("--to", "noted", "--overwrite", "-q") == (0, "")
     assert "note:" not in run("--to", "noted", "--overwrite", "-f", "json")[1]
-    assert "note: dry tells no format" in skyexport("export", small_archive.path, "--to", "dry", "--dry-run").stdout
+    assert (
+        "note: the name dry shows no format"
+        in skyexport("export", small_archive.path, "--to", "dry", "--dry-run").stdout
+    )

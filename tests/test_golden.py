@@ -12,6 +12,8 @@ from skyexport.formats import FORMATS
 from tests import oracle
 from tests.archives import exported, file_archive, memory_archive, read_rows, rendered_by_row_ids, stored_rows
 
+pytestmark = pytest.mark.smoke
+
 WARNINGS = {
     "json": {"unreadable_time": 6, "unreadable_json": 6, "invalid_utf8": 7, "unreadable_count": 1},
     "jsonl": {"unreadable_time": 6, "unreadable_json": 6, "invalid_utf8": 7, "unreadable_count": 1},

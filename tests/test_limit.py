@@ -13,7 +13,7 @@ import pytest
 
 import make_archive
 from skyexport import ExportOptions, ExportSummary, OptionError, export, verify
-from skyexport.dry_run import dry_run
+from skyexport.rehearsal import dry_run
 from tests.archives import file_archive, post
 from tests.command import skyexport, skyexport_json
 from tests.media_files import add_media
@@ -112,9 +112,9 @@ def test_media_of_the_newest(tmp_path: Path) -> None:
 def test_limits_that_no_export_has(tmp_path: Path) -> None:
     """A limit below 1 is refused, and so is one beside --since-export."""
     for limit in (0, -1, 10**18):
-        with pytest.raises(OptionError, match=f"a limit of {limit} posts"):
+        with pytest.raises(OptionError, match=f"the limit cannot be {limit} posts"):
             ExportOptions(archive=tmp_path / "a.db", limit=limit)
-    with pytest.raises(OptionError, match="--limit and --since-export exclude each other"):
+    with pytest.raises(OptionError, match="--limit cannot be used with --since-export"):
         ExportOptions(archive=tmp_path / "a.db", limit=3, since_export=[tmp_path])
 
 

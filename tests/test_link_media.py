@@ -214,14 +214,14 @@ def test_no_earlier_export(archive: Path, earlier: Path, tmp_path: Path) -> None
     (without_media / "media").touch()
     before = files_below(tmp_path)
     for name, why in {
-        "nowhere": "no directory", "empty": "no manifest.json", "odd": "not one of an export",
-        "file": "not a directory", "copy": "can not open media",
+        "nowhere": "no directory", "empty": "no manifest.json", "odd": "not a manifest of an export",
+        "file": "not a directory", "copy": "cannot open media",
     }.items():  # fmt: skip
         with pytest.raises(NoExportError, match=why) as caught:
             exported(archive, link_media=tmp_path / name)
         assert caught.value.exit_code == 10
     assert files_below(tmp_path) == before
-    with pytest.raises(OptionError, match="without media"):
+    with pytest.raises(OptionError, match="--link-media needs --media"):
         ExportOptions(archive=archive, link_media=earlier)
 
 

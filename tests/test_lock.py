@@ -208,7 +208,7 @@ def test_a_file_of_somebody_else(tmp_path: Path) -> None:
     notes = tmp_path / ".out.json.lock"
     notes.write_text("my notes")
     archive = file_archive(tmp_path / "a.db", [post(1)])
-    with pytest.raises(OutputError, match="is no lock file of an export") as caught:
+    with pytest.raises(OutputError, match="is not a lock file of an export") as caught:
         export(ExportOptions(archive=archive, to=tmp_path / "out.json"))
     assert caught.value.exit_code == 12
     assert notes.read_text() == "my notes"

@@ -296,7 +296,7 @@ def test_resume(tmp_path: Path, workers: str) -> None:
     # What file managers leave changes nothing.
     (directories[0] / ".DS_Store").touch()
     words = skyexport(*arguments).stderr.splitlines()
-    assert words[0] == "6 archives: 0 exported, 6 skipped, since their verified exports are there"
+    assert words[0] == "6 archives: 0 exported, 6 skipped, since they have verified exports"
     assert words[1] == f"skipped: {archives[0]}: 3 posts, {words[1].split(', ')[1]}, {directories[0]}"
 
     change_post(archives[0], "Other")
@@ -318,14 +318,14 @@ def test_resume_with_other_options(tmp_path: Path) -> None:
     chosen: list[dict[str, Any]] = [{}, {"format": "csv"}, {"since": "2024-01-01"}, {"strict": True}, {"media": True}]
     for more in [*chosen, {"author": "did:plc:abc"}]:
         options = replace(usual, **more)
-        assert [one.status for one in export_all(archives, options, resume=True).outcomes] == ["ok", "ok"]
-        way = replace(options, sync=False, batch_size=2, memory_limit_bytes=400_000_000, snapshot="copy", workers=2)
-        again = export_all(archives, way, resume=True).outcomes
+        assert [one.status for one in export_all(archives, options, resume_batch=True).outcomes] == ["ok", "ok"]
+        way = replace(options, sync=False, batch_size=2, memory_limit=400_000_000, snapshot="copy", workers=2)
+        again = export_all(archives, way, resume_batch=True).outcomes
         assert [one.status for one in again] == ["skipped", "skipped"]
         assert again[0].earlier is not None
         assert json.loads((again[0].earlier.directory / "manifest.json").read_bytes())["options"] == more
     moved = [shutil.copy(path, tmp_path / path.name) for path in archives]
-    assert [one.status for one in export_all(moved, usual, resume=True).outcomes] == ["ok", "ok"]
+    assert [one.status for one in export_all(moved, usual, resume_batch=True).outcomes] == ["ok", "ok"]
 
 
 def test_resume_beside_a_program_that_writes(tmp_path: Path) -> None:
@@ -335,9 +335,9 @@ def test_resume_beside_a_program_that_writes(tmp_path: Path) -> None:
     with contextlib.closing(apsw.Connection(str(path))) as program:
         for number in range(2, 5):
             insert(program, post(number))
-            done = export_all([path], options, resume=True)
+            done = export_all([path], options, resume_batch=True)
             assert (done.outcomes[0].status, done.posts) == ("ok", number)
-            assert export_all([path], options, resume=True).outcomes[0].status == "skipped"
+            assert export_all([path], options, resume_batch=True).outcomes[0].status == "skipped"
 
 
 def test_resume_of_large_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,10 +345,10 @@ def test_resume_of_large_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     archives = small_archives(tmp_path / "in", 4)
     monkeypatch.setattr(migration_module, "_LARGE_BYTES", 0)
     options = ExportOptions(archive=archives[0], output_dir=tmp_path / "out", workers=2)
-    first = export_all(archives, options, resume=True)
+    first = export_all(archives, options, resume_batch=True)
     assert [one.summary and one.summary.workers for one in first.outcomes] == [2, 2, 2, 2]
     shutil.rmtree(tmp_path / "out" / "c")
-    second = export_all(archives, options, resume=True)
+    second = export_all(archives, options, resume_batch=True)
     assert [one.status for one in second.outcomes] == ["skipped", "skipped", "ok", "skipped"]
     assert second.exporters == 2
 

@@ -82,10 +82,10 @@ def test_bytes_do_not_depend_on_the_way(archive: Path, snapshot: str) -> None:
 
 def test_only_exported_posts(archive: Path) -> None:
     """A selection has rows for its own posts only, whoever the archive remembers for a file."""
-    summary = exported(archive, did="did:plc:1")
+    summary = exported(archive, author="did:plc:1")
     assert [row[1] for row in rows_of(summary)] == [uri(1)]
     run(archive, "delete from posts where uri = ?", uri(0))
-    assert {row[1] for row in rows_of(exported(archive, did="did:plc:0"))} == {uri(2)}
+    assert {row[1] for row in rows_of(exported(archive, author="did:plc:0"))} == {uri(2)}
 
 
 def test_in_manifest_and_checksums(archive: Path) -> None:
@@ -121,8 +121,8 @@ def test_verify(archive: Path) -> None:
     table.write_bytes(content)
     assert verify(directory).media_files == 2
     claims = json.loads(manifest.read_bytes())
-    odd: tuple[object, ...] = ({"name": "../x", "rows": 1}, "media.csv", [], {"name": "posts.json"})
-    for wrong in odd:
+    wrongs: list[object] = [{"name": "../x", "rows": 1}, "media.csv", [], {"name": "posts.json"}]
+    for wrong in wrongs:
         manifest.write_text(json.dumps({**claims, "media_table": wrong}))
         assert any("media_table" in line for line in differences())
     manifest.write_text(json.dumps({**claims, "checksums": claims["checksums"][:1]}))

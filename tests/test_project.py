@@ -24,7 +24,7 @@ LAYERS = [
     {"cli"},
     {"configuration", "usage"},
     {"help_pages"},
-    {"audit", "benchmark", "dry_run", "migration"},
+    {"audit", "benchmark", "migration", "rehearsal"},
     {"exporters"},
     {"exporter"},
     {"preflight", "resumption", "outcome"},
@@ -49,8 +49,8 @@ LAYERS = [
     {"readers.json_posts"},
     {"compression", "format_settings"},
     {
-        *("cleanup", "extras", "formulas", "json_text", "location", "media_root", "notices", "processes"),
-        *("shell_words", "signals", "sync", "timestamps"),
+        *("cleanup", "extras", "formulas", "json_text", "location", "media_root", "notices", "option_types"),
+        *("processes", "shell_words", "signals", "sync", "timestamps"),
     },
     {"errors"},
 ]

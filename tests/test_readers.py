@@ -188,9 +188,9 @@ ODD_JSON = [
     (b"{}", "not an array"),
     (b"[1]", "post 1 is not an object"),
     (b'["a"]', "post 1 is not an object"),
-    (b"[{}]", "post 1 has not the keys"),
-    (b'[{"uri": 1, "cid": 2}]', "post 1 has not the keys .*uri, cid"),
-    (b"[" + b'{"a":1' + b',"a":1' * 100 + b"}]", "post 1 has not the keys"),
+    (b"[{}]", "post 1 does not have the keys"),
+    (b'[{"uri": 1, "cid": 2}]', "post 1 does not have the keys .*uri, cid"),
+    (b"[" + b'{"a":1' + b',"a":1' * 100 + b"}]", "post 1 does not have the keys"),
     (b"[]]", "not JSON at byte 3"),
     (b"[],", "not JSON at byte 3"),
     (b"[,]", "not JSON at byte 2"),
@@ -238,7 +238,7 @@ def test_what_is_no_table_of_posts(way: str, data: bytes, message: str) -> None:
 
 
 LARGE = [
-    ("json", b'[{"', b"k", 5_000_000, b'": 1}]', "post 1 has not the keys"),
+    ("json", b'[{"', b"k", 5_000_000, b'": 1}]', "post 1 does not have the keys"),
     ("json", b'[{"uri":', b"9", 5_000_000, b"." * 30, "no such number"),
     ("json", b"[", b" ", 5_000_000, b"!", "not JSON at byte 5,000,002"),
     ("csv", HEADER + b'"', b"x", 5_000_000, b"", "cut off in post 1"),

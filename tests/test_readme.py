@@ -150,6 +150,7 @@ def test_lines(base_command: Path, kitchen: Path, tmp_path: Path, line: str) -> 
 def normal(text: str, directory: Path) -> str:
     """What a command printed, without what differs from run to run and from machine to machine."""
     text = text.replace(f"{directory.resolve()}/", "").replace(f"{directory}/", "")
+    text = re.sub(r"(?m)^ *\d+%  .*\n", "", text)  # progress, on a machine that is busy
     text = _TIME.sub("<time>", text)
     text = re.sub(r"[\d,.]+ (posts|[kMG]?B)/s", r"<rate> \1/s", text)
     text = re.sub(r"(peak memory) [\d.]+ [kMG]?B \(\w+\)", r"\1 <memory>", text)

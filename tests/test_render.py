@@ -83,7 +83,7 @@ def test_row_ids_keep_their_order(posts_apart: apsw.Connection, format_name: str
     """Posts given by row id come out in the order that was given."""
     ids = random.Random(3).sample(range(1, 51), 50)
     (chunk,) = renderer(posts_apart, format_name, index=None).render(RowIds(row_ids(*ids)))
-    assert [int(rest[:8]) + 1 for rest in chunk.data.split(b"app.bsky.feed.post/")[1:]] == ids
+    assert [int(rest[:8]) + 1 for rest in bytes(chunk.data).split(b"app.bsky.feed.post/")[1:]] == ids
 
 
 @each_format

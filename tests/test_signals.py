@@ -256,7 +256,7 @@ def test_three_signals(slow_archive: Path, tmp_path: Path) -> None:
         [*PROGRAM, "export", str(slow_archive), "-o", str(tmp_path / "o"), "--since", "2100-01-01"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert "removed what killed exports had left" in again.stderr
+    assert "removed leftovers of killed exports" in again.stderr
     assert not list(tmp_path.glob("o/all/.*"))
 
 

@@ -212,7 +212,7 @@ def test_a_column_that_is_missing(tmp_path: Path, format: str, column: str) -> N
     columns = [name for name in ("uri", "cid", "indexed_at") if name != column]
     first = exported(archive, tmp_path / "out", format=format, columns=columns)
     named = {"uri": "URI", "cid": "CID", "indexed_at": "IndexedAt"}[column] if format == "csv" else column
-    with pytest.raises(OptionError, match=f"can not be compared.*no (column )?{named}"):
+    with pytest.raises(OptionError, match=f"cannot be compared.*no (column )?{named}"):
         exported(archive, tmp_path / "out", first)
 
 
@@ -378,8 +378,8 @@ def test_another_archive(tmp_path: Path) -> None:
 def test_the_selection_does_not_make_an_archive_another(tmp_path: Path) -> None:
     """It is the archive that must have a post of the earlier export, not what is selected of it."""
     archive = file_archive(tmp_path / "a.db", [post(1, did="did:plc:a"), post(2, did="did:plc:b")])
-    first = exported(archive, tmp_path / "out", did="did:plc:a")
-    assert exported(archive, tmp_path / "out", first, did="did:plc:b").posts == 1
+    first = exported(archive, tmp_path / "out", author="did:plc:a")
+    assert exported(archive, tmp_path / "out", first, author="did:plc:b").posts == 1
     assert exported(archive, tmp_path / "out", first, since="2030-01-01").posts == 0
 
 
@@ -543,7 +543,9 @@ def test_command(tmp_path: Path) -> None:
     )
     assert done.returncode == 0
     assert "no post is new or changed" in done.stderr
-    assert "not in the archive any more" not in done.stderr
+    assert "no longer in the archive" not in done.stderr
+    done = skyexport("export", archive, "--to", tmp_path / "y", "--since-export", first)
+    assert "\n1 post of the earlier exports is no longer in the archive\n" in done.stderr
     assert (tmp_path / "x").read_bytes() == b"[]\n"
 
 
@@ -585,7 +587,7 @@ def test_a_large_post(tmp_path: Path, format: str, size: int) -> None:
         ("json", b'[\n  {\n    "uri": "a",\n    "indexed_at": "b"\n  }\n]\n', "no cid"),
         ("json", b'[\n  {\n    "uri": "a",\n    "cid": "b"\n  }\n]\n', "no indexed_at"),
         ("json", b'[\n  {\n    "uri": "a",\n    "cid": "b"\n  },\n  {\n    "uri": "c"\n', "no indexed_at"),
-        ("tables", b"", "can not be compared"),
+        ("tables", b"", "cannot be compared"),
     ],
 )
 def test_files_without_the_three_values(format: str, data: bytes, problem: str) -> None:

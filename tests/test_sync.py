@@ -106,7 +106,7 @@ def test_disks_that_fail(
     if directories and to:
         # The name was there before its directory could be synced.
         assert left == ["out"]
-        assert "out is complete, but may not be on the disk yet" in str(caught.value)
+        assert "out is complete, but may not be on disk yet" in str(caught.value)
     else:
         assert left == []
 

@@ -65,7 +65,7 @@ WRONG = [
     (["--nonsense"], "no such option: --nonsense; see skyexport --help"),
     (["--config"], "--config needs a value; write --config FILE"),
     (["config", "exprot"], "there is no command 'exprot'; commands are export, inspect, verify, bench, config"),
-    (["export"], "there is no archive to export; name it, as in skyexport export archive.db, or use --from-file"),
+    (["export"], "there is no archive to export; name one, as in skyexport export archive.db, or use --from-file"),
 ]
 
 

@@ -419,13 +419,13 @@ def test_file_that_can_not_be_read(directory: Path, monkeypatch: pytest.MonkeyPa
         return read(descriptor, length)
 
     monkeypatch.setattr(os, "read", failing)
-    assert differences(directory)[0] == "manifest.json: can not be read: Input/output error"
+    assert differences(directory)[0] == "manifest.json: cannot be read: Input/output error"
 
 
 def test_file_that_changes_meanwhile(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that somebody writes to is not read for ever."""
     monkeypatch.setattr(os, "read", lambda *_: b"more and more")
-    assert "manifest.json: can not be read: it changes at the moment" in differences(directory)
+    assert "manifest.json: cannot be read: it is being changed" in differences(directory)
 
 
 def test_no_export(tmp_path: Path) -> None:
@@ -467,7 +467,9 @@ def test_established_exporter(established: Path) -> None:
     found = verify(established)
     assert (found.posts, found.media_files, found.checksums) == (5, 2, [])
     assert found.unverified == ["manifest.json", data_file(established).name, "media"]
-    assert "no checksums to verify the bytes of manifest.json, posts." in found.sentence()
+    name = data_file(established).name
+    said = f"{established}: OK: 5 posts, 2 media files, no checksums for manifest.json, {name}, media"
+    assert found.sentence() == said
 
 
 def test_damage_of_the_established_exporters_files(established: Path) -> None:
@@ -531,9 +533,7 @@ def test_command(directory: Path) -> None:
     """One line on standard output when all is well."""
     done = skyexport("verify", directory)
     assert (done.returncode, done.stderr) == (0, "")
-    name = data_file(directory).name
-    assert done.stdout.startswith(f"{directory} is as its manifest says: 5 posts in {name} (")
-    assert len(done.stdout.splitlines()) == 1
+    assert done.stdout == f"{directory}: OK: 5 posts, all checksums match\n"
     found = skyexport_json("verify", directory)
     assert (found["schema_version"], found["status"], found["posts"], found["unverified"]) == (1, "ok", 5, [])
 
@@ -547,7 +547,7 @@ def test_command_with_differences(directory: Path) -> None:
     missing = f"{data_file_name(directory)}: missing"
     assert done.stdout.splitlines() == [missing, r"a\x1b]0;b\x07\x9b: not part of the export"]
     (error,) = done.stderr.splitlines()
-    assert error.startswith(f"skyexport: {directory} is not as it was exported: {missing}, and 1 more")
+    assert error.startswith(f"skyexport: {directory} differs from its manifest: {missing}, and 1 more")
     failed = skyexport_json("verify", directory, status=4)
     assert (failed["exit_code"], failed["differences"][0]["file"]) == (4, data_file_name(directory))
     assert failed["differences"][1] == {

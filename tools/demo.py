@@ -1,8 +1,8 @@
-"""Show what skyexport does: make a demo archive, export it to JSON and CSV, verify both, and say what to try next.
+"""Show skyexport at work: make a demo archive, export it to JSON and CSV, verify both, and suggest next steps.
 
     python tools/demo.py build/demo [POSTS]
 
-Everything is made below the directory that is named; the command is the one that is installed beside this Python.
+All files are made below the given directory. The command is the one installed beside this Python.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ POSTS = 20_000
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = Path(sys.executable).with_name("skyexport.exe" if os.name == "nt" else "skyexport")
 WIDTH = 100
-"""Characters of a line of data that are shown."""
+"""Characters shown of a line of data."""
 
 
 def main(place: Path, posts: int = POSTS) -> int:
@@ -48,13 +48,13 @@ def main(place: Path, posts: int = POSTS) -> int:
 
 
 def run(place: Path, *arguments: str) -> int:
-    """Show a command, and run it there; its exit status."""
+    """Print a command, and run it in *place*; returns its exit status."""
     print(f"\n$ skyexport {shlex.join(arguments)}", flush=True)
     return subprocess.run([str(COMMAND), *arguments], cwd=place, check=False, stderr=subprocess.STDOUT).returncode
 
 
 def show_head(file: Path, lines: int) -> None:
-    """Show how a file begins."""
+    """Print the beginning of a file."""
     print(f"\n$ head -n {lines} {file.name}")
     with file.open(encoding="utf-8-sig") as content:
         for _ in range(lines):
@@ -63,7 +63,7 @@ def show_head(file: Path, lines: int) -> None:
 
 
 def ending(archive: Path, posts: int, files: list[Path]) -> list[str]:
-    """What was made, and what to do next."""
+    """The last lines of the demo: the files that were made, and next steps."""
     command = shown(COMMAND)
     return [
         f"Made, and verified: all {posts:,} posts, twice.",
@@ -76,12 +76,12 @@ def ending(archive: Path, posts: int, files: list[Path]) -> list[str]:
         f"  {command} export path/to/archive.db --dry-run",
         f"  {command} export path/to/archive.db --media -o my-exports",
         "",
-        "Or go on with the demo: what people wrote about coffee, for a spreadsheet; 2025, a post a line, compressed;",
-        "and what is new since the last export, which is nothing yet:",
+        "Or try more with the demo: posts about coffee, for a spreadsheet; posts since 2025, one per line, compressed;",
+        "and posts that are new since the last export (none so far):",
         "",
         *(f"  {line}" for line in further(archive, files)),
         "",
-        "To have the command everywhere: pipx install .  (or, into a virtual environment of yours: pip install .)",
+        "To install the command everywhere: pipx install .  (or in a virtual environment: pip install .)",
         "docs/cookbook.md has recipes for DuckDB, pandas, PostgreSQL, spreadsheets and nightly exports.",
     ]
 
@@ -98,7 +98,7 @@ def further(archive: Path, files: list[Path]) -> list[str]:
 
 
 def shown(path: Path) -> str:
-    """A path as it is typed here."""
+    """A path as one types it in the current directory."""
     absolute = Path(os.path.abspath(path))  # noqa: PTH100 - the command of an environment is not what it links to
     here = Path.cwd()
     return shlex.quote(str(absolute.relative_to(here) if absolute.is_relative_to(here) else absolute))

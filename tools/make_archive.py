@@ -744,7 +744,7 @@ CACHE_KIB = 256 * 1024  # holds the primary key of a million posts, which do not
 
 @dataclass(frozen=True)
 class ArchiveInfo:
-    """What was made; `media_files` counts the media files on disk."""
+    """The archive that was made; `media_files` counts the media files on disk."""
 
     path: Path
     posts: int
@@ -786,7 +786,7 @@ def make_archive(
         force: replace an existing file.
 
     Returns:
-        What was made; `posts` counts the big post too.
+        The archive that was made; `posts` counts the big post too.
 
     Raises:
         ValueError: a number is out of its range.

@@ -1,9 +1,9 @@
-"""Make a virtual environment, unless there is one of the same Python already.
+"""Make a virtual environment, unless there already is one with the same Python.
 
     python3 tools/make_environment.py .venv
 
-Whichever Python runs this is the one that the environment has. An environment of another Python is made anew, and so is
-one that does not run: after an update of Python, say. Nothing is printed when there is nothing to do.
+The environment has the Python that runs this. An environment with another Python is replaced, and so is one that does
+not run, for example after an update of Python. If there is nothing to do, nothing is printed.
 """
 
 import os
@@ -15,31 +15,34 @@ from pathlib import Path
 OLDEST = (3, 11)
 
 WHO = "import os, sys, pip; print(os.path.realpath(sys._base_executable), sys.version)"
-"""What tells one Python from another: where it lies, and its version. Without pip an environment is not whole."""
+"""Prints what identifies a Python: place and version. It fails without pip: then the environment is incomplete."""
 
 
 def main(directory: Path) -> int:
-    """Make it.
+    """Make the environment.
 
     Returns:
         The exit status: 1 when this Python is too old, or cannot make one.
     """
-    # This may be the Python of the very environment that is to be made anew.
+    # This may be the Python of the very environment that is to be replaced.
     python = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
     version = "{}.{}.{}".format(*sys.version_info)
     if sys.version_info < OLDEST:
-        print(f"Python 3.11 or newer is needed, and {python} is {version}: name another, make PYTHON=python3.12")
+        print(f"skyexport needs Python 3.11 or newer, but {python} is {version}: try make PYTHON=python3.12")
         return 1
     wanted = f"{python} {sys.version}"
     if directory.exists():
         if who(python_of(directory)) == wanted:
             return 0
+        if not (directory / "pyvenv.cfg").exists() and any(directory.iterdir()):
+            print(f"{directory} is not a virtual environment: name another directory, make VENV=.venv")
+            return 1
         shutil.rmtree(directory)
     print(f"making {directory} with Python {version} ({python})", flush=True)
     done = subprocess.run([python, "-m", "venv", str(directory)], capture_output=True, text=True, check=False)
     if done.returncode or who(python_of(directory)) != wanted:
         shutil.rmtree(directory, ignore_errors=True)
-        print(f"{done.stdout}{done.stderr}{python} cannot make a virtual environment: name another, make PYTHON=…")
+        print(f"{done.stdout}{done.stderr}{python} cannot make a virtual environment: try make PYTHON=python3.12")
         return 1
     return 0
 
@@ -50,7 +53,7 @@ def python_of(directory: Path) -> Path:
 
 
 def who(python: Path) -> str:
-    """Which Python this is; "" for one that does not run."""
+    """The identity of a Python: place and version; "" if it does not run."""
     try:
         done = subprocess.run([str(python), "-c", WHO], capture_output=True, text=True, check=False)
     except OSError:

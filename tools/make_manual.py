@@ -1,7 +1,7 @@
-"""Make the manual page and the completion of shells from the commands as they are declared.
+"""Make the manual page and the shell completions from the declarations of the commands.
 
-They lie in docs/share, from where the package brings them to share/ of the place where it is installed. Completion is
-plain lists of words: pressing TAB starts no program.
+They lie in docs/share; the package installs them in share/ of its prefix. Completions are plain lists of words, so
+pressing TAB starts no program.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ FILES = ("ARCHIVE", "FILE", "LIST", "PATH")
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """What can be written for an argument, or behind an option."""
+    """A value of an argument or an option."""
 
     metavar: str
     words: Sequence[str] = ()
-    """All that it can be, or some of it; none where it can be anything."""
+    """All possible values, or some of them; empty if it can be anything."""
     kind: str = "any"
     """`files`, `directories`, or `any`."""
 
@@ -53,14 +53,14 @@ class Option:
     """None for a flag."""
     repeatable: bool
     instead: bool
-    """Whether it is answered in the place of the command."""
+    """Whether the option replaces the command, like --help."""
     group: str
-    """The heading that it stands below."""
+    """The heading above the option."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command, or the program itself, as it is called."""
+    """A command, or the program itself."""
 
     name: str
     usage: str
@@ -68,7 +68,7 @@ class Command:
     details: str
     examples: Sequence[str]
     arguments: Sequence[tuple[Value, str]]
-    """Each with its help."""
+    """Each argument with its help."""
     repeats: bool
     """Whether the last argument may be given several times."""
     options: Sequence[Option]
@@ -86,7 +86,7 @@ def files() -> dict[str, str]:
 
 
 def read_commands() -> list[Command]:
-    """The program, then its commands, from the tree that the command line is made of."""
+    """The program, then its commands, read from the command line's own tree."""
     group = get_command(app)
     assert isinstance(group, TyperGroup)
     root = typer.Context(group, info_name="skyexport", **group.context_settings)
@@ -98,7 +98,7 @@ def read_commands() -> list[Command]:
 
 
 def read_command(context: typer.Context, names: Sequence[str]) -> Command:
-    """One of them; *names* are those of all commands."""
+    """Read one command; *names* are the names of all commands."""
     command = context.command
     arguments, options, repeats = [], [], False
     for parameter in command.get_params(context):
@@ -114,7 +114,7 @@ def read_command(context: typer.Context, names: Sequence[str]) -> Command:
             assert record is not None
             options.append(
                 Option(
-                    # Those of --help come from a set, in an order that changes from run to run.
+                    # The names of --help come from a set, whose order changes from run to run.
                     sorted(
                         [*parameter.opts, *parameter.secondary_opts], key=lambda name: (name.startswith("--"), name)
                     ),
@@ -122,7 +122,7 @@ def read_command(context: typer.Context, names: Sequence[str]) -> Command:
                     parameter.help or "",
                     None if parameter.is_flag or parameter.count else value_of(parameter.make_metavar(context), names),
                     parameter.multiple or parameter.count,
-                    # Those of the program that are no --config all are.
+                    # All flags of the program are, so only --config is not.
                     parameter.is_eager or (context.parent is None and parameter.is_flag),
                     group,
                 )
@@ -141,7 +141,7 @@ def read_command(context: typer.Context, names: Sequence[str]) -> Command:
 
 
 def value_of(metavar: str, commands: Sequence[str]) -> Value:
-    """What a metavar stands for: words with | between them, a kind of path, a command, or anything."""
+    """The values that a metavar stands for: words with | between them, a kind of path, a command, or anything."""
     bare = re.sub(r"\[[^]]*\]|\.\.\.", "", metavar) or metavar.strip("[].")
     if bare in DIRECTORIES:
         return Value(metavar, kind="directories")
@@ -155,32 +155,32 @@ def value_of(metavar: str, commands: Sequence[str]) -> Value:
 # ------------------------------------------------------------------------------------------------------ manual page
 
 DESCRIPTION = """\
-skyexport exports the posts of a local Bluesky archive, the SQLite file that bskyarchive keeps, in parallel and in
-bounded memory, whatever its size. The archive is only read. Nothing has its final name before it is complete, and the
-bytes of a file depend on the posts and the format only."""
+skyexport exports the posts of a local Bluesky archive, the SQLite file of bskyarchive, in parallel and in bounded
+memory, whatever its size. It only reads the archive. An export appears under its final name only once it is complete,
+and the bytes of a file depend only on the posts and the format."""
 
 ENVIRONMENT = [
     (
         "SKYEXPORT_<OPTION>",
-        "The value of a long option, in upper case and with _ for -, of every command that has it: SKYEXPORT_FORMAT, "
-        "SKYEXPORT_MEMORY_LIMIT, SKYEXPORT_NO_SYNC. Flags are 1, true or yes, or 0, false or no. What is typed goes "
-        "before it, files come after it. An empty variable stands for the default.",
+        "The value of a long option, for every command that has it. Write the option in upper case, with _ for -: "
+        "SKYEXPORT_FORMAT, SKYEXPORT_MEMORY_LIMIT, SKYEXPORT_NO_SYNC. Flags are 1, true or yes, or 0, false or no. A "
+        "typed option overrides the variable, and the variable overrides files. An empty variable means the default.",
     ),
-    ("SKYEXPORT_CONFIG", "The file that --config would name."),
-    ("TMPDIR", "Where temporary files are made; else in /var/tmp."),
+    ("SKYEXPORT_CONFIG", "A configuration file, as --config names it."),
+    ("TMPDIR", "The directory for temporary files; by default /var/tmp."),
 ]
 
 FILES_SECTION = [
     (
         "skyexport.toml",
-        "Options for what is exported from this directory: a table for each command, as [export], and a key for each "
-        'long option, as format = "csv". It may be a stranger\'s, and so can not set overwrite, register, to, or '
-        "from-file, nor paths that lead elsewhere.",
+        "Options for commands in this directory: a table for each command, such as [export], and a key for each long "
+        'option, such as format = "csv". The file may come from a stranger, so it cannot set overwrite, register, to, '
+        "or from-file, nor paths that lead elsewhere.",
     ),
     (
         "$XDG_CONFIG_HOME/skyexport/config.toml, ~/.config/skyexport/config.toml",
-        "The user's own, likewise, which may set everything. On macOS in ~/Library/Application Support/skyexport, on "
-        "Windows in %APPDATA%\\skyexport.",
+        "The user's own file, with the same layout, which may set everything. On macOS it is in "
+        "~/Library/Application Support/skyexport, on Windows in %APPDATA%\\skyexport.",
     ),
     ("exports/<author or all>/<time>/", "An export: the data file, manifest.json, SHA256SUMS, and media/."),
 ]
@@ -191,7 +191,7 @@ def manual(program: Command, commands: Sequence[Command]) -> str:
     lines = [
         f'.\\" {MADE}',
         f'.TH SKYEXPORT 1 "" "skyexport {__version__}" "User Commands"',
-        # Names of options and files are not to be cut.
+        # Names of options and files must not be hyphenated.
         ".nh",
         ".ad l",
         ".SH NAME",
@@ -204,7 +204,7 @@ def manual(program: Command, commands: Sequence[Command]) -> str:
     lines += [".SH DESCRIPTION", roff(" ".join(DESCRIPTION.split())), ".SH OPTIONS"]
     for option in program.options:
         lines += tagged(*option.record)
-    lines += [".PP", roff("Every command takes --config and --help as well."), ".SH COMMANDS"]
+    lines += [".PP", roff("Every command also takes --config and --help."), ".SH COMMANDS"]
     for command in commands:
         lines += [f".SS {roff(command.usage)}", roff(command.summary)]
         if command.details:
@@ -236,12 +236,12 @@ def manual(program: Command, commands: Sequence[Command]) -> str:
 
 
 def tagged(tag: str, text: str) -> list[str]:
-    """A paragraph that hangs from its tag."""
+    """A paragraph with a hanging tag."""
     return [".TP", f".B {roff(tag)}", roff(text)]
 
 
 def roff(text: str) -> str:
-    """Text as troff prints it, whatever is in it."""
+    """Escape any text for troff."""
     escapes = {"\\": "\\e", "-": "\\-", "'": "\\(aq", "`": "\\(ga", "^": "\\(ha", "~": "\\(ti", '"': "\\(dq"}
     line = "".join(escapes.get(c, c if c < "\x7f" else f"\\[u{ord(c):04X}]") for c in " ".join(text.split()))
     return f"\\&{line}" if line.startswith(".") else line
@@ -251,7 +251,7 @@ def roff(text: str) -> str:
 
 
 def bash(program: Command, commands: Sequence[Command]) -> str:
-    """For bash, also that of macOS, 3.2."""
+    """The completion for bash, from 3.2 on, the version of macOS."""
     names = [command.name for command in commands]
     cases = []
     for command in (program, *commands):
@@ -321,14 +321,14 @@ complete -o default -F _skyexport skyexport
 
 
 def bash_action(value: Value) -> str:
-    """What to call for a value."""
+    """The shell function to call for a value."""
     if value.words:
         return f"_skyexport_words '{' '.join(value.words)}'"
     return {"directories": "_skyexport_directories", "files": ":", "any": "_skyexport_words ''"}[value.kind]
 
 
 def zsh(program: Command, commands: Sequence[Command]) -> str:
-    """For zsh."""
+    """The completion for zsh."""
     descriptions = "\n".join(f"        {quoted(f'{c.name}:{c.summary}')}" for c in commands)
     branches = []
     for command in commands:
@@ -367,7 +367,7 @@ _skyexport "$@"
 
 
 def zsh_option(option: Option) -> str:
-    """What `_arguments` wants to know of an option."""
+    """The specification of an option for `_arguments`."""
     names = option.names
     if option.instead:
         first = "(- *)"
@@ -383,7 +383,7 @@ def zsh_option(option: Option) -> str:
 
 
 def zsh_value(value: Value) -> str:
-    """Behind an option, or for an argument: message and action."""
+    """Message and action for the value of an option, or for an argument."""
     message = re.sub(r"([:\\])", r"\\\1", value.metavar)
     if value.words:
         return f":{message}:({' '.join(value.words)})"
@@ -391,14 +391,14 @@ def zsh_value(value: Value) -> str:
 
 
 def zsh_arguments(command: Command) -> Iterator[str]:
-    """The same of arguments."""
+    """The specifications of a command's arguments for `_arguments`."""
     for number, (value, _) in enumerate(command.arguments, 1):
         last = command.repeats and number == len(command.arguments)
         yield quoted(f"{'*' if last else number}{zsh_value(value)}")
 
 
 def fish(program: Command, commands: Sequence[Command]) -> str:
-    """For fish, from 3.0 on."""
+    """The completion for fish, from 3.0 on."""
     lines = [
         f"# Completion of skyexport for fish. {MADE}",
         "",
@@ -433,7 +433,7 @@ def fish(program: Command, commands: Sequence[Command]) -> str:
 
 
 def fish_option(option: Option) -> str:
-    """Its names, value, and help."""
+    """The names, the value, and the help of an option."""
     names = [f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in option.names]
     value = []
     if option.value is not None:
@@ -442,19 +442,19 @@ def fish_option(option: Option) -> str:
 
 
 def fish_value(value: Value) -> str:
-    """What it may be."""
+    """The possible words or files for a value."""
     if value.words:
         return f"-a {fish_quoted(' '.join(value.words))}"
     return {"directories": "-a '(__fish_complete_directories)'", "files": "-F", "any": ""}[value.kind]
 
 
 def quoted(text: str) -> str:
-    """In single quotes for zsh."""
+    """Text in single quotes for zsh."""
     return "'" + text.replace("'", "'\\''") + "'"
 
 
 def fish_quoted(text: str) -> str:
-    """In single quotes for fish."""
+    """Text in single quotes for fish."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 

@@ -109,9 +109,10 @@ static struct sky_context *context_of(const struct sqlite3 *connection)
     return connection->functions[0].user_data;
 }
 
-/* Runs a statement over rows. Gives how it ended; a copy is made of the result. */
+/* Runs a statement over rows, which SQLite interrupts behind the last one or not. Gives how it ended. */
 static struct sky_result run(struct sqlite3 *connection, const struct sky_settings *settings,
-                             struct sqlite3_value rows[][ARGUMENTS], int count, unsigned char *target, size_t capacity)
+                             struct sqlite3_value rows[][ARGUMENTS], int count, unsigned char *target, size_t capacity,
+                             int interrupted)
 {
     struct sky_context *context = context_of(connection);
     int function = settings->format == SKY_CSV ? 2 : settings->format == SKY_ARROW ? 3 : 1;
@@ -127,10 +128,18 @@ static struct sky_result run(struct sqlite3 *connection, const struct sky_settin
         }
         connection->functions[function].step(&call, ARGUMENTS, values);
     }
-    if (!call.failed) {
+    if (interrupted) {
+        skyexport_finish(context);
+    } else if (!call.failed) {
         connection->functions[function].final(&call);
     }
     memcpy(&result, skyexport_result(context), sizeof result);
+    if (interrupted && !call.failed) {
+        if (result.status != SKY_INTERRUPTED || result.posts != count || result.bytes > (int64_t)capacity) {
+            abort();
+        }
+        return result;
+    }
     if (call.failed != (result.status != SKY_DONE) || result.posts > count || result.bytes > (int64_t)capacity ||
         (result.status == SKY_DONE && result.posts != count) ||
         (result.status != SKY_DONE && result.refused_row_id != result.posts)) {
@@ -143,13 +152,13 @@ static void check_rows(struct sqlite3 *connection, struct input *input, const st
                        struct sqlite3_value rows[][ARGUMENTS], int count)
 {
     unsigned char *whole = calloc(WHOLE_BYTES, 1);
-    struct sky_result all = run(connection, settings, rows, count, whole, WHOLE_BYTES);
+    struct sky_result all = run(connection, settings, rows, count, whole, WHOLE_BYTES, 0);
     size_t capacity = (size_t)next_byte(input) * 16 + next_byte(input) % 16;
     unsigned char *part = malloc(capacity + GUARD_BYTES);
     memset(part + capacity, 0xa5, GUARD_BYTES);
     unsigned failing = next_byte(input);
     fake_fail_after(failing < 64 ? (int)failing : -1);
-    struct sky_result some = run(connection, settings, rows, count, part, capacity);
+    struct sky_result some = run(connection, settings, rows, count, part, capacity, (failing & 1) != 0);
     fake_fail_after(-1);
     for (size_t i = 0; i < GUARD_BYTES; i++) {
         if (part[capacity + i] != 0xa5) {
@@ -160,7 +169,7 @@ static void check_rows(struct sqlite3 *connection, struct input *input, const st
     if (some.posts > all.posts || (settings->format != SKY_ARROW && memcmp(part, whole, (size_t)some.bytes) != 0)) {
         abort();
     }
-    struct sky_result again = run(connection, settings, rows, (int)some.posts, whole, WHOLE_BYTES);
+    struct sky_result again = run(connection, settings, rows, (int)some.posts, whole, WHOLE_BYTES, 0);
     if (again.status != SKY_DONE || again.bytes != some.bytes || memcmp(part, whole, (size_t)some.bytes) != 0) {
         abort();
     }

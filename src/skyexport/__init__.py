@@ -1,11 +1,14 @@
-"""Export local Bluesky archives of any size to JSON, CSV or Parquet: in parallel, in order, in bounded memory.
+"""Export local Bluesky archives of any size to JSON, JSON Lines, CSV or Parquet, in parallel and in bounded memory.
 
     from skyexport import ExportOptions, export
 
     summary = export(ExportOptions(archive="archive.db", format="csv", output_dir="exports"))
     print(summary.posts, summary.path)
 
-Names are loaded when they are first used, so that a worker process loads only what it needs.
+`help(ExportOptions)` explains every option; docs/python.md has an example of everything else. All errors are
+`ExportError`s, and can be imported from here.
+
+Names are loaded at their first use, so that a worker process loads only the modules that it needs.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from skyexport.archive import Archive, Post
     from skyexport.audit import Audit, AuditedExport, AuditProgress, verify_all
+    from skyexport.authors import Author
     from skyexport.coordinator import export
     from skyexport.errors import (
         AlreadyRunningError,
@@ -38,10 +42,12 @@ if TYPE_CHECKING:
         VerifyError,
         WorkerError,
     )
+    from skyexport.inspection import Inspection, inspect
     from skyexport.migration import MigrationProgress, export_all
     from skyexport.options import ExportOptions
     from skyexport.outcome import Migration, Outcome
     from skyexport.progress import Progress
+    from skyexport.rehearsal import DryRun, dry_run
     from skyexport.summary import ExportSummary
     from skyexport.verification import Verification, verify
 
@@ -54,11 +60,14 @@ __all__ = [
     "Audit",
     "AuditProgress",
     "AuditedExport",
+    "Author",
     "AuthorError",
     "Difference",
+    "DryRun",
     "ExportError",
     "ExportOptions",
     "ExportSummary",
+    "Inspection",
     "MemoryLimitError",
     "Migration",
     "MigrationProgress",
@@ -76,8 +85,10 @@ __all__ = [
     "VerifyError",
     "WorkerError",
     "__version__",
+    "dry_run",
     "export",
     "export_all",
+    "inspect",
     "verify",
     "verify_all",
 ]
@@ -87,16 +98,21 @@ _MODULES = {
     "Audit": "audit",
     "AuditProgress": "audit",
     "AuditedExport": "audit",
+    "Author": "authors",
+    "DryRun": "rehearsal",
     "ExportOptions": "options",
     "ExportSummary": "summary",
+    "Inspection": "inspection",
     "Migration": "outcome",
     "MigrationProgress": "migration",
     "Outcome": "outcome",
     "Post": "archive",
     "Progress": "progress",
     "Verification": "verification",
+    "dry_run": "rehearsal",
     "export": "coordinator",
     "export_all": "migration",
+    "inspect": "inspection",
     "verify": "verification",
     "verify_all": "audit",
 }
@@ -107,3 +123,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'skyexport' has no attribute {name!r}")
     module = importlib.import_module(f"skyexport.{_MODULES.get(name, 'errors')}")
     return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

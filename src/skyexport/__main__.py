@@ -1,4 +1,4 @@
-"""The program: signals first, so that Ctrl-C is answered cleanly even while the rest is being loaded."""
+"""The program. It handles signals first, so that Ctrl-C ends it cleanly even while the rest is being loaded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """The command `skyexport`."""
+    """Run the command `skyexport`."""
     signals = Signals()
     signals.install()
     try:
@@ -22,23 +22,23 @@ def main() -> None:
 
         app(prog_name="skyexport", obj=signals)
     except StoppedError as error:
-        # It came before a command had begun.
+        # The signal came before a command started.
         signals.settle()
         from skyexport.cli import report
 
         report(error, as_json="--json" in sys.argv)
         sys.exit(error.exit_code)
     except OSError as error:
-        # What is left are texts like --help on a standard output that can not be written. Python would try again.
+        # Only texts like --help come here, if standard output cannot be written. Python would try again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        _say(f"can not write standard output: {error.strerror}")
+        _say(f"cannot write standard output: {error.strerror}")
         sys.exit(OutputError.exit_code)
     finally:
         signals.ignore()
 
 
 def _say(text: str) -> None:
-    # Without a standard error there is nobody to be told.
+    # Standard error may be closed.
     with contextlib.suppress(OSError, AttributeError):
         sys.stderr.write(f"skyexport: {text}\n")
 

@@ -1,7 +1,7 @@
-"""The archive: everything that is known about the source. It is only ever read (`register` is the one exception).
+"""The archive that an export reads. Only `register` ever writes to it.
 
-An archive is a SQLite file that bskyarchive writes. Opening one looks at the tables before anything is read from
-them, since anybody can make a file of that name.
+An archive is a SQLite file that bskyarchive writes. Anybody can make a file of that name, so opening one checks its
+tables before anything is read from them.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from skyexport.location import archive_location, printable_path
 from skyexport.media_root import MediaFile, ShownFile
 from skyexport.memory import MemoryGuard
 from skyexport.notices import MISSED_LOG, MISSED_LOG_TEXT, Notices
+from skyexport.option_types import check_path, check_type
 from skyexport.options import DEFAULT_BATCH_SIZE, Bound, is_did, parse_author, parse_bound
 from skyexport.plan import Batch, CreatedAtOrder, Plan, key_ranges, row_id_batches
 from skyexport.recovery import recovered
@@ -67,13 +68,13 @@ _SORT_CACHE_KIB = 32_000
 """Page cache while sorting: the sort spills to a temporary file beyond it."""
 
 _FEW_SHARE = 0.2
-"""Of the posts, at most: what such an author wrote is found through the index on did, and sorted."""
+"""Posts of an author with at most this share of all posts are found through the index on did, and sorted."""
 
 _TIMES_LOOKED_AT = 100
 """Posts to look at for the first readable time, before giving up."""
 
 _MAX_MEDIA_PATH_BYTES = 5000
-"""More than any system takes."""
+"""More than any system allows."""
 
 _DETAILS_SQL = {
     "mime_type": "substr(cast(mime_type as blob), 1, 255)",
@@ -81,7 +82,7 @@ _DETAILS_SQL = {
     "height": "iif(typeof(height) = 'integer', height, null)",
     "alt_text": "iif(octet_length(alt_text) <= 1000000, cast(alt_text as blob), null)",
 }
-"""One of `MEDIA_DETAILS` → its value, NULL where it is nothing that bskyarchive stores."""
+"""Column of `MEDIA_DETAILS` → SQL for its value; NULL if bskyarchive would not store such a value."""
 
 _COPY = "posts.db"
 """Name of a private copy."""
@@ -90,34 +91,42 @@ _READ_TABLES = ("posts", "media", "schema_version")
 _RESTORE = "restore it from a backup, or try sqlite3's .recover"
 _KNOWN_VERSIONS = (1, 2, 3)
 _ROW_ID = "rowid"
-"""How all statements here call the row id; a column of that name would be read in its place."""
+"""The name of the row id in all statements here; a column of that name would hide it."""
 _OPTIONAL_COLUMNS = {"quote_count": "0"}
-"""Column that old schemas lack → SQL in its place."""
+"""Column that old schemas lack → SQL that replaces it."""
 
 
 class Archive:
-    """An open archive: what it holds, and its posts. Use it in a `with` statement.
+    """An open archive and its posts. Use it in a `with` statement.
+
+        with Archive("archive.db") as archive:
+            print(archive.count_posts())
+            for post in archive.list_posts(since="2024-01-01"):
+                print(post["created_at"], post["text"])
 
     Args:
         path: The SQLite file.
-        memory: Where posts must be copied, no post is read that is surely beyond it; None for no bound.
-        match: What `matching` will be asked for: where the archive must be recovered, its index is asked at once.
+        memory: The memory limit: copying refuses a post that surely exceeds it. None for no limit.
+        match: The query that `matching` will get. If the archive must be recovered, its index is queried at once, since
+            the copy has no index. None for no query.
 
     Raises:
-        ArchiveError: There is no archive that can be read there.
-        ArchiveBusyError: Another program is writing and does not let go.
+        OptionError: *path* is not a path.
+        ArchiveError: The archive is missing, or cannot be read.
+        ArchiveBusyError: Another program keeps writing to it.
     """
 
     def __init__(
         self, path: str | os.PathLike[str], *, memory: MemoryGuard | None = None, match: str | None = None
     ) -> None:
+        check_path(path, "the archive")
         self._scratch: Scratch | None = None
         self._memory = memory
         self._match = match
         self.state: dict[str, object] = {}
-        """Of its files, before anything was read: what is written later does not belong to it."""
+        """State of the archive's files before anything was read, so that it includes no later write."""
         location, shown = archive_location(Path(path)), printable_path(Path(path))
-        # Where they cannot be read, opening them says why.
+        # If the files cannot be read, opening them reports the reason.
         with contextlib.suppress(OSError, apsw.Error):
             self.state = file_state(location)
         try:
@@ -138,15 +147,15 @@ class Archive:
     def _open(self, source: Source) -> None:
         self.source = source
         self.path = Path(source.location)
-        """Where the archive lies, without links; its copy, when this is one, lies elsewhere."""
+        """Absolute path of the archive, without links; for a private copy, the path of the original."""
         self.copied: Copied | None = None
-        """How it was copied, when this is a copy that `copy` made."""
+        """Facts about the copying, if `copy` made this archive."""
         self.status = self._present_status()
-        """Of its file, when it was opened."""
+        """Status of the archive's file when it was opened."""
         self._connections = Connections(source)
         try:
             self.connection = self._connections.open()
-            # Python runs signal handlers between its own steps only: give it some during a long sort.
+            # Python handles signals only between its own steps: give it some during a long sort.
             self.watch(lambda: None, 100_000)
             with self.reading(), self._reading_names():
                 self._check_size()
@@ -159,7 +168,7 @@ class Archive:
             raise
 
     def _recover(self, location: Path, shown: str) -> None:
-        """Open a copy that SQLite has recovered, reduced to posts: before that, it has all that the archive has."""
+        """Let SQLite recover a full copy, take what exports need out of it, remove it, and open the smaller copy."""
         scratch = Scratch()
         try:
             folder = scratch.path / "whole"
@@ -187,18 +196,18 @@ class Archive:
         media: bool = False,
         while_held: Callable[[apsw.Connection, str], None] = lambda *_: None,
     ) -> Archive:
-        """A private copy of all that an export of *selection*, and of its *media*, needs; it is gone when it is closed.
+        """Copy all that an export of *selection* needs into a private archive. Closing the copy deletes it.
 
-        Posts that its narrowings do not select are not in the copy. What `watch` was told is called meanwhile, and for
-        the copy as well.
+        The copy has no posts that the narrowings exclude. The check that `watch` got runs during copying, and then
+        while the copy is read.
 
         Args:
-            selection: Which posts.
-            media: Whether to copy the rows of media as well.
-            while_held: Called with a connection to the state that is copied, and the name of the archive there.
+            selection: The posts to export.
+            media: Whether to copy the rows of media too.
+            while_held: Called with a connection to the state that is copied, and the archive's schema name there.
 
         Raises:
-            ArchiveError, ArchiveBusyError: The archive can not be read.
+            ArchiveError, ArchiveBusyError: The archive cannot be read.
             OutputError: There is no room for a copy.
         """
         scratch = Scratch()
@@ -251,11 +260,11 @@ class Archive:
         """The posts that the archive's full-text index finds.
 
         Args:
-            query: In the syntax of FTS5.
+            query: A query in the syntax of FTS5.
 
         Raises:
-            ArchiveError: There is no such index, it is damaged, or it was not copied.
-            OptionError: This is no query.
+            ArchiveError: The index is missing, damaged, or was not copied.
+            OptionError: *query* is not valid.
         """
         if not self.source.private:
             return checked_match(self.connection, query, self.display_path)
@@ -276,7 +285,7 @@ class Archive:
         self.close()
 
     def close(self) -> None:
-        """Close the connection, and leave nothing beside the archive that was not there before."""
+        """Close all connections, and remove the files that SQLite made beside the archive for them."""
         uninterrupted(self._close)
 
     def _close(self) -> None:
@@ -287,7 +296,7 @@ class Archive:
     def second_connection(
         self, busy_milliseconds: int = BUSY_MILLISECONDS
     ) -> contextlib.AbstractContextManager[apsw.Connection]:
-        """Another connection, restricted like its own, for the time of a `with` block; closed with the archive at last.
+        """Another connection with the same restrictions, for a `with` block. It closes with the archive at the latest.
 
         Args:
             busy_milliseconds: How long its statements wait for a program that is writing.
@@ -299,11 +308,11 @@ class Archive:
 
     @property
     def display_path(self) -> str:
-        """How messages show the archive: as it was typed."""
+        """The archive's path as it was typed, for messages."""
         return self.source.display_path
 
     def notices(self) -> Notices:
-        """Warnings about the archive itself, which hold for whatever is read of it."""
+        """Warnings about the archive itself, whichever posts are read."""
         found = Notices()
         if self.source.missed_log:
             found.add(MISSED_LOG, f"{self.display_path} {MISSED_LOG_TEXT}")
@@ -311,51 +320,51 @@ class Archive:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
-        """Turn what SQLite says while this archive is read into our errors."""
+        """Translate SQLite errors into ours while this archive is read."""
         with reading(self.display_path):
             yield
 
     def pin(self) -> bool:
-        """Hold on to one state of the archive; False when another program is writing and does not let go."""
+        """Hold one state of the archive. Returns False if another program keeps writing."""
         with self.reading():
             return pin(self.connection)
 
     def unpin(self) -> None:
-        """Let go of the state that `pin` took hold of."""
+        """Release the state that `pin` holds."""
         with self.reading():
             unpin(self.connection)
 
     def check_unchanged(self) -> None:
-        """Make sure that the path still names the file that was opened, and that an immutable one did not change.
+        """Make sure that the path still names the opened file, and that a file opened as immutable did not change.
 
         Raises:
-            ArchiveChangedError: It was replaced, or written to without locks being possible.
+            ArchiveChangedError: The file was replaced, or was changed where locks are not possible.
         """
         if self.source.private:
             return
         self.source.check_same_file()
         now, then = self._present_status(), self.status
         if self.source.immutable and (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns):
-            raise ArchiveChangedError(f"{self.display_path} was written to while it was read", "export again")
+            raise ArchiveChangedError(f"{self.display_path} changed while it was read", "export again")
 
     def _present_status(self) -> os.stat_result:
         try:
             return self.path.stat()
         except OSError as error:
-            raise ArchiveChangedError(f"{self.display_path} went away while it was read: {error.strerror}") from None
+            raise ArchiveChangedError(f"{self.display_path} disappeared while it was read: {error.strerror}") from None
 
     def count_posts(self) -> int:
-        """How many posts there are.
+        """The number of posts.
 
         Raises:
-            ArchiveError: The indexes disagree about it, so that stepping along one would miss posts.
+            ArchiveError: The indexes disagree about it, so stepping along one would miss posts.
         """
         with self.reading():
             indexes = (self.created_at_index, self._index_on("uri"))
             return counted_posts(self.connection, "main", filter(None, indexes), self.display_path)
 
     def has_posts(self, selection: Selection, posts: int) -> bool:
-        """Whether so many posts may be selected, quickly: there are not many fewer when the answer is no."""
+        """Estimate quickly whether *selection* has at least *posts* posts. The answer may be yes for fewer."""
         with self.reading():
             if selection.did is not None and self.did_index is not None:
                 wrote = "select count(*) from (select 1 from posts where did = ? limit ?)"
@@ -371,12 +380,12 @@ class Archive:
             )
 
     def stored_bytes(self) -> int:
-        """Size of the archive with what its log has, as this connection sees it now: no posts take more."""
+        """Size of the archive and its log as this connection sees them now; all posts together are not larger."""
         with self.reading():
             return as_number(self.connection.pragma("page_count")) * as_number(self.connection.pragma("page_size"))
 
     def watch(self, check: Callable[[], None], steps: int) -> None:
-        """Call *check* every so many *steps* of SQLite's machine while it works; what it raises ends the statement."""
+        """Call *check* every *steps* steps of SQLite's virtual machine. An exception from it ends the statement."""
 
         def handler() -> bool:
             check()
@@ -386,24 +395,24 @@ class Archive:
         self.connection.set_progress_handler(handler, steps)
 
     def count_by(self, did: str) -> int:
-        """How many posts *did* wrote."""
+        """The number of posts by the author *did*."""
         with self.reading():
             return as_number(self.connection.execute("select count(*) from posts where did = ?", (did,)).get)
 
     def count_media(self) -> int:
-        """How many media rows there are; 0 when the archive has no such table."""
+        """The number of media rows; 0 if the archive has no media table."""
         if "media" not in self._tables:
             return 0
         with self.reading():
             return as_number(self.connection.execute("select count(*) from media").get)
 
     def media_of(self, selection: Selection) -> Iterator[ShownFile]:
-        """The media files of the selected posts, with each of those that has or shows it: by hash, then by uri.
+        """Yield each media file once for each selected post that has or shows it, ordered by hash, then by uri.
 
-        The archive remembers one post for each file; that others show it is found out by name (`shown_media`).
+        The archive records one post for each file. Other posts that show it are found by its name (`shown_media`).
 
         Raises:
-            ArchiveError: Its media table has no hashes, posts and paths.
+            ArchiveError: The media table lacks hashes, posts, paths or sizes.
         """
         if "media" not in self._tables:
             return
@@ -411,7 +420,7 @@ class Archive:
             self._prepare_for_media(selection)
             present = self._columns_of("media")
             details = {name: "null" if present.get(name, True) else sql for name, sql in _DETAILS_SQL.items()}
-            # Text is in the order of names; what is stored otherwise is no hash.
+            # Text sorts as file names do; a value of another type is not a hash.
             values = (
                 "iif(typeof(hash) = 'text', cast(hash as blob), null)",
                 f"substr(cast(file_path as blob), 1, {_MAX_MEDIA_PATH_BYTES})",
@@ -423,7 +432,7 @@ class Archive:
             last: tuple[object, object] | None = None
             file: MediaFile | None = None
             for stored_hash, stored_path, size, *found, uri in self.connection.execute(sql, parameters(selection)):
-                # A table without its usual key may have rows twice; the first one holds for the file.
+                # A table without its usual key may have a row twice; the first one counts.
                 if (stored_hash, uri) == last:
                     continue
                 if file is None or last is None or last[0] != stored_hash:
@@ -432,10 +441,10 @@ class Archive:
                 yield ShownFile(file, size if isinstance(size, int) else 0, as_bytes(uri), *map(as_bytes, found))
 
     def count_posts_without_known_media(self, selection: Selection) -> int:
-        """How many of the selected posts have media, and none that `media_of` could find.
+        """The number of selected posts with media for which `media_of` finds no file.
 
         Raises:
-            ArchiveError: As there.
+            ArchiveError: As for `media_of`.
         """
         with self.reading():
             if "media" not in self._tables:
@@ -452,48 +461,48 @@ class Archive:
                 f"{self.display_path} has a table media without {', '.join(MEDIA_COLUMNS)}", "leave out --media"
             )
         if "json_each" in self._tables:
-            raise self._not_an_archive("odd table json_each", "leave out --media")
+            raise self._not_an_archive("it has a table json_each", "leave out --media")
         selection.register(self.connection)
         register(self.connection)
 
     def _only_shown_sql(self) -> str:
-        """SQL for what `shown_media` calls so."""
+        """The argument *only_shown* for the SQL of `shown_media`."""
         if self.source.private and ONLY_SHOWN_COLUMN in self._columns_of("media"):
             return ONLY_SHOWN_COLUMN
         return "null" if self._index_on("uri") is None else ONLY_SHOWN_SQL.format(schema="")
 
     def find_author(self, asked: str) -> ChosenAuthor:
-        """The author that somebody asks for, by DID or handle.
+        """Find an author by DID or handle.
 
         Raises:
             OptionError: *asked* is neither.
-            AuthorError: There is no post by this author.
+            AuthorError: The archive has no post by this author.
         """
         with self.reading(), self._reading_names():
             return find_author(self.connection, "main", asked, str(self.path))
 
     def count_authors(self) -> int:
-        """How many authors there are."""
+        """The number of authors."""
         with self.reading():
             return as_number(self.connection.execute("select count(distinct did) from posts").get)
 
     def authors(self, largest: int = -1) -> Iterator[Author]:
-        """The authors, the largest first: at most so many, all when negative."""
+        """Yield the authors with the most posts first: at most *largest* of them, all if it is negative."""
         with self.reading(), self._reading_names():
             yield from each_author(self.connection, largest)
 
     def count_selected(self, selection: Selection) -> int:
-        """How many posts are selected."""
+        """The number of selected posts."""
         with self.reading():
             selection.register(self.connection)
             sql = f"select count(*) from posts where {selection.where_sql()}"
             return as_number(self.connection.execute(sql, selection.parameters()).get)
 
     def first_and_last(self, selection: Selection | None = None) -> tuple[str | None, str | None]:
-        """When the oldest and the newest post were created, RFC 3339; None when no time near that end is readable.
+        """Creation times of the oldest and the newest post (RFC 3339); None if no time near that end is readable.
 
         Args:
-            selection: Of which posts; None for all.
+            selection: The posts to look at; None for all.
         """
         selection = selection or Selection()
         return self._first_time("asc", selection), self._first_time("desc", selection)
@@ -509,7 +518,7 @@ class Archive:
         return _first_readable(stored for (stored,) in rows)
 
     def first_readable_time(self, ends: tuple[list[int], list[int]]) -> tuple[str | None, str | None]:
-        """As `first_and_last`, of posts of which these are some row ids at either end."""
+        """As `first_and_last`, for posts whose row ids at the oldest and the newest end are *ends*."""
         sql = f"select {stored_value_sql(self.columns, 'created_at')} from posts where rowid = ?"
         with self.reading():
             first, last = (
@@ -519,7 +528,7 @@ class Archive:
         return first, last
 
     def sample_row_ids(self, stretches: int, posts: int) -> list[list[int]]:
-        """Row ids of *posts* posts at most, neighbours in at most *stretches* places spread over the archive."""
+        """Row ids of at most *posts* posts: neighbours from at most *stretches* places across the archive."""
         found: list[list[int]] = []
         with self.reading():
             bounds = self.connection.execute("select min(rowid), max(rowid) from posts having count(*) > 0").fetchall()
@@ -536,7 +545,7 @@ class Archive:
         return found
 
     def count_within(self, span: Span) -> int:
-        """How many posts lie within *span*, whoever wrote them."""
+        """The number of posts in *span*, by all authors."""
         with self.reading():
             return as_number(
                 self.connection.execute(f"select count(*) from posts where {span.where}", span.parameters).get
@@ -546,9 +555,9 @@ class Archive:
         """Cut the selected posts into batches.
 
         Args:
-            selection: Which posts.
-            batch_size: Posts a batch, at most.
-            posts: What `count_posts` gave.
+            selection: The posts to export.
+            batch_size: Most posts in a batch.
+            posts: The result of `count_posts`.
         """
         by_author = False
         if selection.did is not None and self.did_index is not None:
@@ -569,7 +578,7 @@ class Archive:
                 for batch in key_ranges(self.order(span), batch_size):
                     posts -= batch.posts
                     if posts < 0:
-                        # A damaged index can lead around in circles.
+                        # A damaged index can lead in circles.
                         raise ArchiveChangedError("the index leads to more posts than it has", "export again")
                     yield batch
 
@@ -587,14 +596,14 @@ class Archive:
         offset: int = 0,
         connection: apsw.Connection | None = None,
     ) -> Iterator[int]:
-        """Row ids of the selected posts, in export order, by one sort (in a temporary file when it is large).
+        """Yield row ids of the selected posts in export order. One sort finds them; a large one uses a temporary file.
 
         Args:
-            selection: Which posts.
-            by_author: Find them through the index on did.
-            limit: At most so many, where *selection* has no limit; all when negative.
-            offset: Skip so many first.
-            connection: Another connection to this archive, instead of its own.
+            selection: The posts.
+            by_author: Whether to find the posts through the index on did.
+            limit: Most row ids if *selection* has no limit; negative for all.
+            offset: Row ids to skip first.
+            connection: Another connection to this archive; None for its own.
         """
         connection = connection or self.connection
         index = f"indexed by {quote_identifier(self.did_index)}" if by_author and self.did_index else ""
@@ -614,7 +623,7 @@ class Archive:
                 ):
                     yield as_number(row_id)
             finally:
-                # Whoever leaves before the end may have closed the connection, too.
+                # A caller that stops early may have closed the connection too.
                 with contextlib.suppress(apsw.ConnectionClosedError):
                     connection.pragma("cache_size", -CACHE_KIB)
 
@@ -631,24 +640,28 @@ class Archive:
     def list_posts(
         self, did: str | None = None, since: Bound = None, until: Bound = None, limit: int = 0, offset: int = 0
     ) -> list[Post] | Iterator[Post]:
-        """Posts in export order, each as the object that the JSON export has for it.
+        """Read posts in export order, each as the object that the JSON export has for it.
 
         Args:
-            did: Only by the author with this DID; None for all.
-            since: Not before this: a date (whole UTC day) or an instant, as in `ExportOptions`; inclusive.
-            until: Not after this; inclusive.
-            limit: Above 0: at most so many posts, as a list. 0: all of them, as an iterator that holds a batch at a
-                time and must be used while the archive is open.
-            offset: Skip so many posts first.
+            did: DID of the author; None for all authors.
+            since: Earliest creation time, inclusive: a date (whole UTC day) or an instant, as in `ExportOptions`. None
+                for no bound.
+            until: Latest creation time, inclusive, as for *since*.
+            limit: Above 0: return a list of at most so many posts. 0: return an iterator over all posts. It holds one
+                batch at a time, and works only while the archive is open.
+            offset: Posts to skip first.
 
         Raises:
-            OptionError: A bound that is no date, a handle in place of a DID, or a negative number.
-            ArchiveError: The archive can not be read.
+            OptionError: A bound is not a date, *did* is a handle, a number is negative, or a value has a wrong type.
+            ArchiveError: The archive cannot be read.
         """
+        check_type("did", did, str | None)
+        check_type("limit", limit, int)
+        check_type("offset", offset, int)
         if limit < 0 or offset < 0:
-            raise OptionError(f"limit {limit}, offset {offset}", "neither can be negative")
+            raise OptionError(f"limit {limit} or offset {offset} is negative", "use 0 or more")
         if did is not None and not is_did(parse_author(did)):
-            raise OptionError(f"{did} is a handle", "write the DID, which `find_author` gives")
+            raise OptionError(f"{did} is a handle", "use the DID, which `find_author` returns")
         selection = Selection(
             did, parse_bound(since, end_of_day=False, name="since"), parse_bound(until, end_of_day=True, name="until")
         )
@@ -656,7 +669,7 @@ class Archive:
         return list(posts) if limit else posts
 
     def _posts(self, selection: Selection, limit: int, offset: int) -> Iterator[Post]:
-        # A sort of row ids, then rendering by row id, in a connection of its own that the caller can not disturb.
+        # Sort row ids, then render by row id, on a separate connection that the caller cannot disturb.
         with self.second_connection() as connection, self.reading():
             renderer = BatchRenderer(connection, self.columns, None, FORMATS["json"], Selection())
             row_ids = self.sorted_row_ids(selection, limit=limit, offset=offset, connection=connection)
@@ -673,13 +686,13 @@ class Archive:
             ) from None
 
     def _check_size(self) -> None:
-        """Make sure that the last page is whole: SQLite would take what is missing of it for zeros."""
+        """Make sure that the last page is whole: SQLite would read its missing part as zeros."""
         size = Path(self.source.path).stat().st_size
         if size % as_number(self.connection.pragma("page_size")):
             raise ArchiveError(f"{self.display_path} is damaged: it is cut off within its last page", _RESTORE)
 
     def _checked_columns(self) -> dict[str, str]:
-        """Column → SQL for it, once `posts` is known to be a plain table with all that an export needs."""
+        """Check that `posts` is a plain table with all that an export needs. Returns column → SQL for its value."""
         tables = {folded(row[1]): row for row in self.connection.execute("pragma table_list") if row[0] == "main"}
         if "posts" not in tables:
             raise self._not_an_archive("no table posts")
@@ -693,7 +706,7 @@ class Archive:
         missing = [name for name in COLUMNS if name not in present and name not in _OPTIONAL_COLUMNS]
         if missing:
             raise self._not_an_archive(f"posts has no column {', '.join(missing)}")
-        # A column that nobody reads is not computed either.
+        # Only columns that are read are computed, so other generated columns do no harm.
         if generated := [name for name in COLUMNS if present.get(name)]:
             raise self._not_an_archive(f"posts has a generated column {', '.join(generated)}")
         if _ROW_ID in present:
@@ -705,7 +718,7 @@ class Archive:
         return ArchiveError(f"{self.display_path} is not a bskyarchive archive: {why}", hint)
 
     def _columns_of(self, table: str) -> dict[str, bool]:
-        """Column, in small letters → whether it is hidden or generated."""
+        """Column in lower case → whether it is hidden or generated."""
         return {folded(str(row[1])): bool(row[6]) for row in self.connection.execute(f"pragma table_xinfo({table})")}
 
     def _has_media_columns(self) -> bool:
@@ -723,17 +736,17 @@ class Archive:
                 raise ArchiveError(
                     f"{self.display_path} has schema version {version!r:.100},"
                     f" and this skyexport knows 1 to {_KNOWN_VERSIONS[-1]}",
-                    "look for a newer skyexport",
+                    "try a newer skyexport",
                 )
             return version
         return 1 if self.columns["quote_count"] == "0" else 3 if "exports" in self._tables else 2
 
     def _has_all_times(self) -> bool:
-        """Whether no post lacks a time: steps along the index compare times, and NULL compares with nothing."""
+        """Whether every post has a time: steps along the index compare times, and NULL compares with nothing."""
         return not self.connection.execute("select 1 from posts where created_at is null limit 1").fetchall()
 
     def _index_on(self, column: str) -> str | None:
-        """Name of a full index whose first column is *column*, compared bytewise."""
+        """Name of a full index whose first column is *column*, compared bytewise; None if there is none."""
         for _, name, _, _, partial in self.connection.execute("pragma index_list(posts)").fetchall():
             keys = self.connection.execute(f"pragma index_xinfo({quote_identifier(str(name))})").fetchall()
             first, collation = str(keys[0][2]), str(keys[0][4])
@@ -743,13 +756,13 @@ class Archive:
 
 
 def _first_readable(times: Iterable[StoredValue]) -> str | None:
-    """The first of these stored times that can be read, RFC 3339."""
+    """The first readable time of *times* (RFC 3339); None if none is readable."""
     stamps = filter(None, map(stored_time, times))
     return next((stamp.rfc3339() for stamp in stamps), None)
 
 
 def _file(format: Format, chunks: Iterable[Chunk]) -> Iterator[bytes]:
-    """Chunks as the file that they make."""
+    """Yield the pieces of the file that *chunks* make."""
     file = format.new_file()
     for chunk in chunks:
         for piece in file.add(chunk.data, chunk.posts):
@@ -757,18 +770,24 @@ def _file(format: Format, chunks: Iterable[Chunk]) -> Iterator[bytes]:
     yield from file.finish()
 
 
+_TOO_DEEP = b"\n" + b"  " * 1000
+"""JSON with such a line has as many levels as SQLite refuses. Python 3.11 takes fewer, 3.13 many more."""
+
+
 def _parsed(posts: bytes) -> list[Post]:
     try:
+        if _TOO_DEEP in posts:
+            raise RecursionError
         found: list[Post] = json.loads(posts, parse_int=_integer)
     except RecursionError:
         raise ArchiveError(
-            "a post has an embed that is nested too deep for Python", "export to a file: that takes any depth"
+            "a post has an embed that is nested too deeply for Python", "export to a file, which allows any depth"
         ) from None
     return found
 
 
 def _integer(digits: str) -> int | float:
-    """A JSON integer; one with thousands of digits, which Python refuses, as a float."""
+    """A JSON integer; a float if it has thousands of digits, which Python refuses."""
     try:
         return int(digits)
     except ValueError:

@@ -1,6 +1,6 @@
-"""The archives that one command exports: read from a list, looked at for duplicates, each with a directory of its own.
+"""The archives of one command: read from a list, checked for duplicates, each with a directory of its own.
 
-Lists may name a million archives: what is remembered of each is its path, and 16 bytes.
+A list may name a million archives: each takes the memory of its path and 16 bytes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import IO
 from skyexport.errors import OptionError
 from skyexport.format_names import looks_like_data_file
 from skyexport.location import absolute, files_beside, has_content, real_path
+from skyexport.option_types import check_path, check_paths
 
 __all__ = ["ArchiveList", "read_list"]
 
@@ -31,36 +32,36 @@ _OTHER_MARKS = {
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
 }
-"""Byte order mark → the encoding that it stands for; the longer ones first, since one begins with another."""
+"""Byte order mark → its encoding. Longer marks come first, since one mark begins with another."""
 
 _LOOK_BYTES = 1 << 16
-"""Of a list, to find out whether it is one."""
+"""The beginning of a file that shows whether it is a list."""
 
 _NEVER_ALONE = frozenset({b".", b"/", b"\\", b"\r", b"\n"})
-"""Paths of one byte that no archive has."""
+"""Paths of one byte that no archive can have."""
 
 _NOT_PORTABLE = re.compile("[^A-Za-z0-9._-]")
 _LONGEST_NAME = 100
-"""Of a directory, in characters: a hash may be added, and the whole path has bounds on some systems."""
+"""Characters of a directory name: a hash may follow, and some systems limit whole paths."""
 
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?", re.IGNORECASE)
-"""Names that mean devices on Windows, with any suffix."""
+"""Names of devices on Windows, with any suffix."""
 
 _HASH_DIGITS = 8
-"""Of the hash in a name: two archives of one stem get the same one once in four billion times."""
+"""Digits of the hash in a name: two archives with one stem get the same digits once in four billion times."""
 
 
 def read_list(path: str) -> Iterator[str]:
-    """The paths in a list, as they are written there.
+    """Yield the paths in a list, as they are written there.
 
-    A path a line; empty lines and those that begin with `#` are left out. In a list with NUL bytes, as `find -print0`
-    makes it, each path ends with one instead, and may be anything.
+    A list has one path per line; empty lines and lines that begin with `#` are skipped. In a list with NUL bytes, like
+    the output of `find -print0`, each path ends with a NUL byte instead and may contain anything else.
 
     Args:
         path: The list; `-` is standard input.
 
     Raises:
-        OptionError: It cannot be read, or it is not a list of paths in UTF-8.
+        OptionError: The list cannot be read, or it is not a list of paths in UTF-8.
     """
     try:
         if path == _STANDARD_INPUT:
@@ -81,10 +82,10 @@ def read_list(path: str) -> Iterator[str]:
 
 
 def _list_from(file: IO[bytes], name: str) -> bytes:
-    """All of a list, once its beginning looks like one.
+    """The content of a file whose beginning looks like a list.
 
     Raises:
-        OptionError: It does not.
+        OptionError: It does not look like a list.
     """
     begins = file.read(_LOOK_BYTES)
     if begins.startswith(_ARCHIVE):
@@ -96,16 +97,16 @@ def _list_from(file: IO[bytes], name: str) -> bytes:
         raise OptionError(f"the list {name} is {encoding}", "save it as UTF-8")
     if b"\0\0" in begins:
         raise OptionError(
-            f"the list {name} is not text: it has paths without a name",
-            "write a path a line in UTF-8, or end each with one NUL byte as find -print0 does",
+            f"the list {name} is not text: it has empty paths",
+            "write one path per line in UTF-8, or end each with one NUL byte as find -print0 does",
         )
     return begins + file.read()
 
 
 def _has_halves(begins: bytes) -> bool:
-    """Whether NUL bytes are halves of characters in UTF-16, and not ends of paths.
+    """Whether the NUL bytes are halves of characters in UTF-16, not ends of paths.
 
-    Then most paths would have one byte, and some of these would be a dot, a slash or the end of a line.
+    If they are, most paths would have one byte, and some of these would be a dot, a slash or the end of a line.
     """
     names = [name for name in begins.split(b"\0") if name]
     short = [name for name in names if len(name) == 1]
@@ -113,10 +114,10 @@ def _has_halves(begins: bytes) -> bool:
 
 
 def _name(path: bytes) -> str:
-    """A path of a list; Windows takes UTF-8 only.
+    """Decode a path of a list; Windows accepts only UTF-8.
 
     Raises:
-        OptionError: It is something else.
+        OptionError: The path is not valid UTF-8.
     """
     try:
         return os.fsdecode(path)
@@ -126,19 +127,19 @@ def _name(path: bytes) -> str:
 
 
 def _check_is_list(path: str, content: bytes) -> None:
-    """Refuse a data file that was named as a list.
+    """Refuse a data file in the place of a list.
 
     Raises:
-        OptionError: It is one.
+        OptionError: The file is a data file.
     """
     begins = content[:100].removeprefix(codecs.BOM_UTF8).lstrip()
     data = (b"[", b"{", b"URI,", b"PAR1")
     if begins.startswith(data) and looks_like_data_file(Path(path)):
-        raise OptionError(f"{path} is not a list of archives", "a list has a path a line")
+        raise OptionError(f"{path} is not a list of archives", "a list has one path per line")
 
 
 def _pieces(content: bytes, end: bytes) -> Iterator[bytes]:
-    """What lies between the ends, one by one: all at once would take several times the memory."""
+    """Yield the pieces before each *end* one by one, since all at once would take several times the memory."""
     start = 0
     while start < len(content):
         stop = content.find(end, start)
@@ -151,18 +152,22 @@ class ArchiveList(Sequence[Path]):
     """Archives in the order in which they were given; no two are the same file.
 
     Args:
-        paths: Their paths; those that do not exist are in the list too.
+        paths: Their paths, including those of missing files.
 
     Raises:
-        OptionError: A path without a name, or one file twice.
+        OptionError: A path is empty or not a path, or two paths name the same file.
     """
 
     def __init__(self, paths: Iterable[str | os.PathLike[str]]) -> None:
-        self._paths = [os.fspath(path) for path in paths]
+        check_paths(paths, "the list of archives")
+        self._paths = []
+        for path in paths:
+            check_path(path, "an archive")
+            self._paths.append(os.fspath(path))
         if "" in self._paths:
             raise OptionError("an archive has no name", "write a path")
         self.sizes = array("q")
-        """Bytes of each, its write-ahead log included; 0 where that can not be found out."""
+        """Bytes of each archive with its write-ahead log; 0 if they are unknown."""
         files = array("Q")
         for path in self._paths:
             file, size = _looked_at(path)
@@ -181,21 +186,21 @@ class ArchiveList(Sequence[Path]):
         return Path(self._paths[number])
 
     def names(self) -> Iterator[str]:
-        """The name of each one's directory, as `name` gives it."""
+        """The names of all directories, as `name` returns them."""
         return map(self.name, range(len(self)))
 
     def name(self, number: int) -> str:
-        """The name of the directory for exports of one archive: different for different archives of this list.
+        """The name of the directory for exports of one archive, unique in this list.
 
-        It is the stem of the file, in portable characters; where several have that, ignoring case, with eight digits of
-        the SHA-256 of the absolute path.
+        It is the stem of the file in portable characters. If several archives have the same stem, ignoring case, eight
+        digits of the SHA-256 of the absolute path follow.
         """
         stem = _stem(self._paths[number])
         if _short_hash(stem.casefold()) not in self._repeated_stems:
             return stem
         digits = hashlib.sha256(os.fsencode(_absolute(self._paths[number]))).hexdigest()
         name = f"{stem}-{digits[:_HASH_DIGITS]}"
-        # Somebody may have called another archive like this.
+        # Another archive may have this name as its stem.
         return f"{stem}-{digits}" if _short_hash(name.casefold()) in self._repeated_names else name
 
     def _check_different(self, repeated: frozenset[int], files: Sequence[int]) -> None:
@@ -205,14 +210,14 @@ class ArchiveList(Sequence[Path]):
                 continue
             if file in seen:
                 raise OptionError(
-                    f"{path} is there twice" if path == seen[file] else f"{path} and {seen[file]} are the same archive",
-                    "name every archive once",
+                    f"{path} is named twice" if path == seen[file] else f"{path} and {seen[file]} are the same archive",
+                    "name each archive once",
                 )
             seen[file] = path
 
 
 def _looked_at(path: str) -> tuple[int, int]:
-    """A hash of what file it is, and its size with that of its log."""
+    """A hash that identifies the file, and the bytes of the file and its log."""
     try:
         status = Path(path).stat()
         log = files_beside(real_path(Path(path))).log
@@ -223,7 +228,7 @@ def _looked_at(path: str) -> tuple[int, int]:
 
 
 def _absolute(path: str) -> Path:
-    """*path* from the root on; as it is where the current directory was deleted, and opening it says so."""
+    """*path* as an absolute path; unchanged if the current directory was deleted: opening it reports that."""
     try:
         return absolute(Path(path))
     except FileNotFoundError:
@@ -231,7 +236,7 @@ def _absolute(path: str) -> Path:
 
 
 def _stem(path: str) -> str:
-    """The stem of a file's name, so that it can be a directory's everywhere: not empty, not hidden, not too long."""
+    """The stem of a file's name as a name for a directory on every system: not empty, not hidden, not too long."""
     stem = _NOT_PORTABLE.sub("_", Path(path).stem)[:_LONGEST_NAME].rstrip(".")
     odd = not stem or stem.startswith((".", "-")) or _RESERVED.fullmatch(stem)
     return f"_{stem}" if odd else stem
@@ -242,6 +247,6 @@ def _short_hash(text: str) -> int:
 
 
 def _repeated(hashes: Iterable[int]) -> frozenset[int]:
-    """Those that are there more than once."""
+    """The hashes that occur more than once."""
     ordered = sorted(hashes)
     return frozenset(one for one, following in pairwise(ordered) if one == following)

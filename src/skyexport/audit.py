@@ -1,4 +1,4 @@
-"""Verifying many exports: each as `verify` does, one after the other, and what became of them all together."""
+"""Verification of many exports, one after the other, and its result."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from skyexport.errors import NoExportError, StoppedError, VerifyError
 from skyexport.export_chains import exports_below
 from skyexport.memory import MemoryGuard, ProcessTree
+from skyexport.option_types import check_paths
 from skyexport.options import format_size, parse_path
 from skyexport.progress import SCHEMA_VERSION, Counters, Monitor, Progress
 from skyexport.verification import Verification, verified
@@ -21,19 +22,21 @@ __all__ = ["Audit", "AuditProgress", "AuditedExport", "verify_all"]
 
 @dataclass(frozen=True, slots=True)
 class AuditedExport:
-    """What became of one export: it is what it was, or an error says what differs."""
+    """The result for one export: a verification, or an error."""
 
     directory: Path
     verification: Verification | None = None
+    """None if the export differs or is missing."""
     error: VerifyError | NoExportError | None = None
+    """The differences, or why there is no export; None if all is well."""
 
     @property
     def status(self) -> str:
-        """`ok`; `differs`; or `no export` for what is missing, cannot be read, or is no export."""
+        """`ok`; `differs`; or `no export` if it is missing, unreadable, or not an export."""
         return "ok" if self.error is None else "differs" if isinstance(self.error, VerifyError) else "no export"
 
     def to_dict(self) -> dict[str, object]:
-        """As an object of the list that `--json` prints."""
+        """The object in the list `exports` of `--json`."""
         found: dict[str, object] = {"directory": os.fsencode(self.directory).decode(errors="replace")}
         if self.verification is not None:
             return found | self.verification.to_dict()
@@ -42,7 +45,7 @@ class AuditedExport:
         return found | {"status": self.status} | error | self.error.details()
 
     def lines(self) -> list[str]:
-        """For people: a line, or one for each difference."""
+        """The result for people: one line, or one for each difference."""
         if self.verification is not None:
             return [self.verification.sentence()]
         if isinstance(self.error, VerifyError):
@@ -52,19 +55,23 @@ class AuditedExport:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """Exports that were verified."""
+    """The result of verifying many exports."""
 
     exports: Sequence[AuditedExport]
-    """In the order given; those below one directory in the order of their paths."""
+    """In the order given; exports below one directory are in the order of their paths."""
     seconds: float
+
+    def __repr__(self) -> str:
+        differ = sum(export.error is not None for export in self.exports)
+        return f"<Audit: {len(self.exports):,} exports, {differ:,} of them not as they were>"
 
     @property
     def exit_code(self) -> int:
-        """The exit code of the first export, in that order, which is not as it was; 0 without any."""
+        """The exit code of the first export that differs or is missing; 0 if there is none."""
         return next((export.error.exit_code for export in self.exports if export.error is not None), 0)
 
     def to_dict(self) -> dict[str, object]:
-        """As the object that `--json` prints."""
+        """The object that `--json` prints."""
         counts = {status: sum(export.status == status for export in self.exports) for status in _STATUSES}
         return {
             "schema_version": SCHEMA_VERSION,
@@ -78,13 +85,13 @@ class Audit:
         }
 
     def sentence(self) -> str:
-        """For people, in one line."""
+        """The result for people, in one line."""
         counts = {status: sum(export.status == status for export in self.exports) for status in _STATUSES}
         parts = [f"{counts['ok']:,} OK"]
         if differing := counts["differs"]:
             parts.append(f"{differing:,} {'differs' if differing == 1 else 'differ'}")
         if missing := counts["no export"]:
-            parts.append(f"{missing:,} {'is' if missing == 1 else 'are'} missing or no export")
+            parts.append(f"{missing:,} missing or not {'an export' if missing == 1 else 'exports'}")
         return f"{_exports(len(self.exports))}: {', '.join(parts)}"
 
 
@@ -93,22 +100,23 @@ _STATUSES = ("ok", "differs", "no export")
 
 @dataclass(frozen=True, slots=True)
 class AuditProgress(Progress):
-    """A moment of verifying many exports; posts and bytes are those of all of them so far."""
+    """The progress of verifying many exports; posts and bytes are totals of all exports so far."""
 
     exports: int = 0
-    """Those done with."""
+    """Exports that are done."""
     exports_to_do: int = 0
+    """All exports."""
 
     @property
     def fraction(self) -> float:
-        """How much is done, 0 to 1, as if all exports were of one size."""
+        """The part that is done, 0 to 1, as if all exports had the same size."""
         if not self.exports_to_do:
             return 0.0
         in_hand = self.posts_read / self.posts_to_read if self.posts_to_read else 0.0
         return min(1.0, (self.exports + min(in_hand, 0.99)) / self.exports_to_do)
 
     def sentence(self) -> str:
-        """For people, in one line."""
+        """The progress for people, in one line."""
         return (
             f"{self.fraction:4.0%}  verifying, {self.exports:,} of {_exports(self.exports_to_do)}"
             f", {self.posts:,} posts, {format_size(self.bytes + self.media_bytes)}, {self.seconds:.0f} s"
@@ -116,7 +124,7 @@ class AuditProgress(Progress):
 
 
 class _Counters(Counters):
-    """Counts all exports; the one in hand is counted by itself."""
+    """Counts all exports; the export in work has its own counters, *in_hand*."""
 
     def __init__(self, exports: int) -> None:
         super().__init__()
@@ -126,7 +134,7 @@ class _Counters(Counters):
         self.exports_to_do = exports
 
     def done_with_one(self) -> None:
-        """Add what was counted of the export in hand, and begin with the next."""
+        """Add the counts of the export in work, and start with the next."""
         done, self.in_hand = self.in_hand, Counters()
         self.exports += 1
         self.posts += done.posts
@@ -135,7 +143,7 @@ class _Counters(Counters):
         self.media_bytes += done.media_bytes
 
     def progress(self, memory_bytes: int | None) -> AuditProgress:
-        """This moment."""
+        """The progress so far."""
         one = self.in_hand
         values = asdict(super().progress(memory_bytes)) | {
             "posts": self.posts + one.posts,
@@ -157,20 +165,24 @@ def verify_all(
 ) -> Audit:
     """Verify many exports, each as `verify` does.
 
+        for export in verify_all(["exports"], recursive=True).exports:
+            print(export.directory, export.status)
+
     Args:
-        directories: Export directories; one that is named twice is verified once.
-        on_progress: Called several times a second; what it raises ends the verification.
-        recursive: Take every export below these directories.
-        on_export: Told what became of an export, as soon as that is known.
+        directories: Export directories; a repeated one is verified once.
+        on_progress: Called several times a second; an exception that it raises ends the verification.
+        recursive: Verify every export in and below these directories.
+        on_export: Called with the result of each export as soon as it is known.
 
     Returns:
-        What became of each. That some differ, or are missing, raises nothing.
+        The result of each export. Differences and missing exports raise nothing.
 
     Raises:
-        OptionError: A directory has no name.
-        StoppedError: There was a signal. Its message says how many were verified.
+        OptionError: The path of a directory is empty or not a path, or *directories* is not a list.
+        StoppedError: A signal stopped the verification. The message says how many exports were verified.
     """
     started = time.monotonic()
+    check_paths(directories, "directories")
     found = _found([parse_path(directory, "directory") for directory in directories], recursive=recursive)
     counters = _Counters(len(found))
     exports: list[AuditedExport] = []
@@ -202,7 +214,7 @@ def _audited(directory: Path, counters: Counters, check: Callable[[], None]) -> 
 
 
 def _found(directories: Sequence[Path], *, recursive: bool) -> list[AuditedExport | Path]:
-    """The directories to verify, each once, in order; and those where nothing can be looked for, with the error."""
+    """The directories to verify, each once, in order; a directory that cannot be searched is a result with an error."""
     found: list[AuditedExport | Path] = []
     seen = set()
 

@@ -1,9 +1,9 @@
-"""Authors: which DID a handle means, and which handle an author has.
+"""Authors: the DID that a handle means, and the handle of an author.
 
-Posts have the DID of their author only. bskyarchive notes handles in two tables: a row of `profiles` each time that it
-looks at a profile, and a row of `sessions` for each account that is logged in. Handles change, and may become those of
-another author: the latest row decides. Nothing but the columns named here is read of these tables, and only as long as
-a function of this module runs.
+A post has only the DID of its author. bskyarchive records handles in two tables: a row of `profiles` each time it looks
+at a profile, and a row of `sessions` for each account that is logged in. Handles change, and may pass to another
+author: the latest row decides. Only the columns named here are read from these tables, and only while a function of
+this module runs.
 """
 
 from __future__ import annotations
@@ -25,56 +25,56 @@ from skyexport.source import Authorizer, as_number
 __all__ = ["HANDLES", "Author", "ChosenAuthor", "check_author", "copy_handles", "each_author", "find_author"]
 
 HANDLES = "profiles"
-"""The table of a private copy that has the handles of both."""
+"""Table of a private copy with the handles from both tables."""
 
 _TIMES = {"profiles": "snapshot_at", "sessions": "created_at"}
-"""Table → its column that says when an author had the handle."""
+"""Table → its column with the time at which an author had the handle."""
 _READABLE = {table: frozenset({"did", "handle", time}) for table, time in _TIMES.items()}
 
 _LONGEST_HANDLE_BYTES = 300
-"""No handle is longer, nor an `@` before it."""
+"""No handle is longer, even with an `@` before it."""
 _LONGEST_DID_BYTES = 2048
 _LONGEST_TIME_BYTES = 200
 
 _SHOWN_NAMES = 3
-"""Authors that an error names."""
+"""Most authors that an error names."""
 _COMPARED_NAMES = 2000
-"""Authors among which a similar one is looked for, the largest first: comparing them takes some tenths of a second."""
+"""Most names to compare with, in search of a similar one: so many take some tenths of a second."""
 _SIMILAR = 0.85
-"""Of a ratio as difflib has it: one letter of seven may be another."""
+"""Least difflib ratio of a similar name: one letter in seven may differ."""
 
 _ALL_OF_THEM = "`skyexport inspect ARCHIVE --authors` lists all"
 
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """How much one author wrote."""
+    """An author, with the number of posts."""
 
     did: str
     handle: str | None
-    """The latest; None where the archive has none."""
+    """The latest handle; None if the archive has none."""
     posts: int
 
 
 @dataclass(frozen=True, slots=True)
 class ChosenAuthor:
-    """The author that was asked for."""
+    """The author that the user asked for."""
 
     did: str
     handle: str | None = None
-    """As it was asked for, in lower case; None where a DID was asked for."""
+    """The handle that the user gave, in lower case; None if it was a DID."""
     others: tuple[str, ...] = ()
     """DIDs of other authors that had this handle before."""
 
 
 def find_author(connection: apsw.Connection, schema: str, asked: str, path: str) -> ChosenAuthor:
-    """The author that somebody asks for.
+    """Find an author.
 
     Args:
-        connection: A restricted one.
-        schema: What the archive is called there.
+        connection: A restricted connection.
+        schema: The archive's schema name there.
         asked: A DID or a handle.
-        path: What messages call the archive.
+        path: The archive's path, for messages.
 
     Raises:
         OptionError: *asked* is neither.
@@ -90,33 +90,33 @@ def find_author(connection: apsw.Connection, schema: str, asked: str, path: str)
         chosen = ChosenAuthor(found[0], author, tuple(found[1:]))
     if not connection.execute(f"select 1 from {schema}.posts where did = ? limit 1", (chosen.did,)).fetchall():
         if chosen.others:
-            hint = f"the handle was that of {', '.join(chosen.others[:_SHOWN_NAMES])} before; {_ALL_OF_THEM}"
-            raise AuthorError(f"{path} has no post by {author}, which is {chosen.did}", hint)
-        who = author if is_did(author) else f"{author}, which is {chosen.did}"
+            hint = f"the handle belonged to {', '.join(chosen.others[:_SHOWN_NAMES])} before; {_ALL_OF_THEM}"
+            raise AuthorError(f"{path} has no post by {author} ({chosen.did})", hint)
+        who = author if is_did(author) else f"{author} ({chosen.did})"
         raise _not_found(f"{path} has no post by {who}", connection, schema, author)
     return chosen
 
 
 def check_author(connection: apsw.Connection, schema: str, chosen: ChosenAuthor, path: str) -> None:
-    """Make sure that *chosen* is the author in this state of the archive, too; arguments as for `find_author`.
+    """Make sure that *chosen* is still right in this state of the archive; arguments as for `find_author`.
 
     Raises:
-        AuthorError: There is no post by this author any more.
-        ArchiveChangedError: The handle has become that of another author.
+        AuthorError: The archive no longer has a post by this author.
+        ArchiveChangedError: The handle now belongs to another author.
     """
     now = find_author(connection, schema, chosen.handle or chosen.did, path)
     if now.did != chosen.did:
         raise ArchiveChangedError(
-            f"the handle {chosen.handle} went from {chosen.did} to {now.did} while {path} was read", "export again"
+            f"the handle {chosen.handle} moved from {chosen.did} to {now.did} while {path} was read", "export again"
         )
 
 
 def each_author(connection: apsw.Connection, largest: int = -1) -> Iterator[Author]:
-    """The authors of an archive's posts, the largest first, found one by one.
+    """Yield the authors of an archive's posts, those with the most posts first.
 
     Args:
-        connection: A restricted one, whose main database is the archive.
-        largest: At most so many; all when negative.
+        connection: A restricted connection, whose main database is the archive.
+        largest: Most authors to yield; negative for all.
     """
     with _handles(connection, "main") as handles:
         has_handles = bool(connection.execute(f"select 1 from ({handles}) limit 1").fetchall())
@@ -129,16 +129,16 @@ def each_author(connection: apsw.Connection, largest: int = -1) -> Iterator[Auth
 
 
 def copy_handles(connection: apsw.Connection, schema: str) -> None:
-    """Copy what *schema* says of handles, and nothing else of these tables, into the table `HANDLES` of main."""
+    """Copy only the handles of *schema* into the table `HANDLES` of main."""
     with _handles(connection, schema) as handles:
         connection.execute(f"insert into main.{HANDLES} select did, handle, time from ({handles})")
 
 
 @contextlib.contextmanager
 def _handles(connection: apsw.Connection, schema: str) -> Iterator[str]:
-    """SQL for all rows with a handle: did, handle, time. It can be asked inside of a `with` block only.
+    """SQL for all rows with a handle: did, handle, time. It works only inside the `with` block.
 
-    Old archives may lack a table or a column, and a stranger's have anything under these names.
+    An old archive may lack a table or a column, and a stranger's file may have anything under these names.
     """
     kinds = {str(row[1]).lower(): row[2] for row in connection.execute("pragma table_list") if row[0] == schema}
     selects = []
@@ -161,7 +161,7 @@ _TIME_SQL = "iif(typeof(time) = 'integer', time, cast(time as blob))"
 
 
 def _dids_of(connection: apsw.Connection, handles: str, handle: str) -> list[str]:
-    """The authors that had a handle, the latest first."""
+    """DIDs of the authors that had *handle*, the latest first."""
     rows: Any = connection.execute(
         f"select cast(did as blob), {_TIME_SQL} from ({handles}) where ltrim(handle, '@') = ? collate nocase", (handle,)
     )
@@ -173,7 +173,7 @@ def _dids_of(connection: apsw.Connection, handles: str, handle: str) -> list[str
 
 
 def _handle_of(connection: apsw.Connection, handles: str, did: str) -> str | None:
-    """The latest handle of an author."""
+    """The latest handle of an author; None if there is none."""
     rows: Any = connection.execute(f"select cast(handle as blob), {_TIME_SQL} from ({handles}) where did = ?", (did,))
     found = [(_instant(time), json_text.decode(as_bytes(handle))) for handle, time in rows]
     return max(found)[1].removeprefix("@") if found else None
@@ -183,16 +183,16 @@ _NO_TIME = -(10**30)
 
 
 def _instant(stored: StoredValue) -> int:
-    """When an author had a handle, as an instant; before all others where that cannot be read."""
+    """When an author had a handle, in nanoseconds since 1970; `_NO_TIME` if that cannot be read."""
     stamp = stored_time(stored)
     if stamp is None and isinstance(stored, bytes):
-        # SQLite's own current_timestamp is in UTC, and does not say so.
+        # SQLite's own current_timestamp is in UTC, but has no offset.
         stamp = stored_time(stored + b"Z")
     return _NO_TIME if stamp is None else stamp.instant_nanoseconds()
 
 
 def _not_found(message: str, connection: apsw.Connection, schema: str, author: str) -> AuthorError:
-    """The error that an author is not there, with the most similar one that is."""
+    """The error for an unknown author; the hint names the most similar known author."""
     if is_did(author):
         sql = f"select cast(did as blob) from {schema}.posts group by did order by count(*) desc limit ?"
         names = _names(connection, sql)
@@ -204,10 +204,10 @@ def _not_found(message: str, connection: apsw.Connection, schema: str, author: s
     if near:
         return AuthorError(message, f"did you mean {near[0]}? {_ALL_OF_THEM}")
     if not names:
-        none = "the archive has no post" if is_did(author) else "the archive has no handles of authors: write a DID"
+        none = "the archive has no posts" if is_did(author) else "the archive has no handles: use a DID"
         return AuthorError(message, none)
     there = ", ".join(names[:_SHOWN_NAMES]) + (", …" if len(names) > _SHOWN_NAMES else "")
-    return AuthorError(message, f"there {'is' if len(names) == 1 else 'are'} {there}; {_ALL_OF_THEM}")
+    return AuthorError(message, f"the archive has {there}; {_ALL_OF_THEM}")
 
 
 def _names(connection: apsw.Connection, sql: str) -> list[str]:

@@ -1,19 +1,19 @@
-"""Which settings are fastest on this machine: exports of a slice of the archive, timed one after the other.
+"""The fastest settings on this machine, found by timing exports of a slice of the archive.
 
-The slice is the newest posts, about as many as asked for: all from one instant on. A warm-up brings it into the page
-cache. Then it is exported in each format, to the null device and to the disk, with several numbers of workers, some
-runs each. All runs of a format must give the same bytes. What is written to the disk lies in a directory of its own,
-which goes away whatever happens.
+The slice is about the requested number of newest posts: all posts from one instant on. A warm-up brings it into the
+page cache. Then it is exported in each format, to the null device and to the disk, with different numbers of workers,
+in several runs. All runs of a format must give the same bytes. Files on the disk are in a directory of their own, which
+is always removed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shlex
 import shutil
 import statistics
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from skyexport.archive import Archive
+from skyexport.cleanup import uninterrupted
 from skyexport.coordinator import export
 from skyexport.destination import check_place
 from skyexport.errors import ArchiveChangedError, ExportError, MemoryLimitError, OptionError, OutputError
@@ -35,68 +36,68 @@ from skyexport.writer import output_error
 __all__ = ["Benchmark", "DigestError", "Measurement", "Recommendation", "benchmark", "recommend"]
 
 DEFAULT_POSTS = 200_000
-"""About two seconds of work for one process: the start of workers, a tenth of a second, hardly shows."""
+"""About two seconds of work for one process, compared to a tenth of a second for the start of workers."""
 
 DEFAULT_RUNS = 3
-"""The fewest whose median a single disturbed run does not move."""
+"""The smallest number whose median is not moved by one disturbed run."""
 
 _MEANINGFUL_POSTS = 20_000
-"""A slice of fewer posts is exported before workers have got going."""
+"""An export of fewer posts ends before workers are up to speed."""
 
 _NO_GAIN = 0.05
-"""More workers must save such a share of the time: medians of a few runs differ by as much on their own."""
+"""More workers must save at least this share of the time: medians of a few runs differ as much by chance."""
 
 _NEVER = "9999-12-31"
-"""Nothing is created from then on: an export of it shows what starting and counting take."""
+"""No post is created after this date: its export shows the time for starting and counting."""
 
 _FORMATS = ("json", "csv")
-"""Those that the established exporter has; which workers are best for them is best for the others, too."""
+"""The formats of the established exporter; the best number of workers for them is best for the others too."""
 _TARGETS = ("null", "disk")
 _HEADINGS = ("format", "workers", "target", "seconds", "min to max", "posts/s", "bytes/s", "peak memory")
 
 
 class DigestError(ExportError):
-    """Two exports of the same posts in the same format had different bytes, though the archive had not changed."""
+    """Two exports of the same posts in the same format differ, though the archive did not change."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """Some runs of one export of the slice."""
+    """The result of several runs of one export of the slice."""
 
     format: str
     workers: int
-    """Worker processes; 0 when one process did the work."""
+    """Worker processes; 0 if one process did the work."""
     target: str
     """`null` or `disk`."""
     sync: bool
-    """Whether it waited until everything was on the disk; never for the null device."""
+    """Whether the export waited until everything was on disk; always False for the null device."""
     posts: int
     bytes: int
     seconds_median: float
     seconds_min: float
     seconds_max: float
     start_seconds: float
-    """Median for an export without posts; 0 where the slice is the whole archive, and nothing is to be projected."""
+    """Median for an export without posts; 0 if the slice is the whole archive, which needs no projection."""
     peak_memory_bytes: int | None
-    """The largest sample of all processes together, in any run; None where the system does not report memory."""
+    """The largest sample of all processes together, in any run; None if the system does not report memory."""
 
     def rate(self, amount: int) -> float:
-        """Posts or bytes a second over the median run, its start included."""
+        """Posts or bytes per second of the median run, including its start."""
         return amount / self.seconds_median if self.seconds_median > 0 else 0.0
 
     def seconds_for(self, posts: int) -> float:
-        """How long an export of so many posts would take: the start once, the rest by their number."""
+        """Expected seconds for an export of this many posts: the start, and a time per post."""
         start = min(self.start_seconds, self.seconds_median)
         return start + (self.seconds_median - start) * (posts / self.posts if self.posts else 1)
 
     def to_dict(self) -> dict[str, Any]:
-        """As an object of `--json`."""
+        """The object in the list `measurements` of `--json`."""
         figures = {name: round(value, 4) if "seconds" in name else value for name, value in asdict(self).items()}
         rates = {"posts_per_second": self.rate(self.posts), "bytes_per_second": self.rate(self.bytes)}
         return figures | {name: round(rate, 1) for name, rate in rates.items()}
 
     def cells(self) -> tuple[str, ...]:
-        """As a row of the table."""
+        """The row of the table."""
         memory = "unknown" if self.peak_memory_bytes is None else format_size(self.peak_memory_bytes)
         return (
             self.format, str(self.workers), _target(self.target, self.sync), f"{self.seconds_median:.2f}",
@@ -107,20 +108,22 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recommendation:
-    """What to use for the whole archive, and what to expect if its older posts are like those of the slice."""
+    """The best settings for the whole archive, and the expected figures if its older posts are like the slice."""
 
     workers: int
     why: str
+    """The reason, for people."""
     command: str
-    """The command line, as it is typed."""
+    """The command line to type."""
     expected_seconds: dict[str, float]
-    """Format → time of an export to the disk, synced."""
+    """Format → time of an export to the disk, with sync."""
     expected_bytes: dict[str, int]
+    """Format → size of the data file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benchmark:
-    """All that was measured."""
+    """The result of a benchmark."""
 
     path: Path
     archive_bytes: int
@@ -129,25 +132,26 @@ class Benchmark:
     slice_bytes: dict[str, int]
     """Format → size of the data file."""
     since: str | None
-    """From when on posts belong to the slice, RFC 3339; None when it is the whole archive."""
+    """The slice has the posts from this instant on, RFC 3339; None if it is the whole archive."""
     cpus: int
     """CPUs that this process may use."""
     runs: int
+    """Runs per measurement."""
     memory_metric: Metric | None
-    """What was sampled: `pss`, `uss` or `rss`; None where the system does not report memory."""
+    """The sampled metric: `pss`, `uss` or `rss`; None if the system does not report memory."""
     notes: list[str]
-    """What to know before believing the figures."""
+    """Reasons to doubt the figures, for people."""
     measurements: list[Measurement]
     recommendation: Recommendation
 
     def to_dict(self) -> dict[str, Any]:
-        """As the object that `--json` prints."""
+        """The object that `--json` prints."""
         measurements = [measurement.to_dict() for measurement in self.measurements]
         own = {"path": _text(self.path), "measurements": measurements}
         return {"schema_version": SCHEMA_VERSION, "status": "ok", **asdict(self), **own}
 
     def lines(self) -> list[str]:
-        """For people: what was measured, the table, the recommendation."""
+        """The result for people: the slice, the notes, the table, the recommendation."""
         chosen = self.recommendation
         whole = [
             f"{name.upper()} {format_size(chosen.expected_bytes[name])} in "
@@ -156,7 +160,7 @@ class Benchmark:
         ]
         rows = [_HEADINGS, *(measurement.cells() for measurement in self.measurements)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        # Words begin at the left, figures end at the right.
+        # Words are aligned to the left, figures to the right.
         sides = ["<" if heading in ("format", "target") else ">" for heading in _HEADINGS]
         columns = [f"{{:{side}{width}}}" for side, width in zip(sides, widths, strict=True)]
         since = f" (since {self.since})" if self.since else ""
@@ -175,8 +179,8 @@ def recommend(measurements: Sequence[Measurement], archive_posts: int, options: 
     """Choose the number of workers that exports the whole archive fastest, in all formats together.
 
     Args:
-        measurements: What was measured. Synced exports to the disk count, of those numbers of workers that have one
-            in each format; at least one number has.
+        measurements: Only exports to the disk with sync count. At least one number of workers must have such an
+            export in each format; other numbers are ignored.
         archive_posts: Posts of the whole archive.
         options: Archive, directory and memory limit for the command line.
 
@@ -222,20 +226,20 @@ def benchmark(
     """Measure exports of an archive.
 
     Args:
-        options: Archive and memory limit; the output directory is an existing one, in which nothing stays.
+        options: Archive, memory limit and output directory, which must exist; no file stays there.
         posts: About how many of the newest posts to measure with.
-        runs: Runs of each measurement.
-        say: Is told what is measured next, a line each.
+        runs: Runs per measurement.
+        say: Called with a line for people before each measurement.
         debug: As in `export`.
 
     Raises:
-        OptionError: A number below 1.
-        OutputError: The directory can not be written to, or has no room for the slice.
-        ArchiveChangedError: The archive was written to meanwhile.
-        ExportError: Whatever else ends an export.
+        OptionError: *posts* or *runs* is below 1.
+        OutputError: The directory cannot be written to, or has no room for the slice.
+        ArchiveChangedError: Another program wrote to the archive during the benchmark.
+        ExportError: An export failed for another reason.
     """
     if posts < 1 or runs < 1:
-        raise OptionError(f"{posts} posts, {runs} runs", "choose at least one of each")
+        raise OptionError(f"cannot measure {posts} posts in {runs} runs", "choose at least one of each")
     check_place(resolve(options))
     with Archive(options.archive) as archive, _folder(Path(options.output_dir)) as folder:
         archive_posts, cpus = archive.count_posts(), min(available_cpus(), MAX_WORKERS)
@@ -279,7 +283,7 @@ def benchmark(
 
 
 class _Slice:
-    """The posts that *options* select, to be exported again and again."""
+    """The posts that *options* select; each measurement exports them again."""
 
     def __init__(self, archive: Archive, options: ExportOptions, folder: Path, runs: int, *, debug: bool) -> None:
         self._archive = archive
@@ -294,7 +298,7 @@ class _Slice:
         self.memory_metric: Metric | None = None
 
     def measure(self, format: str, target: str, workers: int, *, sync: bool) -> Measurement:
-        """Export it several times."""
+        """Export the slice several times."""
         if workers not in self._start_seconds:
             wanted = self._runs if self._options.since else 0
             empty = [self.export("json", workers, since=_NEVER).seconds for _ in range(wanted)]
@@ -311,7 +315,7 @@ class _Slice:
     def export(
         self, format: str, workers: int, target: str = "null", *, sync: bool = False, since: str | None = None
     ) -> ExportSummary:
-        """Export it once; with *since*, other posts."""
+        """Export the slice once; or, with *since*, the posts from then on."""
         options = replace(self._options, format=format, workers=workers, to=Path(os.devnull), sync=sync)
         if since is not None:
             options = replace(options, since=since)
@@ -324,27 +328,37 @@ class _Slice:
         if self._digests.setdefault((format, since), digest) != digest:
             if self._archive.connection.pragma("data_version") != self._state:
                 raise ArchiveChangedError(
-                    f"{self._archive.display_path} was written to meanwhile", "try again when it is idle"
+                    f"{self._archive.display_path} changed during the benchmark", "try again when it is idle"
                 )
             self._archive.check_unchanged()
-            raise DigestError(f"two exports of the same posts to {format} differ, {_in_words(workers)}", "report it")
+            raise DigestError(
+                f"two exports of the same posts to {format} differ, {_in_words(workers)}", "please report it"
+            )
         if since is None:
             self.bytes[format] = summary.bytes
         self.memory_metric = summary.memory_metric
         return summary
 
     def check_room(self, format: str) -> None:
-        """Fail with an OutputError when the disk has no room for a data file of this format."""
+        """Check that the disk has room for a data file of this format.
+
+        Raises:
+            OutputError: It has not.
+        """
         free, needed = shutil.disk_usage(self._folder).free, self.bytes[format]
         if free < needed:
             raise OutputError(
-                f"{format_size(needed)} are needed in {self._options.output_dir}, {format_size(free)} are free",
-                "free some, choose another place with -o, or measure fewer posts with --posts",
+                f"{format_size(needed)} are needed in {self._options.output_dir}, but {format_size(free)} are free",
+                "free some space, choose another directory with -o, or measure fewer posts with --posts",
             )
 
 
 def _since(archive: Archive, posts: int, archive_posts: int) -> tuple[str | None, list[str]]:
-    """From when on there are about *posts* posts, None to take all; a note where more are taken than were asked for."""
+    """The instant from which on there are about *posts* posts, and notes.
+
+    Returns:
+        The instant, RFC 3339, or None for all posts; and a note if the slice has more posts than requested.
+    """
     if posts >= archive_posts:
         return None, []
     if archive.created_at_index is None:
@@ -353,19 +367,23 @@ def _since(archive: Archive, posts: int, archive_posts: int) -> tuple[str | None
         for post in archive.list_posts(limit=1, offset=posts - 1):
             parse_bound(post["created_at"], end_of_day=False)
             return post["created_at"], []
-    return None, [f"the time of post number {posts:,} can not be read: all posts were measured"]
+    return None, [f"the time of post number {posts:,} cannot be read: all posts were measured"]
 
 
 @contextlib.contextmanager
 def _folder(output_dir: Path) -> Iterator[Path]:
-    """A new directory in *output_dir*, for this user only, as long as the `with` lasts."""
+    """A new directory in *output_dir*, for this user only; it is removed at the end of the `with` statement."""
+    # It has its name before it is made, so that a signal in between leaves nothing.
+    folder = output_dir / f".skyexport-bench-{secrets.token_hex(8)}"
     try:
-        absolute(output_dir)
-        made = tempfile.TemporaryDirectory(prefix=".skyexport-bench-", dir=output_dir)
-    except OSError as error:
-        raise output_error(error, str(output_dir)) from error
-    with made as name:
-        yield Path(name)
+        try:
+            absolute(output_dir)
+            folder.mkdir(mode=0o700)
+        except OSError as error:
+            raise output_error(error, str(output_dir)) from error
+        yield folder
+    finally:
+        uninterrupted(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def _place(one: Measurement) -> tuple[int, int]:

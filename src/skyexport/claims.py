@@ -1,6 +1,6 @@
-"""What an export says of itself: manifest.json and SHA256SUMS, read as the words of a stranger.
+"""The claims of an export about itself: manifest.json and SHA256SUMS, read as the work of a stranger.
 
-Source: docs/formats.md. Manifests of the established exporter have no checksums; what they have is read the same way.
+Source: docs/formats.md. Manifests of the established exporter have no checksums; the rest is read the same way.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ from skyexport.readers.parquet_table import PARQUET_COLUMNS
 __all__ = ["MAX_CLAIMS_BYTES", "Checksum", "Manifest", "Sums", "media_sum", "read_manifest", "read_sums"]
 
 MAX_CLAIMS_BYTES = 20_000_000
-"""Larger files of this kind are not read: notices, the number of data files, and the list of posts that disappeared are
-bounded below it."""
+"""The largest manifest or SHA256SUMS that is read. Notices, the number of data files, and the list of disappeared posts
+are limited to stay below it."""
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 _SUM_LINE = re.compile("([0-9a-f]{64})  (.+)")
 _MEDIA_LINE = re.compile(rb"([0-9a-f]{64})  media/([A-Za-z0-9._-]{1,200})\n")
 _MEDIA = re.compile(r"media/ \(([0-9]{1,12}) files?\)")
-"""How the established exporter lists media in `files`."""
+"""The entry for media in `files`, as the established exporter writes it."""
 
 _MOST_FILES = 10_010
-"""In a manifest: ten thousand data files, and a few more."""
+"""Files in a manifest: ten thousand data files, and a few more."""
 
 _SPLIT = frozenset({"split_posts", "split_bytes"})
-"""The options of which one says that there may be several data files."""
+"""Options that allow several data files."""
 
 _NUMBERED = re.compile(r"posts-[0-9]{5,}\.[a-z.]+")
-"""What those are called."""
+"""The names of several data files."""
 
 _COLUMNS = {"csv": frozenset(HEADINGS), "jsonl": frozenset(KEYS), "parquet": frozenset(PARQUET_COLUMNS)}
-"""Format → the columns that it may have, where there is a choice."""
+"""Format → its possible columns, for formats with a choice."""
 
 _SHOWN_CHARACTERS = 60
-"""Of a value that should not be there."""
+"""Characters of a wrong value that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checksum:
-    """What a file should be."""
+    """The name, size, and SHA-256 (hexadecimal) of a file."""
 
     name: str
     bytes: int
@@ -61,7 +61,7 @@ class Checksum:
 
 @dataclass(slots=True)
 class Manifest:
-    """As much of a manifest as can be read; what can not is None, or left out."""
+    """As much of a manifest as can be read; the rest is None or left out."""
 
     format: str | None = None
     """A name from `READERS`."""
@@ -72,16 +72,16 @@ class Manifest:
     """Plain names."""
     media_files: int = 0
     checksums: list[Checksum] | None = None
-    """None when there are none at all, as in manifests of the established exporter."""
+    """None if there are none at all, as in manifests of the established exporter."""
     problems: list[str] = field(default_factory=list)
-    """What is wrong with it."""
+    """Everything that is wrong with the manifest, in words."""
 
     data_files: list[str] = field(default_factory=list)
-    """Names of the data files, in order: those of `files` that it must name."""
+    """Names of the data files, in order; `files` must contain them."""
 
 
 def read_manifest(content: bytes) -> Manifest:
-    """The manifest in these bytes, whatever they are."""
+    """Read a manifest from *content*, which may be anything."""
     manifest = Manifest()
     wrong = manifest.problems.append
     try:
@@ -135,11 +135,11 @@ def _read_files(manifest: Manifest, names: Any) -> None:
         elif isinstance(name, str) and is_plain_name(name):
             manifest.files.append(name)
         else:
-            manifest.problems.append(f"names {_shown(name)} in files, which is no file of an export")
+            manifest.problems.append(f"names {_shown(name)} in files, which is not a file of an export")
 
 
 def _read_options(manifest: Manifest, options: dict[Any, Any]) -> None:
-    """What data files look like; what is not known may be of a later version, and is passed over."""
+    """Read the settings of the data files. Unknown ones may be of a later version, and are ignored."""
     wrong = manifest.problems.append
     columns, delimiter, bom = options.get("columns", []), options.get("delimiter", ","), options.get("bom", True)
     header, csv_safe = options.get("header", True), options.get("csv_safe", False)
@@ -166,7 +166,7 @@ def _read_options(manifest: Manifest, options: dict[Any, Any]) -> None:
 
 
 def _find_data_files(manifest: Manifest, *, split: bool) -> None:
-    """Which of the files hold posts, and whether they are those that there must be."""
+    """Find the names of the data files, and note those that are not in `files`."""
     suffix = READERS[manifest.format or ""][0] + (manifest.compression.suffix if manifest.compression else "")
     if not split:
         manifest.data_files = [f"posts{suffix}"]
@@ -187,7 +187,7 @@ def _read_checksums(manifest: Manifest, values: Any) -> None:
     for value in values[:_MOST_FILES]:
         checksum = _checksum(value)
         if checksum is None:
-            manifest.problems.append(f"has {_shown(value)} in checksums that is none: name, bytes and sha256 of a file")
+            manifest.problems.append(f"has {_shown(value)} in checksums, not name, bytes and sha256 of a file")
         else:
             manifest.checksums.append(checksum)
     summed = {checksum.name for checksum in manifest.checksums}
@@ -207,15 +207,15 @@ class Sums:
     """As much of SHA256SUMS as can be read."""
 
     files: dict[str, str] = field(default_factory=dict)
-    """Name → sha-256, of the files beside it."""
+    """Name → SHA-256, of the files beside it."""
     media_files: int = 0
-    """How many media files have a line; their names ascend, so that no name is there twice."""
+    """Media files that have a line; their names ascend, so no name occurs twice."""
     problems: list[str] = field(default_factory=list)
-    """What is wrong with it."""
+    """Everything that is wrong with the file, in words."""
 
 
 def read_sums(lines: Iterable[bytes]) -> Sums:
-    """SHA256SUMS, of which these are the lines; each ends with a line feed, or is the last one."""
+    """Read the lines of SHA256SUMS; each ends with a line feed, but the last one may not."""
     sums = Sums()
     read_bytes = 0
     last_media = ""
@@ -229,7 +229,7 @@ def read_sums(lines: Iterable[bytes]) -> Sums:
             continue
         read_bytes += len(line)
         if read_bytes > MAX_CLAIMS_BYTES:
-            sums.problems.append(f"has more than {MAX_CLAIMS_BYTES:,} bytes beside those of media")
+            sums.problems.append(f"has more than {MAX_CLAIMS_BYTES:,} bytes without the lines of media files")
             break
         text = line.decode("latin-1")
         match = _SUM_LINE.fullmatch(text.removesuffix("\n"))
@@ -246,7 +246,7 @@ def read_sums(lines: Iterable[bytes]) -> Sums:
 
 
 def media_sum(line: bytes) -> tuple[str, str] | None:
-    """Name and sha-256 of the media file that a line of SHA256SUMS tells of; None when it is another line."""
+    """Name and SHA-256 of the media file in a line of SHA256SUMS; None for any other line."""
     match = _MEDIA_LINE.fullmatch(line)
     if match is None or not is_plain_name(match[2].decode()):
         return None
@@ -258,7 +258,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """A value that should not be there, for people, in a few words."""
+    """A wrong value in a few words, for people."""
     if value is None:
         return "nothing"
     if isinstance(value, dict | list):

@@ -1,4 +1,4 @@
-"""Actions that no signal interrupts: cleaning up, and making what must be owned from the moment it exists."""
+"""Actions that no signal interrupts: cleaning up, and creating things that need an owner at once."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ Result = TypeVar("Result")
 
 
 def uninterrupted(action: Callable[[], Result]) -> Result:
-    """Call *action*, and let nothing that a signal raises get in between.
+    """Call *action* so that no exception from a signal can interrupt it.
 
-    Python handles signals in the main thread only, wherever that is. So *action* runs in another one, and the main
-    thread waits for it. Whatever *action* makes, it must note in an object that lives longer: its result is lost when a
-    signal arrives.
+    Python handles signals only in the main thread, whatever that is doing. So *action* runs in another thread, and the
+    main thread waits for it. *action* must store all that it creates in an object that lives longer: its result is lost
+    if a signal arrives.
 
     Returns:
         The result of *action*.
 
     Raises:
-        BaseException: What *action* raises; else what a signal raised meanwhile, once *action* is done. Where a signal
-            arrives before *action* has begun, it may be left out.
+        BaseException: The exception from *action*; else the exception from a signal, raised once *action* is done. If a
+            signal arrives before *action* begins, *action* may be left out.
     """
     if threading.current_thread() is not threading.main_thread() or sys.is_finalizing():
         return action()
@@ -40,7 +40,7 @@ def uninterrupted(action: Callable[[], Result]) -> Result:
                 started = True
             run.running.acquire()
         except (RuntimeError, MemoryError):
-            # There are no more threads to be had, or no memory for one.
+            # The system gives no more threads, or there is no memory for one.
             started = True
             run()
         except BaseException as error:
@@ -53,7 +53,7 @@ def uninterrupted(action: Callable[[], Result]) -> Result:
 
 
 class _Run(Generic[Result]):
-    """One call, though several threads may try: a signal can leave unknown whether one was started."""
+    """A call that runs once, though several threads may try: after a signal it can be unknown if one was started."""
 
     def __init__(self, action: Callable[[], Result]) -> None:
         self._action = action

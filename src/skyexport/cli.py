@@ -1,4 +1,4 @@
-"""The command line: parse, call, print, and turn an error into its exit code. Nothing else happens here."""
+"""The command line: parse arguments, call the library, print results, and turn errors into exit codes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 import typer.core
@@ -57,22 +57,22 @@ if TYPE_CHECKING:
 __all__ = ["app", "report"]
 
 _CONFIG_FILE = "skyexport.config"
-"""Where a context keeps what --config names."""
+"""Key of a context's `meta`: the value of --config."""
 
 _READER_LEFT = 13
-"""SIGPIPE: nobody is there to be told anything."""
+"""SIGPIPE: nobody reads the output any more."""
 
 _AS_JSON = "skyexport.as_json"
-"""Where the program's context keeps whether results and errors are to be JSON."""
+"""Key of the program's `meta`: whether to print results and errors as JSON."""
 
 _CONFIGURATION = "skyexport.configuration"
-"""Where a context keeps what environment and files say, or the error in it."""
+"""Key of a context's `meta`: the `Configuration`, or the OptionError that reading it raised."""
 
 
 class _Commands(HelpfulGroup):
-    """The commands; each of them takes --config, and options from elsewhere than the command line.
+    """The commands. Each accepts --config, and options from the environment and from files.
 
-    An error of usage is one line, as any other error is, and one object with --json.
+    A usage error prints one line like any other error, and one object with --json.
     """
 
     def __init__(self, **attributes: Any) -> None:
@@ -80,9 +80,9 @@ class _Commands(HelpfulGroup):
         for command in (self, *self.commands.values()):
             option = typer.core.TyperOption(
                 param_decls=[f"--{CONFIG}"], type=str, metavar="FILE", expose_value=False, callback=_configure,
-                help="Take options from this TOML file as well.",
+                help="Read options from this TOML file too.",
             )  # fmt: skip
-            # The first one: options that are not typed look for their values in the order of their declaration.
+            # It must be first: Typer looks up the defaults of options in the order of their declaration.
             command.params.insert(0, option)
 
     def make_context(self, info_name: str | None, args: list[str], *arguments: Any, **more: Any) -> Any:
@@ -117,9 +117,9 @@ class _Commands(HelpfulGroup):
 
 
 def _configure(context: Any, _: Any, config: str | None) -> None:
-    """Have options that are not typed take the values which environment and files give them.
+    """Let the environment and files set the options that the command line does not set.
 
-    What is wrong there is kept until the command begins, and knows how to tell it.
+    An error in them is kept in the context until the command starts, which knows how to print it.
     """
     if context.resilient_parsing:
         return
@@ -138,10 +138,10 @@ def _configure(context: Any, _: Any, config: str | None) -> None:
 
 
 def _configuration(context: typer.Context) -> Configuration:
-    """What environment and files say.
+    """The options that the environment and files set.
 
     Raises:
-        OptionError: It can not be understood.
+        OptionError: One of these is not valid.
     """
     found: Configuration | OptionError = context.meta[_CONFIGURATION]
     if isinstance(found, OptionError):
@@ -150,7 +150,7 @@ def _configuration(context: typer.Context) -> Configuration:
 
 
 def _typed(context: typer.Context) -> dict[str, Any]:
-    """Options that the command line has."""
+    """The options that the command line sets: name → value."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     return {name: context.params[name] for name, source in sources.items() if source and source.name == "COMMANDLINE"}
 
@@ -185,7 +185,7 @@ app = typer.Typer(
 
 ArchivePath = Annotated[
     str,
-    typer.Argument(metavar="ARCHIVE", help="The archive, a SQLite file. It is only read.", show_default=False),
+    typer.Argument(metavar="ARCHIVE", help="The archive, a SQLite file; it is only read.", show_default=False),
 ]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print the result as one JSON object on stdout.", rich_help_panel=MESSAGES)
@@ -374,7 +374,7 @@ def _export(
             "--workers",
             "-j",
             metavar="auto|N",
-            help="Worker processes. auto: one for each CPU, 0 for a small archive.",
+            help="Worker processes. auto: one per CPU, 0 for small archives.",
             rich_help_panel=SPEED,
         ),
     ] = "auto",
@@ -382,11 +382,11 @@ def _export(
         str,
         typer.Option(
             metavar="SIZE",
-            help="Of all processes together, like 1GB.",
+            help="For all processes together, like 1GB.",
             rich_help_panel=SPEED,
         ),
     ] = "500MB",
-    batch_size: Annotated[str, typer.Option(metavar="N", help="Posts in a batch.", rich_help_panel=SPEED)] = str(
+    batch_size: Annotated[str, typer.Option(metavar="N", help="Posts per batch.", rich_help_panel=SPEED)] = str(
         DEFAULT_BATCH_SIZE
     ),
     no_sync: Annotated[
@@ -409,7 +409,7 @@ def _export(
         str | None,
         typer.Option(
             metavar="DIR",
-            help="Start of media paths.",
+            help="Base of media paths.",
             show_default="ARCHIVE's directory",
             rich_help_panel=MEDIA,
         ),
@@ -418,7 +418,7 @@ def _export(
         str | None,
         typer.Option(
             metavar="DIR",
-            help="Hard-link unchanged files that the earlier export DIR has, instead of copying them.",
+            help="Hard-link unchanged files of the earlier export DIR instead of copying them.",
             show_default=False,
             rich_help_panel=MEDIA,
         ),
@@ -444,7 +444,7 @@ def _export(
         bool,
         typer.Option(
             "--allow-unrelated",
-            help="Go on though the archive has no post of an earlier export.",
+            help="Accept earlier exports of another archive.",
             rich_help_panel=INCREMENTS,
         ),
     ] = False,
@@ -452,8 +452,8 @@ def _export(
         str | None,
         typer.Option(
             metavar="N",
-            help="Verify the new export, then remove older ones: keep N full exports with their increments.",
-            show_default="keep all",
+            help="Verify the new export, then keep only N full exports with their increments.",
+            show_default="all",
             rich_help_panel=INCREMENTS,
         ),
     ] = None,
@@ -461,7 +461,7 @@ def _export(
         str | None,
         typer.Option(
             metavar="LIST",
-            help="Also the archives in this list: a path a line, or as find -print0 prints; - is standard input.",
+            help="Also export the archives in LIST: one path per line, or as find -print0 prints; - is standard input.",
             show_default=False,
             rich_help_panel=ARCHIVES,
         ),
@@ -470,7 +470,7 @@ def _export(
         bool,
         typer.Option(
             "--resume-batch",
-            help="Skip archives whose present state has a verified export with these options.",
+            help="Skip archives whose current state already has a verified export with these options.",
             rich_help_panel=ARCHIVES,
         ),
     ] = False,
@@ -489,7 +489,7 @@ def _export(
         bool,
         typer.Option(
             "--register",
-            help="List the export in the archive, as bskyarchive does: the only write to an archive ever.",
+            help="List the export in the archive, as bskyarchive does: the only write to an archive.",
             rich_help_panel=OUTPUT,
         ),
     ] = False,
@@ -521,7 +521,7 @@ def _export(
 ) -> None:
     """Export posts, newest first, to JSON, JSON Lines, CSV or Parquet.
 
-    The bytes of a file depend on the posts and the format only. An export appears under its final name only once it is
+    The bytes of a file depend only on the posts and the format. An export appears under its final name only once it is
     complete. Several archives are exported side by side, each into DIR/ARCHIVE/AUTHOR/TIME.
     """
     signals = _signals(context)
@@ -538,14 +538,14 @@ def _export(
         if progress not in MODES:
             raise OptionError(f"unknown progress {progress!r}", choice_hint(progress, MODES))
         if output_dir is not None and to is not None:
-            raise OptionError("-o and --to both say where to write", "leave one of them out")
+            raise OptionError("-o and --to both say where to write", "leave out one of them")
         if overwrite and to is None:
             raise OptionError("--overwrite is for --to: an export directory never replaces another", "leave it out")
         if as_json and to in ("-", "/dev/stdout"):
-            raise OptionError("--json and --to - both want standard output", "leave one of them out")
+            raise OptionError("--json and --to - both write to standard output", "leave out one of them")
         if not named and from_file is None:
             raise OptionError(
-                "there is no archive to export", "name it, as in skyexport export archive.db, or use --from-file"
+                "there is no archive to export", "name one, as in skyexport export archive.db, or use --from-file"
             )
         check_archive_names(named, exporting=True)
         if output_dir:
@@ -562,7 +562,7 @@ def _export(
             output_dir=DEFAULT_OUTPUT_DIR if output_dir is None else parse_path(output_dir, "output directory"),
             to=None if to is None else parse_file(to), overwrite=overwrite, workers=_workers(workers),
             batch_size=parse_number(batch_size, "posts"),
-            memory_limit_bytes=parse_size(memory_limit), sync=not no_sync, strict=strict,
+            memory_limit=parse_size(memory_limit), sync=not no_sync, strict=strict,
             snapshot=snapshot, media=media,
             media_root=None if media_root is None else parse_path(media_root, "directory of media"),
             link_media=None if link_media is None else parse_path(link_media, "earlier export"),
@@ -589,7 +589,7 @@ def _export(
                 exit_code = _dry_runs(_paths(named, from_file), options, watch, as_json=as_json)
             raise typer.Exit(exit_code)
         if dry_run:
-            from skyexport.dry_run import dry_run as find_out
+            from skyexport.rehearsal import dry_run as find_out
 
             with contextlib.closing(reporter):
                 found = find_out(options, watch, say=_say)
@@ -643,7 +643,7 @@ def _migrate(
     debug: bool,
     warn: bool,
 ) -> Migration:
-    """Export several archives; say at once which one failed and, with *warn*, what is to be known of the others."""
+    """Export several archives; print each failure at once and, with *warn*, the warnings of the other archives."""
     from skyexport.migration import export_all
 
     def tell(outcome: Outcome) -> None:
@@ -658,21 +658,25 @@ def _migrate(
                     _say(f"  {line}")
 
     paths = _paths(named, from_file)
-    return export_all(paths, options, watch, resume=resume, on_outcome=tell, say=say, debug=debug)
+    return export_all(paths, options, watch, resume_batch=resume, on_outcome=tell, say=say, debug=debug)
 
 
 def _paths(named: list[str], from_file: str | None) -> list[str]:
-    """The archives that are named, and those of a list."""
+    """The archives among the arguments, then those of the list."""
     from skyexport.archive_list import read_list
 
     return [*named, *(read_list(from_file) if from_file is not None else ())]
 
 
 def _dry_runs(paths: list[str], options: ExportOptions, watch: Callable[[Progress], None], *, as_json: bool) -> int:
-    """Say of several archives what an export would do; returns the exit code of the first that can not be exported."""
-    from skyexport.dry_run import dry_run
+    """Print what exports of several archives would do.
+
+    Returns:
+        The exit code of the first archive that cannot be exported; 0 if all can.
+    """
     from skyexport.migration import each_options
     from skyexport.outcome import nobody_has
+    from skyexport.rehearsal import dry_run
 
     exit_code = without_author = 0
     found: list[dict[str, object]] = []
@@ -705,12 +709,12 @@ def _dry_runs(paths: list[str], options: ExportOptions, watch: Callable[[Progres
 
 
 def _print_migration(migration: Migration) -> None:
-    """The result of many archives as one JSON object, without holding all of it."""
+    """Print the result of many archives as one JSON object, without holding all of it in memory."""
     _print_json({**migration.totals(), "archives": []}, inner=(outcome.to_dict() for outcome in migration.outcomes))
 
 
 def _summary(summary: ExportSummary, options: ExportOptions, note: str, *, verbose: bool) -> Iterator[str]:
-    """What an export did, for people."""
+    """The result of an export, for people."""
     if note:
         yield note
     if verbose:
@@ -733,12 +737,12 @@ def _inspect(
     context: typer.Context,
     archive: ArchivePath,
     authors: Annotated[
-        bool, typer.Option("--authors", help="List all authors instead, a line each: posts, DID, handle.")
+        bool, typer.Option("--authors", help="List all authors instead, one per line: posts, DID, handle.")
     ] = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Show what an archive holds, and how large exports of it would be."""
+    """Show the contents of an archive, and how large exports would be."""
     signals = _signals(context)
     with _told(context, as_json=as_json, debug=debug):
         with signals.waiting():
@@ -778,7 +782,7 @@ def _verify(
     directories: Annotated[
         list[str],
         typer.Argument(
-            metavar="DIRECTORY...", help="An export directory: the one that manifest.json is in.", show_default=False
+            metavar="DIRECTORY...", help="Export directories: those that contain manifest.json.", show_default=False
         ),
     ],
     recursive: Annotated[
@@ -788,7 +792,7 @@ def _verify(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print differences and errors only.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Check that exports are complete and unchanged, and can be read."""
+    """Check that exports are complete, unchanged, and readable."""
     signals = _signals(context)
     with _told(context, as_json=as_json, debug=debug):
         with signals.waiting():
@@ -849,18 +853,18 @@ def _bench(
             help="A directory on the disk where exports will go; nothing stays there.",
         ),
     ] = ".",
-    posts: Annotated[str, typer.Option(metavar="N", help="Measure with about so many of the newest posts.")] = "200000",
-    runs: Annotated[str, typer.Option(metavar="N", help="Runs of each measurement.")] = "3",
+    posts: Annotated[str, typer.Option(metavar="N", help="Measure with about N newest posts.")] = "200000",
+    runs: Annotated[str, typer.Option(metavar="N", help="Runs per measurement.")] = "3",
     memory_limit: Annotated[
-        str, typer.Option(metavar="SIZE", help="Bound on the memory of all processes together, like 500MB or 1GiB.")
+        str, typer.Option(metavar="SIZE", help="Memory for all processes together, like 500MB or 1GiB.")
     ] = "500MB",
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Measure which settings export an archive fastest on this machine.
 
-    It takes a minute or so: it exports the newest posts as JSON and CSV, to the null device and to the disk, with
-    several numbers of workers.
+    This takes about a minute. It exports the newest posts as JSON and CSV, to the null device and to the disk, with
+    different numbers of workers.
     """
     signals = _signals(context)
     with _told(context, as_json=as_json, debug=debug):
@@ -873,7 +877,7 @@ def _bench(
             check_output_name(Path(output_dir))
         options = ExportOptions(
             archive=parse_path(archive, "archive"), output_dir=parse_path(output_dir, "output directory"),
-            memory_limit_bytes=parse_size(memory_limit),
+            memory_limit=parse_size(memory_limit),
         )  # fmt: skip
         measured = benchmark(
             options, posts=parse_number(posts, "posts"), runs=parse_number(runs, "runs"), say=_say, debug=debug
@@ -897,8 +901,8 @@ def _config(
 ) -> None:
     """Show which value each option has, and where it comes from.
 
-    The first of these counts: the command line; the variable SKYEXPORT_<OPTION>; the TOML file that --config or
-    SKYEXPORT_CONFIG names; skyexport.toml in the current directory; the user's own file; the default.
+    The first source that sets an option wins: the command line; the variable SKYEXPORT_<OPTION>; the TOML file that
+    --config or SKYEXPORT_CONFIG names; skyexport.toml in the current directory; the user's own file; the default.
     """
     with _told(context, as_json=as_json, debug=debug):
         configuration = _configuration(context)
@@ -912,22 +916,22 @@ def _config(
                 _print(_printable(line))
 
 
-def _workers(text: str) -> int | None:
+def _workers(text: str) -> int | Literal["auto"]:
     if text == "auto":
-        return None
-    return parse_number(text, "workers", "choose auto, or a number from 0 on")
+        return "auto"
+    return parse_number(text, "workers", "use auto, 0, 1, 2, …")
 
 
 def _signals(context: typer.Context) -> Signals:
-    """Those that the program answers; none where somebody else runs its commands."""
+    """The signals that the program handles; a new object if a test or another program runs the command."""
     return context.find_object(Signals) or Signals()
 
 
 @contextlib.contextmanager
 def _told(context: typer.Context, *, as_json: bool, debug: bool) -> Iterator[None]:
-    """Turn what is raised into a line for people, an object for programs, and the exit code."""
+    """Turn an exception into a line for people, an object for programs, and the exit code."""
     signals = _signals(context)
-    # Where options from elsewhere cannot be read, what was typed still counts.
+    # If the environment or a file cannot be read, a --json on the command line still counts.
     as_json = as_json or context.meta[_AS_JSON]
     try:
         _say_project_file(context)
@@ -950,10 +954,10 @@ def _told(context: typer.Context, *, as_json: bool, debug: bool) -> Iterator[Non
 
 
 def _say_project_file(context: typer.Context) -> None:
-    """Name a project file that is obeyed, though a file can not ask for quiet about itself."""
+    """Print that a project file sets options; its own `quiet` does not silence this line."""
     keys = _configuration(context).obeyed(context.command.name or "", _typed(context))
     if keys and ("quiet" in keys or not context.params.get("quiet")):
-        _say(f"{PROJECT_FILE} of this directory sets {', '.join(keys)}")
+        _say(f"{PROJECT_FILE} in this directory sets {', '.join(keys)}")
 
 
 def _leave(error: ExportError, *, as_json: bool) -> NoReturn:
@@ -962,7 +966,7 @@ def _leave(error: ExportError, *, as_json: bool) -> NoReturn:
 
 
 def report(error: ExportError, *, as_json: bool) -> None:
-    """Print what went wrong: a line on standard error and, with *as_json*, an object on standard output."""
+    """Print an error: a line on standard error and, with *as_json*, an object on standard output."""
     if isinstance(error, StoppedError) and error.signal_number == _READER_LEFT:
         return
     _say(f"skyexport: {error}")
@@ -973,7 +977,7 @@ def report(error: ExportError, *, as_json: bool) -> None:
 
 
 def _print_json(content: dict[str, Any], inner: Iterable[dict[str, Any]] = ()) -> None:
-    """An object; *inner* are the elements of the list that is its last value, and empty until now."""
+    """Print an object; *inner* yields the elements of the list that is its last value, which is empty in *content*."""
     from skyexport.progress import SCHEMA_VERSION
 
     text = _json({"schema_version": SCHEMA_VERSION} | content)
@@ -991,15 +995,16 @@ def _json(content: dict[str, Any]) -> str:
     import orjson
 
     text = orjson.dumps(content, option=orjson.OPT_INDENT_2).decode()
-    # JSON escapes some control characters itself; of the others, and of what turns a line around, terminals know many.
+    # orjson does not escape all control characters, nor those that reverse a line; terminals act on them.
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def _print(text: str, end: str = "\n") -> None:
-    """To standard output.
+    """Print to standard output.
 
     Raises:
-        OutputError, StoppedError: It can not be written, or nobody reads it any more.
+        OutputError: Standard output cannot be written.
+        StoppedError: Nobody reads it any more.
     """
     try:
         typer.echo(text + end, nl=False)
@@ -1010,7 +1015,7 @@ def _print(text: str, end: str = "\n") -> None:
 
 
 def _say(line: str) -> None:
-    # With nobody listening the work still counts.
+    # A closed standard error must not end the work.
     with contextlib.suppress(OSError, ValueError):
         typer.echo(_printable(line), err=True)
 
@@ -1021,11 +1026,11 @@ def _say_lines(text: str) -> None:
 
 
 def _say_traceback() -> None:
-    """Where the error that is being handled comes from; indented, so that no line of a message looks like ours."""
+    """Print the traceback of the current exception, indented so that none of its lines looks like a message."""
     for line in traceback.format_exc().splitlines():
         _say(f"  {line}")
 
 
 def _printable(text: str) -> str:
-    """Without control characters: names and posts of strangers must not steer a terminal."""
+    """*text* with control characters escaped: file names and posts must not control the terminal."""
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)

@@ -1,4 +1,4 @@
-"""Compressing chunks, each on its own, so that workers do it in parallel: what they make can simply be concatenated.
+"""Compressing each chunk on its own, so that workers compress in parallel and the results can be concatenated.
 
 A gzip file may have any number of members, a Zstandard file any number of frames (RFC 1952, RFC 8878). The same data
 give the same bytes, with the same version of the library: neither names nor times are stored.
@@ -25,22 +25,22 @@ __all__ = ["COMPRESSIONS", "Compression", "Decompressor", "compressor_of", "pars
 _WORDS = re.compile("([a-z]+)(?::([0-9]{1,2}))?")
 
 _MISSPELT = re.compile(r"\.?(gz|gzip|zst|zstd|zstandard)[:=-]?([0-9]{0,2})")
-"""What is nearly a compression: `gz`, `.zst`, `GZIP`, `gzip9`."""
+"""Misspelt compressions: `gz`, `.zst`, `GZIP`, `gzip9`."""
 
 _GZIP = 16 + zlib.MAX_WBITS
-"""How zlib is asked for the gzip format; it leaves the time out, and names no file."""
+"""zlib's code for the gzip format, without a time and a file name."""
 
 _PIECE_BYTES = 1 << 20
-"""Decompressed at once: so little data can become very much."""
+"""Most bytes to decompress at once: little data can become very much."""
 
 _FED_BYTES = 1 << 14
-"""Read at once: what stands behind a member is copied, for each that a block has."""
+"""Bytes to read at once. Each member in a block copies the rest of the block, so blocks are small."""
 
 _ZSTD_BYTES = {3: 3_000_000, 6: 7_000_000, 9: 13_000_000, 11: 24_000_000, 19: 70_000_000}
-"""Up to this level → what compressing a chunk takes."""
+"""Highest level → memory for compressing a chunk."""
 
 _MAX_WINDOW_LOG = 27
-"""As the `zstd` command has it: what looks back further than 128 MB is refused instead of given the memory."""
+"""As in the `zstd` command: data that look back further than 128 MB are refused, since they need that much memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Compression:
 
     name: str
     suffix: str
-    """At the end of a file's name."""
+    """The end of a file's name."""
     level: int
 
     def __str__(self) -> str:
@@ -57,13 +57,13 @@ class Compression:
 
     @property
     def memory_bytes(self) -> int:
-        """What compressing a chunk takes at most; measured with chunks of 4 MB."""
+        """Most memory for compressing a chunk, measured with chunks of 4 MB."""
         if self.name == "gzip":
             return 4_000_000
         return next((bytes for level, bytes in _ZSTD_BYTES.items() if self.level <= level), max(_ZSTD_BYTES.values()))
 
     def compressor(self) -> Callable[[bytes | memoryview], bytes]:
-        """What turns data into one member or frame that stands for itself; not to be used by several threads."""
+        """A function that turns data into one complete member or frame. Only one thread may use it."""
         if self.name == "gzip":
             return self._gzip_member
         parameters = zstd.CompressionParameter
@@ -77,12 +77,12 @@ class Compression:
         return compressor.compress(data) + compressor.flush()
 
     def decompressor(self) -> Decompressor:
-        """What reads a whole file, in blocks of any size."""
+        """A decompressor for a whole file, in blocks of any size."""
         return Decompressor(_GzipMember if self.name == "gzip" else _ZstdFrame)
 
 
 def compressor_of(compression: Compression | None) -> Callable[[bytes | memoryview], bytes] | None:
-    """What compresses chunks so, None where they stay as they are."""
+    """A function that compresses chunks; None for no compression."""
     return None if compression is None else compression.compressor()
 
 
@@ -95,10 +95,10 @@ class _Member(Protocol):
 
     @property
     def rest(self) -> bytes:
-        """What was fed and not used yet, or stands behind its end."""
+        """Data that were fed and not used yet, or that follow the end."""
 
     def read(self, data: bytes) -> bytes:
-        """Go on with *data*; at most _PIECE_BYTES of the result."""
+        """Decompress *data*; returns at most _PIECE_BYTES of the result."""
 
 
 class _GzipMember:
@@ -142,10 +142,10 @@ class _ZstdFrame:
 
 
 class Decompressor:
-    """Reads a file of members or frames, one behind the other, in bounded memory.
+    """Decompresses a file of consecutive members or frames in bounded memory.
 
     Args:
-        member: Makes what reads one.
+        member: Makes a reader of one member or frame.
     """
 
     def __init__(self, member: Callable[[], _Member]) -> None:
@@ -153,10 +153,10 @@ class Decompressor:
         self._member: _Member | None = None
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """What the next bytes of the file mean, in pieces of a megabyte at most.
+        """Decompress the next bytes of the file, in pieces of a megabyte at most.
 
         Raises:
-            ValueError: They are no such file.
+            ValueError: The file does not have this compression.
         """
         for start in range(0, len(data), _FED_BYTES):
             yield from self._feed(data[start : start + _FED_BYTES])
@@ -177,10 +177,10 @@ class Decompressor:
                 return
 
     def finish(self) -> None:
-        """The file ends here.
+        """Check that the file may end here.
 
         Raises:
-            ValueError: It is cut off.
+            ValueError: The file is cut off.
         """
         if self._member is not None:
             raise ValueError("cut off within a compressed part")
@@ -200,14 +200,14 @@ _KINDS = {
 }
 
 COMPRESSIONS = {kind.suffix: Compression(name, kind.suffix, kind.usual_level) for name, kind in _KINDS.items()}
-"""Suffix → the usual way to compress what is called so."""
+"""Suffix → the usual compression of a file with that suffix."""
 
 
 def parse_compression(text: str) -> Compression | None:
-    """`gzip`, `zstd`, either with `:level`; `none` for no compression.
+    """Parse `gzip` or `zstd`, either with `:level`, or `none`; None for no compression.
 
     Raises:
-        OptionError: Something else.
+        OptionError: *text* is something else, or there is no such level.
     """
     match = _WORDS.fullmatch(text)
     if text == "none":

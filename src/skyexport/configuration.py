@@ -1,11 +1,11 @@
-"""Options that are given elsewhere than on the command line: by variables of the environment, and by TOML files.
+"""Options from environment variables and TOML files.
 
-What can be given is what the commands declare; there is no list of it here. For each option the first of these holds:
-the command line, the environment, the file that --config names, the project file in the current directory, the user's
-own file, the default. A file has a table for each command, and a key for each long option.
+The commands declare their options; this module has no list of its own. The first source that sets an option wins: the
+command line, the environment, the file that --config names, the project file in the current directory, the user's own
+file, the default. A file has a table for each command, and a key for each long option.
 
-A project file may come with a directory that a stranger has made. So it may not say what is written over, where
-data go to, or what is read, outside of that directory; and that it is obeyed is told.
+A project file may come with a directory that a stranger made. So it cannot make a command replace files, or read or
+write outside that directory; and the command prints that a project file sets options.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ __all__ = [
 ]
 
 CONFIG = "config"
-"""The long option that names a file; a file can not name another one."""
+"""The long option that names a file; a file cannot name another file."""
 
 PROJECT_FILE = Path("skyexport.toml")
-"""Looked for in the current directory, not in those above: what is obeyed lies where one can see it."""
+"""In the current directory only, not in those above it, so that users can see which file applies."""
 
 MAX_FILE_BYTES = 100_000
-"""A file of every option there is has a few thousand."""
+"""A file that sets every option has a few thousand."""
 
 _MAX_DOTS = 100
-"""In a line: what tomllib takes for dotted keys grows with the square of their dots."""
+"""Per line: the time that tomllib needs for dotted keys grows with the square of their dots."""
 
 _PREFIX = "SKYEXPORT_"
 
@@ -57,23 +57,23 @@ _OTHER_VARIABLES = (RENDERER_VARIABLE, BUILD_VARIABLE)
 """Variables that choose the renderer: when the package is used, and when it is built."""
 
 _NOT_FOR_PROJECTS = frozenset({"from-file", "overwrite", "register", "to"})
-"""What lets an export replace a file, write to an archive, take archives by itself, or write anywhere."""
+"""Options that let an export replace a file, write to an archive, choose archives, or write anywhere."""
 
 _PLACES = re.compile("DIR|DIRECTORY|FILE|LIST|PATH|ARCHIVE")
-"""Words for the value of an option that is a path."""
+"""Metavars of options whose value is a path."""
 
 _PLACE_TYPES = ("path", "file", "directory", "filename")
-"""Names of the types that are paths to typer."""
+"""Typer's names for types of paths."""
 
 _MOST_TIMES = 9
-"""Of a flag that may be repeated, as `-qq` is."""
+"""Most repetitions of a flag such as `-qq`."""
 
 _FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """An option of a command that can be given elsewhere."""
+    """An option of a command that the environment and files can set."""
 
     command: str
     option: TyperOption
@@ -82,12 +82,12 @@ class Setting:
 
     @property
     def name(self) -> str:
-        """What the command calls the value."""
+        """The name of the command's parameter."""
         return self.option.name or self.key
 
     @property
     def variable(self) -> str:
-        """The variable of the environment that gives it."""
+        """The environment variable that sets it."""
         return _PREFIX + self.key.upper().replace("-", "_")
 
     @property
@@ -110,7 +110,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A value, and where it comes from; None where a variable is empty, which gives an option its default back."""
+    """A value and its origin; the value is None if the variable is empty, which restores the default."""
 
     value: object
     origin: Origin
@@ -118,7 +118,7 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class ConfigurationFile:
-    """A file that is read where it is there."""
+    """A configuration file, whether it exists or not."""
 
     origin: Origin
     found: bool
@@ -127,9 +127,9 @@ class ConfigurationFile:
 
 
 def settings_of(group: TyperGroup) -> dict[str, dict[str, Setting]]:
-    """What can be given: command → key → setting, in the order of their declaration.
+    """The options that the environment and files can set: command → key → setting, in the order of their declaration.
 
-    Options that are answered in the command's place, as --help is, are none, and neither are arguments.
+    Arguments, and options that replace the command, such as --help, are left out.
     """
     found: dict[str, dict[str, Setting]] = {}
     for name, command in group.commands.items():
@@ -142,29 +142,29 @@ def settings_of(group: TyperGroup) -> dict[str, dict[str, Setting]]:
 
 
 def user_file(environment: Mapping[str, str], platform: str = sys.platform) -> Path | None:
-    """Where the user's own file is on this system; None where no home is known, of which Python would make `~`."""
+    """The path of the user's own file on this system; None if the home directory is unknown."""
     home = Path(os.path.expanduser("~"))  # noqa: PTH111, which raises where there is none
     if platform == "win32":
         folder = Path(environment.get("APPDATA", ""))
     elif platform == "darwin":
         folder = home / "Library" / "Application Support"
     else:
-        # The specification wants all but absolute paths to be ignored.
+        # The XDG specification says to ignore relative paths.
         folder = Path(environment.get("XDG_CONFIG_HOME", ""))
         folder = folder if folder.is_absolute() else home / ".config"
     return folder / "skyexport" / "config.toml" if folder.is_absolute() else None
 
 
 class Configuration:
-    """What the environment and the files say. They are read when the object is made.
+    """The options that the environment and the files set. They are read when the object is made.
 
     Args:
         group: The commands with their options.
-        config: What --config names, if it was given.
-        environment: The variables.
+        config: The value of --config; None without it.
+        environment: The environment variables.
 
     Raises:
-        OptionError: A file cannot be read or is not TOML, or a file or a variable has something that no command takes.
+        OptionError: A file cannot be read or is not TOML, or a file or a variable sets an option that no command has.
     """
 
     def __init__(self, group: TyperGroup, config: str | None, environment: Mapping[str, str]) -> None:
@@ -175,7 +175,7 @@ class Configuration:
         named = None if config is None else parse_path(config, "configuration file")
         candidates: list[tuple[Literal["--config", "project file", "user file"], Path | None]]
         candidates = [("user file", user_file(environment)), ("project file", PROJECT_FILE), ("--config", named)]
-        # A project file that --config names is one that the user trusts.
+        # If --config names the project file, the user trusts it.
         self.files = [
             self._read(Origin(kind, str(path)), path)
             for kind, path in candidates
@@ -183,10 +183,10 @@ class Configuration:
         ]
 
     def given(self, command: str) -> dict[str, Given]:
-        """What holds for the options of a command that the command line does not give: name → value.
+        """The values that the files and the environment set for a command: name → value.
 
         Raises:
-            OptionError: A variable of a flag is neither yes nor no.
+            OptionError: The variable of a flag is neither yes nor no.
         """
         values: dict[str, Given] = {}
         for file in self.files:
@@ -199,7 +199,7 @@ class Configuration:
         return values
 
     def _check_variables(self) -> None:
-        """Refuse variables that look like ours but give no option of any command.
+        """Refuse variables that begin with SKYEXPORT_ but set no option of any command.
 
         Raises:
             OptionError: There is such a variable.
@@ -209,17 +209,17 @@ class Configuration:
         for name in sorted(self._environment):
             if not name.upper().startswith(_PREFIX) or name in known:
                 continue
-            # A prefix that all have would make any two alike.
+            # The common prefix would make any two names similar.
             bare = name.upper().removeprefix(_PREFIX)
             near = bare if _PREFIX + bare in known else nearest(bare, (one.removeprefix(_PREFIX) for one in known))
-            hint = "it is SKYEXPORT_ and a long option, as in SKYEXPORT_FORMAT; unset it"
+            hint = "unset it; names are SKYEXPORT_ and a long option, as in SKYEXPORT_FORMAT"
             raise OptionError(
                 f"the variable {name} is not an option of any command",
                 f"did you mean {_PREFIX}{near}?" if near else hint,
             )
 
     def obeyed(self, command: str, typed: Container[str]) -> list[str]:
-        """Keys of the options whose values a project file gives."""
+        """The keys of the options that a project file sets, and the command line does not."""
         given = self.given(command)
         return [
             setting.key
@@ -228,7 +228,7 @@ class Configuration:
         ]
 
     def to_dict(self, commands: Iterable[str]) -> dict[str, Any]:
-        """All options of these commands with what holds and why, and the files, for programs."""
+        """All options of these commands with their values and origins, and the files, for programs."""
         return {
             "commands": {
                 command: {
@@ -244,7 +244,7 @@ class Configuration:
         }
 
     def lines(self, commands: Iterable[str]) -> list[str]:
-        """The same for people."""
+        """The same, for people."""
         lines: list[str] = []
         for command in commands:
             rows = [
@@ -252,12 +252,12 @@ class Configuration:
                 for setting, value, origin in self._holding(command)
             ]
             lines += [f"[{command}]", *_aligned(rows), ""]
-        rows = [(file.origin.kind, file.origin.place, "" if file.found else "not there") for file in self.files]
-        lines += ["files, the later before the earlier", *_aligned(rows)]
+        rows = [(file.origin.kind, file.origin.place, "" if file.found else "not found") for file in self.files]
+        lines += ["files, later ones win", *_aligned(rows)]
         return lines
 
     def _holding(self, command: str) -> Iterator[tuple[Setting, object, Origin | None]]:
-        """Each option with what holds and where that is from, None for its default."""
+        """Each option with its value and origin; the origin is None for the default."""
         given = self.given(command)
         for setting in self.settings[command].values():
             it = given.get(setting.name)
@@ -268,15 +268,15 @@ class Configuration:
                 yield setting, it.value, it.origin
 
     def traced(self, error: OptionError, command: str, typed: Mapping[str, object]) -> OptionError:
-        """The same error, which says besides where the options come from that it is about.
+        """The same error; its hint also says where the options come from that the error is about.
 
-        It is about those whose names or values it has in its text; where none of these can be found, and nothing
-        that was typed either, any may be meant.
+        The error is about the options whose names or values are in its text. If there are none, not even among those
+        of the command line, it may be about any option.
 
         Args:
-            error: What the command did not like.
+            error: The error of a command.
             command: Its name.
-            typed: What the command line has: name of the option → value.
+            typed: The options on the command line: name → value.
         """
         settings = {setting.name: setting for setting in self.settings.get(command, {}).values()}
         given = {name: it for name, it in self.given(command).items() if name not in typed and it.value is not None}
@@ -297,7 +297,7 @@ class Configuration:
             settings = self.settings.get(command)
             if not isinstance(table, dict):
                 hint = f"write [{command}]" if settings else f"write it below {_tables(self.settings)}"
-                raise OptionError(f"{path}: {command!r} is no table", hint)
+                raise OptionError(f"{path}: {command!r} is not a table", hint)
             if settings is None:
                 near = nearest(command, self.settings)
                 hint = f"did you mean [{near}]?" if near else f"tables are {_tables(self.settings)}"
@@ -315,8 +315,8 @@ class Configuration:
             where = f"{path}: [{command}] {written}"
             if of_project and key in _NOT_FOR_PROJECTS:
                 raise OptionError(
-                    f"{where}: a project file, which may be a stranger's, can not set this",
-                    "write it on the command line, or name a file of your own with --config",
+                    f"{where}: a project file cannot set this, since it may come from a stranger",
+                    "set it on the command line, or name a file of your own with --config",
                 )
             setting = self.settings[command].get(key)
             if setting is None:
@@ -324,7 +324,7 @@ class Configuration:
                 hint = f"did you mean {near!r}?" if near else f"`skyexport {command} --help` has all options"
                 raise OptionError(f"{where}: {command} has no such option in files", hint)
             if key in seen:
-                raise OptionError(f"{where}: it is there twice", "leave one out")
+                raise OptionError(f"{where}: the option is set twice", "leave out one of them")
             seen.add(key)
             read = _value_of_file(setting, value, where)
             if of_project and setting.is_place:
@@ -341,7 +341,7 @@ def _same(first: Path, second: Path) -> bool:
 
 
 def _bytes_of(path: Path, *, needed: bool) -> bytes | None:
-    """What is in a file, None where it is not there; what *needed* names may also be a pipe."""
+    """The content of a file; None if it does not exist and is not *needed*. A *needed* file may also be a pipe."""
     try:
         with path.open("rb") if needed else open(path, "rb", opener=_open_at_once) as file:
             if not needed and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -352,18 +352,18 @@ def _bytes_of(path: Path, *, needed: bool) -> bytes | None:
             raise OptionError(f"there is no file {path}", "see --config") from None
         return None
     except (OSError, ValueError) as error:
-        # Where a home may not even be looked into, as after `su`, nobody meant a file in it.
+        # After `su` the home directory may belong to another user: then its file is not meant.
         if not needed and isinstance(error, PermissionError) and not os.path.exists(path):  # noqa: PTH110
             return None
         reason = error.strerror if isinstance(error, OSError) else error
-        raise OptionError(f"can not read {path}: {reason}") from None
+        raise OptionError(f"cannot read {path}: {reason}") from None
     if len(data) > MAX_FILE_BYTES:
-        raise OptionError(f"{path} has more than {MAX_FILE_BYTES:,} bytes", "it is no file of options")
+        raise OptionError(f"{path} has more than {MAX_FILE_BYTES:,} bytes", "use a file that only sets options")
     return data
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """Without waiting: a pipe that somebody has put there would wait for a writer."""
+    """Open without waiting: a pipe in the place of the file would wait for a writer."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
@@ -371,7 +371,7 @@ def _parse(path: Path, data: bytes) -> dict[str, Any]:
     import tomllib
 
     try:
-        # Editors of Windows begin a file with a byte order mark.
+        # Editors on Windows write a byte order mark.
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise OptionError(f"{path} is not UTF-8 at byte {error.start}", "save it as UTF-8") from None
@@ -380,13 +380,13 @@ def _parse(path: Path, data: bytes) -> dict[str, Any]:
             raise RecursionError
         return tomllib.loads(text)
     except RecursionError:
-        raise OptionError(f"{path} is nested too deeply", "it needs tables and keys only") from None
+        raise OptionError(f"{path} is nested too deeply", "use only tables and keys") from None
     except ValueError as error:
-        raise OptionError(f"{path} is not TOML: {error}", 'a line is like [export] or format = "csv"') from None
+        raise OptionError(f"{path} is not TOML: {error}", 'write lines like [export] and format = "csv"') from None
 
 
 def _value_of_variable(setting: Setting, text: str) -> object:
-    """A value that is not empty, as the command wants it."""
+    """The value of a variable that is not empty, as the command expects it."""
     if setting.option.count and text.isascii() and text.isdigit():
         return min(int(text[:3]), _MOST_TIMES)
     if setting.option.is_flag or setting.option.count:
@@ -394,7 +394,7 @@ def _value_of_variable(setting: Setting, text: str) -> object:
             return _FLAGS[text.lower()]
         except KeyError:
             raise OptionError(
-                f"{setting.variable} is {text!r}, neither yes nor no", "write 1, true or yes, or 0, false or no"
+                f"{setting.variable} is {text!r}, neither yes nor no", "write 1, true or yes; or 0, false or no"
             ) from None
     if setting.option.multiple:
         return list(setting.option.type.split_envvar_value(text))
@@ -402,7 +402,7 @@ def _value_of_variable(setting: Setting, text: str) -> object:
 
 
 def _value_of_file(setting: Setting, value: object, where: str) -> object:
-    """A value of TOML, as the command wants it: true and false for flags, else text."""
+    """A value of TOML, as the command expects it: true and false for flags, else text."""
     if setting.option.count:
         if not isinstance(value, int) or value < 0:
             raise OptionError(f"{where} is neither true nor false", "write it without quotes, or a number")
@@ -418,32 +418,32 @@ def _value_of_file(setting: Setting, value: object, where: str) -> object:
 
 
 def _text_of(setting: Setting, value: object, where: str) -> str:
-    if isinstance(value, date):  # a moment of time, too
+    if isinstance(value, date):  # or a datetime
         return value.isoformat()
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str):
         raise OptionError(f"{where} is neither text nor a whole number", "write the value in quotes")
-    # What a shell does to paths that are typed.
+    # A shell does the same with paths on the command line.
     return os.path.expanduser(value) if setting.is_place else value  # noqa: PTH111, which drops a final slash
 
 
 def _check_within(place: str, where: str) -> None:
-    """A project file names places in its directory only.
+    """Check that a path of a project file is relative and leads into the current directory.
 
     Raises:
-        OptionError: This is elsewhere, perhaps behind a link.
+        OptionError: It does not, perhaps because of a link.
     """
     path = Path(place)
     try:
-        # A share of the network must not even be looked at: Windows would log in there.
+        # A network path must not even be resolved: Windows would log in there.
         inside = not path.anchor and ".." not in path.parts and path.resolve().is_relative_to(Path.cwd().resolve())
     except (OSError, ValueError, RuntimeError):
         inside = False
     if not inside:
         raise OptionError(
-            f"{where}: {place!r} is no path below the directory of this project file, which may be a stranger's",
-            "write it on the command line, or name a file of your own with --config",
+            f"{where}: {place!r} is not a relative path below the directory of this project file",
+            "set it on the command line, or name a file of your own with --config",
         )
 
 

@@ -1,8 +1,8 @@
 """All connections of this process to one archive, and the files that SQLite makes beside the archive for them.
 
-To read an archive in WAL mode, SQLite makes a log and its index where they are missing, and a connection that may only
-read leaves them there. So one object opens all connections. At the end it closes them, also those that somebody has
-forgotten, and only then removes those files.
+To read an archive in WAL mode, SQLite creates a missing log and its index, and a read-only connection leaves them
+there. So one object opens all connections. At the end it closes them, forgotten ones included, and then removes those
+files.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Connections"]
 
 
 class Connections:
-    """The connections to an archive. Whatever happens after it was made, `close` leaves nothing new beside the archive.
+    """The connections to an archive. Whatever happened before, `close` leaves nothing new beside the archive.
 
     Args:
         source: How to open the archive.
@@ -35,7 +35,7 @@ class Connections:
         self._closed = False
 
     def __del__(self) -> None:
-        # A signal may come before the owner knows that it has one.
+        # A signal may arrive before the owner has stored this object.
         self.close()
 
     def open(self, busy_milliseconds: int = BUSY_MILLISECONDS) -> apsw.Connection:
@@ -47,13 +47,13 @@ class Connections:
         Raises:
             ArchiveError: SQLite cannot open the archive.
         """
-        # One statement: no signal can come between the two calls and lose the connection.
+        # One statement: no signal can arrive between the two calls and lose the connection.
         self._opened.append(self._source.connect(busy_milliseconds))
         return self._opened[-1]
 
     @contextlib.contextmanager
     def opened(self, busy_milliseconds: int = BUSY_MILLISECONDS) -> Iterator[apsw.Connection]:
-        """Open a connection for the time of a `with` block.
+        """Open a connection for a `with` block.
 
         Args:
             busy_milliseconds: As for `open`.
@@ -66,18 +66,18 @@ class Connections:
             yield connection
         finally:
             connection.close()
-            # `close` may have been quicker.
+            # `close` may have removed it already.
             with contextlib.suppress(ValueError):
                 self._opened.remove(connection)
 
     def close(self) -> None:
-        """Close all connections, and remove what SQLite made beside the archive for them. Twice does no harm."""
+        """Close all connections, and remove the files that SQLite made for them. May be called twice."""
         if not self._closed:
             uninterrupted(self._close)
 
     def _close(self) -> None:
         for connection in self._opened:
-            # With force: an error of a statement that nobody finished must not keep it open.
+            # Force it: the error of an unfinished statement must not keep the connection open.
             connection.close(True)
         self._opened.clear()
         self._tidy()
@@ -86,8 +86,8 @@ class Connections:
     def _tidy(self) -> None:
         """Remove an empty log and its index.
 
-        Only SQLite can do that without a race against a program that opens the archive now: it does when the last
-        connection ends, if that may write. It need not understand the schema, which may be damaged.
+        Only SQLite can do that without a race against a program that opens the archive now. It does so when the last
+        connection closes, if that connection may write. It need not read the schema, which may be damaged.
         """
         log = files_beside(Path(self._source.path)).log
         if not self._source.wal or self._source.immutable or not log.exists() or has_content(log):
@@ -95,5 +95,5 @@ class Connections:
         with contextlib.suppress(apsw.Error, MemoryError):
             tidier = apsw.Connection(self._source.path, flags=apsw.SQLITE_OPEN_READWRITE)
             with contextlib.closing(tidier):
-                # Reads the header, for which SQLite opens the log.
+                # SQLite opens the log to read the header.
                 tidier.pragma("schema_version")

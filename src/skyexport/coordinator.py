@@ -1,21 +1,21 @@
 """The export of an archive, from beginning to end.
 
 The flow. The archive is opened read-only and pinned to one state. Stepping along its created_at index cuts it into
-batches of about 1,000 posts, numbered from zero. Each idle worker gets the next batch; it renders all posts of it with
-one SQL statement and puts the finished bytes, a chunk, into a slot of shared memory. Chunks arrive in any order; a
-sequencer hands them to the ordered writer by number, and the writer puts them into the file straight from the slots.
-Then the file is synced, the manifest written, and the directory renamed into place. With no workers the same renderer
-runs in this process; the bytes are the same, whatever the number of workers. Where an index, or earlier exports, decide
-which posts are taken, this process asks for them in the state that it holds, and hands out lists of row ids instead.
+batches of about 1,000 posts, numbered from zero. Each idle worker gets the next batch. It renders all posts of the
+batch with one SQL statement and puts the finished bytes, a chunk, into a slot of shared memory. Chunks arrive in any
+order. A sequencer hands them to the ordered writer by number, and the writer puts them into the file straight from the
+slots. Then the file is synced, the manifest written, and the directory renamed into place. Without workers, the same
+renderer runs in this process. The bytes are the same for any number of workers. If an index or earlier exports decide
+which posts are selected, this process queries them in the state that it holds, and hands out lists of row ids instead.
 
-The memory bound. A worker has a few slots of fixed size. It fills free ones only, and only the writer frees them: so
-the slots bound what is finished and not yet written, from end to end, and nobody queues bytes anywhere else. Besides,
-a monitor samples the memory of all processes; near the limit fewer batches are handed out, at the limit the export
+The memory bound. A worker has a few slots of fixed size. It fills only free slots, and only the writer frees them. So
+the slots bound all bytes that are finished and not yet written, from end to end, and bytes queue nowhere else. Besides,
+a monitor samples the memory of all processes. Near the limit, fewer batches are handed out; at the limit, the export
 ends.
 
-The failure story. Everything that can fail raises, here, in this process: a worker that dies shows as the end of its
-stream. Whatever is raised, a signal included, leaves through the same `with` blocks: workers are killed, partial output
-is removed, the archive is let go of. Nothing has its final name before everything is on the disk.
+The failure story. Every failure raises an exception in this process: a dead worker shows as the end of its stream. Any
+exception, a signal included, leaves through the same `with` blocks. They kill workers, remove partial output, and
+release the archive. Nothing gets its final name before everything is on disk.
 """
 
 from __future__ import annotations
@@ -75,21 +75,21 @@ from skyexport.writer import OrderedWriter
 __all__ = ["SQLITE_STEPS", "available_posts", "check_room", "check_strict", "chosen_workers", "export"]
 
 _WORKERS_FROM_POSTS = 40_000
-"""Below this, one process is done before workers have started (docs/architecture.md)."""
+"""With fewer posts, one process finishes before workers have started (docs/architecture.md)."""
 
 _PIN_ATTEMPTS = 50
-"""With a program that commits 1,500 times a second, a fifth of the attempts fails; so many never do."""
+"""With a program that commits 1,500 times a second, a fifth of the attempts fail; so many in a row never do."""
 
 _ROOM_ENOUGH = 4
-"""Times the size of the archive: hardly any export is as large, so that nothing needs to be estimated."""
+"""With so many times the size of the archive free, nothing is estimated: hardly any export is as large."""
 
 _POLL_SECONDS = 0.1
-"""How often to look at the memory and for signals while no worker says anything."""
+"""Time between checks of memory and signals while no worker sends anything."""
 
 _NO_MEMORY = "the system gives no more memory"
 
 SQLITE_STEPS = 100_000
-"""Between looks at the memory and for signals inside SQLite: some milliseconds."""
+"""SQLite steps between checks of memory and signals: some milliseconds."""
 
 
 def export(
@@ -102,21 +102,24 @@ def export(
 ) -> ExportSummary:
     """Export an archive as *options* say.
 
+        summary = export(ExportOptions(archive="archive.db", format="csv"))
+        print(summary.posts, summary.path)
+
     Args:
-        options: What to export, and where to.
-        on_progress: Called several times a second, from another thread, one call at a time, and once more at the end;
-            what it raises ends the export.
-        say: Told, in a line, what people should know besides the summary, and also when the export fails.
+        options: The posts to export, and the destination.
+        on_progress: Called several times a second with a `Progress`, from another thread, one call at a time, and once
+            more at the end with the stage "done". An exception from it ends the export.
+        say: Called with each line for people that is not in the summary, even if the export fails.
         debug: Let workers write to this process's standard error.
-        must_fit: Refuse a memory limit that may not do before any work; else only when it is reached.
+        must_fit: Refuse a memory limit that may be too small before any work; else fail only when it is reached.
 
     Returns:
-        What was done, once everything is on the disk under its final name.
+        The summary, once everything is on disk under its final name.
 
     Raises:
-        ExportError: Nothing was exported; the class and its exit code say why. Whatever else is raised, as
-            KeyboardInterrupt may be, leaves no output behind either. After the last step, the renaming, there is no
-            way back: an error that comes then says that the export is complete, and where.
+        ExportError: Nothing was exported; the class and its exit code give the reason. Any other exception, such as
+            KeyboardInterrupt, leaves no output behind either. After the last step, the rename, an error says that the
+            export is complete, and where.
     """
     resolved = resolve(options)
     counters = Counters()
@@ -135,18 +138,19 @@ def export(
             Archive(resolved.archive, memory=guard, match=options.match) as archive,
             Monitor(counters, guard, on_progress) as monitor,
         ):
-            archive.watch(monitor.check, SQLITE_STEPS)
             author = None if options.author is None else archive.find_author(options.author)
             selection = Selection(None if author is None else author.did, resolved.since, resolved.until)
             workers = chosen_workers(resolved, archive, selection, guard, must_fit=must_fit)
+            # From here on: before, a limit that is too small is refused with one that is enough.
+            archive.watch(monitor.check, SQLITE_STEPS)
             match = [] if options.match is None else [archive.matching(options.match)]
             registry = Registry(archive, resolved, author.did) if options.register and author is not None else None
             with _media(resolved, archive) as media, _opened(resolved, selection.did, now) as destination:
                 if swept := [*destination.swept, *remove_left_scratches()]:
-                    say(f"removed what killed exports had left: {', '.join(map(str, swept))}")
+                    say(f"removed leftovers of killed exports: {', '.join(map(str, swept))}")
                 if media is not None and media.nothing_to_link:
-                    say(f"note: {resolved.link_media} has no media, so that there is nothing to link")
-                # While the place is held: no other run adds to the chain, or removes it.
+                    say(f"note: {resolved.link_media} has no media to link")
+                # The place is locked now: no other run adds to the chain, or removes it.
                 resolved = with_last_chain(resolved, selection.did, archive.path, say)
                 coordinator = _Coordinator(
                     resolved, author, selection, archive, media, destination, counters, guard, monitor, workers, match
@@ -190,7 +194,7 @@ def export(
             registered=registered, since_export=list(resolved.since_export), removed=removed,
         )  # fmt: skip
     except StoppedError as error:
-        # After the last step as well, while everything is closed.
+        # A signal may arrive after the last step too, while everything is closed.
         raise error if error.kept or path is None else StoppedError(error.signal_number, str(path)) from None
     except MemoryError as error:
         if path is not None:
@@ -210,9 +214,14 @@ def _opened(resolved: Resolved, did: str | None, now: datetime) -> Iterator[Dest
             destination.open()
             yield destination
         except BaseException:
-            destination.abort()
+            try:
+                destination.abort()
+            except BaseException:
+                # A signal may have come before it had begun. More than once does no harm.
+                destination.abort()
+                raise
             raise
-    # What has its final name is whole: an error that came after it must not say otherwise.
+    # An export under its final name is complete: a later error must not say otherwise.
     except StoppedError as error:
         if destination.kept is None:
             raise
@@ -220,7 +229,7 @@ def _opened(resolved: Resolved, did: str | None, now: datetime) -> Iterator[Dest
     except OutputError as error:
         if destination.kept is None:
             raise
-        raise OutputError(f"{destination.kept} is complete, but may not be on the disk yet: {error.message}") from error
+        raise OutputError(f"{destination.kept} is complete, but may not be on disk yet: {error.message}") from error
     except MemoryError as error:
         if destination.kept is not None:
             raise
@@ -230,9 +239,9 @@ def _opened(resolved: Resolved, did: str | None, now: datetime) -> Iterator[Dest
 def available_posts(
     archive: Archive, selection: Selection, options: ExportOptions
 ) -> tuple[str | None, str | None] | None:
-    """When the oldest and the newest post of the author, or of all, were created, RFC 3339.
+    """Creation times of the oldest and the newest post, by the author or by all (RFC 3339).
 
-    It is for people whose dates select nothing: None where dates are not to blame.
+    They help people whose dates select nothing; None if the dates are not the reason.
     """
     narrowed = options.match is not None or options.since_export
     # A hint is not worth an error.
@@ -245,10 +254,10 @@ def available_posts(
 def chosen_workers(
     resolved: Resolved, archive: Archive, selection: Selection, guard: MemoryGuard, *, must_fit: bool = True
 ) -> int:
-    """How many workers an export gets.
+    """The number of workers for an export.
 
     Raises:
-        MemoryLimitError: With *must_fit*: the memory limit may not do for them, or even without any.
+        MemoryLimitError: With *must_fit*: the memory limit may be too small for them, or even for no workers.
     """
     options = resolved.options
     reads_earlier = bool(resolved.since_export) or options.since_last
@@ -260,7 +269,7 @@ def chosen_workers(
         or (options.since_last and resolved.format == "parquet"),
     )  # fmt: skip
     workers = options.workers
-    if workers is None:
+    if not isinstance(workers, int):
         affordable = 0
         few = options.limit is not None and options.limit < _WORKERS_FROM_POSTS
         if not few and archive.has_posts(selection, _WORKERS_FROM_POSTS):
@@ -272,10 +281,10 @@ def chosen_workers(
 
 
 def check_room(resolved: Resolved, least_bytes: int, free: int) -> None:
-    """Fail when an export of so many bytes can not fit on its disk, where so many are free.
+    """Fail if an export of *least_bytes* or more cannot fit on its disk, which has *free* bytes free.
 
     Raises:
-        OutputError: It can not.
+        OutputError: It cannot fit.
     """
     if free < least_bytes:
         raise OutputError(
@@ -286,10 +295,10 @@ def check_room(resolved: Resolved, least_bytes: int, free: int) -> None:
 
 
 def check_strict(options: ExportOptions, notices: Notices) -> None:
-    """Fail when *options* are strict and there is something that an export cannot have as it is stored.
+    """Fail if *options* are strict and *notices* have something that cannot be exported as stored.
 
     Raises:
-        StrictError: The first such thing.
+        StrictError: Names the first such value or file.
     """
     if not (options.strict and notices.counts):
         return
@@ -297,13 +306,13 @@ def check_strict(options: ExportOptions, notices: Notices) -> None:
     if kind == MISSED_LOG:
         raise StrictError(places[0], MISSED_LOG_HINT)
     raise StrictError(
-        f"{kind.replace('_', ' ')}: {places[0]} can not be exported as it is stored",
+        f"{kind.replace('_', ' ')}: {places[0]} cannot be exported as stored",
         "leave out --strict to count such values as warnings",
     )
 
 
 class _NeverHeldError(ArchiveBusyError):
-    """Another program wrote to the archive in every attempt to take hold of one state of it."""
+    """Another program wrote to the archive during every attempt to pin one state of it."""
 
 
 class _Coordinator:
@@ -329,7 +338,7 @@ class _Coordinator:
         self._archive = archive
         self._media = media
         self._directory = destination.file.directory
-        """Where data files are; None for a stream."""
+        """Directory of the data files; None for a stream."""
         self._counters = counters
         self._guard = guard
         self._monitor = monitor
@@ -340,19 +349,19 @@ class _Coordinator:
             self._format, destination.file, resolved.compression, resolved.split, destination.next_file
         )
         self._narrowed = replace(self._selection, narrowings=narrowings, limit=resolved.options.limit)
-        """What is still to be asked of what is exported; workers get the rest."""
+        """The selection, with the narrowings and limit that this process must still apply; workers do not know them."""
         self._earlier: EarlierPosts | None = None
         self.disappeared: Disappeared | None = None
-        """Posts of earlier exports that the archive has no more; None when there are no such exports."""
+        """Posts of earlier exports that the archive no longer has; None if there are no such exports."""
         self._chosen: RowIdFile | None = None
-        """The posts that narrowings and limit select."""
+        """The posts that narrowings and limit select; None if there are neither."""
         self.notices = Notices()
         if author is not None:
             for other in author.others:
                 self.notices.add(REUSED_HANDLE, f"{author.handle}: {other}")
         self.batches = 0
         self.held_seconds = 0.0
-        """How long the archive was kept from changing, in all attempts to take hold of it."""
+        """How long this export held the archive, in all attempts to pin it together."""
         self._held_since: float | None = None
         self._large: LargePost | None = None
         """The large post that is being rendered."""
@@ -361,8 +370,8 @@ class _Coordinator:
         """Verify the earlier exports and read which posts they have.
 
         Args:
-            last: What holds them is closed with it, when no connection has it open any more.
-            say: Told of exports that were made from another file.
+            last: Closes the list of their posts, after all connections that have it open.
+            say: Called with a line for each export that was made from another file.
         """
         if not self._resolved.since_export:
             return
@@ -375,7 +384,7 @@ class _Coordinator:
         self._counters.stage = "preparing"
 
     def narrowed_by(self) -> dict[str, object]:
-        """What the manifest says of it."""
+        """The manifest's fields about match and earlier exports."""
         said: dict[str, object] = {}
         if self._options.match is not None:
             said["match"] = self._options.match
@@ -389,14 +398,14 @@ class _Coordinator:
         """Write the whole data file, from the archive itself or from a copy of its posts.
 
         Returns:
-            How many posts the archive holds.
+            The number of posts in the archive.
         """
         self._note(self._archive.notices())
         if self._options.snapshot == "pin" or self._archive.source.private:
             try:
                 return self._export(tree, debug=debug)
             except _NeverHeldError as error:
-                say(f"{error.message}: its posts are copied first, as with --snapshot copy")
+                say(f"{error.message}: copying its posts first, as with --snapshot copy")
         with self._archive.copy(self._narrowed, media=self._options.media, while_held=self._ask_state) as copy:
             assert copy.copied is not None
             self._archive = copy
@@ -406,7 +415,7 @@ class _Coordinator:
             return copy.copied.archive_posts
 
     def _export(self, tree: ProcessTree, *, debug: bool) -> int:
-        """Write the whole data file from what is exported; returns what `run` does.
+        """Write the whole data file from the archive or its copy; returns the number of posts there.
 
         Raises:
             _NeverHeldError: Nothing was written.
@@ -446,7 +455,7 @@ class _Coordinator:
                     self._in_this_process(plan, setup)
                 if plan.exact and self._counters.posts_read != plan.posts:
                     raise ArchiveChangedError(f"{self._counters.posts_read} of {plan.posts} posts were found")
-        # The workers are gone, and what they held with them: whoever wants to write can do so from now on.
+        # The workers are gone and hold nothing. After this, other programs can write.
         self._let_go()
         self._writer.finish()
         self._counters.bytes = self._writer.bytes_written
@@ -455,11 +464,11 @@ class _Coordinator:
 
     @property
     def data_files(self) -> int:
-        """How many data files there are."""
+        """The number of data files."""
         return self._writer.files
 
     def _plan(self, posts: int) -> Plan:
-        """The batches: of an archive with so many posts, or of the posts that narrowings and limit select."""
+        """The batches of the archive, which has *posts* posts, or of the posts that narrowings and limit select."""
         plan = self._archive.plan(self._narrowed, self._options.batch_size, posts)
         if not self._narrowed.by_list:
             return plan
@@ -467,7 +476,7 @@ class _Coordinator:
         return Plan(row_id_batches(self._chosen, self._options.batch_size), self._chosen.posts, exact=True)
 
     def _ask_state(self, connection: apsw.Connection, schema: str) -> None:
-        """Find out, in the state that is exported, whether the author is the same, and which earlier posts are gone."""
+        """Check in the exported state that the author is still the same, and find the earlier posts that are gone."""
         with self._archive.reading():
             if self._author is not None:
                 check_author(connection, schema, self._author, str(self._archive.path))
@@ -477,7 +486,7 @@ class _Coordinator:
                 )
 
     def _sample(self) -> Sample | None:
-        """Some posts, to tell how large the export will be; None where there is room enough, or nobody knows."""
+        """Some posts, to estimate the size of the export; None if there is room enough, or the room is unknown."""
         free = None if self._directory is None else free_bytes(self._directory)
         if free is None or free > _ROOM_ENOUGH * self._archive.status.st_size:
             return None
@@ -487,14 +496,14 @@ class _Coordinator:
                 compress=compressor_of(self._resolved.compression), chosen=self._chosen,
             )  # fmt: skip
         except (ArchiveBusyError, ArchiveChangedError):
-            # Nothing is held yet, and somebody writes meanwhile.
+            # Nothing is pinned yet, and another program is writing.
             return None
 
     def _check_room(self, least_bytes: int) -> None:
-        """Fail when an export of so many bytes can not fit on its disk.
+        """Fail if an export of *least_bytes* or more cannot fit on its disk.
 
         Raises:
-            OutputError: It can not.
+            OutputError: It cannot fit.
         """
         directory = self._directory
         free = None if directory is None else free_bytes(directory)
@@ -505,21 +514,21 @@ class _Coordinator:
         check_room(self._resolved, least_bytes, free)
 
     def copy_media(self, target: Path | None) -> tuple[Iterator[bytes], Iterator[bytes] | None]:
-        """Copy the media files into *target*; returns lines of SHA256SUMS and the table of them, in pieces."""
+        """Copy the media files into *target*; returns lines of SHA256SUMS, and the media table in pieces."""
         if self._media is None or target is None:
             return iter(()), None
         return self._media.copy(target, self._counters, check=self._monitor.check, note=self._note)
 
     def close(self) -> None:
-        """Forget the list of posts."""
+        """Delete the list of posts."""
         if self._chosen is not None:
             self._chosen.close()
 
     def _pin(self, pool: Pool) -> None:
         """Hold one state of the archive, the same in this process and in all workers.
 
-        When nothing was committed between two looks of a connection that holds nothing, then every state that was taken
-        hold of in between is the same.
+        An observer connection holds no state. If it sees no commit between two looks, all states that were pinned in
+        between are the same.
         """
         pool.wait_until_ready()
         with contextlib.ExitStack() as closing:
@@ -530,17 +539,17 @@ class _Coordinator:
             for _ in range(_PIN_ATTEMPTS):
                 if self._pinned(pool, observer):
                     return
-                # Who waits to write can not go on before everybody has let go.
+                # A program that waits to write can continue only when all processes have released the archive.
                 pool.unpin()
                 self._let_go()
                 self._monitor.check()
                 time.sleep(random.uniform(0.005, 0.05))
         raise _NeverHeldError(
-            f"{self._archive.display_path} is being written to all the time", "try again when bskyarchive is idle"
+            f"another program keeps writing to {self._archive.display_path}", "try again when bskyarchive is idle"
         )
 
     def _pinned(self, pool: Pool, observer: apsw.Connection | None) -> bool:
-        """One attempt; what this process alone holds needs no observer."""
+        """One attempt. If this process alone pins a state, it needs no observer."""
         try:
             with self._archive.reading():
                 before = None if observer is None else observer.pragma("data_version")
@@ -552,7 +561,7 @@ class _Coordinator:
 
     @contextlib.contextmanager
     def _one_state(self) -> Iterator[None]:
-        """While all hold one state of the archive, nothing in it can change: posts that are not there are damage."""
+        """While all processes hold one state of the archive, nothing in it can change: missing posts are damage."""
         try:
             yield
         except ArchiveChangedError as error:
@@ -562,7 +571,7 @@ class _Coordinator:
             ) from error
 
     def _let_go(self) -> None:
-        """Let go of the state of the archive that this process holds, and count how long that was."""
+        """Release the state of the archive that this process holds, and add the time to `held_seconds`."""
         self._archive.unpin()
         if self._held_since is not None and not self._archive.source.immutable:
             self.held_seconds += time.monotonic() - self._held_since
@@ -570,7 +579,7 @@ class _Coordinator:
 
     @contextlib.contextmanager
     def _naming_the_large_post(self) -> Iterator[None]:
-        """Say which post it was that took too much memory."""
+        """Name the large post in an error about too little memory."""
         self._large = None
         try:
             yield
@@ -581,7 +590,7 @@ class _Coordinator:
             raise self._large.beyond_memory(why) from error
 
     def _begin_large_post(self, post: LargePost) -> None:
-        """Note that it is rendered from now on.
+        """Note that *post* is rendered from now on.
 
         Raises:
             MemoryLimitError: It surely needs more memory than there is.
@@ -642,7 +651,7 @@ class _Coordinator:
             self._give_turn(waiting_for_turn, sequencer.next_sequence)
 
     def _give_turn(self, waiting: dict[int, Worker], sequence: int) -> None:
-        """Let the worker go on whose batch is being written, if it waits with a large post."""
+        """Let the worker whose batch is being written continue, if it waits with a large post."""
         worker = waiting.pop(sequence, None)
         if worker is not None and worker.large is not None:
             self._begin_large_post(worker.large)

@@ -1,7 +1,7 @@
-"""Copying the posts out of an archive, in one state, into a small database that nobody else knows.
+"""Copying the posts of one state of an archive into a small private database.
 
-The copy has what an export needs and nothing else: so access tokens stay where they are, and the archive is let go of
-as soon as its pages are read. Row ids, stored values and the way in which columns compare are those of the archive.
+The copy has only what an export needs, so access tokens stay where they are. The archive is released as soon as its
+pages are read. Row ids, stored values and the comparison of columns are the same as in the archive.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ from skyexport.source import BUSY_MILLISECONDS, Source, as_number, folded, readi
 __all__ = ["MEDIA_COLUMNS", "MEDIA_DETAILS", "REINDEX", "Copied", "copy_posts", "counted_posts"]
 
 MEDIA_COLUMNS = ("hash", "post_uri", "file_path", "size_bytes")
-"""What an export of media needs of their table."""
+"""Columns of the media table that an export of media needs."""
 
 MEDIA_DETAILS = ("mime_type", "width", "height", "alt_text")
-"""What it says of each file besides, as far as the table has that."""
+"""Further facts about each file: columns that the table may lack."""
 
 _INDEX_CACHE_KIB = 32_000
 """Page cache while an index is made: its sort spills to a temporary file beyond it."""
 
 _DISAGREE = "its indexes disagree about the number of posts"
 REINDEX = "run `sqlite3 archive.db reindex` on a copy"
-"""What may mend indexes that do not agree with the table."""
+"""Hint that may repair indexes that do not agree with the table."""
 
 _STEPS = 100_000
-"""Between looks at the memory and for signals inside SQLite: some milliseconds."""
+"""SQLite steps between checks of memory and signals: some milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """What was done."""
+    """Facts about a copy."""
 
     archive_posts: int
     """Posts of the archive, copied or not."""
@@ -76,21 +76,21 @@ def copy_posts(
         source: The archive.
         target: The new file, which only its owner can read.
         columns: Column → SQL for it, or a constant where the archive has no such column.
-        schema_version: Of the archive.
+        schema_version: The archive's schema version.
         indexes: Column → index of the archive that begins with it; all must agree about the number of posts.
-        indexed: Columns on which the copy gets an index, where the archive has one.
-        selection: Posts to copy; some more may be copied as well.
-        media: Columns of the media rows to copy as well, none for just their number; None to leave the table out.
-        handles: Whether to copy the handles of authors as well.
-        matched: Posts that are to be listed as well, by row id; None for no such table.
-        while_held: Called with a connection that is at the state which is copied, and the name of the archive there.
-        check: Called now and then; what it raises ends the copying.
-        memory: No post is read that is surely beyond it.
+        indexed: Columns on which the copy gets an index, if the archive has one.
+        selection: The posts to copy; the copy may get some more.
+        media: Columns of the media rows to copy, none for just their number; None to leave the table out.
+        handles: Whether to copy the handles of authors too.
+        matched: Posts whose row ids to list in a table; None for no such table.
+        while_held: Called with a connection to the state that is copied, and the archive's schema name there.
+        check: Called now and then; an exception from it ends the copying.
+        memory: The memory limit: a post that surely exceeds it is not read. None for no limit.
 
     Raises:
-        ArchiveError, ArchiveBusyError: The archive can not be read.
+        ArchiveError, ArchiveBusyError: The archive cannot be read.
         OutputError: There is no room for the copy.
-        MemoryLimitError: A post can not be read within the limit.
+        MemoryLimitError: A post cannot be read within the limit.
     """
     present = [name for name, sql in columns.items() if sql == name]
     os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
@@ -121,7 +121,7 @@ def copy_posts(
             if selection.everything and connection.changes() != archive_posts:
                 raise ArchiveError(f"{source.display_path} is damaged: {_DISAGREE}", REINDEX)
         if media is not None:
-            # Posts that are not copied may show what others show, too.
+            # Asked in the archive: the copy may lack the post of a row.
             only_shown = ONLY_SHOWN_SQL.format(schema="archive.") if "uri" in indexes else "null"
             values = ", ".join([*media, only_shown] if media else ["null"])
             connection.execute(f"insert into main.media select {values} from archive.media")
@@ -137,7 +137,7 @@ def copy_posts(
         held_seconds = time.monotonic() - began
         types = _declared(connection, present)
     with reading(source.display_path), contextlib.closing(_connection(target, check)) as connection:
-        # Now that every value lies there as it was stored, the columns may say how they compare.
+        # Every value was copied unconverted. Only now may the columns get their affinity and collation.
         connection.pragma("writable_schema", True)
         connection.execute("update sqlite_schema set sql = ? where name = 'posts'", (f"CREATE TABLE posts ({types})",))
         connection.pragma("writable_schema", "reset")
@@ -149,7 +149,7 @@ def copy_posts(
 
 
 def _parts(selection: Selection) -> Iterator[tuple[str, dict[str, str]]]:
-    """SQL with its parameters, for parts of the archive that hold every selected post, each in one."""
+    """Yield conditions with their parameters, for parts of the archive; each selected post is in exactly one part."""
     if selection.limit is not None:
         yield selection.where_sql("archive"), selection.parameters()
         return
@@ -163,10 +163,10 @@ def _insert(
     connection: apsw.Connection, names: str, found: str, parameters: Mapping[str, str], sizes: str,
     memory: MemoryGuard | None,
 ) -> None:  # fmt: skip
-    """Copy the posts that `select … {found}` finds; SQLite refuses values beyond the memory before it reads them."""
+    """Copy the posts that `select … {found}` finds. SQLite refuses values beyond the memory before it reads them."""
     before = connection.limit(apsw.SQLITE_LIMIT_LENGTH)
     if memory is not None:
-        # SQLite has the value, and the row that it makes of it.
+        # SQLite holds the value twice: alone, and in the row that it makes of it.
         largest = max(memory.affordable_bytes() // 2, MAX_CHUNK_BYTES)
         connection.limit(apsw.SQLITE_LIMIT_LENGTH, min(largest, before))
     try:
@@ -183,10 +183,10 @@ def _insert(
 
 
 def counted_posts(connection: apsw.Connection, schema: str, indexes: Iterable[str], path: str) -> int:
-    """How many posts there are.
+    """The number of posts.
 
     Raises:
-        ArchiveError: The indexes disagree about it, so that stepping along one would miss posts.
+        ArchiveError: The indexes disagree about it, so stepping along one would miss posts.
     """
     posts = as_number(connection.execute(f"select count(*) from {schema}.posts").get)
     for index in indexes:
@@ -213,9 +213,9 @@ def _connection(target: Path, check: Callable[[], None]) -> apsw.Connection:
 
 
 def _declared(connection: apsw.Connection, columns: Iterable[str]) -> str:
-    """The columns with affinity and collation as the archive has them."""
+    """Definitions of the columns, with the affinity and collation of the archive's columns."""
     declared = []
-    # In a STRICT table a column of the type ANY converts nothing; in another one ANY means numbers.
+    # In a STRICT table, a column of the type ANY converts nothing; in any other table, ANY means numbers.
     strict = any(row[5] for row in connection.execute("pragma archive.table_list(posts)") if row[0] == "archive")
     for name in columns:
         datatype, collation, *_ = connection.column_metadata("archive", "posts", name)
@@ -225,7 +225,7 @@ def _declared(connection: apsw.Connection, columns: Iterable[str]) -> str:
 
 
 def _affinity(datatype: str) -> str:
-    """What SQLite takes a declared type for.
+    """The affinity that SQLite derives from a declared type.
 
     Source: https://sqlite.org/datatype3.html, 3.1.
     """

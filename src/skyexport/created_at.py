@@ -16,7 +16,7 @@ _CREATED_AT_OF_FIRST = "(select created_at from posts where rowid = :first)"
 
 
 class CreatedAtIndex:
-    """`CreatedAtOrder` by stepping over an index; the table itself is not read, but for instants with many posts."""
+    """`CreatedAtOrder` by steps along an index. The table itself is read only for instants with many posts."""
 
     def __init__(self, connection: apsw.Connection, index: str, span: Span) -> None:
         self._connection = connection

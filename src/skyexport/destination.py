@@ -1,8 +1,8 @@
-"""Where an export goes: a new directory, one file, or a stream; complete under its final name, or not there at all.
+"""Where an export goes: a new directory, one file, or a stream. It is complete under its final name, or not there.
 
-A directory or a file grows under a hidden name beside the final one. It gets its name by one rename, after everything
-in it is on the disk; until then, whatever goes wrong removes it. One run at a time writes into a place; what it finds
-there under hidden names was left by runs that were killed, and is removed.
+A directory or a file grows under a hidden name beside the final one. One rename gives it the final name, after all of
+its content is on disk. If anything fails before that, it is removed. Only one run at a time writes into a place; this
+run removes what killed runs left there under hidden names.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import secrets
 import shutil
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from itertools import chain
@@ -49,40 +50,43 @@ __all__ = [
 _MANIFEST = "manifest.json"
 _SUMS = "SHA256SUMS"
 _LONGEST_NAME_BYTES = 200
-"""Names of files may have 255 bytes; this leaves room for what is added to ours."""
+"""File names may have 255 bytes; the rest is room for suffixes."""
 
 _LOCK = ".skyexport.lock"
-"""In an author's directory: held while an export into it runs."""
+"""Name of the lock file in an author's directory, held while an export into it runs."""
 
 _LEFTOVER = re.compile(rf"\.{EXPORT_NAME.pattern}-[0-9a-f]{{8}}\.(?:partial|removed)", re.ASCII)
-"""What export directories are called while they grow, and while they are removed."""
+"""Names of export directories while they grow, and while they are removed."""
 
 MAX_DATA_FILES = 10_000
-"""As many as a manifest can list and still be read at once."""
+"""The most that a manifest can list and still be read at once."""
 
 _ATTEMPTS = 100
-"""To make an author's directory, which a run that fails at the same moment may take away."""
+"""Attempts to make an author's directory, which a failing run may remove; and attempts to remove an export."""
+
+_REMOVE_SECONDS = 0.01
+"""Between attempts to remove an export."""
 
 _STANDARD_OUTPUT = frozenset({"-", "/dev/stdout"})
 
 ManifestMaker = Callable[[list[WrittenFile]], bytes]
-"""Makes the manifest of these files: the data files, and the table of media where there is one."""
+"""Makes the manifest of these files: the data files, and the table of media if there is one."""
 
 
 class Destination(Protocol):
-    """Where the data file goes. Nothing is made before `open`; who calls that calls `abort` too, whatever is raised."""
+    """The place for data files. Nothing is made before `open`; its caller must call `abort` after any exception."""
 
     file: OutputFile
-    """The data file that is open."""
+    """The open data file."""
 
     swept: list[Path]
-    """What killed runs had left in its place, and what was removed."""
+    """Leftovers of killed runs that `open` removed."""
 
     kept: Path | None
-    """Set by `abort`: what has its final name already, is whole, and stays; None when there is no such thing."""
+    """The complete export that has its final name and stays, once `commit` or `abort` ended; None without one."""
 
     def open(self) -> None:
-        """Take the place, and begin the data file.
+        """Take the place, and open the first data file.
 
         Raises:
             OutputError: It cannot be written.
@@ -92,14 +96,14 @@ class Destination(Protocol):
 
     @property
     def media_directory(self) -> Path | None:
-        """Where media files are to be copied to, which is not there yet; None where there is no place for them."""
+        """The directory for media files, not made yet; None if the destination has no place for them."""
         ...
 
     def next_file(self) -> OutputFile:
-        """Complete the data file that is open, and open another.
+        """Complete the open data file, and open the next.
 
         Raises:
-            OutputError: One of both can not be written, or there are too many.
+            OutputError: One of the two files cannot be written, or there are too many.
         """
         ...
 
@@ -109,30 +113,33 @@ class Destination(Protocol):
         """Make the export durable and give it its final name.
 
         Args:
-            manifest: Makes the manifest, for a destination that has one.
+            manifest: Makes the manifest, for destinations that have one.
             media_sums: Lines of SHA256SUMS for the media files, in pieces.
-            media_table: Which posts show which media file, in pieces; None where media were not asked for.
+            media_table: The table of posts and their media files, in pieces; None if media were not asked for.
 
         Returns:
-            The files, the data files first, and the path of the first one; None for a stream.
+            The files, data files first, and the path of the first one; None for a stream.
 
         Raises:
-            OutputError: That did not work; after `abort`, `kept` tells whether it has its final name all the same.
+            OutputError: It failed. After `abort`, `kept` says whether the export has its final name all the same.
         """
         ...
 
     def abort(self) -> None:
-        """Remove everything that was written, whatever signals arrive; but what has its final name already stays."""
+        """Remove everything that was written, whatever signals arrive. An export with its final name stays.
+
+        More than once does no harm.
+        """
         ...
 
 
 def destination_of(resolved: Resolved, did: str | None, now: datetime) -> Destination:
-    """The destination that an export is to go to, not yet open.
+    """The destination of an export, not yet open.
 
     Args:
-        resolved: Its options.
-        did: Its author; None for all.
-        now: Names the export directory.
+        resolved: The options of the export.
+        did: DID of the author; None for all authors.
+        now: The time that becomes the name of the export directory.
 
     Raises:
         OutputError: It cannot be written, or exists.
@@ -151,11 +158,11 @@ def destination_of(resolved: Resolved, did: str | None, now: datetime) -> Destin
 
 
 def check_destination(resolved: Resolved, did: str | None) -> tuple[Path | None, Path | None]:
-    """Make sure that `Destination.open` would work at this moment, without making anything.
+    """Check that `Destination.open` would work now, without making anything.
 
     Returns:
-        Where the export would go, its author's directory or its file; and a directory that is there, on the same disk.
-        None for what is no file.
+        The author's directory or the file that the export would go to, and an existing directory on the same disk. For
+        a device or a pipe the second is None; for standard output both are.
 
     Raises:
         OutputError, OptionError, AlreadyRunningError: As `destination_of` and `Destination.open` do.
@@ -182,13 +189,13 @@ def check_destination(resolved: Resolved, did: str | None) -> tuple[Path | None,
 
 
 def check_output_dir(directory: Path) -> Path:
-    """Make sure that *directory* is there and can be written to, or can be made.
+    """Check that *directory* can be written to, or can be made.
 
     Returns:
-        It, or the nearest directory above it that is there.
+        *directory*, or the nearest existing directory above it.
 
     Raises:
-        OutputError: It cannot.
+        OutputError: It can neither be written to nor be made.
     """
     with _as_output_error(directory):
         there = next(path for path in (directory, *directory.parents) if path.exists())
@@ -197,31 +204,32 @@ def check_output_dir(directory: Path) -> Path:
 
 
 def check_place(resolved: Resolved) -> None:
-    """Make sure that nothing is written into an export, which would not be what it was any more.
+    """Check that the output does not go into an existing export, which would then no longer verify.
 
     Raises:
-        OptionError: It would be.
+        OptionError: It would.
     """
     if resolved.to is not None and str(resolved.to) in _STANDARD_OUTPUT:
         return
     place = resolved.output_dir if resolved.to is None else resolved.to
-    with _as_output_error(place):
-        real = real_path(place)
+    inside = None
+    # A place or an earlier export that cannot be found is an error later, when it is opened.
+    with contextlib.suppress(OSError):
         inside = enclosing_export(place)
     for directory in () if inside else resolved.since_export:
-        # Exports of other programs may have no checksums. Where one cannot be found, reading it says why.
+        # Exports of other programs may have no checksums.
         with contextlib.suppress(OSError):
-            if real.is_relative_to(real_path(directory)):
+            if real_path(place).is_relative_to(real_path(directory)):
                 inside = directory
     if inside is not None:
         raise OptionError(f"{place} lies in the export {inside}", "choose another place")
 
 
 def _check_writable(directory: Path) -> None:
-    """Make sure that something can be made in a directory.
+    """Check that files can be made in *directory*.
 
     Raises:
-        OSError: It can not.
+        OSError: They cannot.
     """
     if not directory.is_dir():
         number = errno.ENOTDIR if directory.exists() else errno.ENOENT
@@ -231,7 +239,7 @@ def _check_writable(directory: Path) -> None:
 
 
 def _is_device(to: Path, *, overwrite: bool) -> bool:
-    """Whether *to* is something to write to as it is; else a file can be made there.
+    """Whether *to* is a device or a pipe, to be written to directly; otherwise a file can be made there.
 
     Raises:
         OutputError: It is a directory, or exists and must not be replaced.
@@ -240,7 +248,7 @@ def _is_device(to: Path, *, overwrite: bool) -> bool:
         mode = to.stat().st_mode
     except FileNotFoundError:
         if to.is_symlink() and not overwrite:
-            raise OutputError(f"{to} is a link to a file that is not there", "name that file") from None
+            raise OutputError(f"{to} is a link to a file that does not exist", "name that file") from None
         return False
     except OSError as error:
         raise output_error(error, str(to)) from error
@@ -254,10 +262,10 @@ def _is_device(to: Path, *, overwrite: bool) -> bool:
 
 
 def _check_current_directory(resolved: Resolved) -> None:
-    """Make sure that a relative path leads somewhere: the current directory may have been deleted.
+    """Check that a relative path leads somewhere: the current directory may have been deleted.
 
     Raises:
-        OutputError: It was.
+        OutputError: It was deleted.
     """
     place = resolved.to or resolved.output_dir
     if str(place) not in _STANDARD_OUTPUT:
@@ -266,7 +274,7 @@ def _check_current_directory(resolved: Resolved) -> None:
 
 
 def _check_not_the_archive(to: Path, archive: Path) -> None:
-    """Make sure that *to* is neither the archive, by whatever name, nor what SQLite would take for a part of it.
+    """Check that *to* is neither the archive, under any name, nor a file that SQLite would take for a part of it.
 
     Raises:
         OptionError: It is.
@@ -284,10 +292,10 @@ def _check_not_the_archive(to: Path, archive: Path) -> None:
 
 
 def remove_partial(output_dir: Path) -> None:
-    """Remove what a process of ours that died has left in an archive's directory of exports, if nobody works there.
+    """Remove a dead process's leftovers from an archive's export directory, unless another run works there.
 
     Args:
-        output_dir: Has a directory for each author; which one the process meant by a handle need not be known.
+        output_dir: Has a directory for each author. All are searched, since the author's DID may be unknown.
     """
     with contextlib.suppress(OSError):
         for parent in list(output_dir.iterdir()):
@@ -295,26 +303,26 @@ def remove_partial(output_dir: Path) -> None:
                 if (parent / _LOCK).exists():
                     with place_lock(parent) as lock:
                         remove_leftovers(lock, parent, _LEFTOVER)
-                # Not where there is an export.
+                # This fails if there is an export.
                 parent.rmdir()
         output_dir.rmdir()
 
 
 def place_lock(place: Path) -> Lock:
-    """The lock on the directory of an author, which an export into it takes."""
+    """The lock on an author's directory, which an export into it takes."""
     return Lock(place / _LOCK, f"into {place}")
 
 
 def retire(directory: Path, lock: Lock, *, sync: bool) -> None:
-    """Remove an export directory from a place that this run holds; what cannot be removed now, the next run removes.
+    """Remove an export directory from a place that this run holds. The next run removes what cannot be removed now.
 
     Args:
         directory: The export.
-        lock: On its place.
-        sync: Wait until its hidden name is on the disk: a crash must not bring back its old name with half of it.
+        lock: The lock on its place.
+        sync: Wait until its hidden name is on disk: a crash must not bring back the old name with half of the files.
 
     Raises:
-        OSError: It cannot be renamed, and stays as it is.
+        OSError: It cannot be renamed; it stays unchanged.
     """
     hidden = directory.with_name(f".{directory.name}-{secrets.token_hex(4)}.removed")
     directory.rename(hidden)
@@ -324,10 +332,9 @@ def retire(directory: Path, lock: Lock, *, sync: bool) -> None:
 
 
 def author_directory(output_dir: Path, did: str | None) -> Path:
-    """The directory of an author's exports, or the one where the first of them will be tried.
+    """The directory of an author's exports, or the first one to try if there are none.
 
-    The portable spelling of its name is used where exports with it are there already, as on a disk that takes no colon
-    in names.
+    The portable spelling is used where a directory with that name exists, as on a disk that allows no colon in names.
     """
     place = output_dir / directory_name(did)
     portable = output_dir / directory_name(did, portable=True)
@@ -335,12 +342,12 @@ def author_directory(output_dir: Path, did: str | None) -> Path:
 
 
 def directory_name(did: str | None, *, portable: bool = sys.platform == "win32") -> str:
-    """The name of an author's directory: one component, different for different authors.
+    """The name of an author's directory: one path component, different for each author.
 
     Args:
         did: A valid DID; None for all authors.
-        portable: Write all but `a-z 0-9 . -` as `_` and two hexadecimal digits, for file systems that take no colon
-            or do not tell capitals from small letters.
+        portable: Write everything but `a-z 0-9 . -` as `_` and two hexadecimal digits, for file systems that allow no
+            colon or ignore case.
     """
     if did is None:
         return "all"
@@ -357,10 +364,10 @@ def directory_name(did: str | None, *, portable: bool = sys.platform == "win32")
 
 
 class _Directory:
-    """`<author or all>/<time>/` with the data files, the manifest and the checksums of all."""
+    """`<author or all>/<time>/` with the data files, the manifest, and the checksums of all files."""
 
     _settled = True
-    """Whether there is nothing to be undone."""
+    """Whether nothing is left to undo."""
 
     def __init__(
         self, output_dir: Path, did: str | None, name: Callable[[int], str], now: datetime, *, sync: bool
@@ -368,26 +375,26 @@ class _Directory:
         self._sync = sync
         self._stamp = now.strftime("%Y-%m-%d_%H-%M-%S")
         self._name = name
-        """Of a data file, by its number."""
+        """Makes the name of a data file from its number."""
         self._complete: list[WrittenFile] = []
-        """The data files before the one that is open."""
+        """The data files before the open one."""
         self._final: Path | None = None
         self._partial_name = f".{self._stamp}-{secrets.token_hex(4)}.partial"
         self._portable_name = directory_name(did, portable=True)
         self._new_parents: list[Path] = []
-        """Directories that were missing."""
+        """Directories that did not exist before."""
         self.kept: Path | None = None
         self._go_to(author_directory(output_dir, did))
 
     def _go_to(self, parent: Path) -> None:
-        """Let this be the author's directory."""
+        """Use *parent* as the author's directory."""
         self._parent = parent
         self._lock = Lock(parent / _LOCK, f"into {parent}")
         self._partial = parent / self._partial_name
         self.media_directory = self._partial / MEDIA_DIRECTORY
 
     def __del__(self) -> None:
-        # A signal may have kept its owner from doing so.
+        # A signal may have kept the owner from calling `abort`.
         if not self._settled:
             self.abort()
 
@@ -399,7 +406,7 @@ class _Directory:
             except OSError as error:
                 if error.errno != errno.EINVAL or self._parent.name == self._portable_name:
                     raise
-                # A disk that takes no colon in names, like a memory stick with FAT.
+                # The disk allows no colon in names, like a memory stick with FAT.
                 self._go_to(self._parent.with_name(self._portable_name))
                 self._take_parent()
             self.swept = remove_leftovers(self._lock, self._parent, _LEFTOVER)
@@ -407,11 +414,11 @@ class _Directory:
         self.file = _create(self._partial / self._name(1), sync=self._sync)
 
     def _take_parent(self) -> None:
-        """Make the author's directory, and hold it."""
+        """Make the author's directory, and lock it."""
         for _ in range(_ATTEMPTS):
             missing = [path for path in (self._parent, *self._parent.parents) if not path.exists()]
             self._new_parents += [path for path in missing if path not in self._new_parents]
-            # Another run may have made some of them too, and take away what is empty when it fails.
+            # Another run may have made some of them too. When that run fails, it removes those that are empty.
             with contextlib.suppress(FileNotFoundError):
                 for path in reversed(missing):
                     path.mkdir(mode=0o700, exist_ok=True)
@@ -439,6 +446,7 @@ class _Directory:
             for path in (final, *self._new_parents) if self._sync else ():
                 sync_directory(path.parent)
         self._lock.release()
+        self.kept = final
         self._settled = True
         return files, final / self._name(1)
 
@@ -456,7 +464,7 @@ class _Directory:
         self._complete.append(self.file.written(self._name(len(self._complete) + 1)))
 
     def _written(self, name: str, content: Iterable[bytes]) -> WrittenFile:
-        """A file beside the data file, on the disk."""
+        """Write a file beside the data files, and wait until it is on disk."""
         file = _create(self._partial / name, sync=self._sync)
         try:
             for piece in content:
@@ -467,7 +475,7 @@ class _Directory:
         return file.written(name)
 
     def _rename(self) -> Path:
-        """Take the first free name; a directory that has something in it is never replaced."""
+        """Take the first free name; a directory with content is never replaced."""
         attempt = 1
         while True:
             final = self._parent / (self._stamp if attempt == 1 else f"{self._stamp}-{attempt}")
@@ -485,32 +493,39 @@ class _Directory:
         uninterrupted(self._abort)
 
     def _abort(self) -> None:
+        if self._settled:
+            return
         _close(self)
-        # Nobody else knows the partial name: where it is gone after an attempt, the attempt was successful.
+        # Nobody else knows the partial name: if it is gone after an attempt to rename it, the attempt succeeded.
         self.kept = self._final if not self._partial.exists() else None
-        shutil.rmtree(self._partial, ignore_errors=True)
+        for _ in range(_ATTEMPTS):
+            shutil.rmtree(self._partial, ignore_errors=True)
+            if not self._partial.exists():
+                break
+            # A thread that copies media may just be ending there.
+            time.sleep(_REMOVE_SECONDS)
         self._lock.release()
         for path in sorted(self._new_parents, key=lambda path: len(path.parts), reverse=True):
-            # Not where another export has come into it meanwhile.
+            # This fails if another export has been made there meanwhile.
             with contextlib.suppress(OSError):
                 path.rmdir()
         self._settled = True
 
 
 class _File:
-    """Just the data file."""
+    """A single data file."""
 
     media_directory: Path | None = None
 
     _settled = True
-    """Whether there is nothing to be undone."""
+    """Whether nothing is left to undo."""
 
     def __init__(self, path: Path, *, overwrite: bool, sync: bool) -> None:
         self._path = path
         self._sync = sync
         self._overwrite = overwrite
         self._naming = False
-        # What a link points to is replaced, not the link.
+        # The target of a link is replaced, not the link.
         self._final = path.resolve() if overwrite else path
         self._stem = _hidden_stem(self._final.name)
         self._partial = self._final.with_name(f"{self._stem}-{secrets.token_hex(4)}.partial")
@@ -518,7 +533,7 @@ class _File:
         self.kept: Path | None = None
 
     def __del__(self) -> None:
-        # A signal may have kept its owner from doing so.
+        # A signal may have kept the owner from calling `abort`.
         if not self._settled:
             self.abort()
 
@@ -548,6 +563,7 @@ class _File:
             if self._sync:
                 sync_directory(self._final.parent)
         self._lock.release()
+        self.kept = self._path
         self._settled = True
         return [self.file.written(self._path.name)], self._path
 
@@ -555,9 +571,9 @@ class _File:
         try:
             self._path.hardlink_to(self._partial)
         except FileExistsError:
-            raise OutputError(f"{self._path} has come into being meanwhile", "choose another name") from None
+            raise OutputError(f"another program has made {self._path} meanwhile", "choose another name") from None
         except OSError:
-            # A file system without hard links; Windows refuses to replace here, elsewhere the check must do.
+            # The file system has no hard links. Windows refuses to replace a file here; elsewhere the check must do.
             if os.path.lexists(self._path):
                 raise
             self._partial.rename(self._path)
@@ -568,6 +584,8 @@ class _File:
         uninterrupted(self._abort)
 
     def _abort(self) -> None:
+        if self._settled:
+            return
         _close(self)
         with contextlib.suppress(OSError):
             if self._naming and (not self._partial.exists() or self._final.samefile(self._partial)):
@@ -579,10 +597,10 @@ class _File:
 
 
 class _Stream:
-    """A pipe, a device, or whatever standard output is: written directly.
+    """A pipe, a device, or standard output, written directly.
 
     Args:
-        path: Of the device or pipe; None for standard output.
+        path: Path of the device or pipe; None for standard output.
     """
 
     media_directory: Path | None = None
@@ -613,7 +631,7 @@ class _Stream:
 
 
 def _close(destination: Destination) -> None:
-    """Close the file of a destination that may not have been opened."""
+    """Close the file of a destination, if it was opened."""
     file = getattr(destination, "file", None)
     if file is not None:
         with contextlib.suppress(OutputError):
@@ -621,7 +639,7 @@ def _close(destination: Destination) -> None:
 
 
 def _hidden_stem(name: str) -> str:
-    """How the names of hidden files beside the file *name* begin: different for different files, and never too long."""
+    """The beginning of the names of hidden files beside *name*: different for each file, and never too long."""
     if len(os.fsencode(name)) <= _LONGEST_NAME_BYTES:
         return f".{name}"
     return f".{name[:20]}-{hashlib.sha256(os.fsencode(name)).hexdigest()}"

@@ -1,10 +1,10 @@
-"""Reading which posts an earlier export has: by uri, cid and indexed_at, whatever the size of anything else in it.
+"""Reading which posts an earlier export has: uri, cid, and indexed_at of each, however large anything else in it is.
 
-A data file that was verified has its values where a data file has them. So each format needs little here: the three
-values are picked out of a stream of blocks, and the rest goes by without being held or understood. Adding a format is a
-function like `_json_posts`, and a line in `_READERS`.
+A verified data file has its values in the expected places. So each format needs little here: it picks the three values
+out of a stream of blocks, and neither holds nor parses the rest. To add a format, write a function like `_json_posts`,
+and add a line to `_READERS`.
 
-Values are compared as they are written, in UTF-8. Longer ones than any of Bluesky's are None, and equal to nothing.
+Values are compared as they are written, in UTF-8. A value longer than any of Bluesky's is None, and equals nothing.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from skyexport.readers.parquet_table import opened_table
 __all__ = ["LONGEST_VALUE_BYTES", "EarlierPost", "comparable", "earlier_posts"]
 
 LONGEST_VALUE_BYTES = 4000
-"""Of a value that is compared; those of Bluesky have a hundred or so."""
+"""Length of a value that is compared; Bluesky's have about a hundred bytes."""
 
 _LONGEST_LINE_BYTES = 64_000
-"""As much as is held of a line or a field: a value that is compared has no more, though every byte were escaped."""
+"""Bytes of a line or a field that are held: enough for a compared value even if every byte of it is escaped."""
 
 OpenFile = Callable[[], BinaryIO]
 
 EarlierPost = tuple[bytes | None, bytes | None, bytes | None]
-"""uri, cid and indexed_at of a post, as `comparable` has them."""
+"""uri, cid, and indexed_at of a post, as `comparable` returns them."""
 
 
 def earlier_posts(
@@ -41,33 +41,33 @@ def earlier_posts(
     """The posts of a data file.
 
     Args:
-        format: Its format.
+        format: The format of the file.
         blocks: The file from beginning to end, decompressed, in blocks of any size.
-        settings: What it looks like.
-        open_file: Opens it once more, for a format that is not read from beginning to end.
+        settings: The settings of the file.
+        open_file: Opens the file again, for formats that are not read from beginning to end.
 
     Raises:
-        ValueError: It lacks one of the three values; says which. Or its format is not known here.
+        ValueError: A post lacks one of the three values; the text says which. Or the format is not known here.
     """
     if format not in _READERS:
-        raise ValueError(f"posts in the format {format} can not be compared with those of an archive")
+        raise ValueError(f"posts in the format {format} cannot be compared with those of an archive")
     return _READERS[format](blocks, settings, open_file)
 
 
 def comparable(data: bytes) -> bytes | None:
-    """A value as it is compared: in UTF-8, with one U+FFFD for each byte that is not; None when it is too long."""
+    """A value for comparison: in UTF-8, with U+FFFD for each byte that is not; None if it is too long."""
     if not data.isascii():
         data = decode(data).encode()
     return data if len(data) <= LONGEST_VALUE_BYTES else None
 
 
-# Possessive, here and below: there is one way to match, and remembering others would take memory.
+# Possessive, here and below: there is only one way to match, and remembering others would take memory.
 _MEMBER = re.compile(rb'\n    "(uri|cid|indexed_at)": "([^"\\\n]*+(?:\\.[^"\\\n]*+)*+)"')
 _LONG_MEMBER = re.compile(rb'\n    "(uri|cid|indexed_at)": "')
 
 
 def _json_posts(blocks: Iterable[bytes], *_: object) -> Iterator[EarlierPost]:
-    """Those of posts.json: every member of a post begins a line, and no line within a post is indented as little."""
+    """The posts of posts.json: each member of a post begins a line; all lines inside a member have more indentation."""
     values: dict[bytes, bytes | None] = {}
     rest = b"\n"
     skipping = False
@@ -93,7 +93,7 @@ def _json_posts(blocks: Iterable[bytes], *_: object) -> Iterator[EarlierPost]:
 
 
 def _whole_posts(values: dict[bytes, bytes | None], key: bytes, value: bytes | None) -> Iterator[EarlierPost]:
-    """Note a value; the post, when it is the last of its three."""
+    """Note a value; yield the post once it has all three."""
     values[key] = value
     if key == b"indexed_at":
         missing = [name for name in ("uri", "cid") if name.encode() not in values]
@@ -106,10 +106,10 @@ def _whole_posts(values: dict[bytes, bytes | None], key: bytes, value: bytes | N
 
 
 def _json_value(escaped: bytes) -> bytes | None:
-    """What stands between the quotes of a JSON string."""
+    """The value of a JSON string from its text between the quotes."""
     if b"\\" in escaped:
         try:
-            # Half of a pair that stands for one character is in no export, but a stranger may write it.
+            # No export has a lone surrogate, but a stranger may write one.
             escaped = json.loads(b'"' + escaped + b'"').encode("utf-8", "surrogatepass")
         except ValueError:
             return None
@@ -122,7 +122,7 @@ _QUOTED = re.compile(rb'[^"]*+(?:""[^"]*+)*+')
 
 
 def _csv_posts(blocks: Iterable[bytes], settings: FormatSettings, _: object) -> Iterator[EarlierPost]:
-    """Those of posts.csv."""
+    """The posts of posts.csv."""
     delimiter = re.escape(settings.delimiter.encode())
     field_and_end = re.compile(rb'(?:"([^"]*+(?:""[^"]*+)*+)"|([^"%b\n]*+))([%b\n])' % (delimiter, delimiter))
     field_ends = re.compile(rb"[%b\n]" % delimiter)
@@ -148,7 +148,7 @@ def _csv_posts(blocks: Iterable[bytes], settings: FormatSettings, _: object) -> 
 
 
 def _csv_places(header: list[bytes | None]) -> list[int]:
-    """Where in a record the three values are."""
+    """The places of the three values in a record."""
     missing = [name.decode() for name in _HEADER if name not in header]
     if missing:
         raise ValueError(f"it has no column {missing[0]}")
@@ -170,12 +170,12 @@ def _without_mark(blocks: Iterable[bytes]) -> Iterator[bytes]:
 def _csv_fields(
     blocks: Iterable[bytes], field_and_end: re.Pattern[bytes], field_ends: re.Pattern[bytes]
 ) -> Iterator[tuple[bytes | None, bool]]:
-    """Every field, and whether it ends a record; None for one that is too long to be held."""
+    """Each field, and whether it ends a record; None for a field that is too long to be held."""
     stream = iter(blocks)
     data, position = b"", 0
     while True:
         field = field_and_end.match(data, position)
-        # A quote at the end of a block may be the first of two, so the field needs what ends it.
+        # A quote at the end of a block may be the first of two, so a match includes the end mark of the field.
         if field is not None:
             quoted, plain, end = field.groups()
             yield (plain if quoted is None else quoted.replace(b'""', b'"')), end == b"\n"
@@ -198,7 +198,11 @@ def _csv_fields(
 
 
 def _behind_long_field(data: bytes, stream: Iterator[bytes], field_ends: re.Pattern[bytes]) -> bytes:
-    """What is left of *data*, which begins with a field, and of the next blocks, from the mark on that ends it."""
+    """Skip the field at the beginning of *data*, reading more blocks as needed.
+
+    Returns:
+        The rest of the data, beginning with the mark that ends the field; empty at the end of the file.
+    """
     if data.startswith(b'"'):
         data = data[1:]
         while True:
@@ -224,13 +228,13 @@ def _behind_long_field(data: bytes, stream: Iterator[bytes], field_ends: re.Patt
 
 
 _LARGE_BYTES = 4_000_000
-"""A line of more is not held."""
+"""A longer line is not held."""
 
 _FIRST_URI = re.compile(rb'\{"uri":"([^"\\]*+)"')
 
 
 def _json_lines_posts(blocks: Iterable[bytes], *_: object) -> Iterator[EarlierPost]:
-    """Those of posts.jsonl; of a post in a very long line only the uri, so that it is equal to no other."""
+    """The posts of posts.jsonl; a post in a very long line has only its uri, so it equals no other."""
     rest = b""
     skipping = False
     for block in blocks:
@@ -254,9 +258,9 @@ def _json_line(line: bytes) -> EarlierPost:
     try:
         post = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"a line can not be read: {error}") from None
+        raise ValueError(f"a line cannot be read: {error}") from None
     if not isinstance(post, dict):
-        raise ValueError("a line is no post")
+        raise ValueError("a line is not a post")
     found: list[bytes | None] = []
     for name in ("uri", "cid", "indexed_at"):
         value = post.get(name)
@@ -267,9 +271,9 @@ def _json_line(line: bytes) -> EarlierPost:
 
 
 def _parquet_posts(blocks: Iterable[bytes], _: object, open_file: OpenFile | None) -> Iterator[EarlierPost]:
-    """Those of posts.parquet, which is opened once more."""
+    """The posts of posts.parquet, which is opened again."""
     for _block in blocks:
-        pass  # Whoever compares its checksum looks on.
+        pass  # Reading the blocks computes the caller's checksum.
     assert open_file is not None
     names = ("uri", "cid", "indexed_at", "originals")
     with opened_table(open_file) as file:
@@ -297,4 +301,4 @@ _READERS: dict[str, Callable[[Iterable[bytes], FormatSettings, OpenFile | None],
     "csv": _csv_posts,
     "parquet": _parquet_posts,
 }
-"""Format → what finds the posts in its data file."""
+"""Format → the function that finds the posts in its data file."""

@@ -1,7 +1,7 @@
-"""The media of an earlier export, to link those to that have not changed.
+"""The media of an earlier export: a new export links to the files that have not changed.
 
-The directory is read as a stranger's, though it is the user's own most of the time: nothing outside of it is linked,
-no file that others may change, and nothing in it is ever written, renamed or removed.
+The directory is read as if it came from a stranger. No file outside of it is linked, and no file that other users may
+change. Nothing in it is ever written, renamed, or removed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class EarlierMedia:
     """The media files of the export in *path*. Use it in a `with` statement.
 
     Raises:
-        NoExportError: There is none.
+        NoExportError: *path* is not an export, or cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,7 +42,7 @@ class EarlierMedia:
             except FileNotFoundError:
                 pass  # That export had none.
             except OSError as error:
-                raise NoExportError(f"can not open {MEDIA_DIRECTORY} in {path}: {error.strerror or error}") from error
+                raise NoExportError(f"cannot open {MEDIA_DIRECTORY} in {path}: {error.strerror or error}") from error
             self._closing = opened.pop_all()
 
     def __enter__(self) -> Self:
@@ -53,18 +53,18 @@ class EarlierMedia:
 
     @property
     def empty(self) -> bool:
-        """Whether that export has no directory of media."""
+        """Whether the export has no directory of media."""
         return self._media is None
 
     def has(self, name: str) -> bool:
-        """Whether there may be such a file."""
+        """Whether the file *name* can be linked or copied from here."""
         descriptor = self.open(name)
         if descriptor is not None:
             os.close(descriptor)
         return descriptor is not None
 
     def open(self, name: str) -> int | None:
-        """A descriptor to read the plain file *name*; None where there is none that nobody else may change."""
+        """A descriptor to read the plain file *name*; None if it is missing, or other users may change it."""
         if self._media is None or not is_plain_name(name):
             return None
         try:
@@ -77,7 +77,7 @@ class EarlierMedia:
         return descriptor
 
     def link(self, name: str, descriptor: int, target: Path) -> bool:
-        """Give the file *name*, open as *descriptor*, the name *target* as well; False where that can not be."""
+        """Make *target* a hard link to the file *name*, open as *descriptor*; False if that fails."""
         assert self._media is not None
         try:
             self._media.link(name, target)
@@ -85,7 +85,7 @@ class EarlierMedia:
             return False
         if os.path.samestat(target.lstat(), os.fstat(descriptor)):
             return True
-        # The name has just become that of another file.
+        # Another file has just taken the name.
         target.unlink()
         return False
 
@@ -94,7 +94,7 @@ def _check_is_export(directory: ExportDirectory, path: Path) -> None:
     reason = ""
     try:
         if read_manifest(directory.read(_MANIFEST, MAX_CLAIMS_BYTES)).format is None:
-            reason = f"{_MANIFEST} is not one of an export"
+            reason = f"{_MANIFEST} is not a manifest of an export"
     except ValueError as error:
         reason = f"{_MANIFEST} {error}"
     except FileNotFoundError:
@@ -108,7 +108,7 @@ def _check_is_export(directory: ExportDirectory, path: Path) -> None:
 
 
 def _is_only_ours(status: os.stat_result) -> bool:
-    """Whether no other user may change the file, now that it is verified; Windows does not say."""
+    """Whether only this user may change the file; on Windows always true, since it is not known."""
     if not hasattr(os, "geteuid"):
         return True
     return status.st_uid == os.geteuid() and not status.st_mode & _WRITABLE_BY_OTHERS

@@ -1,8 +1,8 @@
-"""What earlier exports had, for an export of what is new since them.
+"""The posts of earlier exports, for an export of the posts that are new since then.
 
-The earlier exports are verified, and their posts read into a table of a private database: uri, cid and indexed_at of
-each as it is written there. That database is attached to the connection that holds the archive's state, and SQLite
-compares: a stored value is the same when it would be written the same. Neither side is ever all in memory.
+The earlier exports are verified, and their posts are read into a table of a private database: uri, cid, and indexed_at
+of each as it is written there. That database is attached to the connection that holds the archive's state, and SQLite
+compares: two values are equal if an export would write them the same. Neither side is ever in memory as a whole.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ __all__ = ["Disappeared", "EarlierExport", "EarlierPosts", "may_be_table", "with
 
 _BLOCK_BYTES = 1 << 20
 _CACHE_KIB = 16_000
-"""Page cache while posts are put into the table, in the order of the export, which is nearly that of the table."""
+"""Page cache while the table is filled. It can be small: exports have nearly the same order as the table."""
 
 _MOST_DISAPPEARED = 100_000
-"""More than ever go between two exports: then it is another archive."""
+"""More posts than ever disappear between two exports; if there are more, the archive is another one."""
 
 _MOST_DISAPPEARED_BYTES = 15_000_000
-"""Of all of them together in a manifest, which stays below `MAX_CLAIMS_BYTES` with whatever else it has."""
+"""Size of all of them together in a manifest, so that the whole manifest stays below `MAX_CLAIMS_BYTES`."""
 
 _AROUND_URI_BYTES = len("    ,\n")
 
 _LONGEST_URI = 1000
-"""Characters of a uri that is listed."""
+"""Characters of a listed uri; longer uris are only counted."""
 
 _ATTACHED = "earlier"
 _TABLE = "seen_posts"
@@ -63,51 +63,51 @@ _TO_SECOND_FORMATS = frozenset({"csv"})
 
 @dataclass(frozen=True, slots=True)
 class EarlierExport:
-    """One of them, as the manifest tells of it."""
+    """An earlier export, as a manifest lists it."""
 
     directory: str
-    """Its name."""
+    """Name of its directory."""
     manifest_sha256: str
 
 
 @dataclass(frozen=True, slots=True)
 class Disappeared:
-    """Posts of the earlier exports that the archive does not have any more."""
+    """Posts of the earlier exports that the archive no longer has."""
 
     uris: list[str]
-    """Those that are listed, by their bytes."""
+    """The listed uris, sorted by their bytes."""
     unlisted: int
-    """How many more there are, whose uris are too long for a list."""
+    """Number of further posts, whose uris are too long for the list."""
 
     @property
     def posts(self) -> int:
-        """All of them."""
+        """Number of all of them."""
         return len(self.uris) + self.unlisted
 
 
 class EarlierPosts:
-    """The posts of earlier exports, in a private database that is gone after `close`; a `Narrowing`.
+    """The posts of earlier exports, in a private database that `close` removes; a `Narrowing`.
 
     Args:
-        directories: A full export and then its increments, oldest first; or several that have nothing to do with each
-            other.
+        directories: A full export and then its increments, oldest first; or several independent exports.
         counters: `read_back_bytes` grows.
-        check: Called now and then; what it raises ends the reading.
+        check: Called now and then; an exception from it ends the reading.
 
     Raises:
-        NoExportError, VerifyError: One of them is none, or not what its manifest says.
-        OptionError: One of them can not be compared with an archive, or does not belong here.
+        NoExportError: One of them is missing or not an export.
+        VerifyError: One of them does not match its manifest.
+        OptionError: One of them cannot be compared with an archive, or does not belong here.
         OutputError: There is no room for the database.
     """
 
     def __init__(self, directories: Sequence[Path], counters: Counters, check: Callable[[], None]) -> None:
         self.exports: list[EarlierExport] = []
         self.sources: dict[Path, str] = {}
-        """Directory of an export → the path of its archive, as far as manifests have it."""
+        """Directory of an export → the path of its archive, if its manifest has one."""
         self._counters = counters
         self._full_exports: list[Path] = []
         self._full_export_of: dict[str, int] = {}
-        """SHA-256 of a manifest → the number of the full export that this one is, or is an increment to."""
+        """SHA-256 of a manifest → the number of the full export that this export is, or is an increment to."""
         self._scratch = Scratch()
         self._path = self._scratch.path / "earlier.db"
         try:
@@ -129,20 +129,20 @@ class EarlierPosts:
             raise
 
     def close(self) -> None:
-        """Forget them. More than once does no harm."""
+        """Remove the database. Calling this again does no harm."""
         self._scratch.close()
 
     def foreign(self, archive: Path) -> list[str]:
-        """A line for each of them that was made from another file than *archive*, which may have been moved since."""
+        """A note for each export that was made from another path than *archive*, which may have been moved since."""
         own = path_text(archive)
         return [
-            f"note: {directory} was exported from {source}; what only that one has counts as disappeared"
+            f"note: {directory} was exported from {source}; posts only in that archive count as disappeared"
             for directory, source in self.sources.items()
             if source != own
         ]
 
     def _read(self, directory: Path, connection: apsw.Connection, check: Callable[[], None]) -> None:
-        """Take in what one export has, and what was gone when it was made."""
+        """Add the posts of one export to the table, without those that were gone when it was made."""
         verification = read_back(directory, self._counters, check, extra_files_allowed=True)
         with ExportDirectory(directory) as opened:
             export = self._read_manifest(directory, opened, verification, connection)
@@ -153,7 +153,7 @@ class EarlierPosts:
             )
         if posts != verification.posts:
             raise OptionError(
-                f"{directory} can not be compared with an archive: its posts are not laid out as an export has them",
+                f"{directory} cannot be compared with an archive: its posts are not laid out as in an export",
                 "name another export",
             )
         self.exports.append(export)
@@ -162,7 +162,7 @@ class EarlierPosts:
         self, directory: Path, opened: ExportDirectory, name: str, verification: Verification,
         connection: apsw.Connection, full_export: int, check: Callable[[], None],
     ) -> int:  # fmt: skip
-        """Take in what one data file has; how many posts that is."""
+        """Add the posts of one data file to the table; returns their number."""
         digest = hashlib.sha256()
         blocks = _blocks(opened, name, digest.update, check)
         plain = blocks if verification.compression is None else _decompressed(blocks, verification.compression)
@@ -177,7 +177,7 @@ class EarlierPosts:
             )
         except ValueError as error:
             raise OptionError(
-                f"{directory} can not be compared with an archive: in {name} {error}", "name another export"
+                f"{directory} cannot be compared with an archive: in {name} {error}", "name another export"
             ) from None
         except OSError as error:
             raise _changed(directory, name) from error
@@ -189,10 +189,10 @@ class EarlierPosts:
     def _read_manifest(
         self, directory: Path, opened: ExportDirectory, verification: Verification, connection: apsw.Connection
     ) -> EarlierExport:
-        """Leave out the posts that were gone when the export was made; returns what the next manifest says of it.
+        """Remove the posts that were gone when the export was made; returns its entry for the next manifest.
 
         Raises:
-            OptionError: It was made since other exports than those before it.
+            OptionError: It is an increment to an export that is not among those before it.
         """
         try:
             content = opened.read("manifest.json", MAX_CLAIMS_BYTES)
@@ -222,7 +222,7 @@ class EarlierPosts:
         return EarlierExport(decode(os.fsencode(directory.resolve().name)), sha256)
 
     def sql(self, schema: str) -> str:
-        """SQL that is true for posts that no earlier export has as they are now."""
+        """SQL that is true for posts that are new or changed since the earlier exports."""
         del schema
         time = stored_value_sql({"indexed_at": "indexed_at"}, "indexed_at")
         return (
@@ -232,11 +232,11 @@ class EarlierPosts:
         )
 
     def parameters(self) -> dict[str, str]:
-        """None."""
+        """An empty mapping: the SQL has no parameters."""
         return {}
 
     def prepare(self, connection: apsw.Connection) -> None:
-        """Attach the table, and add the functions that compare what is unusual."""
+        """Attach the table, and add the SQL functions that compare unusual values."""
         if _ATTACHED in connection.db_names():
             return
         authorizer = Authorizer.of(connection)
@@ -249,24 +249,24 @@ class EarlierPosts:
     def disappeared(
         self, connection: apsw.Connection, schema: str, *, uri_index: bool, allow_unrelated: bool
     ) -> Disappeared:
-        """The posts that *schema*.posts, at the state that the connection holds, has no more at all.
+        """The posts of earlier exports that *schema*.posts no longer has, in the state that the connection holds.
 
         Args:
-            connection: A restricted one.
-            schema: What the archive is called there.
-            uri_index: Whether it has an index on uri.
+            connection: A restricted connection.
+            schema: The archive's schema name in the connection.
+            uri_index: Whether the archive has an index on uri.
             allow_unrelated: Whether all posts of a full export and its increments may be gone.
 
         Raises:
-            UnrelatedExportError: They are, and may not.
-            OptionError: There are too many.
+            UnrelatedExportError: All posts of a full export and its increments are gone, and may not be.
+            OptionError: Too many posts are gone.
         """
         self.prepare(connection)
         # The archive's own columns may have any other names.
         key = _key_sql("uri")
         keys = f"select {key} from {schema}.posts where {key} is not null"
         if uri_index:
-            # What is not found as it is may be there in bytes that are written as others.
+            # A uri that is not found may be stored in other bytes, which an export writes the same.
             there = (
                 f"exists (select 1 from {schema}.posts where uri = cast({_TABLE}.seen_uri as text)) or seen_uri in"
                 f" ({keys} and not {_plain_sql('uri')})"
@@ -293,17 +293,17 @@ class EarlierPosts:
             self._check_related(connection, gone)
         if len(uris) > _MOST_DISAPPEARED or size > _MOST_DISAPPEARED_BYTES:
             raise OptionError(
-                f"{gone.total():,} posts of the earlier exports are not in the archive any more, too many for a list",
+                f"{gone.total():,} posts of the earlier exports are no longer in the archive, too many for a list",
                 "leave out --since-export or --since-last for a full export",
             )
         return Disappeared(uris, unlisted)
 
     def _check_related(self, connection: apsw.Connection, gone: Mapping[int, int]) -> None:
-        """Make sure that the archive has posts of each full export and its increments, where those have any.
+        """Check that the archive still has posts of each full export and its increments, if those have any.
 
         Args:
-            connection: With the table attached.
-            gone: Number of a full export → how many posts of it and its increments are not in the archive.
+            connection: A connection with the table attached.
+            gone: Number of a full export → posts of it and its increments that are not in the archive.
         """
         for full_export, posts in gone.items():
             had: Any = connection.execute(
@@ -313,12 +313,12 @@ class EarlierPosts:
                 number = "its only post is not" if posts == 1 else f"none of its {posts:,} posts is"
                 raise UnrelatedExportError(
                     f"{self._full_exports[full_export]} seems to be of another archive: {number} in this one",
-                    "name exports of this archive; --allow-unrelated if all those posts are gone indeed",
+                    "name exports of this archive, or use --allow-unrelated if all those posts are really gone",
                 )
 
 
 class _Counted:
-    """Posts, counted while somebody goes through them."""
+    """Posts, counted as they are iterated."""
 
     def __init__(self, posts: Iterable[EarlierPost]) -> None:
         self._posts = posts
@@ -332,7 +332,7 @@ class _Counted:
 
 def _changed(directory: Path, name: str) -> VerifyError:
     called = decode(os.fsencode(directory))
-    return VerifyError(called, [Difference(name, "is not what it was when it was verified, or not what an export has")])
+    return VerifyError(called, [Difference(name, "has changed since it was verified, or is not valid in an export")])
 
 
 def _decompressed(blocks: Iterable[bytes], compression: Compression) -> Iterator[bytes]:
@@ -361,7 +361,7 @@ def _blocks(
 
 
 def _plain_sql(column: str) -> str:
-    """SQL that is true for a text of ASCII characters that print, which is written as it is."""
+    """SQL that is true for a short text of printable ASCII, which an export writes unchanged."""
     return (
         f"(typeof({column}) = 'text' and octet_length({column}) = length({column})"
         f" and octet_length({column}) <= {LONGEST_VALUE_BYTES} and {column} not glob '*[^ -~]*')"
@@ -369,7 +369,7 @@ def _plain_sql(column: str) -> str:
 
 
 def _key_sql(column: str) -> str:
-    """SQL for a text as it is compared."""
+    """SQL for the comparable value of a text."""
     return f"iif({_plain_sql(column)}, cast({column} as blob), {_KEY}(cast({column} as blob)))"
 
 
@@ -388,13 +388,13 @@ def _comparable_second(stored: StoredValue) -> bytes | None:
 
 
 def with_last_chain(resolved: Resolved, did: str | None, archive: Path, say: Callable[[str], None]) -> Resolved:
-    """What *resolved* means in the present state of its place: *since_last* becomes the exports that it finds.
+    """Replace *since_last* with the exports of the newest chain in the output directory.
 
     Args:
-        resolved: With or without *since_last*.
-        did: Of the author; None for all.
-        archive: Where the archive lies, without links.
-        say: Told which chain it is, or that there is none.
+        resolved: The options, with or without *since_last*.
+        did: DID of the author; None for all authors.
+        archive: Path of the archive, without links.
+        say: Called with a line that names the chain, or says that there is none.
     """
     if not resolved.options.since_last:
         return resolved

@@ -1,7 +1,7 @@
-"""Everything that can go wrong, as one small tree: each class owns the exit code that the command ends with.
+"""All errors, as one small tree: each class owns the exit code of the command.
 
-An error is one line for people: what happened, where, and what to try. Its data travel as attributes, so a
-program need not parse the line; errors pickle.
+An error is one line for people: what happened, where, and what to try. Its data are attributes, so programs need not
+parse the line. Errors can be pickled.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ __all__ = [
 
 
 class ExportError(Exception):
-    """An export that did not happen, for a reason that a user can understand.
+    """An export failed for a reason that a user can understand.
 
     Args:
         message: What happened and where, without a full stop at the end.
-        hint: What to try, or "" when there is nothing to suggest.
+        hint: What to try; "" for no suggestion.
 
-    The attribute `exit_code` is what the command exits with.
+    The attribute `exit_code` is the exit code of the command.
     """
 
     exit_code = 1
@@ -50,7 +50,7 @@ class ExportError(Exception):
         self.hint = hint
 
     def details(self) -> dict[str, object]:
-        """What a program may want to know besides, as `--json` prints it."""
+        """More fields for programs, as `--json` prints them."""
         return {}
 
     def __str__(self) -> str:
@@ -58,41 +58,42 @@ class ExportError(Exception):
 
 
 class OptionError(ExportError):
-    """An option has a value that no export could have; raised before anything is opened."""
+    """An option has a value that is never valid; raised before anything is opened."""
 
     exit_code = 2
 
 
 class AuthorError(OptionError):
-    """The archive has no post by the author that was asked for."""
+    """The archive has no post by the requested author."""
 
 
 class StrictError(ExportError):
-    """With `strict`: a post holds something that can not be exported as it is stored."""
+    """With `strict`: a stored value cannot be exported as it is."""
 
     exit_code = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What is not as it should be in an export directory."""
+    """A difference between an export directory and its manifest."""
 
     file: str
-    """Its name; bytes that are not UTF-8 are replaced."""
+    """Name of the file; bytes that are not UTF-8 are replaced."""
     what: str
+    """How the file differs, for people."""
     extra: bool = False
-    """Whether it is something that does not belong there, as file managers leave it; the export itself is intact."""
+    """Whether the file does not belong to the export, like those of file managers; the export itself is intact."""
 
     def __str__(self) -> str:
         return f"{self.file}: {self.what}"
 
 
 class VerifyError(ExportError):
-    """An export is not as it says itself.
+    """An export differs from its manifest.
 
     Args:
         directory: The export directory.
-        differences: All that were found, at least one.
+        differences: All differences, at least one.
     """
 
     exit_code = 4
@@ -103,7 +104,7 @@ class VerifyError(ExportError):
         if all(difference.extra for difference in differences):
             it = "them" if len(differences) > 1 else "it"
             hint = f"remove {it}: the export's own files are intact"
-        super().__init__(f"{directory} is not as it was exported: {differences[0]}{more}", hint)
+        super().__init__(f"{directory} differs from its manifest: {differences[0]}{more}", hint)
         self.args = (directory, differences)
         self.differences = tuple(differences)
 
@@ -113,13 +114,13 @@ class VerifyError(ExportError):
 
 
 class MissingExtraError(ExportError):
-    """The command needs an extra that is not installed: pyarrow, for Parquet."""
+    """An extra that the command needs is not installed: pyarrow, for Parquet."""
 
     exit_code = 5
 
 
 class NoExportError(ExportError):
-    """What should be verified is not there, can not be read, or is no export directory."""
+    """An export is missing, unreadable, or not an export directory."""
 
     exit_code = 10
 
@@ -131,47 +132,47 @@ class ArchiveError(ExportError):
 
 
 class UnrecoveredError(ArchiveError):
-    """A program was stopped while writing to the archive: what it wrote must be taken back, or in, before reading."""
+    """A program was stopped while it wrote to the archive; SQLite must recover the archive before it can be read."""
 
 
 class UnrelatedExportError(ExportError):
-    """An earlier export has posts, and not one of them is in the archive: it seems to be of another archive."""
+    """The archive has no post of an earlier export, which seems to be of another archive."""
 
     exit_code = 10
 
 
 class ArchiveBusyError(ExportError):
-    """Another program holds the archive and did not let go in time."""
+    """Another program locks the archive and did not release it in time."""
 
     exit_code = 11
 
 
 class ArchiveChangedError(ExportError):
-    """The archive changed while it was read, so that no single state of it could be exported."""
+    """The archive changed during the export, so no single state of it could be exported."""
 
     exit_code = 11
 
 
 class OutputError(ExportError):
-    """The output can not be written: the disk is full, the place is not writable, the file exists."""
+    """The output cannot be written: the disk is full, the directory is not writable, or the file exists."""
 
     exit_code = 12
 
 
 class MemoryLimitError(ExportError):
-    """The process tree reached the memory limit."""
+    """The processes together reached the memory limit."""
 
     exit_code = 13
 
 
 class WorkerError(ExportError):
-    """A worker process died, did not go on, or failed in a way that nobody foresaw."""
+    """A worker process died, stopped responding, or failed unexpectedly."""
 
     exit_code = 14
 
 
 class AlreadyRunningError(ExportError):
-    """Another export is writing into the same place."""
+    """Another export is writing to the same place."""
 
     exit_code = 15
 
@@ -180,8 +181,8 @@ class StoppedError(ExportError):
     """A signal asked the export to stop.
 
     Args:
-        signal_number: The signal; the exit code is 128 plus this number, as shells have it.
-        kept: What has its final name already and is complete; "" for nothing.
+        signal_number: The signal; the exit code is 128 plus this number, as in shells.
+        kept: Path of the export if it is complete and has its final name; "" if nothing was kept.
     """
 
     def __init__(self, signal_number: int, kept: str = "") -> None:
@@ -197,19 +198,19 @@ class StoppedError(ExportError):
 
 
 EXIT_CODES: dict[int, str] = {
-    0: "done, also when no post matched",
+    0: "done, even if no post matched",
     1: "an unexpected error: please report it",
     2: "wrong usage: an option or its value",
-    3: "--strict: something can not be exported as it is stored",
-    4: "verify: the export is not what its manifest says, or a file of it can not be read",
+    3: "--strict: a value cannot be exported as stored",
+    4: "verify: an export differs from its manifest, or a file of it cannot be read",
     5: "an extra is not installed: Parquet needs pyarrow",
-    10: "the archive, or the export to verify, is missing, unreadable or not one",
+    10: "the archive or the export is missing, unreadable, or of the wrong kind",
     11: "the archive is busy, or changed while it was read",
-    12: "the output can not be written",
+    12: "the output cannot be written",
     13: "the memory limit was reached",
-    14: "a worker process died, or did not go on",
-    15: "another export into the same place is running",
+    14: "a worker process died or stopped responding",
+    15: "another export is writing to the same place",
     130: "stopped by Ctrl-C",
-    143: "stopped by SIGTERM; likewise 128 + the number of any other signal",
+    143: "stopped by SIGTERM; for any other signal, 128 + its number",
 }
-"""Exit status of the command → its meaning; the README's table is made from this."""
+"""Exit status of the command → its meaning. The table in the README has the same lines."""

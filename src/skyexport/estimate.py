@@ -1,4 +1,4 @@
-"""How large an export will be, from a sample of its posts."""
+"""Estimates of the size of an export, from a sample of its posts."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from skyexport.selection import Selection
 __all__ = ["Sample"]
 
 _SAMPLE_POSTS = 4000
-"""Posts that are rendered to estimate sizes: about 40 ms a format; the estimate is off by a few percent."""
+"""Posts in a sample: rendering takes about 40 ms per format, and the estimate is off by a few percent."""
 
 _STRETCHES = 16
-"""Posts are sampled in so many places of the archive, since habits change over the years."""
+"""The sample comes from this many parts of the archive, since habits change over the years."""
 
 _COMPRESSED_SHARE = 0.5
-"""More posts together are compressed better, but not so much."""
+"""A whole export compresses better than a sample, but hardly to this share of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What sampled posts of an archive take in an export."""
+    """The size of sampled posts in an export."""
 
     expected: float
-    """Bytes of the export for each post of the archive, selected or not."""
+    """Bytes of the export per post of the archive, selected or not."""
     least: float
-    """The same in that place of the archive where it is least: posts are hardly ever smaller on the average."""
+    """The same for the part of the archive where it is smallest; the average of an export is hardly ever smaller."""
     around: int
-    """Bytes of an export beside its posts."""
+    """Bytes of an export without posts."""
 
     @classmethod
     def of(
@@ -48,19 +48,19 @@ class Sample:
         compress: Compress | None = None,
         chosen: RowIdFile | None = None,
     ) -> Sample:
-        """Render some posts of every part of the archive, or of a list.
+        """Render a sample of posts from every part of the archive, or of a list.
 
         Args:
-            archive: It.
-            format: How.
-            selection: Which posts.
-            before_large_post: As `BatchRenderer` takes it.
-            compress: Likewise.
-            chosen: Take posts from this list only, as the archive's own connection sees them; the sizes are for each
-                post of the list then.
+            archive: The open archive.
+            format: The format, with its settings.
+            selection: The posts to export.
+            before_large_post: As in `BatchRenderer`.
+            compress: As in `BatchRenderer`; None for no compression.
+            chosen: Sample only posts of this list, through the archive's own connection; sizes are then per post of
+                the list. None for the whole archive.
 
         Raises:
-            ArchiveError, ArchiveBusyError: It can not be read.
+            ArchiveError, ArchiveBusyError: The archive cannot be read.
         """
         sampled = rendered = 0
         least = float("inf")
@@ -96,9 +96,9 @@ class Sample:
         return cls(expected, least, around)
 
     def expected_bytes(self, posts: int) -> int:
-        """The likely size of an export of an archive with so many posts."""
+        """The expected bytes of an export of an archive with this many posts."""
         return round(self.expected * posts) + self.around
 
     def least_bytes(self, posts: int) -> int:
-        """A size that it hardly stays below."""
+        """Bytes that an export of an archive with this many posts hardly ever stays below."""
         return round(self.least * posts)

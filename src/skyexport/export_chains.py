@@ -1,7 +1,7 @@
-"""The exports that lie in a place, and which of them belong together: a full export and its increments are a chain.
+"""The exports in a directory, and the chains that they form: a full export and its increments are a chain.
 
-Everything goes by what manifests say. An increment names the exports before it by the SHA-256 of their manifests, so
-the order of a chain needs no names of directories and no clock.
+Only manifests decide. An increment names the exports before it by the SHA-256 of their manifests, so the order of a
+chain depends neither on names of directories nor on a clock.
 """
 
 from __future__ import annotations
@@ -37,32 +37,32 @@ __all__ = [
 ]
 
 EXPORT_NAME = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(?:-\d{1,9})?", re.ASCII)
-"""The names of export directories."""
+"""Names of export directories."""
 
 CLAIMS = ("manifest.json", "SHA256SUMS")
-"""The files by which an export directory is known."""
+"""The files that mark an export directory."""
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
 class FoundExport:
-    """An export directory, as its manifest describes it; nothing of it is verified."""
+    """An export directory, as its manifest describes it; nothing is verified."""
 
     directory: Path
     manifest_sha256: str
     made: datetime
     """When it was made, in UTC."""
     source: Mapping[str, object]
-    """The archive and its state, as `manifest.source_of` has them."""
+    """The archive and its state, from `manifest.source_of`."""
     options: Mapping[str, object]
-    """As `ExportOptions.of_the_output` has them."""
+    """The options, from `Resolved.of_the_output`."""
     earlier: tuple[str, ...]
-    """The SHA-256 of the manifests that an increment was made since, oldest first; empty for a full export."""
+    """SHA-256 of the manifests before an increment, oldest first; empty for a full export."""
 
     @classmethod
     def read(cls, directory: Path) -> FoundExport | None:
-        """The export in *directory*, which may be anybody's work; None where no manifest tells all of this."""
+        """Read the export in *directory*, which may come from a stranger; None if its manifest lacks anything."""
         try:
             with ExportDirectory(directory) as opened:
                 content = opened.read("manifest.json", MAX_CLAIMS_BYTES)
@@ -81,21 +81,21 @@ class FoundExport:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A full export and its increments, oldest first; each increment follows all those that it was made since."""
+    """A full export and its increments, oldest first; each increment follows all exports that it builds on."""
 
     exports: Sequence[FoundExport]
 
     @property
     def directories(self) -> tuple[Path, ...]:
-        """Where they are."""
+        """Their directories, oldest first."""
         return tuple(export.directory for export in self.exports)
 
 
 def earlier_manifests(manifest: Mapping[str, object]) -> tuple[str, ...]:
-    """The SHA-256 of the manifests that an increment was made since, oldest first; empty for a full export.
+    """SHA-256 of the manifests before an increment, oldest first; empty for a full export.
 
     Raises:
-        ValueError: The manifest says something else there.
+        ValueError: `since_export` in *manifest* is not valid.
     """
     exports = manifest.get("since_export", [])
     if not isinstance(exports, list):
@@ -111,7 +111,7 @@ def earlier_manifests(manifest: Mapping[str, object]) -> tuple[str, ...]:
 
 
 def exports_in(place: Path) -> list[FoundExport]:
-    """The exports in the directory of an author, newest first; empty where there are none."""
+    """The exports in the directory of an author, newest first; empty if there are none."""
     try:
         directories = [path for path in place.iterdir() if EXPORT_NAME.fullmatch(path.name)]
     except OSError:
@@ -124,14 +124,14 @@ def chains(exports: Iterable[FoundExport], archive: object, options: Mapping[str
     """The chains of one archive with one set of options, newest full export first.
 
     Args:
-        exports: Those that lie in one place.
-        archive: The path that `manifest.source_of` has for the archive.
-        options: What `ExportOptions.of_the_output` has.
+        exports: The exports of one directory.
+        archive: The archive's path, as `manifest.source_of` has it.
+        options: The options, as `Resolved.of_the_output` has them.
     """
     own: dict[str, FoundExport] = {}
     for export in sorted(exports, key=lambda export: (export.made, export.directory.name)):
         if export.source.get("path") == archive and export.options == options:
-            # A copy of an export is no other export.
+            # A copy counts as the same export.
             own.setdefault(export.manifest_sha256, export)
     found = []
     for full in own.values():
@@ -147,18 +147,18 @@ def chains(exports: Iterable[FoundExport], archive: object, options: Mapping[str
 
 
 def is_export(directory: Path) -> bool:
-    """Whether a directory has both files by which an export is known."""
+    """Whether a directory has both files that mark an export."""
     return all(os.path.lexists(directory / name) for name in CLAIMS)
 
 
 def enclosing_export(path: Path) -> Path | None:
-    """The export directory that *path*, which need not exist, is or lies in; None where it lies in none."""
+    """The export directory that *path* is or lies in; None if there is none. *path* need not exist."""
     place = path.resolve()
     return next((directory for directory in (place, *place.parents) if is_export(directory)), None)
 
 
 def export_near(directory: Path) -> Path | None:
-    """An export where there are some when the directory of an author, or that of all exports, was named instead."""
+    """An export below *directory*, which may be an author's directory or the one of all exports; None without one."""
     with contextlib.suppress(OSError):
         for pattern in ("*/manifest.json", "*/*/manifest.json", "*/*/*/manifest.json"):
             for manifest in directory.glob(pattern):
@@ -168,14 +168,14 @@ def export_near(directory: Path) -> Path | None:
 
 
 def exports_below(directory: Path, fail: Callable[[Path, str], None]) -> Iterator[Path]:
-    """Every export directory in *directory*, itself included, in the order of their paths.
+    """Every export directory below *directory*, itself included, in the order of their paths.
 
-    A directory counts that has a manifest or checksums, or the name of an export: one that has lost both must not be
-    passed over. Links and hidden directories are not followed, and there is no export inside of an export.
+    A directory counts if it has a manifest, checksums, or the name of an export: an export that has lost both files
+    must be noticed. Links and hidden directories are not followed, and exports are not searched for other exports.
 
     Args:
         directory: Where to look.
-        fail: Called with a directory that cannot be looked into, and the reason; that does not end the search.
+        fail: Called with a directory that cannot be read, and the reason; the search goes on.
     """
 
     def unreadable(error: OSError) -> None:

@@ -1,8 +1,8 @@
-"""Looking into an export directory that anybody may have made: nothing outside of it is read, and nothing waits.
+"""Reading an export directory that may come from a stranger: nothing outside of it is read, and no call blocks.
 
-Where the system has it, everything is reached through a descriptor of the directory, so that a name can not be turned
-into a link to elsewhere meanwhile. Links are never followed, and of files only plain ones are read: a pipe in the place
-of one would wait for a writer for ever.
+Where the system can do it, everything is opened relative to a descriptor of the directory, so that nobody can turn a
+name into a link to elsewhere in between. Links are never followed, and only plain files are read: opening a pipe would
+wait for a writer, maybe forever.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from skyexport.location import why_missing
 __all__ = ["ExportDirectory", "NotAFileError", "is_litter", "is_plain_name"]
 
 _BY_DESCRIPTOR = {os.open, os.stat} <= os.supports_dir_fd and os.scandir in os.supports_fd
-"""Windows has no way to name a file by its directory's descriptor."""
+"""Windows cannot name a file relative to its directory's descriptor."""
 
 _LINKS_BY_DESCRIPTOR = _BY_DESCRIPTOR and os.link in os.supports_dir_fd
 
 _SAFELY = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_NOCTTY", "O_BINARY"))
-"""Flags to open what a stranger has put there."""
+"""Flags to open files that may come from a stranger."""
 
 _PLAIN_NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 
@@ -41,15 +41,15 @@ _KINDS = {
 
 
 _LITTER = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r"})
-"""Files of Windows and macOS whose names, in lower case, do not begin with a dot."""
+"""Names, in lower case, of files that Windows and macOS leave and that do not begin with a dot."""
 
 
 class NotAFileError(OSError):
-    """There is something under this name, but no plain file; the text says what."""
+    """This name is not a plain file; the text says what it is."""
 
 
 def _what_is_meant(path: Path) -> str:
-    """What to name in the place of a file."""
+    """The hint for a user who named a file instead of a directory."""
     if (path.parent / "manifest.json").exists():
         return f"did you mean its directory, {path.parent}?"
     with contextlib.suppress(OSError):
@@ -61,12 +61,12 @@ def _what_is_meant(path: Path) -> str:
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether this is a name of a file in a directory, everywhere: no path, no drive, no stream."""
+    """Whether *name* is just a file name on every system: no path, no drive, no stream."""
     return _PLAIN_NAME.fullmatch(name) is not None
 
 
 def is_litter(name: str) -> bool:
-    """Whether file managers, or other programs that look into directories, leave files of this name there."""
+    """Whether *name* is a file that file managers and similar programs leave in directories."""
     return name.startswith(".") or name.lower() in _LITTER
 
 
@@ -74,7 +74,7 @@ class ExportDirectory:
     """An export directory, open for reading. Use it in a `with` statement.
 
     Raises:
-        NoExportError: There is no such directory, or it can not be read.
+        NoExportError: There is no such directory, or it cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -91,7 +91,7 @@ class ExportDirectory:
             ) from None
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            raise NoExportError(f"can not read the directory {path}: {reason}") from error
+            raise NoExportError(f"cannot read the directory {path}: {reason}") from error
 
     def __enter__(self) -> Self:
         return self
@@ -101,23 +101,23 @@ class ExportDirectory:
             os.close(self._descriptor)
 
     def names(self) -> list[str]:
-        """Everything in it, sorted.
+        """All names in the directory, sorted.
 
         Raises:
-            NoExportError: It can not be read.
+            NoExportError: It cannot be read.
         """
         try:
             with os.scandir(self._path if self._descriptor is None else self._descriptor) as entries:
                 return sorted(entry.name for entry in entries)
         except OSError as error:
-            raise NoExportError(f"can not read the directory {self._path}: {error.strerror}") from error
+            raise NoExportError(f"cannot read the directory {self._path}: {error.strerror}") from error
 
     def open(self, name: str) -> int:
         """A descriptor to read the plain file *name*, which `is_plain_name`.
 
         Raises:
             NotAFileError: It is something else.
-            OSError: It is missing, or can not be opened.
+            OSError: It is missing, or cannot be opened.
         """
         path = self._place_of(name)
         _check_kind(os.stat(path, dir_fd=self._descriptor, follow_symlinks=False).st_mode, stat.S_IFREG)
@@ -130,7 +130,7 @@ class ExportDirectory:
         return descriptor
 
     def read(self, name: str, at_most: int) -> bytes:
-        """All of the plain file *name*.
+        """The content of the plain file *name*.
 
         Raises:
             ValueError: It has more than *at_most* bytes.
@@ -143,10 +143,10 @@ class ExportDirectory:
         return content
 
     def link(self, name: str, target: Path) -> None:
-        """Give the file *name*, whatever it is, the name *target* as well; a link is not followed.
+        """Make *target* a hard link to *name*, whatever that is; a symbolic link is not followed.
 
         Raises:
-            OSError: The system can not do that.
+            OSError: The system cannot do that.
         """
         if self._descriptor is not None and _LINKS_BY_DESCRIPTOR:
             os.link(name, target, src_dir_fd=self._descriptor, follow_symlinks=False)
@@ -154,11 +154,11 @@ class ExportDirectory:
             os.link(self._path / name, target)
 
     def subdirectory(self, name: str) -> ExportDirectory:
-        """The directory *name* in it, likewise.
+        """Open the directory *name* below this one.
 
         Raises:
-            NotAFileError: It is no directory.
-            OSError: It can not be opened.
+            NotAFileError: It is not a directory.
+            OSError: It cannot be opened.
         """
         path = self._place_of(name)
         _check_kind(os.stat(path, dir_fd=self._descriptor, follow_symlinks=False).st_mode, stat.S_IFDIR)
@@ -170,10 +170,10 @@ class ExportDirectory:
         return inner
 
     def count_files(self) -> tuple[int, list[str]]:
-        """How many plain files there are, and the names of what else there is, sorted: also litter of file managers.
+        """The number of plain files, and the sorted names of everything else, litter of file managers included.
 
         Raises:
-            OSError: It can not be read.
+            OSError: The directory cannot be read.
         """
         files = 0
         others = []
@@ -187,7 +187,7 @@ class ExportDirectory:
 
     def _place_of(self, name: str) -> str:
         if not is_plain_name(name):
-            raise ValueError(f"{name!r} is no name of a file")
+            raise ValueError(f"{name!r} is not a file name")
         return name if self._descriptor is not None else str(self._path / name)
 
 

@@ -1,10 +1,10 @@
-"""What runs in an exporter: a process that exports small archives, one after the other, all by itself.
+"""The program of an exporter: a process that exports small archives one after the other, each by itself.
 
-The process that migrates many archives starts `main` in a fresh interpreter and talks to it over standard input and
-output. When its input ends, the exporter stops as any export does that gets a signal: what it has begun is undone, and
-it leaves. So nothing partial stays, whatever becomes of the process that started it.
+The process of a migration starts `main` in a fresh interpreter and sends messages over standard input and output. When
+its input ends, the exporter stops as an export does after a signal: it undoes its unfinished export and exits. So
+nothing partial stays, even if the process of the migration dies.
 
-Messages are pickled: both ends are this program, one has started the other, and nobody else has a hold of the pipes.
+Messages are pickled. This is safe because both ends are this program, and no other process has access to the pipes.
 """
 
 from __future__ import annotations
@@ -41,64 +41,69 @@ _LENGTH = struct.Struct("<I")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One archive."""
+    """A request for one archive."""
 
     number: int
-    """Its place in the list."""
+    """Number of the archive in the list."""
     options: ExportOptions
     resume: bool = False
-    """Look for an export that is already there."""
+    """Look for an earlier export first."""
     export: bool = True
-    """Make one, where there is none."""
+    """Export the archive if there is no earlier export."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of a request: *summary* of an export that was made, one that was there *earlier*, or an *error*.
+    """The answer to a request: a *summary*, an *earlier* export, or an *error*.
 
-    None of them when an earlier one was only looked for, and not found.
+    All three are None if the request only looked for an earlier export and found none.
     """
 
     number: int
+    """Number of the archive in the list."""
     summary: ExportSummary | None = None
+    """The new export."""
     earlier: Verification | None = None
+    """The earlier export that makes a new one unnecessary."""
     error: ExportError | None = None
     said: list[str] = field(default_factory=list)
-    """What people should know besides."""
+    """Further messages for people, one line each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """How far it is with the request in hand; sent several times a second."""
+    """The progress of the request in work; sent several times a second."""
 
     number: int
+    """Number of the archive in the list."""
     posts: int
     bytes: int
     fraction: float
+    """The part that is done, 0 to 1."""
     pulse: tuple[object, ...]
-    """Is another one whenever something went on."""
+    """A value that changes whenever there is progress."""
 
     @classmethod
     def of(cls, number: int, progress: Progress) -> Moment:
-        """The moment that *progress* tells of, of the archive with this number."""
+        """The message about *progress* of the archive with this number."""
         pulse = (
             progress.stage, progress.posts_read, progress.bytes, progress.media_files, progress.media_bytes,
             progress.read_back_bytes,
         )  # fmt: skip
-        # What is read back for verifying was not exported.
+        # Posts read back by a verification do not count as exported.
         exported = (0, 0) if progress.stage == "verifying" else (progress.posts, progress.bytes)
         return cls(number, *exported, progress.fraction, pulse)
 
 
 def write_message(stream: IO[bytes], message: object) -> None:
-    """Send a message."""
+    """Write a message to the stream."""
     payload = pickle.dumps(message)
     stream.write(_LENGTH.pack(len(payload)) + payload)
     stream.flush()
 
 
 def read_message(stream: IO[bytes]) -> Any:
-    """Receive a message; None at the end of the stream, also in the middle of one."""
+    """Read a message from the stream; None if the stream ends, even in the middle of a message."""
     header = stream.read(_LENGTH.size)
     if len(header) < _LENGTH.size:
         return None
@@ -108,14 +113,14 @@ def read_message(stream: IO[bytes]) -> Any:
 
 
 def unexpected(error: BaseException) -> ExportError:
-    """What nobody foresaw, as an error of one archive; the traceback is its note."""
+    """The error of an archive for an unexpected exception, with the traceback as its note."""
     found = ExportError(f"unexpected {type(error).__name__}: {error}", "please report it")
     found.add_note(traceback.format_exc())
     return found
 
 
 class _Exporter:
-    """The process's state: the requests that came in, and what is not yet answered."""
+    """The state of the process: the requests received and the answer not sent yet."""
 
     def __init__(self, signals: Signals, requests: IO[bytes], answers: IO[bytes]) -> None:
         self._signals = signals
@@ -125,10 +130,10 @@ class _Exporter:
         self._unsent: Answer | None = None
 
     def run(self) -> None:
-        """Work until the input ends.
+        """Handle requests until the input ends, or until an export runs out of memory.
 
         Raises:
-            StoppedError: It ended, or there was a signal.
+            StoppedError: The input ended, or there was a signal.
         """
         threading.Thread(target=self._receive, daemon=True).start()
         while (request := self._requests.get()) is not None:
@@ -136,11 +141,11 @@ class _Exporter:
             out_of_memory = isinstance(self._unsent.error, MemoryLimitError)
             self.send_unsent()
             if out_of_memory:
-                # What was freed may still be this process's: a new one begins with little.
+                # This process may keep memory that it has freed; a new process starts with little.
                 return
 
     def send_unsent(self) -> None:
-        """Send the answer that was not sent yet, if any: what is complete is told, though a signal came."""
+        """Send the answer that is not sent yet, if any: a complete export is reported even after a signal."""
         with self._signals.waiting():
             answer, self._unsent = self._unsent, None
             if answer is not None:
@@ -156,7 +161,7 @@ class _Exporter:
             self._requests.put(request)
             if request is None:
                 break
-        # As if somebody had sent it; and on Windows, where nobody can.
+        # Raise the signal as if another process had sent it; Windows has no way to send one.
         if sys.platform == "win32":
             _thread.interrupt_main(signal.SIGTERM)
         else:
@@ -172,10 +177,10 @@ class _Exporter:
                 return Answer(request.number, earlier=earlier)
             if not request.export:
                 return Answer(request.number)
-            # What its share is too small for is exported again later, alone, with the whole limit.
+            # An archive that does not fit into this share is exported again later, alone, with the whole limit.
             summary = export(options, watch, say=said.append, must_fit=False)
         except ExportError as error:
-            # A signal that came when all was done changes nothing.
+            # If the export is complete, a late signal changes nothing.
             if summary is None:
                 return Answer(request.number, error=error, said=said)
         except Exception as error:
@@ -189,15 +194,15 @@ class _Exporter:
 
 
 def main() -> None:
-    """The exporter process."""
+    """Run the exporter process."""
     signals = Signals()
     signals.install()
-    # As in workers; but connections may be closed by another thread than the one that opened them.
+    # As in workers, except that another thread may close a connection than the one that opened it.
     apsw.shutdown()
     apsw.config(apsw.SQLITE_CONFIG_MULTITHREAD)
     apsw.config(apsw.SQLITE_CONFIG_MEMSTATUS, False)
     apsw.config(apsw.SQLITE_CONFIG_LOOKASIDE, 4096, 200)
-    # Whatever prints must not end up among the messages.
+    # Printed output must not mix with the messages on standard output.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     exporter = _Exporter(signals, sys.stdin.buffer, answers)

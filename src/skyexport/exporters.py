@@ -1,7 +1,7 @@
-"""Exporters from the outside: starting them, giving them archives, noticing when one dies, stopping them.
+"""Exporters from the outside: start them, hand them archives, notice when one dies, stop them.
 
-Like `pool`, with which it shares how a process is started; but an exporter does a whole export, and so can fail without
-the others. When it is to stop, its input is closed and it is waited for: it undoes what it has begun.
+As in `pool`, which starts the processes; but an exporter does whole exports, so it can fail without the others. To stop
+an exporter, this module closes its input and waits while the exporter undoes its unfinished export.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from skyexport.processes import how_it_ended
 __all__ = ["Exporter", "Exporters"]
 
 REQUESTS_AT_ONCE = 2
-"""The archive in hand and the next, so that an exporter never waits."""
+"""The archive in work and the next one, so that an exporter never waits."""
 
 _LEAVE_SECONDS = 5.0
-"""An exporter that was asked to stop may take so long: undoing takes milliseconds, unless the disk is slow."""
+"""Time for an exporter to stop: undoing an export takes milliseconds, unless the disk is slow."""
 
 _PROGRAM = "from skyexport.exporter import main; main()"
 
@@ -40,56 +40,60 @@ class Exporter:
     number: int
     process: subprocess.Popen[bytes]
     requests: dict[int, Request] = field(default_factory=dict)
-    """Those given and not yet answered, the one in hand first."""
+    """Number → request, of the requests without an answer; the one in work is the first."""
     moment: Moment | None = None
-    """How far it is with that, as it said last."""
+    """The last progress of the request in work; None before the first."""
     leaves: bool = False
-    """Whether it said that it ends by itself."""
+    """Whether the exporter is about to end by itself."""
     stalled: str = ""
-    """Why it had to be killed."""
+    """Why the exporter had to be killed; "" if it was not."""
     _watch: StallWatch = field(default_factory=StallWatch)
 
     def give(self, request: Request) -> None:
-        """Hand out an archive; when the exporter is gone, its end of stream tells."""
+        """Send a request. If the exporter is dead, the end of its output will show it."""
         self.requests[request.number] = request
         assert self.process.stdin is not None
         with contextlib.suppress(OSError, ValueError):
             write_message(self.process.stdin, request)
 
     def answered(self, number: int) -> None:
-        """Note that an archive is done with."""
+        """Note that the request with this number has its answer."""
         del self.requests[number]
         self.moment = None
 
     def end_input(self) -> None:
-        """Ask it to stop."""
+        """Ask the exporter to stop."""
         assert self.process.stdin is not None
         with contextlib.suppress(OSError):
             self.process.stdin.close()
 
     def close(self) -> None:
-        """Close what is left of one that has ended, and is not listened to any more."""
+        """Close the pipes of an exporter that has ended, once its listener is done."""
         self.end_input()
         assert self.process.stdout is not None
         self.process.stdout.close()
 
     def kill_if_stalled(self, passed_seconds: float) -> None:
-        """Look whether it goes on, *passed_seconds* after the last look."""
+        """Kill the exporter if it has made no progress for too long.
+
+        Args:
+            passed_seconds: Time since the last call.
+        """
         in_hand = next(iter(list(self.requests)), None)
         seen = None if in_hand is None else (in_hand, None if self.moment is None else self.moment.pulse)
         self.stalled = self.stalled or self._watch.look(self.process, seen, passed_seconds, SILENT_LARGE_SECONDS)
 
 
 class Exporters:
-    """The exporters of one migration. Use it in a `with` statement: leaving it stops them.
+    """The exporters of one migration. Use it in a `with` statement, which stops them at its end.
 
     Args:
-        exporters: How many.
-        on_start: Told the process id of each one that is started.
-        debug: Let them write to this process's standard error.
+        exporters: The number of exporters.
+        on_start: Called with the process id of each new exporter.
+        debug: Let exporters write to this process's standard error.
 
     Raises:
-        WorkerError: A process can not be started.
+        WorkerError: A process cannot be started.
     """
 
     def __init__(self, exporters: int, on_start: Callable[[int], None], *, debug: bool = False) -> None:
@@ -115,17 +119,17 @@ class Exporters:
         self.stop()
 
     def start(self) -> None:
-        """Start one more.
+        """Start one more exporter.
 
         Raises:
-            WorkerError: That does not work.
+            WorkerError: The process cannot be started.
         """
         self._started += 1
         try:
             process = spawn(_PROGRAM, debug=self._debug)
         except OSError as error:
             raise WorkerError(
-                f"exporter {self._started} could not be started: {error.strerror}", "use fewer, with --workers"
+                f"cannot start exporter {self._started}: {error.strerror}", "use fewer, with --workers"
             ) from error
         exporter = Exporter(self._started, process)
         self.exporters.append(exporter)
@@ -133,7 +137,7 @@ class Exporters:
         self._begin(self._listen, exporter)
 
     def remove(self, exporter: Exporter) -> None:
-        """Forget one that has ended."""
+        """Remove an exporter that has ended."""
         exporter.process.wait()
         exporter.close()
         self.exporters.remove(exporter)
@@ -163,14 +167,18 @@ class Exporters:
         kill_stalled(self._stopping, lambda: list(self.exporters))
 
     def receive(self, timeout_seconds: float) -> tuple[Exporter, Answer | None] | None:
-        """The next answer of any exporter, or None for one that has ended; None when there is neither in time."""
+        """Wait for the next answer.
+
+        Returns:
+            An exporter and its answer, or an exporter and None if it has ended; None if nothing came in time.
+        """
         try:
             return self._events.get(timeout=timeout_seconds)
         except queue.Empty:
             return None
 
     def late_answers(self) -> list[Answer]:
-        """What exporters answered that nobody received, once they are stopped."""
+        """The answers that were not received before the exporters stopped."""
         answers = []
         while not self._events.empty():
             _, answer = self._events.get()
@@ -179,7 +187,7 @@ class Exporters:
         return answers
 
     def how_it_died(self, exporter: Exporter) -> WorkerError:
-        """The error that one ended which was not asked to."""
+        """The error for an exporter that ended by itself."""
         how = how_it_ended(exporter.process)
         hint = "the system may have run out of memory; try fewer, with --workers"
         if exporter.stalled:
@@ -187,7 +195,7 @@ class Exporters:
         return WorkerError(f"the exporter of this archive {how}", hint)
 
     def stop(self) -> None:
-        """Have all of them undo what they have begun, and leave. More than once does no harm."""
+        """Stop all exporters; they undo their unfinished exports. It may be called more than once."""
         uninterrupted(self._stop)
 
     def _stop(self) -> None:

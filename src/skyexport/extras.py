@@ -1,4 +1,4 @@
-"""What only an extra brings: pyarrow, for Parquet. Whoever needs it asks here first, and here alone it says so."""
+"""The packages of extras: pyarrow, for Parquet. Other modules call this one first, which reports a missing package."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from skyexport.errors import MissingExtraError
 __all__ = ["INSTALL_PARQUET", "require_pyarrow"]
 
 INSTALL_PARQUET = "pip install 'skyexport[parquet]', or pipx inject skyexport pyarrow"
-"""The commands that install it: where pip, and where pipx installed skyexport."""
+"""The commands that install pyarrow, for skyexport from pip and from pipx."""
 
 _OLDEST_PYARROW = 16
-"""As pyproject.toml asks for it; pip checks that only when it installs the extra itself."""
+"""The version in pyproject.toml, which pip checks only if it installs the extra itself."""
 
 
 def require_pyarrow(purpose: str) -> None:
     """Load pyarrow.
 
     Args:
-        purpose: The subject of the error: what needs it.
+        purpose: The feature that needs pyarrow; the subject of the error.
 
     Raises:
-        MissingExtraError: It is not installed, cannot be loaded, or is too old.
+        MissingExtraError: pyarrow is not installed, cannot be loaded, or is too old.
     """
     try:
         import pyarrow
@@ -28,7 +28,7 @@ def require_pyarrow(purpose: str) -> None:
     except ModuleNotFoundError as error:
         problem = "is not installed" if error.name == "pyarrow" else f"lacks {error.name}"
     except (ImportError, AttributeError, OSError) as error:
-        # Built for another system, another Python or another NumPy.
+        # pyarrow was built for another system, another Python or another NumPy.
         problem = f"cannot be loaded ({' '.join(str(error).split())[:200]})"
     else:
         version = str(pyarrow.__version__)

@@ -1,6 +1,6 @@
 """Names → formats: the one place that decides what `--to posts.csv.gz` and `--format ndjson` mean.
 
-A name that says a format which is not written here is an error. A name that says nothing means JSON, with a note.
+The suffix of a format that skyexport does not write is an error. A name without a known suffix means JSON, with a note.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["NamedForm", "choice_hint", "form_of_name", "looks_like_data_file", "
 
 @dataclass(frozen=True, slots=True)
 class NamedForm:
-    """The form of a data file, as far as its name tells; "" or None where it tells nothing."""
+    """The form of a data file according to its name; "" or None for parts that the name does not show."""
 
     format: str = ""
     """A name from `formats.FORMATS`."""
@@ -26,7 +26,7 @@ class NamedForm:
     delimiter: str = ""
     """Of a CSV file."""
     note: str = ""
-    """One line for people where the name tells no format, so that JSON is a guess."""
+    """One line for people, if the name shows no format and JSON is a guess."""
 
 
 _FORMATS = {
@@ -38,12 +38,12 @@ _FORMATS = {
     "parquet": ("parquet", ""),
     "pq": ("parquet", ""),
 }
-"""Last part of a name → format and delimiter."""
+"""Suffix of a name → format and delimiter."""
 
 _COMPRESSIONS = {"gz": ".gz", "gzip": ".gz", "zst": ".zst", "zstd": ".zst"}
-"""Last part of a name → suffix in `COMPRESSIONS`."""
+"""Suffix of a name → suffix in `COMPRESSIONS`."""
 
-_WRITTEN = "possible are .json, .jsonl, .csv, .tsv and .parquet, and text with .gz or .zst"
+_WRITTEN = "formats are .json, .jsonl, .csv, .tsv and .parquet; text may be .gz or .zst too"
 
 _OTHERS = {
     "spreadsheets open .csv": "xls xlsx xlsm xlsb xlt ods fods numbers gsheet",
@@ -56,29 +56,29 @@ _OTHERS = {
     ),
     "encrypt in a pipe: --to - | …": "gpg pgp asc age enc aes p7m",
 }
-"""A hint → what stands at the end of a name for something else."""
+"""Hint → suffixes of other formats."""
 
 _HINTS = {suffix: hint for hint, suffixes in _OTHERS.items() for suffix in suffixes.split()}
 
 _UNFINISHED = frozenset({"part", "partial", "tmp", "temp", "new", "old", "bak", "orig", "download"})
-"""Endings that scripts put behind a name until they rename the file: `posts.csv.part` is a CSV file."""
+"""Suffixes that scripts add until they rename the file: `posts.csv.part` is a CSV file."""
 
 _TEXT = frozenset({"", "txt", "text", "out", "data", "dat", "log"})
-"""Endings that tell no format."""
+"""Suffixes that show no format."""
 
 _NEAR = 0.6
-"""Least likeness of a word that is taken for a misspelt one: `cvs` for `csv`, `cpoy` for `copy`."""
+"""Least similarity of a misspelt word, 0 to 1: `cvs` for `csv`, `cpoy` for `copy`."""
 
 
 def form_of_name(path: Path | None, *, format_given: bool = False) -> NamedForm:
-    """The form that the name of an output file tells.
+    """The form that the name of an output file shows.
 
     Args:
-        path: The file of `--to`; None for an export directory. `-` and what lies in /dev have names that tell nothing.
-        format_given: Whether --format says the format, so that a name need not.
+        path: The file of `--to`; None for an export directory. The names `-` and /dev/… show nothing.
+        format_given: Whether --format sets the format, so that the name need not show it.
 
     Raises:
-        OptionError: The name tells a form that is not written here, or seems to be misspelt.
+        OptionError: The name shows a form that skyexport does not write, or its suffix seems misspelt.
     """
     if path is None or str(path) == "-" or path.parts[:2] == ("/", "dev"):
         return NamedForm()
@@ -93,7 +93,7 @@ def form_of_name(path: Path | None, *, format_given: bool = False) -> NamedForm:
         format, delimiter = _FORMATS[ending]
         return NamedForm(format, compression, delimiter)
     if ending in _COMPRESSIONS:
-        raise OptionError(f"{path} is named like a file that is compressed twice", "leave out one of the two")
+        raise OptionError(f"{path} is named like a file that is compressed twice", "leave out one of the two suffixes")
     if ending in _HINTS:
         raise OptionError(f"cannot write {path}: .{ending} is not a format of skyexport", _hint(ending))
     if format_given:
@@ -102,12 +102,12 @@ def form_of_name(path: Path | None, *, format_given: bool = False) -> NamedForm:
         raise OptionError(
             f"{path} ends in .{ending}, which is not a known format", f"did you mean .{likely}? Else add --format"
         )
-    note = f"note: {path.name} tells no format, so it is JSON; add --format, or a suffix such as .jsonl or .csv"
+    note = f"note: the name {path.name} shows no format, so it is JSON; add --format, or a suffix like .jsonl or .csv"
     return NamedForm("", compression, note=note)
 
 
 def looks_like_data_file(path: Path) -> bool:
-    """Whether a file is named like one that an export writes, compressed or not."""
+    """Whether a file has the name of a data file, compressed or not."""
     try:
         return bool(form_of_name(path).format)
     except OptionError:
@@ -115,11 +115,11 @@ def looks_like_data_file(path: Path) -> bool:
 
 
 def unknown_format(name: str, formats: Iterable[str]) -> OptionError:
-    """The error for a --format that does not exist, with what was probably meant.
+    """The error for an unknown --format; its hint names the format that was probably meant.
 
     Args:
-        name: What was written.
-        formats: The names that exist.
+        name: The unknown name.
+        formats: The known names.
     """
     formats = list(formats)
     bare = name.strip().lower().lstrip(".")
@@ -136,14 +136,14 @@ def unknown_format(name: str, formats: Iterable[str]) -> OptionError:
 
 
 def choice_hint(word: str, choices: Iterable[str]) -> str:
-    """All choices, and before them the one that was probably meant."""
+    """A hint with all choices, and first the one that was probably meant."""
     choices = list(choices)
     likely = nearest(word.lower(), choices)
     return (f"did you mean {likely}? " if likely else "") + f"choose from {', '.join(choices)}"
 
 
 def nearest(word: str, words: Iterable[str], least: float = _NEAR) -> str | None:
-    """The one of *words* that is spelt most nearly so; None where none is near."""
+    """The most similar of *words*; None if the similarity of all is below *least*."""
     return next(iter(difflib.get_close_matches(word, list(words), 1, least)), None)
 
 

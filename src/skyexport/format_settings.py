@@ -1,4 +1,4 @@
-"""How a data file is to look, as far as its format leaves a choice."""
+"""The settings of formats: choices that a format leaves open."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from typing import Any, Self
 __all__ = ["DELIMITERS", "USUAL", "FormatSettings"]
 
 DELIMITERS = (",", ";", "|", "\t")
-"""What may stand between the fields of a CSV file: what no number, time or identifier of a post has in it."""
+"""Possible delimiters of a CSV file; no number, time or identifier of a post contains one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormatSettings:
-    """What a format may be told; each takes some of it, see `Format.takes`. Travels to workers as JSON."""
+    """Settings of a format; `Format.takes` names those that it supports. They travel to workers as JSON."""
 
     columns: tuple[str, ...] = ()
-    """Only these columns, in this order; none for all."""
+    """Only these columns, in this order; empty for all."""
     delimiter: str = ","
     """One of `DELIMITERS`."""
     bom: bool = True
     """Whether a CSV file begins with a byte order mark."""
     header: bool = True
-    """Whether a CSV file begins with a record of column names."""
+    """Whether a CSV file begins with the column names."""
     csv_safe: bool = False
-    """Whether cells that a spreadsheet may read as formulas get an apostrophe before them."""
+    """Whether cells that a spreadsheet may read as formulas get a leading apostrophe."""
 
     def changed(self) -> dict[str, Any]:
-        """What is not as usual, name → value."""
+        """The settings that differ from the default: name → value."""
         return {name: value for name, value in asdict(self).items() if value != getattr(USUAL, name)}
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> Self:
-        """The settings with these values, as JSON has them."""
+        """The settings with these values, which come from JSON."""
         return cls(**{**values, "columns": tuple(values["columns"])})
 
 
 USUAL = FormatSettings()
-"""What holds unless something else is asked for."""
+"""The defaults."""

@@ -1,11 +1,10 @@
-"""The archive's full-text index: which posts it finds.
+"""Finding posts with the archive's full-text index.
 
-It is a virtual table of SQLite's own module FTS5, and anybody can make one of any shape: so it is looked at before it
-is asked, and a connection may read its tables only when somebody wants them.
+The index is a virtual table of SQLite's module FTS5. Anybody can make one of any shape, so it is checked before it is
+queried, and a connection may read its tables only if the export needs them.
 
-An index may be out of date, as those of bskyarchive are when posts were deleted or changed: its triggers take old words
-out of it only where they still find them. What it finds is what bskyarchive's search finds; row ids of no post are left
-out.
+An index may be out of date. Those of bskyarchive are after posts were deleted or changed: its triggers remove old words
+only if they still find them. The index finds the same posts as bskyarchive's search, without row ids of missing posts.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from skyexport.source import REBUILD, Authorizer, folded, reading
 __all__ = ["MATCHED", "FullTextMatch", "MatchedBefore", "asking", "check_query", "checked_match"]
 
 MATCHED = "matched"
-"""Table of a private copy: row ids of the posts that the archive's index found, which is not copied itself."""
+"""Table of a private copy: row ids of the posts that the archive's index found. The index itself is not copied."""
 
 _INDEX = "posts_fts"
 _SHADOWS = frozenset({f"{_INDEX}_{what}" for what in ("config", "content", "data", "docsize", "idx")})
@@ -34,11 +33,11 @@ _MODULE = re.compile(r"create\s+virtual\s+table\s.*?\busing\s+fts5\s*\((.*)\)\s*
 _ARGUMENT = re.compile(r"""(?:'[^']*'|"[^"]*"|\[[^\]]*\]|`[^`]*`|[^,'"\[`])+""")
 _OPTION = re.compile(r"""\s*(\w+)\s*=\s*(?:'([^']*)'|"([^"]*)"|\[([^\]]*)\]|`([^`]*)`|(\w*))\s*""")
 _PLAIN_WORD = re.compile(r"""[A-Za-z0-9_\x80-\U0010ffff]+\*?|"[^"]*"\*?|[()]""")
-"""What needs no quotes in a query: a bareword of FTS5, a phrase of one word, a parenthesis."""
+"""Parts of a query that need no quotes: a bareword of FTS5, a phrase of one word, a parenthesis."""
 
 _ROW_ID = ("rowid", "oid", "_rowid_")
 _SCHEMA = "sqlite_master"
-"""What SQLite calls the table of all tables when it asks whether it may be read."""
+"""SQLite's name for the schema table when it asks whether it may be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class FullTextMatch:
     query: str
 
     def sql(self, schema: str) -> str:
-        """SQL that is true for them."""
+        """SQL that is true for these posts."""
         return f"posts.rowid in (select rowid from {schema}.{_INDEX} where {_INDEX} match :match)"
 
     def parameters(self) -> dict[str, str]:
@@ -62,14 +61,14 @@ class FullTextMatch:
 
 @dataclass(frozen=True, slots=True)
 class MatchedBefore:
-    """The posts that the index had found when they were copied; a `Narrowing` of that copy."""
+    """The posts that the index found when the archive was copied; a `Narrowing` for the copy."""
 
     def sql(self, schema: str) -> str:
-        """SQL that is true for them."""
+        """SQL that is true for these posts."""
         return f"posts.rowid in (select row_id from {schema}.{MATCHED})"
 
     def parameters(self) -> dict[str, str]:
-        """None."""
+        """No parameters."""
         return {}
 
     def prepare(self, connection: apsw.Connection) -> None:
@@ -78,16 +77,16 @@ class MatchedBefore:
 
 
 def checked_match(connection: apsw.Connection, query: str, path: str) -> FullTextMatch:
-    """The posts that *query* finds, once there is an index that can be asked.
+    """The posts that *query* finds, after a check of the index and of *query*.
 
     Args:
-        connection: Restricted, on the archive.
-        query: In the syntax of FTS5.
-        path: What messages call the archive.
+        connection: A restricted connection to the archive.
+        query: A query in the syntax of FTS5.
+        path: The archive's path, for messages.
 
     Raises:
-        ArchiveError: There is no such index, or it is damaged.
-        OptionError: This is no query.
+        ArchiveError: The index is missing or damaged.
+        OptionError: *query* is not valid.
     """
     match = FullTextMatch(query)
     with reading(path), Authorizer.of(connection).reading_for_a_while(_INDEX, *_SHADOWS, _SCHEMA):
@@ -101,23 +100,23 @@ def checked_match(connection: apsw.Connection, query: str, path: str) -> FullTex
 
 @contextlib.contextmanager
 def asking(narrowings: Iterable[object], path: str) -> Iterator[None]:
-    """Turn what SQLite says of a damaged index into our error, while it is asked, if *narrowings* have it asked."""
+    """Translate SQLite errors about a damaged index into ours, if *narrowings* query the index."""
     try:
         yield
     except (apsw.SQLError, apsw.CorruptError) as error:
         if not any(isinstance(narrowing, FullTextMatch) for narrowing in narrowings):
             raise
-        what = "is damaged, or the archive itself" if isinstance(error, apsw.CorruptError) else "can not be asked"
+        what = "or the archive itself is damaged" if isinstance(error, apsw.CorruptError) else "cannot be queried"
         raise ArchiveError(f"the full-text index of {path} {what}: {error}", REBUILD) from None
 
 
 def _check_shape(connection: apsw.Connection, path: str) -> None:
-    """Make sure that the index is one of FTS5's over the table of posts."""
+    """Make sure that the index is an FTS5 index of the table of posts."""
     kinds = {folded(str(row[1])): row[2] for row in connection.execute("pragma table_list") if row[0] == "main"}
     if _INDEX not in kinds:
         raise ArchiveError(
             f"{path} has no full-text index {_INDEX}",
-            "leave out --match, or let a recent bskyarchive open the archive, which makes one",
+            "leave out --match, or open the archive with a recent bskyarchive, which creates the index",
         )
     found: list[Any] = connection.execute(
         "select cast(sql as blob) from sqlite_schema where name = ? collate nocase and type = 'table'", (_INDEX,)
@@ -128,13 +127,13 @@ def _check_shape(connection: apsw.Connection, path: str) -> None:
     odd = [name for name in _SHADOWS if kinds.get(name, "shadow") != "shadow"]
     if options.get("content") != "posts" or options.get("content_rowid", "rowid") not in _ROW_ID or odd:
         raise ArchiveError(
-            f"{path} has a table {_INDEX} that is no full-text index of its posts as bskyarchive makes it",
+            f"the table {_INDEX} of {path} is not a full-text index of its posts as bskyarchive creates it",
             "leave out --match",
         )
 
 
 def _options(arguments: str) -> dict[str, str]:
-    """The options among the arguments of FTS5: name → value, in small letters."""
+    """The options among the arguments of FTS5: name → value, in lower case."""
     found = filter(None, map(_OPTION.fullmatch, _ARGUMENT.findall(arguments)))
     return {option[1].lower(): "".join(filter(None, option.groups()[1:])).lower() for option in found}
 
@@ -143,23 +142,23 @@ def check_query(query: str) -> None:
     """Check a query before any archive is opened.
 
     Raises:
-        OptionError: No index of posts takes it, whichever of their columns it has.
+        OptionError: The query is not valid for any index of posts, whichever columns it has.
     """
     _check_query(query, list(COLUMNS))
 
 
 def _check_query(query: str, columns: list[str]) -> None:
-    """Have an empty index with the same columns take the query: what it says is about nothing else.
+    """Try the query on an empty index with the same columns, so that any error is about the query alone.
 
     Raises:
-        OptionError: It does not take it.
+        OptionError: The query is not valid.
     """
     with contextlib.closing(apsw.Connection(":memory:")) as empty:
         try:
             names = ", ".join('"' + name.replace('"', '""') + '"' for name in columns)
             empty.execute(f"create virtual table {_INDEX} using fts5({names})")
         except apsw.Error as error:
-            raise ArchiveError(f"the full-text index can not be asked by this SQLite: {error}") from None
+            raise ArchiveError(f"this SQLite cannot query the full-text index: {error}") from None
 
         def ask(query: str) -> None:
             empty.execute(f"select 1 from {_INDEX} where {_INDEX} match ?", (query,)).fetchall()
@@ -177,7 +176,7 @@ def _check_query(query: str, columns: list[str]) -> None:
 
 
 def _quoted(query: str, ask: Callable[[str], None]) -> str | None:
-    """The query with quotes where it needs them, proved by *ask*; None where quotes do not help."""
+    """The query with the quotes that it needs, tried with *ask*; None if quotes do not help."""
     words = query.split()
     suggestions = [f'{query.strip()}"'] * (query.count('"') % 2)
     if not all(map(_PLAIN_WORD.fullmatch, words)):

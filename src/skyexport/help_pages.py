@@ -1,7 +1,7 @@
-"""What `--help` shows: the options of a command in groups, examples, and exit statuses.
+"""The pages of `--help`: the options of a command in groups, examples, and exit statuses.
 
-Typer groups options only where rich draws the help. Here the name of a group is the `rich_help_panel` that an option is
-declared with, and plain text shows it.
+Typer groups options only if rich draws the help. Here plain text shows the groups: an option declares its group as its
+`rich_help_panel`.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ SPEED = "Speed and memory"
 MESSAGES = "Checks and messages"
 
 GROUPS = (POSTS, OUTPUT, TABLES, MEDIA, INCREMENTS, ARCHIVES, SPEED, MESSAGES)
-"""In the order of the help; options that are declared with none of them come last."""
+"""In the order of the help; options without a group come last."""
 
 _FEW_OPTIONS = 12
-"""So many options are one list."""
+"""Up to this many options are shown as one list."""
 
 _LONGEST_NAME = 20
-"""Characters of an option's names that its help may stand beside; the help of longer ones begins a new line."""
+"""If the names of an option have more characters, its help starts on a new line."""
 
-_ELSEWHERE = "SKYEXPORT_<OPTION> and TOML files set options too: skyexport config."
+_ELSEWHERE = "SKYEXPORT_<OPTION> and TOML files set options too: see skyexport config."
 
 
 def epilog(*examples: str) -> str:
-    """Examples, a line each, as a command keeps them."""
+    """Join examples to the `epilog` of a command, one per line."""
     return "\n".join(examples)
 
 
@@ -48,7 +48,7 @@ def examples_of(command: Any) -> list[str]:
 
 
 def grouped_options(command: Any, context: Any) -> list[tuple[str, list[Any]]]:
-    """The options of a command that its help shows, in groups: heading → options."""
+    """The visible options of a command in groups: pairs of heading and options."""
     options = [option for option in command.get_params(context) if isinstance(option, typer.core.TyperOption)]
     options = [option for option in options if option_record(option, context)]
     if len(options) <= _FEW_OPTIONS:
@@ -61,26 +61,26 @@ def grouped_options(command: Any, context: Any) -> list[tuple[str, list[Any]]]:
 
 
 def option_record(option: Any, context: Any) -> tuple[str, str] | None:
-    """Names and help of an option or argument, as the help shows them; None where it is hidden."""
+    """Names and help of an option or argument, as the help shows them; None if it is hidden."""
     record = option.get_help_record(context)
     if record is None:
         return None
     names, text = record
-    # A default in words has parentheses, a flag that counts a range, and an argument what its usage says already.
+    # Typer adds parentheses to a default in words, a range to a counting flag, and [required] to an argument.
     text = re.sub(r" *\[default: \((.*)\)\]", r" [default: \1]", text)
     return names, re.sub(r" *\[(?:x>=0|required)\]$", "", text).replace("  [", " [")
 
 
 class _Helpful:
-    """What the program and its commands have in common."""
+    """The common parts of the help of the program and its commands."""
 
     def collect_usage_pieces(self, context: Any) -> list[str]:
-        """Words of the usage; braces would say only that an argument is needed."""
+        """The words of the usage line, without the braces that Typer puts around required arguments."""
         pieces: list[str] = super().collect_usage_pieces(context)  # type: ignore[misc]
         return [piece.strip("{}") for piece in pieces]
 
     def format_options(self, context: Any, formatter: Any) -> None:
-        """Write arguments, then options in their groups, all with one margin."""
+        """Write arguments, then options in their groups, all with the same margin."""
         arguments = [one for one in self.get_params(context) if one.param_type_name == "argument"]  # type: ignore[attr-defined]
         groups = [("Arguments", arguments)] if arguments else []
         groups += grouped_options(self, context)
@@ -92,7 +92,7 @@ class _Helpful:
                 formatter.write_dl(padded, col_max=_LONGEST_NAME)
 
     def format_epilog(self, context: Any, formatter: Any) -> None:
-        """Write the examples, whole lines, so that they can be copied."""
+        """Write the examples without wrapping them, so that users can copy them."""
         del context
         with formatter.section("Examples"):
             for example in examples_of(self):
@@ -106,7 +106,7 @@ class HelpfulCommand(_Helpful, typer.core.TyperCommand):
 
 
 class HelpfulGroup(_Helpful, typer.core.TyperGroup):
-    """The program: its help has the commands first, and the exit statuses last."""
+    """The program, whose help has the commands first and the exit statuses last."""
 
     def format_options(self, context: Any, formatter: Any) -> None:
         """Write the commands, each with its whole summary, then the options."""

@@ -1,4 +1,4 @@
-"""What an archive holds, in figures, for people who are about to export it."""
+"""Figures of an archive, for people who want to export it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from skyexport.errors import MissingExtraError, OutputError
 from skyexport.estimate import Sample
 from skyexport.extras import INSTALL_PARQUET
 from skyexport.formats import FORMATS, Format
-from skyexport.options import format_size
+from skyexport.options import format_size, parse_path
 from skyexport.scratch import temporary_folder
 from skyexport.selection import Selection
 from skyexport.source import JournalMode
@@ -27,42 +27,57 @@ __all__ = ["Inspection", "author_line", "inspect", "list_authors"]
 _LARGEST_AUTHORS = 10
 
 _IN_MEMORY_BYTES = 8_000_000
-"""Of a list of authors, of which there are some tens of thousands then; a longer one lies in a temporary file."""
+"""Enough for a list of some ten thousand authors; a longer list goes to a temporary file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """The figures of an archive."""
+    """The figures of an archive, as `inspect` finds them out.
+
+    Attributes:
+        path: The archive.
+        bytes: Size of its file.
+        posts: Posts that it holds.
+        authors: Authors of these posts.
+        largest_authors: At most ten of them, the one with most posts first.
+        first_post: When the oldest post was created, RFC 3339; None if no time near that end is readable.
+        last_post: When the newest was created, likewise.
+        media_rows: Rows about media files.
+        archive_schema_version: Version of its schema, 1 to 3.
+        journal_mode: "rollback" or "wal".
+        created_at_index: Whether it has the index that exports step along; without, they sort all posts first.
+        expected_bytes: Format → size of an export of all posts, estimated from a sample; None for a format that needs
+            an extra which is not installed.
+        warnings: Kind → count of warnings about the archive itself, as an export has them.
+        warning_places: Kind → a sentence for each of them.
+    """
 
     path: Path
     bytes: int
     posts: int
     authors: int
     largest_authors: list[Author]
-    """At most ten, the largest first."""
     first_post: str | None
-    """When the oldest post was created, RFC 3339; None when no post has a readable time."""
     last_post: str | None
     media_rows: int
     archive_schema_version: int
     journal_mode: JournalMode
     created_at_index: bool
-    """Whether the archive has the index that exports step along; without it they sort first."""
     expected_bytes: dict[str, int | None]
-    """Format → size of an export of all posts in bytes, estimated from a sample; None for a format that needs an extra
-    which is not installed."""
     warnings: dict[str, int]
-    """Kind → count, of warnings about the archive itself, as an export has them."""
     warning_places: dict[str, list[str]]
-    """Kind → a sentence for each of them."""
+
+    def __repr__(self) -> str:
+        authors = "1 author" if self.authors == 1 else f"{self.authors:,} authors"
+        return f"<Inspection: {self.path}, {self.posts:,} posts by {authors}>"
 
     def to_dict(self) -> dict[str, Any]:
-        """As the object that `--json` prints."""
+        """The object that `--json` prints."""
         path = os.fsencode(self.path).decode(errors="replace")
         return {"status": "ok", **asdict(self), "path": path}
 
     def lines(self) -> list[str]:
-        """For people, a figure a line."""
+        """The figures for people, one per line."""
         index = "yes" if self.created_at_index else "no: exports sort all posts first, which takes longer"
         rows = [
             ("archive", f"{self.path}, {format_size(self.bytes)}"),
@@ -85,16 +100,27 @@ class Inspection:
 
 
 def author_line(author: Author) -> str:
-    """An author, for people: posts, DID, handle."""
+    """A line about an author for people: posts, DID, handle."""
     return f"{author.posts:>12,}  {author.did}" + (f"  {author.handle}" if author.handle is not None else "")
 
 
-def inspect(path: Path) -> Inspection:
-    """Look into the archive at *path*.
+def inspect(archive: str | os.PathLike[str]) -> Inspection:
+    """Look into an archive: how many posts, by whom, from when, and how large exports of it would be.
+
+        found = inspect("archive.db")
+        print(found.posts, found.expected_bytes["csv"])
+
+    Args:
+        archive: Its path.
 
     Raises:
-        ArchiveError, ArchiveBusyError: It can not be read.
+        OptionError: *archive* is no path.
+        ArchiveError, ArchiveBusyError: It cannot be read.
     """
+    return _inspected(parse_path(archive, "archive"))
+
+
+def _inspected(path: Path) -> Inspection:
     with Archive(path) as archive:
         posts = archive.count_posts()
         first, last = archive.first_and_last()
@@ -117,7 +143,7 @@ def inspect(path: Path) -> Inspection:
 
 
 def _expected_bytes(archive: Archive, format: Format, posts: int) -> int | None:
-    """The likely size of an export of all posts; None when the format needs an extra that is not installed."""
+    """The expected bytes of an export of all posts; None if the format needs an extra that is not installed."""
     try:
         format.require()
     except MissingExtraError:
@@ -130,9 +156,9 @@ def _size_in_words(size: int | None) -> str:
 
 
 def list_authors(path: Path) -> tuple[int, Iterator[Author]]:
-    """All authors of the archive at *path*, the largest first, and how many they are.
+    """The number of authors of the archive at *path*, and all authors, those with most posts first.
 
-    The archive is closed when this returns: people may take their time to read the list.
+    The archive is already closed when this function returns, since people may read the list slowly.
 
     Raises:
         ArchiveError, ArchiveBusyError: The archive cannot be read.

@@ -103,7 +103,7 @@ _TOKEN = re.compile(
 
 _KINDS = {"string": b"s", "scalar": b"v", "end": b"$"}
 
-# What may come next, as kinds of tokens: marks stand for themselves.
+# Kinds of tokens that may come next; marks stand for themselves.
 _VALUE = frozenset({b"{", b"[", b"s", b"v"})
 _KEY_OR_END = frozenset({b"s", b"}"})
 _ITEM_OR_END = frozenset({b"{", b"[", b"s", b"v", b"]"})

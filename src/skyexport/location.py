@@ -1,7 +1,7 @@
-"""Where an archive lies, by whatever name somebody gave it, and which files SQLite keeps beside it.
+"""The location of an archive, whichever name the user gave, and the files that SQLite keeps beside it.
 
-SQLite finds a write-ahead log by the name of the database file, links resolved. So an archive's path is resolved once,
-here, before anything else looks at it: then every symbolic link to an archive leads to the same posts.
+SQLite finds a write-ahead log by the name of the database file, with links resolved. So an archive's path is resolved
+once, here, before anything else uses it. Then every symbolic link to an archive leads to the same posts.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class FilesBeside(NamedTuple):
 
 
 def files_beside(location: Path) -> FilesBeside:
-    """The names of the files that SQLite may keep beside an archive, whether they are there or not.
+    """The names of the files that SQLite may keep beside an archive, whether they exist or not.
 
     Args:
-        location: The archive as `archive_location` or `real_path` gives it; beside a link there is nothing.
+        location: The archive's path, as `archive_location` or `real_path` returns it; nothing lies beside a link.
     """
     return FilesBeside(*(location.with_name(location.name + suffix) for suffix in ("-wal", "-shm", "-journal")))
 
@@ -57,10 +57,10 @@ def has_content(path: Path) -> bool:
 
 
 def absolute(path: Path) -> Path:
-    """The same path from the root on, links as they are.
+    """*path* as an absolute path; links are not resolved.
 
     Raises:
-        FileNotFoundError: It is relative, and the current directory was deleted; `strerror` says so.
+        FileNotFoundError: *path* is relative, and the current directory was deleted; `strerror` says so.
     """
     try:
         return path.absolute()
@@ -69,19 +69,19 @@ def absolute(path: Path) -> Path:
 
 
 def real_path(path: Path) -> Path:
-    """The file or directory that *path* leads to, as an absolute path without links; it need not be there.
+    """The file or directory that *path* leads to, as an absolute path without links; it need not exist.
 
-    Links in a circle stay in the path: to open it fails.
+    A circle of links stays in the path, and opening it fails.
 
     Raises:
-        FileNotFoundError: As `absolute` does.
-        ValueError: No path can have these characters.
+        FileNotFoundError: As for `absolute`.
+        ValueError: *path* has characters that no path can have.
     """
     return Path(os.path.realpath(absolute(path)))
 
 
 def why_missing(path: Path) -> str:
-    """The reason why *path* leads nowhere, to follow a message: the current directory was deleted; else nothing."""
+    """The reason why *path* is missing, for the end of a message: the current directory was deleted. Else empty."""
     try:
         absolute(path)
     except FileNotFoundError as error:
@@ -90,12 +90,12 @@ def why_missing(path: Path) -> str:
 
 
 def printable_path(path: Path) -> str:
-    """*path* as messages show it, as it was typed: bytes that are not UTF-8 as `\\xff`."""
+    """*path* as it was typed, for messages; a byte that is not UTF-8 is shown as `\\xff`."""
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def archive_location(path: Path) -> Path:
-    """Where the archive at *path* lies: an absolute path without links, which SQLite can open.
+    """The absolute path of the archive at *path*, without links, which SQLite can open.
 
     Raises:
         ArchiveError: There is no file, or SQLite cannot open its path.
@@ -111,7 +111,7 @@ def archive_location(path: Path) -> Path:
         reason = "its links lead in a circle" if error.errno == errno.ELOOP else error.strerror
         raise ArchiveError(f"cannot read {shown}: {reason}", _CHECK) from None
     except ValueError:
-        raise ArchiveError(f"cannot read {shown!r}: no path has a NUL byte", _CHECK) from None
+        raise ArchiveError(f"cannot read {shown!r}: a path cannot have a NUL byte", _CHECK) from None
     if not there:
         raise ArchiveError(f"{shown} is not a file", "name the archive's .db file")
     try:
@@ -122,7 +122,7 @@ def archive_location(path: Path) -> Path:
 
 
 def _missing(path: Path, shown: str) -> ArchiveError:
-    """The error that there is no file at *path*, with the reason why."""
+    """The error for a missing file at *path*, with the reason."""
     if why := why_missing(path):
         return ArchiveError(f"no archive at {shown}{why}", "change to another directory")
     if path.is_symlink():

@@ -1,11 +1,11 @@
-"""A place that one run at a time may hold, and the removal of what killed runs left there.
+"""A lock that lets one run at a time work in a place, and the removal of what killed runs left there.
 
-The lock is the system's own, on a small hidden file: it goes with its process, however that ends, so that the lock of
-a dead run never counts. It lies beside what it protects, not in it, since Windows renames no directory in which a file
-is open, and network file systems lock no directories. Its text says who holds it, for people.
+The lock is the system's own, on a small hidden file. It ends with its process, however that ends, so a dead run never
+holds it. The file lies beside what it protects, not in it: Windows cannot rename a directory with an open file, and
+network file systems cannot lock directories. The text in it tells people which process holds the lock.
 
-Whoever holds a place is alone there: all that other runs have left under hidden names belongs to nobody any more. A
-run takes the lock before it makes anything, so there is no moment in which its own could be taken for a leftover.
+The run that holds a place is alone there, so everything that other runs left under hidden names can go. A run takes
+the lock before it makes anything, so its own files are never taken for leftovers.
 """
 
 from __future__ import annotations
@@ -35,40 +35,41 @@ else:
 __all__ = ["Lock", "check_free", "is_own", "remove_leftovers"]
 
 _ATTEMPTS = 100
-"""A lock file that was removed between opening and locking it is opened anew; so often no other run ends meanwhile."""
+"""Attempts to open and lock a file that another run, as it ends, may remove in between."""
 
 _HELD_ERRORS = frozenset({errno.EACCES, errno.EAGAIN, errno.EDEADLK})
-"""How systems say that another process has the lock; what else they say means that they have no locks there."""
+"""Errors that mean that another process has the lock; any other means that the file system has no locks."""
 
 _LOCKED_BYTE = 1 << 30
-"""Windows lets nobody read what is locked: lock a byte far behind the text."""
+"""A byte far behind the text, since nobody can read locked bytes on Windows."""
 
 _TEXT_BEGINS = b"process "
-"""How the text begins: a file with another one is somebody's own, and not touched."""
+"""The beginning of the text. A file with another beginning belongs to somebody else, and is not touched."""
 
 _SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-"""Flags to open a lock file, in whose place a stranger may have put anything."""
+"""Flags to open a lock file, which a stranger may have replaced with anything."""
 
 _TEXT_BYTES = 400
-"""More than any such text has."""
+"""Longer than any such text."""
 
 
 class Lock:
-    """A lock that one run at a time holds, from `take` until `release`, or until this process ends, however it ends.
+    """A lock that one run at a time holds, from `take` until `release` or the end of its process, however that ends.
 
-    Use it in a `with` statement, or call both. No signal comes between making the lock file and owning it.
+    Use it in a `with` statement, or call both. No signal can come between making the lock file and owning it.
 
     Args:
-        path: The lock file, made if need be; its directory must exist by then.
-        what: What only one export may do at a time, for the message: `into DIRECTORY`.
+        path: The lock file, made if needed; its directory must exist by then.
+        what: The end of "another export …" in messages: `into DIRECTORY`.
     """
+
+    _descriptor = -1
 
     def __init__(self, path: Path, what: str) -> None:
         self._path = path
         self._what = what
-        self._descriptor = -1
         self.alone = False
-        """Whether this run is surely the only one; False where the file system has no locks."""
+        """Whether this run is surely the only one; False if the file system has no locks."""
 
     def take(self) -> None:
         """Take the lock.
@@ -88,7 +89,7 @@ class Lock:
             descriptor, writable = _opened(self._path)
             try:
                 self.alone = _took(descriptor, self._what)
-                # Its holder may have removed it before this process had locked it: then another run may hold a new one.
+                # The holder may have removed the file before this process locked it. Another run may hold a new file.
                 if not _names(self._path, descriptor):
                     continue
                 if writable:
@@ -98,7 +99,7 @@ class Lock:
             finally:
                 if descriptor >= 0:
                     os.close(descriptor)
-        raise AlreadyRunningError(f"other exports {self._what} are running all the time", "try again later")
+        raise AlreadyRunningError(f"other exports {self._what} keep starting", "try again later")
 
     def __enter__(self) -> Self:
         self.take()
@@ -108,11 +109,11 @@ class Lock:
         self.release()
 
     def __del__(self) -> None:
-        # A signal may have kept its owner from releasing it.
+        # A signal may have kept the owner from releasing it.
         self.release()
 
     def release(self) -> None:
-        """Let the next one in; the lock file goes as well. More than once does no harm."""
+        """Release the lock, and remove its file. Calling this again does no harm."""
         if self._descriptor >= 0:
             uninterrupted(self._release)
 
@@ -121,7 +122,7 @@ class Lock:
         if descriptor < 0:
             return
         if sys.platform == "win32":
-            # Windows removes no file that is open; and fails where the next run has opened it, as it should.
+            # Windows cannot remove an open file. If the next run has opened it, removing fails, as it should.
             os.close(descriptor)
             with contextlib.suppress(OSError):
                 self._path.unlink()
@@ -135,15 +136,15 @@ class Lock:
 def remove_leftovers(lock: Lock, directory: Path, name: re.Pattern[str]) -> list[Path]:
     """Remove what killed runs left in a place that this run holds.
 
-    Links are not followed and not removed, nor is what another user owns.
+    Links are neither followed nor removed, and files of other users stay.
 
     Args:
-        lock: On the place; nothing is removed where it does not make sure that this run is alone.
+        lock: The lock on the place. If it cannot guarantee that this run is alone, nothing is removed.
         directory: Where to look.
-        name: What the whole name of a leftover looks like.
+        name: Pattern of the whole name of a leftover.
 
     Returns:
-        What is gone now.
+        The paths that were removed.
     """
     found = []
     if lock.alone:
@@ -153,20 +154,20 @@ def remove_leftovers(lock: Lock, directory: Path, name: re.Pattern[str]) -> list
 
 
 def is_own(path: Path) -> bool:
-    """Whether *path* belongs to this user; a link by itself."""
+    """Whether *path* belongs to this user; for a link, its own owner counts."""
     return sys.platform == "win32" or path.lstat().st_uid == os.geteuid()
 
 
 def check_free(path: Path, what: str) -> None:
-    """Make sure that nobody holds a place at this moment, without making anything.
+    """Check that no run holds a place now, without making anything.
 
     Args:
-        path: Where the lock file is, when there is one.
-        what: As `Lock` takes it.
+        path: The lock file, which may not exist.
+        what: As in `Lock`.
 
     Raises:
         AlreadyRunningError: Another run holds it.
-        OSError: There is something else of that name.
+        OSError: The path is something else than a lock file.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | _SAFELY)
@@ -181,7 +182,7 @@ def check_free(path: Path, what: str) -> None:
 
 
 def _took(descriptor: int, what: str) -> bool:
-    """Whether the lock is this run's; False where the file system has no locks, so that nobody can tell."""
+    """Take the lock; False if the file system has no locks, so that nobody can know who holds the place."""
     try:
         _lock(descriptor)
     except OSError as error:
@@ -195,7 +196,7 @@ def _took(descriptor: int, what: str) -> bool:
 
 
 def _not_ours(path: Path) -> OSError:
-    return OSError(errno.EEXIST, f"{path.name} beside it is no lock file of an export", str(path))
+    return OSError(errno.EEXIST, f"{path.name} beside it is not a lock file of an export", str(path))
 
 
 def _removed(path: Path) -> bool:
@@ -213,7 +214,7 @@ def _removed(path: Path) -> bool:
 
 
 def _opened(path: Path) -> tuple[int, bool]:
-    """The lock file, and whether it can be written to: that of another user may not be, and can be locked all the same.
+    """Open the lock file. Returns its descriptor, and whether it is writable: a read-only one can be locked, too.
 
     Anybody may read it, since it says who holds the place.
     """
@@ -234,14 +235,14 @@ def _opened(path: Path) -> tuple[int, bool]:
 
 
 def _is_ours(descriptor: int) -> bool:
-    """Whether a file is a lock file: with the text of one, or the beginning of that."""
+    """Whether an open file is a lock file: it has the text of one, or the beginning of that text."""
     text = os.read(descriptor, _TEXT_BYTES)
     os.lseek(descriptor, 0, os.SEEK_SET)
     return text.startswith(_TEXT_BEGINS) or _TEXT_BEGINS.startswith(text)
 
 
 def _names(path: Path, descriptor: int) -> bool:
-    """Whether *path* is the file that is open."""
+    """Whether *path* is the open file."""
     try:
         found, opened = path.lstat(), os.fstat(descriptor)
     except OSError:
@@ -252,14 +253,14 @@ def _names(path: Path, descriptor: int) -> bool:
 def _note_holder(descriptor: int) -> None:
     since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
     text = f"{_TEXT_BEGINS.decode()}{os.getpid()} on {socket.gethostname()} since {since} UTC\n"
-    # A full disk is found out soon enough, by what matters.
+    # On a full disk, the export itself fails soon enough.
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
         os.write(descriptor, text.encode())
 
 
 def _holder(descriptor: int) -> str:
-    """What the holder noted; it does so right after taking the lock."""
+    """The text that the holder wrote; it writes it right after taking the lock."""
     for _ in range(10):
         os.lseek(descriptor, 0, os.SEEK_SET)
         text = os.read(descriptor, _TEXT_BYTES)
@@ -273,7 +274,7 @@ def _lock(descriptor: int) -> None:
     """Take the lock.
 
     Raises:
-        OSError: Another one has it, or there are no locks.
+        OSError: Another process has it, or the file system has no locks.
     """
     if sys.platform == "win32":
         os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
@@ -282,6 +283,6 @@ def _lock(descriptor: int) -> None:
         finally:
             os.lseek(descriptor, 0, os.SEEK_SET)
     else:
-        # Not fcntl's other kind of lock, which a process loses when it closes the file anywhere, and which does not
-        # keep two threads of a process apart.
+        # fcntl.lockf is no alternative: a process loses such a lock when it closes the file anywhere, and the lock does
+        # not keep two threads of a process apart.
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""The manifest of an export: what it is, from what it was made, and by which bytes it is known.
+"""The manifest of an export: its contents, its source, and its checksums.
 
 Source: docs/formats.md, "manifest.json".
 """
@@ -25,7 +25,7 @@ from skyexport.writer import WrittenFile
 __all__ = ["manifest_bytes", "path_text", "source_of"]
 
 _FORMAT_VERSION = "dev"
-"""What the established exporter writes as version; programs that read its manifests find it here too."""
+"""The version that the established exporter writes; programs that read its manifests find it here, too."""
 
 
 def manifest_bytes(
@@ -45,16 +45,16 @@ def manifest_bytes(
 
     Args:
         resolved: The options of the export.
-        author: Whose posts were exported; None for all authors.
-        archive: Where the posts came from.
-        archive_posts: How many posts that archive holds.
-        posts: How many were exported.
-        notices: Of the whole export.
-        data: The data files, and the table of media where there is one.
-        media: Counts of media; None where none were asked for.
+        author: The author of the posts; None for all authors.
+        archive: The archive that the posts came from.
+        archive_posts: Posts in the archive.
+        posts: Posts in the export.
+        notices: Notices of the whole export.
+        data: The data files, and the table of media if there is one.
+        media: Counts of media; None if media were not asked for.
         now: When the export was made, with a time zone.
         exporter: Name and version of this program.
-        narrowed: Key → value, of what was asked for beside author and dates.
+        narrowed: Key → value: conditions on posts other than author and dates.
     """
     options = resolved.options
     did = None if author is None else author.did
@@ -101,12 +101,12 @@ def manifest_bytes(
 
 
 def source_of(path: Path, state: Mapping[str, object]) -> dict[str, object]:
-    """What a manifest says of the archive at *path* (absolute), whose files are in the state of `file_state`."""
+    """The value of `source`: the archive at *path* (absolute), and *state*, which comes from `file_state`."""
     return {"path": path_text(path), **state}
 
 
 def path_text(path: Path) -> str:
-    """A path as a manifest has it; bytes that are not UTF-8 are replaced."""
+    """A path as written in a manifest; bytes that are not UTF-8 are replaced."""
     return os.fsencode(path).decode(errors="replace")
 
 

@@ -1,7 +1,7 @@
-"""The media of an export: which files belong to the exported posts, where they lie, and what became of them.
+"""The media of an export: which files belong to the exported posts, where they lie, and whether they were copied.
 
-The list of files is taken while the archive is held at the state that is exported, and lies in a temporary file, since
-it may be longer than memory allows. Files are copied when the archive is let go of.
+The list of files is read while the archive is held in the exported state. It lies in a temporary file, since it may not
+fit into memory. Files are copied after the archive was released.
 """
 
 from __future__ import annotations
@@ -35,36 +35,36 @@ if TYPE_CHECKING:
 __all__ = ["Media", "MediaCounts"]
 
 _BLOCK_BYTES = 1 << 16
-"""Of SHA256SUMS and the table, written at once."""
+"""Bytes of SHA256SUMS and of the table that are written at once."""
 
 _HEADINGS = ("File", "URI", "MimeType", "Size", "Width", "Height", "AltText")
-"""Of the table: a row for each file and post that shows it."""
+"""Headings of the table, which has a row for each file and post that shows it."""
 
 
 @dataclass(slots=True)
 class MediaCounts:
-    """What an export says of its media."""
+    """The counts of an export's media."""
 
     files: int = 0
-    """Files in it."""
+    """Media files in the export."""
     linked: int = 0
-    """How many of them are linked to those of an earlier export."""
+    """How many of them are hard links to those of an earlier export."""
     rows: int = 0
-    """Rows of the table that says which posts show which of them."""
+    """Rows of the table that says which posts show which files."""
     posts_without: int = 0
-    """Exported posts that have media, of which no file is known to the archive."""
+    """Exported posts with media that the archive does not contain."""
 
 
 class Media:
     """The media of one export. Use it in a `with` statement.
 
     Args:
-        resolved: Where media lie, and an earlier export, if any.
-        archive_directory: Where they lie if nothing else is said.
+        resolved: The options, with the media root and the earlier export to link to, if any.
+        archive_directory: The media root if the options name none.
 
     Raises:
-        OptionError: There is no such directory of media.
-        NoExportError: There is no such earlier export.
+        OptionError: The media root is missing or not a directory.
+        NoExportError: The earlier export is missing or not an export.
     """
 
     def __init__(self, resolved: Resolved, archive_directory: Path) -> None:
@@ -78,7 +78,7 @@ class Media:
             self._root = opened.enter_context(MediaRoot(resolved.media_root or archive_directory))
             self._earlier: EarlierMedia | None = None
             if resolved.link_media is not None:
-                # It needs the readers of exports, which take 15 ms to load.
+                # This loads the readers of exports, which takes 15 ms.
                 from skyexport.earlier_media import EarlierMedia
 
                 self._earlier = opened.enter_context(EarlierMedia(resolved.link_media))
@@ -92,15 +92,15 @@ class Media:
 
     @property
     def nothing_to_link(self) -> bool:
-        """Whether an earlier export was named that has no media."""
+        """Whether the options name an earlier export that has no media."""
         return self._earlier is not None and self._earlier.empty
 
     def list_files(self, archive: Archive, selection: Selection) -> None:
-        """Find out, in the state that is exported, which media files belong to it.
+        """List the media files of the selected posts, in the state that is exported.
 
         Raises:
-            ArchiveError: Its media table is none.
-            OptionError: Not one of them is in the directory that was named for them.
+            ArchiveError: The archive's media table is not usable.
+            OptionError: None of the files is in the media root that the options name.
             OutputError: There is no room for the list.
         """
         self._list = _MediaList(archive.media_of(selection), self._settings)
@@ -108,20 +108,20 @@ class Media:
         named = self._named_root is not None and self._earlier is None
         if named and self._list.files and next(self.sizes(), None) is None:
             raise OptionError(
-                f"not one of {self._list.files:,} media files is in {self._named_root}",
-                "check --media-root; without it, paths begin in the archive's directory",
+                f"none of {self._list.files:,} media files is in {self._named_root}",
+                "check --media-root; without it, paths are relative to the archive's directory",
             )
         self.counts.posts_without = archive.count_posts_without_known_media(selection)
 
     def least_bytes(self, enough: int) -> int:
-        """What the files take at least; where the archive says that it is not more than *enough*, just what it says."""
+        """Bytes that the files take at least; the archive's own number if that is no more than *enough*."""
         if self._list is None or self._list.bytes <= enough:
             return 0 if self._list is None else self._list.bytes
-        # Files may be missing, and an archive may say anything of their size.
+        # Files may be missing, and the archive's numbers may be wrong.
         return sum(self.sizes())
 
     def sizes(self) -> Iterator[int]:
-        """The size of each file that is there, and of those that can be linked, none."""
+        """Bytes of each file that exists and must be copied, not linked."""
         return iter(()) if self._list is None else iter(self._list.sizes(self._root, self._earlier))
 
     def copy(
@@ -136,13 +136,13 @@ class Media:
 
         Args:
             target: The directory for them, made here if there are any.
-            counters: Told how far it is.
-            check: Called several times a second; what it raises ends this.
-            note: Told what is not as it should be.
+            counters: Updated as files are copied.
+            check: Called several times a second; an exception from it ends the copying.
+            note: Called with each warning.
 
         Returns:
-            Lines of SHA256SUMS, and the table of the posts that show the files: in pieces, to be read before the `with`
-            block ends.
+            Lines of SHA256SUMS, and the table of files and the posts that show them. Both come in pieces, to be read
+            before the `with` block ends.
 
         Raises:
             OutputError: A copy cannot be written.
@@ -187,11 +187,11 @@ class Media:
 
 
 class _MediaList:
-    """Media files in the order of their hashes, and what is found out about them, in temporary files without a name.
+    """Media files in the order of their hashes, and the facts about them, in temporary files without a name.
 
     Args:
         found: Each file with each post that shows it.
-        settings: How the table of them is to look.
+        settings: The settings of the table.
 
     Raises:
         OutputError: There is no room for it.
@@ -199,7 +199,7 @@ class _MediaList:
 
     def __init__(self, found: Iterable[ShownFile], settings: FormatSettings) -> None:
         self.bytes = 0
-        """What the archive says that they take."""
+        """Size of all files according to the archive."""
         self.files = 0
         self._closing = contextlib.ExitStack()
         self._records = CsvRecords(_HEADINGS, settings)
@@ -233,8 +233,8 @@ class _MediaList:
         return self._closing.enter_context(tempfile.TemporaryFile(dir=temporary_folder()))
 
     def close(self) -> None:
-        """Forget it. More than once does no harm."""
-        # What could not be written then can not be now, and nobody wants it any more.
+        """Delete the temporary files. Calling this again does no harm."""
+        # Closing may fail to write the rest of a file; nobody needs it any more.
         with contextlib.suppress(OSError):
             self._closing.close()
 
@@ -249,7 +249,7 @@ class _MediaList:
         return json.loads(line) if line else None
 
     def add_copy(self, file: WrittenFile) -> None:
-        """Note a file that is in the export now; files come in their order, though some may be left out.
+        """Note a file that is now in the export. Files come in the order of the list; some may be left out.
 
         Raises:
             OutputError: There is no room for it.
@@ -268,7 +268,7 @@ class _MediaList:
 
     @property
     def table_formulas(self) -> int:
-        """Cells of the table that a spreadsheet may take for a formula."""
+        """Cells of the table that a spreadsheet may read as formulas."""
         return self._records.formulas
 
     def sums(self) -> Iterator[bytes]:
@@ -280,11 +280,15 @@ class _MediaList:
         return _pieces(self._sums)
 
     def table(self) -> Iterator[bytes]:
-        """The table of the files that are in the export, and the posts that show them, likewise."""
+        """The table of the files in the export and the posts that show them, in pieces.
+
+        Raises:
+            OutputError: There is no room for it.
+        """
         return _pieces(self._table)
 
     def sizes(self, root: MediaRoot, earlier: EarlierMedia | None) -> Iterator[int]:
-        """What the files take that are there, and surely must be copied."""
+        """Bytes of each file that exists and surely must be copied."""
         for file in self:
             if earlier is not None and file.name is not None and earlier.has(file.name):
                 continue
@@ -309,6 +313,6 @@ def _as_output_error() -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(
-            f"can not write a temporary file in {temporary_folder()}: {error.strerror}",
+            f"cannot write a temporary file in {temporary_folder()}: {error.strerror}",
             "set TMPDIR to a place where there is room",
         ) from error

@@ -1,6 +1,6 @@
-"""Copying media files into an export, several at a time; or linking them to those of an earlier one.
+"""Copying media files into an export, several at a time, or linking them to those of an earlier export.
 
-What is missing, can not be read, or is not what its hash says is named, and never the end of an export.
+A file that is missing, cannot be read, or does not match its hash is reported; it never ends the export.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from skyexport.cleanup import uninterrupted
 from skyexport.media_root import MEDIA_DIRECTORY, MediaFile, MediaRoot, UnsafePathError
 from skyexport.sync import sync_file
 from skyexport.writer import WrittenFile, output_error
@@ -28,46 +29,46 @@ if TYPE_CHECKING:
 __all__ = ["MediaCopy", "copied_media"]
 
 _THREADS = 8
-"""Files copied at the same time: what takes long with small ones is waiting for the disk."""
+"""Files copied at the same time: small files mostly wait for the disk."""
 
 _AHEAD = 64
-"""Files begun before the oldest of them is done."""
+"""Files that may be started before the oldest of them is done."""
 
 _PIECE_BYTES = 16_000_000
-"""Copied at once by the system, between looks whether to stop."""
+"""Bytes that the system copies at once; after each piece, the thread checks whether to stop."""
 
 _BLOCK_BYTES = 1 << 20
-"""Read at once for the checksum, and where the system can not copy by itself."""
+"""Bytes read at once for the checksum, and to copy where the system cannot do it by itself."""
 
 _WAIT_SECONDS = 0.1
-"""Between looks at the memory and for signals while the next file takes long."""
+"""Time between checks of memory and signals while the next file takes long."""
 
 _NO_ROOM_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
-"""Errors of copying that are surely those of the copy."""
+"""Errors of copying that surely concern the copy, not the source."""
 
 _CAN_NOT_COPY_ERRORS = frozenset(
     {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF, errno.ENOTTY}
 )
-"""How a system says that it does not copy between these two files by itself."""
+"""Errors that mean that the system cannot copy between these two files by itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class MediaCopy:
-    """What became of a media file."""
+    """The result for one media file."""
 
     file_path: str
     """Its path in the archive."""
     written: WrittenFile | None = None
-    """The copy, None where there is none."""
+    """The copy; None if there is none."""
     warning: str | None = None
-    """A kind of warning: `missing_media`, `unreadable_media` or `damaged_media`."""
+    """A kind of warning: `missing_media`, `unreadable_media` or `damaged_media`; None if all is well."""
     why: str = ""
     linked: bool = False
-    """Whether it is the file of the earlier export itself, under another name."""
+    """Whether it is a hard link to the file of the earlier export."""
 
 
 class _StoppedError(Exception):
-    """Nobody wants the copy any more."""
+    """The copy is no longer needed."""
 
 
 def copied_media(
@@ -82,18 +83,18 @@ def copied_media(
     """Copy files into a new directory, several at a time.
 
     Args:
-        files: Which.
-        root: What their paths are relative to.
-        earlier: Where files are linked from that are there, and what their hashes say; None to copy all.
+        files: The files to copy.
+        root: The directory that their paths are relative to.
+        earlier: The earlier export, to link to its files where they match their hashes; None to copy all.
         target: The directory, made here.
-        sync: Wait until they are on the disk.
-        check: Called several times a second; what it raises ends this.
+        sync: Wait until the files are on disk.
+        check: Called several times a second; an exception from it ends the copying.
 
     Returns:
-        What became of each, in the order of *files*.
+        The result for each file, in the order of *files*.
 
     Raises:
-        OutputError: A copy can not be written.
+        OutputError: A copy cannot be written.
     """
     try:
         target.mkdir(mode=0o700)
@@ -107,14 +108,14 @@ def copied_media(
             try:
                 begun.append(executor.submit(copier.copy, file))
             except RuntimeError as error:
-                raise MemoryError(f"the system gives no more threads: {error}") from error
+                raise MemoryError(f"the system allows no more threads: {error}") from error
             if len(begun) == _AHEAD:
                 yield _waited_for(begun.popleft(), check)
         while begun:
             yield _waited_for(begun.popleft(), check)
     finally:
         copier.stopped.set()
-        executor.shutdown(cancel_futures=True)
+        uninterrupted(lambda: executor.shutdown(cancel_futures=True))
 
 
 def _waited_for(copy: Future[MediaCopy], check: Callable[[], None]) -> MediaCopy:
@@ -135,18 +136,18 @@ class _Copier:
         self.stopped = threading.Event()
 
     def copy(self, file: MediaFile) -> MediaCopy:
-        """Copy or link one.
+        """Copy or link one file.
 
         Raises:
-            OutputError: The copy can not be written.
+            OutputError: The copy cannot be written.
         """
         name = file.name
         if name is None:
-            return MediaCopy(file.file_path, None, "unreadable_media", "neither hash nor suffix of a media file")
+            return MediaCopy(file.file_path, None, "unreadable_media", "its hash or its suffix is not valid")
         return self._from_earlier(file, name) or self._from_root(file, name)
 
     def _from_earlier(self, file: MediaFile, name: str) -> MediaCopy | None:
-        """Take it from the earlier export; None where that has no such file, or one that is not what its hash says."""
+        """Take the file from the earlier export; None if it is not there, or does not match its hash."""
         source = None if self._earlier is None else self._earlier.open(name)
         if self._earlier is None or source is None:
             return None
@@ -165,7 +166,7 @@ class _Copier:
             copy = self._copied(source, file, name)
             if copy.warning is None:
                 return copy
-            # It has just changed.
+            # The file has just changed.
             with contextlib.suppress(OSError):
                 path.unlink()
             return None
@@ -173,8 +174,8 @@ class _Copier:
             os.close(source)
 
     def _sync_linked(self, source: int, path: Path) -> None:
-        """Have it on the disk, since nobody knows whether the earlier export waited for that."""
-        # Windows lets only those ask who may write.
+        """Wait until the file is on disk, since the earlier export may not have waited for that."""
+        # Windows syncs only files that are open for writing.
         if self._sync and sys.platform != "win32":
             try:
                 sync_file(source)
@@ -189,7 +190,7 @@ class _Copier:
         except UnsafePathError as error:
             return MediaCopy(file.file_path, None, "unreadable_media", str(error))
         except OSError as error:
-            return MediaCopy(file.file_path, None, "unreadable_media", error.strerror or "can not be opened")
+            return MediaCopy(file.file_path, None, "unreadable_media", error.strerror or "cannot be opened")
         try:
             return self._copied(source, file, name)
         finally:
@@ -205,9 +206,9 @@ class _Copier:
                 problem = self._transfer(source, target, status.st_size)
                 sha256, size = self._checksum(target)
                 damaged = not problem and sha256 != file.sha256
-                # A file of another name elsewhere, which this one may only pretend to be, would leave its place so.
+                # Through a hard link, an archive could get hold of a file that lies elsewhere under another name.
                 if damaged and status.st_nlink > 1:
-                    problem = "not what its hash says, and there are other names for it"
+                    problem = "does not match its hash, and has other names"
                 if not problem and self._sync:
                     sync_file(target)
             finally:
@@ -220,14 +221,17 @@ class _Copier:
             return MediaCopy(file.file_path, None, "unreadable_media", problem)
         written = WrittenFile(f"{MEDIA_DIRECTORY}/{name}", size, sha256)
         if damaged:
-            return MediaCopy(file.file_path, written, "damaged_media", "not what its hash says")
+            return MediaCopy(file.file_path, written, "damaged_media", "does not match its hash")
         return MediaCopy(file.file_path, written)
 
     def _transfer(self, source: int, target: int, size: int) -> str:
-        """Copy so many bytes, by the system where it can; returns why the source can not be read, if so.
+        """Copy *size* bytes, by the system where it can.
+
+        Returns:
+            Why the source cannot be read; "" if it can.
 
         Raises:
-            OSError: The target can not be written.
+            OSError: The target cannot be written.
         """
         done = 0
         by_system = hasattr(os, "copy_file_range")
@@ -246,17 +250,17 @@ class _Copier:
                     continue
                 if error.errno in _NO_ROOM_ERRORS:
                     raise
-                return error.strerror or "can not be read"
+                return error.strerror or "cannot be read"
             if not copied:
                 if not by_system:
                     break
-                # The file became shorter; or this is a file system from which the system copies nothing, and is silent.
+                # The file became shorter, or the system copies nothing from this file system and does not say so.
                 by_system = False
             done += copied
         return ""
 
     def _checksum(self, file: int) -> tuple[str, int]:
-        """Of a whole file, and its size."""
+        """SHA-256 (hexadecimal) of a whole file, and its size in bytes."""
         digest = hashlib.sha256()
         size = 0
         os.lseek(file, 0, os.SEEK_SET)

@@ -1,7 +1,6 @@
-"""The memory limit: psutil samples this process and its workers; near the limit less work is handed out, at it none.
+"""The memory limit: psutil samples this process and its workers. Near the limit, less work is handed out; at it, none.
 
-The window of the coordinator bounds memory by design; this is the second line, which also holds for what nobody
-foresaw.
+The coordinator's window bounds memory by design. This is the second line, which holds for the unforeseen too.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ UNKNOWN_MEMORY = "the system does not report how much memory is used: the memory
 """A note for people."""
 
 _UNKNOWN = (psutil.Error, OSError)
-"""What psutil raises where the system does not tell."""
+"""Exceptions of psutil if the system does not report a value."""
 
 Metric = Literal["pss", "uss", "rss"]
 
@@ -35,41 +34,42 @@ _SOFT_SHARE = 0.8
 """From this share of the limit on, the window narrows."""
 
 _MAX_PRESSURE = 10
-"""Halving any window so often leaves one batch."""
+"""Halving any window so many times leaves one batch."""
 
 _WORKER_BYTES = 32_000_000
-"""What a worker has before it renders: interpreter, SQLite's cache, and its slots, once all of them are filled."""
+"""Memory of a worker before it renders: interpreter, SQLite's cache, and its slots, once all of them are filled."""
 
 _HERE_BYTES = 4_000_000
-"""What the process of an export takes at least for the archive and the output,"""
+"""Least memory of the exporting process for the archive and the output."""
 _HERE_MOST_BYTES = 14_000_000
-"""and at most: SQLite's cache, and the slots that it writes from."""
+"""Most memory for the same: SQLite's cache, and the slots that it writes from."""
 _HERE_SHARE = 2.0
-"""The same for each byte of a small archive."""
+"""The same per byte of a small archive."""
 _RENDERING_SHARE = 7.0
-"""What rendering takes for each byte of a small archive, until chunks are as large as chunks get."""
+"""Memory for rendering per byte of a small archive, until chunks have their full size."""
 
 _LISTING_BYTES = 35_000_000
-"""For sorting lists of posts and media, beyond which they go to temporary files."""
+"""Memory for sorting lists of posts and media; larger sorts use temporary files."""
 
 _TABLE_BYTES = 45_000_000
-"""For reading an earlier export that is Parquet at least,"""
+"""Least memory for reading an earlier export in Parquet."""
 _TABLE_MOST_BYTES = 125_000_000
-"""and at most; what grows with the archive is the texts of a row group."""
+"""Most memory for the same: the texts of a row group grow with the archive."""
 
 _ROW_ID_BYTES = 16
-"""A batch may be a list of row ids, and a message with it."""
+"""Memory per post of a batch: the batch may be a list of row ids, and so is its message."""
 
 _STEP_BYTES = 5_000_000
-"""Limits that are named are whole steps, and one more than needed: samples differ from run to run."""
+"""A suggested limit is a multiple of this, with two steps to spare: samples differ from run to run, since
+libraries count in part while other programs use them too."""
 
 
 class ProcessTree:
     """Memory of this process and the processes that it started.
 
-    Counted is the PSS where the platform has it (Linux): shared pages are divided among those who share them. Else the
-    USS, the pages that a process has alone; else, where that is not allowed, the RSS, which counts shared pages once a
-    process. `metric` says which; None where the system reports no memory at all.
+    If the platform has the PSS (Linux), it is counted: it divides shared pages among the processes that share them.
+    Otherwise the USS is counted, the pages that a process has alone. If that is not allowed, the RSS is counted, which
+    has shared pages once per process. `metric` says which; None if the system reports no memory at all.
     """
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class ProcessTree:
         self._processes: list[psutil.Process] = []
         self.metric: Metric | None = None
         self._fresh: int | None = None
-        """What the first look at this process gave: a sample as well, and one takes as long as a hundred posts."""
+        """The first measurement, used as the first sample too: a measurement takes as long as a hundred posts."""
         if own is None:
             return
         with contextlib.suppress(*_UNKNOWN):
@@ -89,13 +89,13 @@ class ProcessTree:
         self._processes.append(own)
 
     def add(self, pid: int) -> None:
-        """Count the process *pid* as well, as long as it lives."""
+        """Count the process *pid* too, as long as it lives."""
         process = process_of(pid)
         if process is not None:
             self._processes.append(process)
 
     def sample(self) -> int | None:
-        """Bytes that the processes use together now; None where the system does not report that."""
+        """Bytes that the processes use together now; None if the system does not report that."""
         fresh, self._fresh = self._fresh, None
         if self.metric is None:
             return None
@@ -124,18 +124,18 @@ def shown_peak(peak_bytes: int | None, metric: Metric | None) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryNeed:
-    """What an export takes at most besides what its process has when it begins; a single large post is not in it.
+    """Most memory that an export takes beyond the memory of its process at the start, without any large post.
 
-    This is the one place that says so: for how many workers there may be, for a limit that is refused, and for the
-    limit that is named then. How it was measured: docs/architecture.md, "Memory".
+    This is the one place that decides how many workers a limit has room for, whether a limit is refused, and which
+    limit the refusal names. Source: measured, see docs/architecture.md, "Memory".
     """
 
     here_bytes: int
-    """The process that writes."""
+    """For the process that writes."""
     rendering_bytes: int
-    """The same process, when it renders as well."""
+    """For the same process, if it renders too."""
     worker_bytes: int
-    """Each worker."""
+    """For each worker."""
 
     @classmethod
     def of(
@@ -148,15 +148,15 @@ class MemoryNeed:
         lists: bool = False,
         reads_table: bool = False,
     ) -> Self:
-        """What an export of an archive of that size needs.
+        """The memory that an export needs.
 
         Args:
-            format: Its format.
-            compression: How workers compress; None for not at all.
+            format: The export's format.
+            compression: How workers compress; None for no compression.
             archive_bytes: Size of the archive: a small one fills neither chunks nor row groups.
-            batch_size: Posts a batch.
+            batch_size: Posts in a batch.
             lists: Whether posts or media are listed before they are exported.
-            reads_table: Whether posts are compared with those of a Parquet file.
+            reads_table: Whether posts are compared with the posts of a Parquet file.
         """
         memory = format.memory
         compressing = 0 if compression is None else compression.memory_bytes
@@ -181,7 +181,7 @@ class MemoryNeed:
         )
 
     def bytes(self, workers: int) -> int:
-        """For all processes together, with so many workers."""
+        """Bytes for all processes together, with so many workers."""
         return self.here_bytes + (workers * self.worker_bytes or self.rendering_bytes)
 
 
@@ -190,8 +190,8 @@ class MemoryGuard:
 
     Args:
         limit_bytes: The limit on all processes together.
-        sampler: Gives their memory in bytes; None where it is not known. Then only what is needed at once is compared
-            with the limit.
+        sampler: Returns their memory in bytes; None if it is not known. Then only single needs, such as a large post,
+            are compared with the limit.
     """
 
     def __init__(self, limit_bytes: int, sampler: Callable[[], int | None]) -> None:
@@ -199,14 +199,14 @@ class MemoryGuard:
         self._sampler = sampler
         self._pressure = 0
         self._workers = 0
-        """So many, by the last `check_workable`."""
+        """The number of workers in the last `check_workable`."""
         self.latest_bytes: int | None = None
-        """The last sample; None where memory is not known."""
+        """The last sample; None if memory is not known."""
         self.peak_bytes: int | None = None
-        """The largest sample, likewise."""
+        """The largest sample; None if memory is not known."""
 
     def sample(self) -> None:
-        """Take a sample and adapt the window to it. May be called from another thread than the rest."""
+        """Take a sample and adapt the window to it. May be called from another thread than the other methods."""
         self.latest_bytes = self._sampler()
         if self.latest_bytes is None:
             return
@@ -215,7 +215,7 @@ class MemoryGuard:
         self._pressure = min(self._pressure + 1, _MAX_PRESSURE) if tight else max(self._pressure - 1, 0)
 
     def check(self) -> None:
-        """Fail when the limit was reached.
+        """Fail if the limit was reached.
 
         Raises:
             MemoryLimitError: The peak so far is at the limit, or beyond.
@@ -227,20 +227,20 @@ class MemoryGuard:
             )
 
     def affordable_bytes(self) -> int:
-        """How much more memory stays below the limit."""
+        """Bytes of memory that are left below the limit."""
         return self._limit_bytes - (self._sampler() or 0)
 
     def check_affordable(self, needed_bytes: int) -> None:
-        """Fail when so much more memory would reach the limit, before it is taken.
+        """Fail if *needed_bytes* more would reach the limit, before they are allocated.
 
         Raises:
-            MemoryLimitError: It would.
+            MemoryLimitError: They would reach the limit.
         """
         if needed_bytes >= self.affordable_bytes():
             raise self.beyond(needed_bytes)
 
     def beyond(self, needed_bytes: int) -> MemoryLimitError:
-        """The error that so much more memory would reach the limit."""
+        """The error that *needed_bytes* more would reach the limit."""
         needed, limit = format_size(needed_bytes), format_size(self._limit_bytes)
         return MemoryLimitError(f"{needed} are needed, more than the limit of {limit} leaves", self._hint())
 
@@ -248,31 +248,31 @@ class MemoryGuard:
         return "use a larger --memory-limit" + (", or fewer workers" if self._workers else "")
 
     def window(self, batches: int) -> int:
-        """How many batches may be in flight, out of *batches* when there is memory enough: at least one."""
+        """The number of batches that may be in flight: *batches* if there is memory enough, and at least one."""
         return max(1, batches >> self._pressure)
 
     def affordable_workers(self, need: MemoryNeed, workers: int) -> int:
-        """How many of *workers* the limit has room for; 0 may be too many as well, which `check_workable` says."""
+        """How many of *workers* the limit has room for. Even 0 may be too many: `check_workable` finds out."""
         room = self._limit_bytes - (self._sampler() or 0) - need.here_bytes
         return max(0, min(workers, room // need.worker_bytes))
 
     def check_workable(self, need: MemoryNeed, workers: int, format: str) -> None:
-        """Fail when the limit may not do for *workers*, before any work.
+        """Fail before any work if the limit may be too small for *workers*.
 
         Args:
-            need: What the export needs.
-            workers: How many there will be.
-            format: How people call the format.
+            need: The memory that the export needs.
+            workers: Number of workers.
+            format: Name of the format, for messages.
 
         Raises:
-            MemoryLimitError: Says which limit will do.
+            MemoryLimitError: The limit may be too small; the hint suggests one that is large enough.
         """
         self._workers = workers
         self.sample()
         used = self.latest_bytes or 0
         if used + need.bytes(workers) <= self._limit_bytes:
             return
-        enough = (used + need.bytes(workers)) // _STEP_BYTES * _STEP_BYTES + 2 * _STEP_BYTES
+        enough = (used + need.bytes(workers)) // _STEP_BYTES * _STEP_BYTES + 3 * _STEP_BYTES
         how = " with 1 worker" if workers == 1 else f" with {workers} workers" if workers else ""
         fewer = workers and used + need.bytes(0) <= self._limit_bytes
         raise MemoryLimitError(

@@ -1,6 +1,7 @@
-"""The messages between the coordinator and a worker: frames of a kind, a sequence number and a payload.
+"""The messages between the coordinator and a worker: frames with a kind, a sequence number and a payload.
 
-They are small: a worker gets row ids and sends lengths; the bytes of chunks travel in slots. Nothing is unpickled.
+They are small: a worker gets row ids and sends lengths, while the bytes of chunks travel in slots. Nothing is
+unpickled.
 """
 
 from __future__ import annotations
@@ -23,27 +24,27 @@ _CHUNK = struct.Struct("<qqqqq??")
 
 
 class Kind(Enum):
-    """What a frame says; the first seven go to a worker, the others come from one."""
+    """The kinds of frames: the first seven go to a worker, the others come from one."""
 
     SETUP = b"S"
     """JSON: the archive, the format, the selection, the slots."""
     PIN = b"P"
-    """Let go of the state of the archive, if any, and take hold of the present one."""
+    """Release the held state of the archive, if any, and hold the present one."""
     TURN = b"T"
-    """The batch that waits for it is the one being written now: one large post at a time."""
+    """The waiting batch is the one being written now, so its large post may be rendered: one at a time."""
     UNPIN = b"U"
-    """Let go of it."""
+    """Release the held state of the archive."""
     KEY_RANGE = b"K"
     ROW_IDS = b"R"
     """A batch to render; the sequence number is its place in the export."""
     SLOT_FREE = b"F"
-    """The sequence number names the slot, whose bytes were written."""
+    """The bytes of a slot were written; the sequence number names the slot."""
     READY = b"r"
-    """Everything is loaded; what comes next will be answered at once."""
+    """Everything is loaded; the worker answers at once from now on."""
     LARGE = b"l"
-    """JSON: a post that takes much memory, and for which its worker waits for TURN."""
+    """JSON: a post that takes much memory; its worker waits for TURN."""
     PINNED = b"p"
-    """A state is held; or, with a payload, none could be, since another program was writing."""
+    """A state is held; with a payload, none is, because another program was writing."""
     CHUNK = b"c"
     """A slot was filled."""
     FAILED = b"f"
@@ -61,25 +62,25 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class ChunkReady:
-    """What a worker says of a slot that it filled."""
+    """A worker's report on a slot that it filled."""
 
     slot: int
     length: int
     plain_bytes: int
-    """Size before compression, of the whole chunk when this is the first part of one, else 0."""
+    """Size of the whole chunk before compression if this is its first part, else 0."""
     posts: int
     """Posts that begin in these bytes."""
     goes_on: bool
-    """Whether the one post goes on in another chunk."""
+    """Whether the one post continues in the next chunk."""
     posts_read: int
-    """Posts of the archive that the batch has gone through since its chunk before, selected or not."""
+    """Posts of the archive that were read since the batch's previous chunk, selected or not."""
     is_last: bool
     """Whether the batch ends here."""
     notices: Notices = field(default_factory=Notices)
-    """Of the whole batch: nothing but in its last chunk."""
+    """Notices of the whole batch; empty except in its last chunk."""
 
     def encode(self) -> bytes:
-        """As a payload: numbers, and JSON behind them where there are notices."""
+        """Encode as a payload: numbers, followed by JSON if there are notices."""
         numbers = _CHUNK.pack(
             self.slot, self.length, self.plain_bytes, self.posts, self.posts_read, self.goes_on, self.is_last
         )
@@ -87,7 +88,7 @@ class ChunkReady:
 
     @classmethod
     def decode(cls, payload: bytes) -> ChunkReady:
-        """What `encode` was given."""
+        """Decode a payload that `encode` made."""
         notices = payload[_CHUNK.size :]
         slot, length, plain_bytes, posts, posts_read, goes_on, is_last = _CHUNK.unpack_from(payload)
         noted = Notices(**json.loads(notices)) if notices else Notices()
@@ -101,7 +102,7 @@ def write_frame(stream: IO[bytes], kind: Kind, sequence: int = 0, payload: bytes
 
 
 def read_frame(stream: IO[bytes]) -> Frame | None:
-    """Receive one message, None at the end of the stream."""
+    """Receive one message; None at the end of the stream."""
     header = stream.read(_HEADER.size)
     if len(header) < _HEADER.size:
         return None
@@ -111,14 +112,14 @@ def read_frame(stream: IO[bytes]) -> Frame | None:
 
 
 def encode_batch(batch: Batch) -> tuple[Kind, bytes]:
-    """A batch as a message."""
+    """Encode a batch as the kind and payload of a message."""
     if isinstance(batch, KeyRange):
         return Kind.KEY_RANGE, _KEY_RANGE.pack(batch.first, batch.last, batch.posts)
     return Kind.ROW_IDS, batch.row_ids.tobytes()
 
 
 def decode_batch(frame: Frame) -> Batch:
-    """The batch of a message."""
+    """Decode the batch of a message."""
     if frame.kind is Kind.KEY_RANGE:
         return KeyRange(*_KEY_RANGE.unpack(frame.payload))
     row_ids = array("q")

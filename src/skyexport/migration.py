@@ -1,15 +1,15 @@
-"""Many archives at once: the schedule that keeps the cores busy, whatever their sizes, and whatever fails.
+"""Exports of many archives at once, scheduled so that all cores stay busy.
 
-The flow. Small archives, of which an export takes less time than workers take to start, are exported whole by a few
-exporters, side by side; each has the next one at hand when it is done with one. Then the large ones follow, one after
-the other, each with a pool of workers of its own.
+The flow. An archive is small if its export takes less time than workers need to start. A few exporters export small
+archives side by side, each archive in one process; an exporter always has its next archive at hand. Then the large
+archives follow one by one, each with its own pool of workers.
 
-The memory bound. It holds for all processes together: each exporter gets an equal share of what this process leaves. An
-archive that does not fit into a share is exported later, alone, with all of it.
+The memory bound. The limit holds for all processes together. Each exporter gets an equal share of the memory that this
+process leaves. An archive that does not fit into a share is exported later, alone, with all of the memory.
 
-The failure story. A failure is that of one archive, an exporter's death too: it is told, and the others go on. What
-ends the migration itself, as a signal does, has the exporters undo what they have begun; what is complete stays, and
-the next migration can skip it.
+The failure story. A failure concerns one archive, even if an exporter dies: it is reported, and the other exports go
+on. If the migration itself ends, as after a signal, the exporters undo their unfinished exports. Complete exports stay,
+and the next migration can skip their archives.
 """
 
 from __future__ import annotations
@@ -38,40 +38,41 @@ from skyexport.resumption import export_to_skip
 __all__ = ["MigrationProgress", "each_options", "export_all"]
 
 _LARGE_BYTES = 56_000_000
-"""Of an archive with the 40,000 posts from which on workers are worth starting, at 1,400 bytes each."""
+"""Size of an archive with 40,000 posts of 1,400 bytes; from there on workers are worth their start."""
 
 _EXPORTER_BYTES = 60_000_000
-"""The least share of the memory limit with which an exporter has room to work."""
+"""The smallest share of the memory limit that an exporter can work with."""
 
 _LIMIT_SHARE = 0.95
-"""Of the memory limit is handed out; this process grows a little while it works."""
+"""Share of the memory limit that exporters get; the rest is for growth of this process."""
 
 _POLL_SECONDS = 0.1
-"""How often to look for signals while no exporter says anything."""
+"""How often to check for signals while no exporter sends anything."""
 
 
 @dataclass(frozen=True, slots=True)
 class MigrationProgress(Progress):
-    """A moment of a migration; posts and bytes are those of all archives together."""
+    """The progress of a migration; posts and bytes are totals of all archives."""
 
     archives: int = 0
-    """Those done with: exported, skipped or failed."""
+    """Archives that are exported, skipped or failed."""
     archives_to_do: int = 0
+    """All archives."""
     archives_failed: int = 0
     source_bytes: int = 0
-    """Of the archives, as far as they are gone through."""
+    """Bytes of the archives read so far."""
     source_bytes_to_read: int = 0
-    """Of all of them."""
+    """Bytes of all archives."""
 
     @property
     def fraction(self) -> float:
-        """How much is done, 0 to 1, by the size of the archives."""
+        """The part that is done, 0 to 1, by the size of the archives."""
         if not self.source_bytes_to_read:
             return self.archives / self.archives_to_do if self.archives_to_do else 0.0
         return min(1.0, self.source_bytes / self.source_bytes_to_read)
 
     def sentence(self) -> str:
-        """For people, in one line."""
+        """The progress for people, in one line."""
         failed = f" ({self.archives_failed:,} failed)" if self.archives_failed else ""
         return self._line(f"{self.archives:,} of {self.archives_to_do:,} archives{failed}, {self.posts:,} posts")
 
@@ -81,43 +82,51 @@ def export_all(
     options: ExportOptions,
     on_progress: Callable[[MigrationProgress], None] | None = None,
     *,
-    resume: bool = False,
+    resume_batch: bool = False,
     on_outcome: Callable[[Outcome], None] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
     debug: bool = False,
 ) -> Migration:
     """Export many archives, each into a directory of its own below *options.output_dir*, named after its file.
 
+        archives = ["a.db", "b.db"]
+        done = export_all(archives, ExportOptions(archive=archives[0], format="csv"))
+        for outcome in done.outcomes:
+            print(outcome.path, outcome.status)
+
     Args:
-        archives: Their files; one that does not exist is a failure of that one.
-        options: What holds for all of them; its *archive* is not looked at. *workers* are the processes at any time;
-            the memory limit is one for all of them.
-        on_progress: Called several times a second, as in `export`; what it raises ends the migration.
-        resume: Skip archives that have an export of their present state, with the same options, which `verify` accepts.
-        on_outcome: Told what became of an archive, as soon as that is known.
-        say: Told, in a line, what people should know besides.
+        archives: Paths of the archives; a missing one is a failure of that archive only.
+        options: The options for all archives; its *archive* is ignored. *workers* is the number of processes at any
+            time, and the memory limit holds for all of them together.
+        on_progress: Called several times a second, as in `export`; an exception that it raises ends the migration.
+        resume_batch: Skip archives that already have a verified export of their current state with the same options.
+        on_outcome: Called with the outcome of each archive as soon as it is known.
+        say: Called with further messages for people, one line each.
         debug: Let processes write to this process's standard error.
 
     Returns:
-        What became of each archive. That some failed raises nothing.
+        The outcome of each archive. Failures of single archives raise nothing.
 
     Raises:
-        OptionError: One archive twice, or *to*, which has room for one only; nothing was begun.
-        StoppedError: There was a signal. Its message says how many are complete.
-        ExportError: No archive could be exported like this, and nothing was begun; or the migration cannot go on.
+        OptionError: An archive is named twice, *archives* is not a list, or an option such as *to* is for one archive
+            only; nothing was started.
+        StoppedError: A signal stopped the migration. The message says how many archives are complete.
+        ExportError: No archive can be exported with these options, and nothing was started; or the migration cannot
+            go on.
     """
+    resolved = resolve(options)
     _check_for_many(options)
     found = ArchiveList(archives)
-    check_for_all(found, resolve(options))
-    migration = _Migration(found, options, resume=resume, on_outcome=on_outcome, say=say, debug=debug)
+    check_for_all(found, resolved)
+    migration = _Migration(found, options, resume=resume_batch, on_outcome=on_outcome, say=say, debug=debug)
     return migration.run(on_progress)
 
 
 def each_options(archives: Iterable[str | PathLike[str]], options: ExportOptions) -> Iterator[ExportOptions]:
-    """The options of each of many archives, as `export_all` has them.
+    """Yield the options of each of many archives, as `export_all` uses them.
 
     Raises:
-        OptionError: As there.
+        ExportError: As `export_all` raises it before it starts.
     """
     _check_for_many(options)
     found = ArchiveList(archives)
@@ -127,14 +136,14 @@ def each_options(archives: Iterable[str | PathLike[str]], options: ExportOptions
 
 
 def _options_of(archives: ArchiveList, number: int, options: ExportOptions) -> ExportOptions:
-    """Those of one of them."""
+    """The options for the archive with this number."""
     return replace(options, archive=archives[number], output_dir=Path(options.output_dir) / archives.name(number))
 
 
 def _check_for_many(options: ExportOptions) -> None:
-    """Refuse options that several archives can not have."""
+    """Refuse options that are for one archive only."""
     if options.to is not None:
-        raise OptionError("--to is for one archive", "say with -o where the directories of several go")
+        raise OptionError("--to is for one archive", "use -o for the exports of several")
     if options.since_export:
         raise OptionError("--since-export is for one archive", "run a command for each archive")
     if options.register:
@@ -145,7 +154,7 @@ def _check_for_many(options: ExportOptions) -> None:
 
 
 class _Counters(Counters):
-    """What has been done with all archives; the monitor asks for it from another thread."""
+    """Counts all archives; the monitor reads it from another thread."""
 
     def __init__(self, archives: ArchiveList) -> None:
         super().__init__()
@@ -156,10 +165,10 @@ class _Counters(Counters):
         self.source_bytes = 0
         self.source_bytes_to_read = sum(archives.sizes)
         self.in_hand: Callable[[], list[Moment]] = list
-        """How far the archives in hand are."""
+        """Returns the progress of the archives in work."""
 
     def progress(self, memory_bytes: int | None) -> MigrationProgress:
-        """This moment."""
+        """The progress so far."""
         moments = self.in_hand()
         posts = self.posts + sum(moment.posts for moment in moments)
         values = {
@@ -176,11 +185,11 @@ class _Counters(Counters):
 
 
 _WHERE_DISKS_WAIT = 2
-"""Exporters a core where each waits five times an archive until something is on the disk (docs/performance.md)."""
+"""Exporters per core with sync, since each waits for the disk five times per archive (docs/performance.md)."""
 
 
 class _Migration:
-    """Gives archives to exporters, and exports those by itself that are better alone."""
+    """Hands archives to exporters, and exports large ones in this process."""
 
     def __init__(
         self,
@@ -202,17 +211,17 @@ class _Migration:
         self._counters = _Counters(archives)
         self._tree = ProcessTree()
         self._alone: list[int] = []
-        """Archives that are exported by this process, with a pool of workers where they are large."""
+        """Archives that this process exports, large ones with a pool of workers."""
         self._looked_for: set[int] = set()
-        """Those of them for which no earlier export was found."""
+        """Archives of `_alone` that are known to have no earlier export."""
         self._kept = 0
-        """Archives that were complete when their export was stopped."""
+        """Exports that were complete when the migration stopped, without an outcome."""
         self._own_export: Progress | None = None
-        """How far the export of this process is."""
+        """Progress of the export in this process."""
 
     def run(self, on_progress: Callable[[MigrationProgress], None] | None) -> Migration:
-        """Export all of them."""
-        # Exporters and exports have the limit; what is sampled here is for people.
+        """Export all archives."""
+        # Exporters and exports enforce the limit; this guard only samples memory for the progress.
         guard = MemoryGuard(sys.maxsize, self._sample)
 
         def report(moment: Progress) -> None:
@@ -258,10 +267,10 @@ class _Migration:
         return self._archives.sizes[number] < _LARGE_BYTES
 
     def _exporters(self) -> int:
-        """How many exporters to have: as many as there are cores, archives and memory for; 0 where one would do."""
+        """The number of exporters that cores, archives and memory allow; 0 if one would do."""
         wanted = self._options.workers
-        if wanted is None:
-            # While one waits for the disk, another can go on.
+        if not isinstance(wanted, int):
+            # While one exporter waits for the disk, another can work.
             wanted = available_cpus() * (_WHERE_DISKS_WAIT if self._options.sync else 1)
         useful = sum(self._resume or size < _LARGE_BYTES for size in self._archives.sizes)
         affordable = self._shared_bytes() // _EXPORTER_BYTES
@@ -269,16 +278,16 @@ class _Migration:
         return exporters if exporters > 1 else 0
 
     def _shared_bytes(self) -> int:
-        """What the memory limit leaves for exporters."""
+        """The memory that the limit leaves for exporters."""
         return int(self._options.memory_limit_bytes * _LIMIT_SHARE) - (self._tree.sample() or 0)
 
     def _requests(self, memory_bytes: int) -> Iterator[Request]:
-        """What exporters have to do: small archives, and looking whether large ones have an export already."""
+        """The requests to exporters: export a small archive, or look for an earlier export of a large one."""
         for number in range(len(self._archives)):
             small = self._is_small(number)
             if small or self._resume:
                 options = _options_of(self._archives, number, self._options)
-                options = replace(options, workers=0, memory_limit_bytes=memory_bytes)
+                options = replace(options, workers=0, memory_limit=memory_bytes)
                 yield Request(number, options, self._resume, small)
             else:
                 self._alone.append(number)
@@ -304,13 +313,13 @@ class _Migration:
                     else:
                         self._replace(exporters, exporter, returned)
         finally:
-            # What became complete while they were stopped counts.
+            # Exports that became complete during the stop count too.
             for answer in exporters.late_answers():
                 self._kept += answer.summary is not None or answer.earlier is not None
                 self._kept += isinstance(answer.error, StoppedError) and bool(answer.error.kept)
 
     def _give(self, exporters: Exporters, requests: Iterator[Request], returned: deque[Request]) -> None:
-        """See to it that every exporter has something to do, if there is anything."""
+        """Give every exporter its next requests, as long as there are any."""
         for waiting in range(REQUESTS_AT_ONCE):
             for exporter in exporters.exporters:
                 if len(exporter.requests) == waiting and not exporter.leaves:
@@ -320,11 +329,11 @@ class _Migration:
                     exporter.give(request)
 
     def _take(self, exporter: Exporter, answer: Answer) -> None:
-        """What an exporter says of an archive."""
+        """Handle the answer of an exporter."""
         exporter.answered(answer.number)
         exporter.leaves = isinstance(answer.error, MemoryLimitError)
         if isinstance(answer.error, StoppedError):
-            # Nobody here asked it to.
+            # This process did not ask the exporter to stop.
             exporter.leaves = True
             kept = f"; the export was complete: {answer.error.kept}" if answer.error.kept else ""
             stopped = f"the exporter of this archive was stopped by signal {answer.error.signal_number}{kept}"
@@ -336,7 +345,7 @@ class _Migration:
             self._note(answer)
 
     def _replace(self, exporters: Exporters, exporter: Exporter, returned: deque[Request]) -> None:
-        """One has ended: the archive in hand has failed, and what it had besides is for others."""
+        """Replace an exporter that has ended: its archive in work has failed, and its other requests are returned."""
         rest = list(exporter.requests.values())
         if rest and not exporter.leaves:
             lost = rest.pop(0)
@@ -351,7 +360,7 @@ class _Migration:
                 raise
 
     def _by_this_process(self, number: int, monitor: Monitor) -> None:
-        """Export one archive, with workers where it is large."""
+        """Export one archive in this process, with workers if it is large."""
         options = _options_of(self._archives, number, self._options)
         if self._is_small(number):
             options = replace(options, workers=0)
@@ -387,11 +396,11 @@ class _Migration:
         self._note(answer)
 
     def _note(self, answer: Answer) -> None:
-        """An archive is done with."""
+        """Record the outcome of an archive."""
         counters = self._counters
         path = self._archives[answer.number]
         for line in answer.said:
-            # It is one line for all of them.
+            # The migration has printed this line once for all archives.
             if line != UNKNOWN_MEMORY:
                 self._say(about(path, line))
         outcome = Outcome(path, answer.summary, answer.earlier, answer.error)

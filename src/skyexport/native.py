@@ -41,7 +41,7 @@ __all__ = [
     "native_renderer",
 ]
 
-SOURCES_SHA256 = "07c5684244adf81d05dbe946e72e6ca60b6da658d747fcb63c3f2b8db59369af"
+SOURCES_SHA256 = "29818619994e25302e2d76a7039836438518bc5f7f2963f90ce9d7ef13f0cf81"
 """Of the sources that this module goes with: `python tools/build_native.py --write-digest`."""
 
 _ENTRY_POINT = "sqlite3_skyexport_init"
@@ -75,8 +75,6 @@ class Status(IntEnum):
     """How a statement ended, as `enum sky_status` has it."""
 
     NO_TARGET = 0
-    INTERRUPTED = 1
-    """It ended for a reason of SQLite's own."""
     DONE = 2
     """Every post was rendered."""
     NOT_USUAL = 3
@@ -84,6 +82,11 @@ class Status(IntEnum):
     TOO_LARGE = 4
     """A post does not fit into what is left of the target."""
     NO_MEMORY = 5
+    INTERRUPTED = 6
+    """SQLite ended it with an error of its own."""
+
+
+_REFUSALS = (Status.NOT_USUAL, Status.TOO_LARGE, Status.NO_MEMORY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,7 @@ def find(path: Path | None = None, sources_sha256: str = SOURCES_SHA256) -> Nati
         functions.skyexport_sources.restype = ctypes.c_char_p
         found = functions.skyexport_sources()
         functions.skyexport_result.restype = ctypes.c_void_p
+        functions.skyexport_finish.restype = None
     except (OSError, AttributeError) as error:
         return NotThere(f"the native renderer cannot be loaded: {error}")
     if found != sources_sha256.encode():
@@ -248,13 +252,14 @@ class NativeRenderer:
         import ctypes
 
         self._connection.sqlite3_pointer()
+        self._functions.skyexport_finish(self._context)
         found = self._result
         result = NativeResult(
             Status(found.status),
             found.posts,
             found.bytes,
             found.formulas,
-            found.refused_row_id if found.status > Status.DONE else None,
+            found.refused_row_id if found.status in _REFUSALS else None,
             _COLUMN_NAMES.get(found.refused_column),
         )
         self._functions.skyexport_set_target(self._context, None, ctypes.c_uint64(0))

@@ -1,7 +1,7 @@
-"""What an export is asked to do, and how the words that people use for it are read.
+"""The options of an export, and how their values are parsed.
 
-`ExportOptions` keeps what was asked. `resolve` makes the values that follow from it: paths, instants, the format, the
-compression. Which author a handle means only the archive knows (`authors`).
+`ExportOptions` keeps the values as given. `resolve` derives the rest: paths, instants, the format, the compression.
+Only the archive knows which author a handle means (`authors`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 from skyexport import timestamps
 from skyexport.compression import Compression, parse_compression
@@ -22,9 +22,7 @@ from skyexport.errors import OptionError
 from skyexport.format_names import choice_hint, form_of_name, unknown_format
 from skyexport.format_settings import DELIMITERS, FormatSettings
 from skyexport.location import absolute
-
-if TYPE_CHECKING:
-    pass
+from skyexport.option_types import check_path, check_type, check_types
 
 __all__ = [
     "SNAPSHOTS",
@@ -46,40 +44,41 @@ __all__ = [
 ]
 
 DEFAULT_BATCH_SIZE = 1000
-"""Posts a batch: large enough that messages between processes cost nothing, small enough for a chunk of one MB."""
+"""Posts per batch: enough to make messages between processes cheap, few enough for a chunk of one MB."""
 
 DEFAULT_MEMORY_LIMIT_BYTES = 500_000_000
-"""What the established exporter promises for its own memory."""
+"""The limit that the established exporter promises for itself."""
 
 DEFAULT_OUTPUT_DIR = Path("exports")
-"""Where export directories go: below the current one."""
+"""Export directories go below this directory, which is relative to the current one."""
 
 MAX_BATCH_SIZE = 1_000_000
-"""Beyond this a list of row ids alone would be as large as the chunks are."""
+"""Above this, the row ids of a batch would take as much memory as its chunks."""
 
 MAX_WORKERS = 256
-"""More processes than this are a typing error."""
+"""A larger number is surely a typing error."""
 
 MAX_LIMIT = 10**15
-"""Posts: more than there will ever be."""
+"""Posts: more than any archive will ever have."""
 
 SNAPSHOTS = ("pin", "copy")
-"""`pin` holds the archive while posts are rendered; `copy` only until they are copied, and needs room for the copy."""
+"""`pin` holds the archive while posts are rendered; `copy` only while posts are copied, which needs disk space."""
 
 _USUAL_FORMAT = "json"
 
 _REGISTERED_FORMATS = ("json", "csv")
-"""What bskyarchive takes for the format of an export."""
+"""The formats that bskyarchive's list of exports accepts."""
+
 _OF_ANY_TABLE = frozenset({"delimiter", "bom", "csv_safe"})
-"""Settings that hold for the table of media as well, which an export in any format may have."""
+"""Settings that also apply to the table of media, which an export in any format may have."""
 
 _ONLY_OF_THE_WAY = frozenset(
     {
-        *("archive", "output_dir", "to", "overwrite", "workers", "batch_size", "memory_limit_bytes", "sync"),
+        *("archive", "output_dir", "to", "overwrite", "workers", "batch_size", "memory_limit", "sync"),
         *("snapshot", "link_media", "register", "since_export", "since_last", "allow_unrelated", "keep"),
     }
 )
-"""Options that say from where, where to and how, and change nothing of what is exported."""
+"""Options for the place and the way of an export; they do not change the exported data."""
 
 _DELIMITER_WORDS = {"tab": "\t", r"\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 _DELIMITER_HINT = "choose , ; | or tab"
@@ -109,23 +108,25 @@ _UNITS = {
     "tib": 2**40,
 }
 _LEAST_WITHOUT_UNIT = 100_000
-"""A smaller number without a unit is hardly meant as bytes: whoever writes 500 means 500MB."""
+"""A smaller number without a unit hardly means bytes: 500 is probably 500MB."""
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 Bound = str | date | datetime | None
 StrPath = str | os.PathLike[str]
+Size = int | str
+"""Bytes, or text like `500MB`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """When a data file is full, so that another begins: a post is never cut. Each is None for no such bound."""
+    """Limits of a data file; beyond them a new file starts, always between two posts. None means no limit."""
 
     posts: int | None = None
-    """Posts in a file, at most."""
+    """Most posts in a file."""
     bytes: int | None = None
-    """Its size before compression at most, but for a file of one post that is larger. A post whose size is not known
-    when it begins, for it is rendered in pieces, is the first one of its file."""
+    """Largest size of a file before compression; only a file of a single post may be larger. A post that is rendered in
+    pieces always starts a new file, because its size is not known in advance."""
 
     def __bool__(self) -> bool:
         return self.posts is not None or self.bytes is not None
@@ -133,89 +134,117 @@ class Split:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions:
-    """One export, as it was asked for. Values are checked when the object is made, before anything is opened.
+    """One export, as it was asked for. All values are checked when you make the object, before anything is opened.
+
+    A field has the name of the option on the command line, with underscores: `--split-posts` is *split_posts*. For
+    `--no-sync`, `--no-bom` and `--no-header` the fields are *sync*, *bom* and *header*, which are True by default. A
+    path is a str or a `pathlib.Path`. A size is a whole number of bytes, or text like "500MB".
+
+        options = ExportOptions(archive="archive.db", format="csv", since="2024-01-01", columns="created_at,text")
+
+    Args:
+        archive: The archive, an SQLite file. It is only ever read, unless you set *register*. `export_all` ignores it.
+        format: "json", "jsonl", "csv" or "parquet"; by default what the name of *to* says, otherwise "json".
+        compress: "gzip" or "zstd", with a level if you like ("zstd:9"), or "none"; by default what the name of *to*
+            says, otherwise none.
+        columns: Only these columns, in this order: a list, or names with commas between; by default all. Not for JSON.
+        delimiter: The character between the fields of a CSV file: ",", ";", "|" or a tab; by default a tab if *to* ends
+            in .tsv, otherwise a comma.
+        bom: Whether a CSV file begins with a byte order mark, as spreadsheets like it.
+        header: Whether a CSV file begins with the names of its columns.
+        csv_safe: Whether to put an apostrophe before cells of a CSV file that a spreadsheet may read as formulas.
+        split_posts: Start a new data file after so many posts; None for one file. Not with *to*.
+        split_bytes: Start a new data file before one gets larger, uncompressed: a size, or None for one file. Not with
+            *to*, nor for Parquet.
+        author: Only posts by this author, a DID or a handle; None for all authors.
+        since: Only posts from this date or instant on, inclusive; None for no bound. A date, or text like "2024-12-31",
+            is the whole day in UTC. An instant is a datetime with a time zone, or text like "2024-12-31T18:30:00Z".
+        until: Only posts up to this date or instant, inclusive, in the same forms; None for no bound.
+        limit: Only so many posts, the newest; None for all. Not with *since_export* or *since_last*.
+        output_dir: The directory below which the export directory `<author or all>/<time>` is made. Not used with *to*.
+        to: Write just the data file, to this path; "-" is standard output, None an export directory.
+        overwrite: Whether *to* may replace a file.
+        workers: Worker processes. 0 does all the work in this process. "auto" takes one for each CPU, as far as the
+            memory limit allows, and none for a small archive.
+        batch_size: Posts that a worker renders at a time, 1 to 1,000,000.
+        memory_limit: Bound on the memory of this process and its workers together: a size. Memory that your program
+            uses already counts.
+        sync: Whether to wait until everything is on disk; without, a crash of the machine may lose the export.
+        strict: Whether to fail if something cannot be exported as it is stored, instead of counting it.
+        snapshot: "pin" holds the archive while posts are read; "copy" only while they are copied to a temporary file.
+        media: Whether to copy the media files of the exported posts as well. Not with *to*.
+        media_root: The directory that paths of media are relative to; None for the directory of the archive.
+        link_media: An earlier export directory: link its media files that have not changed instead of copying; None to
+            copy all of them.
+        match: Only posts that the archive's full-text index finds, in the syntax of SQLite's FTS5; None for all.
+        since_export: Only posts that are new or changed since this export directory, or since a list of them: a full
+            export and its increments, oldest first; by default all posts.
+        since_last: The same since the newest full export of this archive with these options, and its increments, in
+            the place of the export; a full export if there is none. Not with *since_export* or *to*.
+        allow_unrelated: Go on if an earlier export has posts, and not one of them is in the archive.
+        keep: Once the export is complete and verified, remove older chains of this archive with these options from its
+            place, so that so many stay: a chain is a full export and its increments. None keeps all. Not with *to*.
+        register: Whether to add the finished export to the archive's own list of exports: the only thing ever written
+            to an archive.
 
     Raises:
-        OptionError: A value that no export could have.
+        OptionError: A value that no export could have, or a value of a wrong type; the hint says what to give.
     """
 
     archive: StrPath
-    """The SQLite archive; it is only ever read, but for *register*."""
     format: str = ""
-    """A name from `formats.FORMATS`; empty for what the name of *to* says, else JSON."""
     compress: str = ""
-    """`gzip` or `zstd`, also with `:level`, or `none`; empty for what the name of *to* says, else none."""
-    columns: Sequence[str] = ()
-    """Only these columns, in this order; none for all."""
+    columns: str | Sequence[str] = ()
     delimiter: str = ""
-    """Between the fields of a CSV file: `,`, `;`, `|` or a tab; empty for a tab if *to* ends in .tsv, else a comma."""
     bom: bool = True
-    """Begin a CSV file with a byte order mark."""
     header: bool = True
-    """Begin a CSV file with a record of column names."""
     csv_safe: bool = False
-    """Put an apostrophe before cells of a CSV file that a spreadsheet may take for a formula."""
     split_posts: int | None = None
-    """Begin another data file after so many posts; not with *to*."""
-    split_bytes: int | None = None
-    """Begin another data file before one has more than so many bytes, uncompressed; not with *to*."""
+    split_bytes: Size | None = None
     author: str | None = None
-    """Only posts by this author, a DID or a handle; None for all authors."""
     since: Bound = None
-    """Only posts created at or after this: a date (its first instant in UTC), or RFC 3339."""
     until: Bound = None
-    """Only posts created at or before this: a date (its last instant in UTC), or RFC 3339."""
     limit: int | None = None
-    """Only so many posts, the newest of those that the other options select; None for all. Not with *since_export*."""
     output_dir: StrPath = DEFAULT_OUTPUT_DIR
-    """Where the export directory `<author or all>/<time>` is made; not used with *to*."""
     to: StrPath | None = None
-    """Write just the data file, exactly there; `-` is standard output."""
     overwrite: bool = False
-    """Let *to* replace an existing file."""
-    workers: int | None = None
-    """Worker processes; 0 renders in this process; None chooses by the CPUs and the size of the archive."""
+    workers: int | Literal["auto"] = "auto"
     batch_size: int = DEFAULT_BATCH_SIZE
-    """Posts a batch, at most."""
-    memory_limit_bytes: int = DEFAULT_MEMORY_LIMIT_BYTES
-    """Bound on the memory of this process and its workers together."""
+    memory_limit: Size = DEFAULT_MEMORY_LIMIT_BYTES
     sync: bool = True
-    """Wait until everything is on the disk before it gets its final name."""
     strict: bool = False
-    """Fail when something can not be exported as it is stored, instead of counting it."""
     snapshot: str = "pin"
-    """How one state of the archive is held: a name from `SNAPSHOTS`."""
     media: bool = False
-    """Copy the media files of the exported posts into the export directory; not with *to*."""
     media_root: StrPath | None = None
-    """What paths of media in the archive are relative to; None for the archive's own directory."""
     link_media: StrPath | None = None
-    """An earlier export directory: media files that are there, and unchanged, are linked instead of copied."""
     match: str | None = None
-    """Only posts that the archive's full-text index finds for this, in the syntax of FTS5; None for all."""
-    since_export: Sequence[StrPath] = ()
-    """Only posts that are new or changed since these exports: directories, oldest first."""
+    since_export: StrPath | Sequence[StrPath] = ()
     since_last: bool = False
-    """Only posts that are new or changed since the newest full export of this archive with these options, and its
-    increments, in the place of the export; a full export where there is none. Not with *since_export* or *to*."""
     allow_unrelated: bool = False
-    """Go on though an earlier export has posts, and not one of them is in the archive."""
     keep: int | None = None
-    """Once the export is complete and verified, remove older chains of this archive with these options from its place,
-    so that this many stay: a chain is a full export and its increments. None keeps all. Not with *to*."""
     register: bool = False
-    """Add the finished export to the archive's own list of exports, the only thing ever written to an archive."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         resolve(self)
+
+    def __repr__(self) -> str:
+        """With the options that are not the default."""
+        given = [option for option in fields(self) if getattr(self, option.name) != option.default]
+        return f"ExportOptions({', '.join(f'{option.name}={getattr(self, option.name)!r}' for option in given)})"
+
+    @property
+    def memory_limit_bytes(self) -> int:
+        """*memory_limit* in bytes."""
+        return parse_size(self.memory_limit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
-    """What follows from the options of one export, without a look into the archive."""
+    """The values that follow from the options of one export alone, without the archive."""
 
     options: ExportOptions
-    """What was asked."""
+    """The options as given."""
     archive: Path
     output_dir: Path
     to: Path | None
@@ -225,21 +254,18 @@ class Resolved:
     since: int | None
     """The first instant to export, in nanoseconds since 1970; None for no bound."""
     until: int | None
-    """The last instant to export, likewise."""
+    """The last instant to export, in nanoseconds since 1970; None for no bound."""
     format: str
     """A name from `formats.FORMATS`."""
     compression: Compression | None
     """None for no compression."""
     settings: FormatSettings
     """*columns*, *delimiter*, *bom*, *header* and *csv_safe*."""
-
-    @property
-    def split(self) -> Split:
-        """When a data file is full."""
-        return Split(self.options.split_posts, self.options.split_bytes)
+    split: Split
+    """When a data file is full."""
 
     def shaping(self) -> dict[str, Any]:
-        """What data files look like, besides their format: what is not as usual, option → value as in JSON."""
+        """The options that shape data files and are not the default: option → value, as in JSON."""
         found: dict[str, Any] = self.settings.changed()
         if self.compression is not None:
             found["compress"] = str(self.compression)
@@ -250,7 +276,7 @@ class Resolved:
         """Name of a data file in an export directory.
 
         Args:
-            number: Which one, from 1 on, when there may be several.
+            number: Its number, from 1; only names of split exports show it.
         """
         from skyexport.formats import FORMATS
 
@@ -258,9 +284,9 @@ class Resolved:
         return stem + FORMATS[self.format].suffix + (self.compression.suffix if self.compression is not None else "")
 
     def of_the_output(self, did: str | None) -> dict[str, object]:
-        """The options that are not the default and may change what is exported, as a manifest notes them.
+        """The options that may change the exported data and are not the default, as a manifest notes them.
 
-        Two exports of one state of an archive with the same of these are the same.
+        Two exports of one state of an archive are equal if these options are equal.
 
         Args:
             did: The DID of the author; None for all authors.
@@ -271,8 +297,9 @@ class Resolved:
             "format": self.format,
             "compress": "" if self.compression is None else str(self.compression),
             "columns": self.settings.columns,
+            "split_bytes": self.split.bytes,
             "delimiter": self.settings.delimiter,
-            # Relative to where the command was run it would be another one elsewhere.
+            # A relative path would mean another directory when the command is run elsewhere.
             "media_root": None if self.media_root is None else _from_the_root(self.media_root),
         }
         usual = {option.name: option.default for option in asked} | {"format": _USUAL_FORMAT, "delimiter": ","}
@@ -280,11 +307,13 @@ class Resolved:
 
 
 def resolve(options: ExportOptions) -> Resolved:
-    """Check the options of an export, and make the values that follow from them.
+    """Check the options of an export, and derive the values that follow from them.
 
     Raises:
-        OptionError: A value that no export could have.
+        OptionError: A value is not valid, or two options contradict each other.
     """
+    if not isinstance(options, ExportOptions):
+        raise OptionError(f"options is of type {type(options).__name__}", "give ExportOptions(archive=...)")
     archive = parse_path(options.archive, "archive")
     output_dir = parse_path(options.output_dir, "output directory")
     to = None if options.to is None else parse_file(options.to)
@@ -292,14 +321,16 @@ def resolve(options: ExportOptions) -> Resolved:
     if options.media_root is not None:
         media_root = parse_path(options.media_root, "directory of media")
         if not options.media:
-            raise OptionError("a directory of media without media", "add --media, or leave out --media-root")
+            raise OptionError("--media-root needs --media", "add --media, or leave out --media-root")
     if options.link_media is not None:
         link_media = parse_path(options.link_media, "earlier export")
         if not options.media:
-            raise OptionError("an earlier export without media", "add --media, or leave out --link-media")
+            raise OptionError("--link-media needs --media", "add --media, or leave out --link-media")
     if options.media and to is not None:
         raise OptionError("--to writes just the data file, without media", "leave out --media, or use -o")
-    since_export = tuple(parse_path(path, "earlier export") for path in options.since_export)
+    earlier = options.since_export
+    earlier = [earlier] if isinstance(earlier, str | os.PathLike) else earlier
+    since_export = tuple(parse_path(path, "earlier export") for path in earlier)
     if len(set(since_export)) < len(since_export):
         raise OptionError("an earlier export is named twice", "name each directory once, oldest first")
     _check_chains(options)
@@ -311,53 +342,58 @@ def resolve(options: ExportOptions) -> Resolved:
     until = parse_bound(options.until, end_of_day=True, name="until")
     format, compression, delimiter = _resolve_format(options, to)
     settings = FormatSettings(
-        columns=tuple(options.columns), delimiter=delimiter, bom=options.bom, header=options.header,
+        columns=parse_columns(options.columns), delimiter=delimiter, bom=options.bom, header=options.header,
         csv_safe=options.csv_safe,
     )  # fmt: skip
+    split = Split(options.split_posts, None if options.split_bytes is None else parse_size(options.split_bytes))
     _check_format(options, format, compression, settings)
+    _check_split(split, format, to)
     resolved = Resolved(
         options=options, archive=archive, output_dir=output_dir, to=to, media_root=media_root, link_media=link_media,
         since_export=since_export, since=since, until=until, format=format, compression=compression, settings=settings,
+        split=split,
     )  # fmt: skip
     if options.register:
         _check_register(resolved)
     if options.author is not None:
         parse_author(options.author)
     if since is not None and until is not None and until < since:
-        raise OptionError(f"until {options.until} is before since {options.since}", "exchange the two")
+        raise OptionError(f"until {options.until} is before since {options.since}", "swap the two")
     if not 1 <= options.batch_size <= MAX_BATCH_SIZE:
-        raise OptionError(f"a batch of {options.batch_size} posts", f"choose 1 to {MAX_BATCH_SIZE:,}")
-    if options.workers is not None and not 0 <= options.workers <= MAX_WORKERS:
-        raise OptionError(f"{options.workers} workers", f"choose 0 (in this process) to {MAX_WORKERS}")
+        raise OptionError(f"a batch cannot have {options.batch_size} posts", f"choose 1 to {MAX_BATCH_SIZE:,}")
+    if isinstance(options.workers, int) and not 0 <= options.workers <= MAX_WORKERS:
+        raise OptionError(f"cannot use {options.workers} workers", f"choose 0 (in this process) to {MAX_WORKERS}")
     if options.snapshot not in SNAPSHOTS:
         raise OptionError(f"unknown snapshot {options.snapshot!r}", choice_hint(options.snapshot, SNAPSHOTS))
     if options.memory_limit_bytes < 1:
-        raise OptionError(f"a memory limit of {options.memory_limit_bytes} bytes", "leave it out for 500MB")
+        raise OptionError(f"the memory limit cannot be {options.memory_limit_bytes} bytes", "leave it out for 500MB")
     return resolved
 
 
 def _check_limit(options: ExportOptions, limit: int) -> None:
     if not 1 <= limit <= MAX_LIMIT:
-        raise OptionError(f"a limit of {limit} posts", f"choose 1 to {MAX_LIMIT:,}, or leave it out for all posts")
+        raise OptionError(
+            f"the limit cannot be {limit} posts", f"choose 1 to {MAX_LIMIT:,}, or leave it out for all posts"
+        )
     if options.since_export or options.since_last:
         earlier = "--since-export" if options.since_export else "--since-last"
         raise OptionError(
-            f"--limit and {earlier} exclude each other: posts beyond the limit would never be exported",
-            "leave one of them out",
+            f"--limit cannot be used with {earlier}: posts beyond the limit would never be exported",
+            "leave out one of them",
         )
 
 
 def _check_chains(options: ExportOptions) -> None:
-    """Refuse what no chain of exports can have.
+    """Check the options for chains of exports.
 
     Raises:
         OptionError: The options contradict each other.
     """
     if options.since_last and options.since_export:
-        raise OptionError("--since-last finds the earlier exports that --since-export names", "leave one of them out")
+        raise OptionError("--since-last finds the earlier exports that --since-export names", "leave out one of them")
     if options.since_last and options.to is not None:
         raise OptionError(
-            "--since-last is for export directories, and --to writes one file",
+            "--since-last is for export directories, but --to writes one file",
             "use -o, or name the earlier exports with --since-export",
         )
     if options.allow_unrelated and not (options.since_last or options.since_export):
@@ -367,13 +403,13 @@ def _check_chains(options: ExportOptions) -> None:
     if options.keep < 1:
         raise OptionError(f"--keep {options.keep} would keep no export", "choose 1 or more")
     if options.to is not None:
-        raise OptionError("--keep is for export directories, and --to writes one file", "use -o, or leave out --keep")
+        raise OptionError("--keep is for export directories, but --to writes one file", "use -o, or leave out --keep")
     if options.register:
-        raise OptionError("--keep would remove exports that the archive still lists", "leave out --register, or --keep")
+        raise OptionError("--keep would remove exports that the archive still lists", "leave out --register or --keep")
 
 
 def _resolve_format(options: ExportOptions, to: Path | None) -> tuple[str, Compression | None, str]:
-    """The format, a name from FORMATS, the compression and the delimiter: as options, else the name of *to*, say."""
+    """The format (a name from FORMATS), the compression and the delimiter: by options, else by the name of *to*."""
     from skyexport.formats import FORMATS
 
     if options.format and options.format not in FORMATS:
@@ -382,32 +418,32 @@ def _resolve_format(options: ExportOptions, to: Path | None) -> tuple[str, Compr
     format = options.format or named.format or _USUAL_FORMAT
     if options.delimiter and named.delimiter not in ("", options.delimiter):
         raise OptionError(
-            f"{to} is named like a table with tabs, and --delimiter says {options.delimiter!r}", "leave out --delimiter"
+            f"{to} is named like a table with tabs, but --delimiter is {options.delimiter!r}", "leave out --delimiter"
         )
     if named.format not in ("", format):
         raise OptionError(
-            f"{to} is named like {named.format}, and the format is {format}",
+            f"{to} is named like {named.format}, but --format is {format}",
             f"leave out --format, or name it …{FORMATS[format].suffix}",
         )
     compression = parse_compression(options.compress) if options.compress else named.compression
     if named.compression is not None and getattr(compression, "name", None) != named.compression.name:
         raise OptionError(
-            f"{to} is named like {named.compression.name}, and that is not what --compress says",
+            f"{to} is named like {named.compression.name}, but --compress is {options.compress}",
             "leave out --compress, or give the file another name",
         )
     if named.format and named.compression is None and compression is not None:
         raise OptionError(
-            f"{to} is named like a file without compression, and --compress says {compression.name}",
+            f"{to} is named like a file without compression, but --compress is {compression.name}",
             f"name it …{FORMATS[format].suffix}{compression.suffix}",
         )
     return format, compression, options.delimiter or named.delimiter or ","
 
 
 def _check_format(options: ExportOptions, name: str, compression: Compression | None, settings: FormatSettings) -> None:
-    """Refuse what data files of this format cannot be.
+    """Check the options that a format must support.
 
     Raises:
-        OptionError: They cannot be so.
+        OptionError: The format does not support one of them.
     """
     from skyexport.formats import FORMATS
 
@@ -417,12 +453,12 @@ def _check_format(options: ExportOptions, name: str, compression: Compression | 
             option = {"bom": "no-bom", "header": "no-header"}.get(changed, changed.replace("_", "-"))
             raise OptionError(f"--{option} is not for {name}", "leave it out")
     if unknown := [column for column in settings.columns if column not in format.columns]:
-        # Headings of CSV are spelt in capitals.
+        # People copy headings of CSV: CreatedAt means created_at.
         raise OptionError(
             f"{name} has no column {unknown[0]!r}", choice_hint(_CAPITALS.sub("_", unknown[0]), format.columns)
         )
     if len(set(settings.columns)) < len(settings.columns):
-        raise OptionError("a column twice", "name each column once")
+        raise OptionError("a column is named twice", "name each column once")
     needed = ("uri", "cid", "indexed_at", *["originals"] * ("originals" in format.columns))
     if options.since_last and settings.columns and (missing := [one for one in needed if one not in settings.columns]):
         raise OptionError(f"--since-last compares the column {missing[0]}", "add it to --columns")
@@ -430,47 +466,57 @@ def _check_format(options: ExportOptions, name: str, compression: Compression | 
         raise OptionError(f"{settings.delimiter!r} cannot be a delimiter", _DELIMITER_HINT)
     if compression is not None and not format.is_text:
         raise OptionError(
-            f"{name} is compressed in itself, and not with {compression.name}",
+            f"{name} has its own compression and cannot use {compression.name}",
             f"leave out --compress, and {compression.suffix} at the end of a name",
         )
-    if options.split_bytes is not None and not format.is_text:
+
+
+def _check_split(split: Split, format: str, to: Path | None) -> None:
+    """Refuse what data files cannot be split into.
+
+    Raises:
+        OptionError: They cannot.
+    """
+    from skyexport.formats import FORMATS
+
+    if split.bytes is not None and not FORMATS[format].is_text:
         raise OptionError(
-            f"--split-bytes is not for {name}: sizes are known only when a file is written",
+            f"--split-bytes is not for {format}: the size of a file is known only once it is written",
             "use --split-posts",
         )
-    if Split(options.split_posts, options.split_bytes) and options.to is not None:
-        raise OptionError("--to writes one file, and is not split", "use -o instead")
-    for bound, what in ((options.split_posts, "posts"), (options.split_bytes, "bytes")):
+    if split and to is not None:
+        raise OptionError("--to writes one file, which cannot be split", "use -o instead")
+    for bound, what in ((split.posts, "posts"), (split.bytes, "bytes")):
         if bound is not None and bound < 1:
-            raise OptionError(f"data files of {bound} {what}", "choose 1 or more")
+            raise OptionError(f"a data file cannot have {bound} {what}", "choose 1 or more")
 
 
 def _check_register(resolved: Resolved) -> None:
-    """Refuse what the archive's own list of exports can not have.
+    """Check that the archive's own list of exports can have this export.
 
     Raises:
-        OptionError: It can not.
+        OptionError: It cannot.
     """
     if resolved.to is not None:
-        raise OptionError("--register is for export directories", "leave out --to, or --register")
+        raise OptionError("--register is for export directories", "leave out --to or --register")
     if resolved.options.author is None:
         raise OptionError("bskyarchive lists the exports of one author only", "add --author, or leave out --register")
     if resolved.format not in _REGISTERED_FORMATS:
         raise OptionError(
-            f"bskyarchive lists no exports in the format {resolved.format}",
+            f"bskyarchive cannot list exports in the format {resolved.format}",
             f"choose {' or '.join(_REGISTERED_FORMATS)}, or leave out --register",
         )
     if resolved.shaping():
         raise OptionError(
-            f"bskyarchive lists no exports with {', '.join(resolved.shaping())}", "leave that out, or --register"
+            f"bskyarchive cannot list exports with {', '.join(resolved.shaping())}", "leave that out, or --register"
         )
 
 
 def _check_match(query: str) -> None:
-    """Refuse what is no query, or one that FTS5 takes for an order to itself.
+    """Check that a text may be a query; FTS5 reads one that begins with `*` as a command.
 
     Raises:
-        OptionError: It is such.
+        OptionError: It cannot be a query.
     """
     try:
         query.encode()
@@ -484,7 +530,7 @@ def _check_match(query: str) -> None:
 
 
 def _from_the_root(path: Path) -> Path:
-    """An absolute path; as it is where the current directory was deleted, and opening it says so."""
+    """An absolute path; unchanged if the current directory was deleted: opening it reports that."""
     try:
         return absolute(path)
     except FileNotFoundError:
@@ -492,7 +538,7 @@ def _from_the_root(path: Path) -> Path:
 
 
 def _plain(value: object) -> object:
-    """The value of an option as JSON has it."""
+    """The value of an option, as in JSON."""
     if isinstance(value, list | tuple):
         return [_plain(part) for part in value]
     if isinstance(value, date):
@@ -503,13 +549,13 @@ def _plain(value: object) -> object:
 
 
 def parse_author(text: str) -> str:
-    """An author as somebody wrote it.
+    """Parse the name of an author.
 
     Returns:
-        A DID as it is; a handle in lower case, without `@` before it.
+        A DID, unchanged; or a handle in lower case, without a leading `@`.
 
     Raises:
-        OptionError: It is neither.
+        OptionError: The text is neither.
     """
     handle = text.removeprefix("@")
     if len(text) <= _MAX_DID_LENGTH and _DID.fullmatch(text):
@@ -518,55 +564,58 @@ def parse_author(text: str) -> str:
         return handle.lower()
     raise OptionError(
         f"{text[:_MAX_HANDLE_LENGTH]!r} is neither a DID nor a handle",
-        "write did:plc:ewvi7nxzyoun6zhxrhs64oiz or alice.bsky.social; `skyexport inspect ARCHIVE --authors` lists them",
+        "write did:plc:… or alice.bsky.social; `skyexport inspect ARCHIVE --authors` lists all authors",
     )
 
 
 def is_did(author: str) -> bool:
-    """Whether what `parse_author` gave is a DID."""
+    """Whether a result of `parse_author` is a DID."""
     return author.startswith("did:")
 
 
-def parse_path(text: str | os.PathLike[str], what: str) -> Path:
+def parse_path(text: StrPath, what: str) -> Path:
     """A path as somebody wrote it.
 
     Raises:
-        OptionError: Nothing was written, which Python takes for the current directory.
+        OptionError: Nothing was written, which Python takes for the current directory; or this is no path.
     """
+    check_path(text, f"the {what}")
     if not os.fspath(text):
         raise OptionError(f"the {what} has no name", "write a path")
     return Path(text)
 
 
 def parse_file(text: str | os.PathLike[str]) -> Path:
-    """The path of a file to write.
+    """Parse the path of a file to write.
 
     Raises:
-        OptionError: Nothing was written, or what can only be a directory.
+        OptionError: The text is empty, or ends like a directory.
     """
     path = parse_path(text, "output file")
     if os.fspath(text).endswith(("/", os.sep)):
-        raise OptionError(f"{text} can only be a directory", "name the file with --to, or the place of exports with -o")
+        raise OptionError(f"{text} can only be a directory", "name a file with --to, or use -o for a directory")
     return path
 
 
-def parse_columns(text: str) -> tuple[str, ...]:
-    """Names of columns with commas between them.
+def parse_columns(text: str | Sequence[str]) -> tuple[str, ...]:
+    """Names of columns, in a list or with commas between them.
 
     Raises:
-        OptionError: There is a name missing.
+        OptionError: A name is empty.
     """
+    if not isinstance(text, str):
+        return tuple(text)
     names = tuple(name.strip() for name in text.split(","))
     if not all(names):
-        raise OptionError(f"{text!r} lacks the name of a column", "write them like uri,created_at,text")
+        raise OptionError(f"a column in {text!r} has no name", "write columns like uri,created_at,text")
     return names
 
 
 def parse_delimiter(text: str) -> str:
-    """The delimiter of a CSV file, as a character or as a word → the character.
+    """Parse the delimiter of a CSV file: a character, or a word for it like `tab`.
 
     Raises:
-        OptionError: This is none of `DELIMITERS`.
+        OptionError: The text does not mean one of `DELIMITERS`.
     """
     delimiter = _DELIMITER_WORDS.get(text.strip().lower() or text, text)
     if delimiter not in DELIMITERS:
@@ -575,22 +624,29 @@ def parse_delimiter(text: str) -> str:
 
 
 def parse_number(text: str, name: str, hint: str = "write it in digits, like 1000") -> int:
-    """A whole number in ASCII digits: Python also takes other digits, and underscores between them.
+    """Parse a whole number in ASCII digits; Python's int() would also accept other digits and underscores.
+
+    Args:
+        text: The number.
+        name: What it counts, for an error.
+        hint: For an error.
 
     Raises:
-        OptionError: This is none, or has more digits than any number here.
+        OptionError: The text is not such a number, or has more than 18 digits.
     """
     if not _NUMBER.fullmatch(text):
-        raise OptionError(f"{text!r} is no number of {name}", hint)
+        raise OptionError(f"{text!r} is not a number of {name}", hint)
     return int(text)
 
 
-def parse_size(text: str) -> int:
-    """A size in words → bytes: `500MB` is 500 × 10^6, `500MiB` is 500 × 2^20, a large bare number counts bytes.
+def parse_size(text: Size) -> int:
+    """A size → bytes: `500MB` is 500 × 10^6, `500MiB` is 500 × 2^20, an int or a large bare number counts bytes.
 
     Raises:
-        OptionError: This is no size.
+        OptionError: The text is not a size.
     """
+    if isinstance(text, int):
+        return text
     match = _SIZE.fullmatch(text.strip())
     unit = _UNITS.get(match[2].lower()) if match else None
     if match is None or unit is None:
@@ -601,7 +657,7 @@ def parse_size(text: str) -> int:
 
 
 def format_size(size_bytes: float) -> str:
-    """Bytes for people, in powers of 1000, with three figures or so: `1.10 GB`."""
+    """Bytes for people, in powers of 1000, with about three digits: `1.10 GB`."""
     for unit in ("B", "kB", "MB"):
         if size_bytes < 1000:
             return f"{size_bytes:.0f} {unit}" if unit == "B" or size_bytes >= 100 else f"{size_bytes:.1f} {unit}"
@@ -610,19 +666,25 @@ def format_size(size_bytes: float) -> str:
 
 
 def parse_bound(bound: Bound, *, end_of_day: bool, name: str = "bound") -> int | None:
-    """A date bound → nanoseconds since 1970.
+    """Parse a date bound into nanoseconds since 1970.
 
     Args:
         bound: A date (the whole UTC day), an aware datetime, the text of either (RFC 3339), or None for no bound.
-        end_of_day: For a date, its last nanosecond instead of its first.
-        name: What to call it in an error.
+        end_of_day: For a date, return its last nanosecond instead of its first.
+        name: The name of the option, for an error.
+
+    Returns:
+        None for no bound.
 
     Raises:
-        OptionError: This is no date or instant, or an instant without a time zone.
+        OptionError: This is no date or instant, an instant without a time zone, or has another type.
     """
+    check_type(name, bound, Bound)
     if bound is None:
         return None
     text = bound if isinstance(bound, str) else bound.isoformat()
+    if isinstance(bound, datetime) and bound.utcoffset() is None:
+        raise OptionError(f"{name} {text} has no time zone", "add one: datetime(..., tzinfo=UTC)")
     stamp = timestamps.parse(text.strip().upper()) if _DAY.fullmatch(text) or _RFC3339.fullmatch(text) else None
     if stamp is None:
         likely = _likely_bound(text.strip(), end_of_day=end_of_day)
@@ -643,11 +705,11 @@ _LIKELY_BOUNDS = (
     (re.compile(r"(\d{4})(\d\d)(\d\d)", re.ASCII), (1, 2, 3)),
     (re.compile(r"(\d\d?)\.\s?(\d\d?)\.\s?(\d{4})", re.ASCII), (3, 2, 1)),
 )
-"""Dates in other spellings, and which of their groups are year, month and day; 1/2/2024 may be either."""
+"""Dates in other spellings, with the groups for year, month and day. 1/2/2024 is left out, since it is ambiguous."""
 
 
 def _likely_bound(text: str, *, end_of_day: bool) -> str | None:
-    """The bound that was probably meant, as it must be written; None where that is not clear."""
+    """The correct spelling of the bound that was probably meant; None if that is not clear."""
     today = datetime.now(UTC).date()
     words = {"today": today, "now": today, "yesterday": today - timedelta(days=1)}
     if text.lower() in words:
@@ -665,7 +727,7 @@ def _likely_bound(text: str, *, end_of_day: bool) -> str | None:
 
 
 def available_cpus() -> int:
-    """The CPUs that this process may use: affinity and, on Linux, the control group's quota."""
+    """The number of CPUs that this process may use, by affinity and, on Linux, the quota of its control group."""
     try:
         cpus = len(os.sched_getaffinity(0))
     except AttributeError:

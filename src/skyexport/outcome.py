@@ -1,7 +1,8 @@
-"""What became of the archives of a migration, for programs and for people."""
+"""The outcomes of a migration, for programs and for people."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import tempfile
@@ -25,42 +26,48 @@ from skyexport.verification import Verification
 __all__ = ["Migration", "Outcome", "Outcomes", "nobody_has"]
 
 _IN_MEMORY_BYTES = 8_000_000
-"""Outcomes of some thousand archives; those of more lie in a temporary file without a name."""
+"""Enough for a few thousand archives; more outcomes go to a temporary file without a name."""
 
 _FEW_ARCHIVES = 20
-"""So many are listed one by one, whatever became of them."""
+"""Up to this many archives are always listed one by one."""
 
 _MOST_KINDS = 1000
-"""Of failures that are counted."""
+"""Most kinds of failures that are counted."""
 
 _SHOWN_KINDS = 5
-"""Of failures that are shown; the lines of all failures are above."""
+"""Most kinds of failures in the summary; each failure already had a line of its own."""
 
 _MOST_LINES = 200
-"""Of one kind, for people: nobody reads on, and `--json` has them all."""
+"""Most lines of archives, for people; `--json` has all archives."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one archive: an export that was made, one that was there already, or an error.
+    """The outcome of one archive: a new export, an earlier export, or an error.
 
-    Without a post by the author that was asked for there is nothing to export: that archive is skipped.
+    An archive without a post by the requested author is skipped.
     """
 
     path: Path
     """The archive, as it was named."""
     summary: ExportSummary | None = None
+    """The new export; None without one."""
     earlier: Verification | None = None
+    """The earlier export that made a new one unnecessary; None without one."""
     error: ExportError | None = None
+    """The reason for a failure or for skipping the archive; None for success."""
 
     @property
     def without_author(self) -> bool:
-        """Whether the archive has no post by the author that was asked for."""
+        """Whether the archive has no post by the requested author."""
         return isinstance(self.error, AuthorError)
+
+    def __repr__(self) -> str:
+        return f"<Outcome: {self.sentence()}>"
 
     @property
     def status(self) -> Literal["ok", "skipped", "failed"]:
-        """What became of it, in a word."""
+        """The outcome in a word."""
         if self.without_author:
             return "skipped"
         if self.error is not None:
@@ -69,29 +76,29 @@ class Outcome:
 
     @property
     def has_warnings(self) -> bool:
-        """Whether something could not be exported as it is stored."""
+        """Whether the export has warnings."""
         return self.summary is not None and bool(self.summary.warning_places)
 
     def warnings(self) -> list[str]:
-        """The warnings of its summary, for people, a line each."""
+        """The warnings of the export for people, one line each."""
         lines = [] if self.summary is None else self.summary.sentences()
         return [about(self.path, line) for line in lines if line.startswith(WARNING)]
 
     def to_dict(self) -> dict[str, object]:
-        """As the object that `--json` has in `archives`."""
+        """The object in the list `archives` of `--json`."""
         found: dict[str, object] = {"path": _text(self.path), "status": self.status}
         if self.error is not None and self.without_author:
             return found | {"directory": None, "posts": 0, "bytes": 0, "reason": self.error.message}
         if self.error is not None:
-            said = {"exit_code": self.error.exit_code, "error": self.error.message, "hint": self.error.hint}
-            return found | said | self.error.details()
+            failure = {"exit_code": self.error.exit_code, "error": self.error.message, "hint": self.error.hint}
+            return found | failure | self.error.details()
         done, called = (self.summary, "summary") if self.earlier is None else (self.earlier, "verification")
         assert done is not None
         directory = None if done.directory is None else _text(done.directory)
         return found | {"directory": directory, "posts": done.posts, "bytes": done.bytes, called: done.to_dict()}
 
     def sentence(self) -> str:
-        """For people, in one line."""
+        """The outcome for people, in one line."""
         if self.error is not None and self.without_author:
             return f"skipped: {self.error.message}"
         if self.error is not None:
@@ -109,26 +116,26 @@ class Outcome:
 
 
 class Outcomes(Sequence[Outcome]):
-    """The outcomes of all archives, in the order in which those were given; added in any order.
+    """The outcomes of all archives, in the order in which the archives were given; they are added in any order.
 
-    They lie in memory up to some megabytes, then in a temporary file, which goes with this object.
+    Up to a few megabytes are in memory, more in a temporary file that is deleted with this object.
 
     Args:
-        archives: How many there will be.
+        archives: The number of archives.
     """
 
     def __init__(self, archives: int) -> None:
-        # It is closed with the last one who looks at the outcomes.
+        # The file must stay open as long as anything refers to these outcomes.
         self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, dir=_folder())  # noqa: SIM115
         weakref.finalize(self, self._file.close)
         self._places = array("q", [-1]) * archives
         self._failed = bytearray(archives)
         self.complete = 0
-        """How many have an export now."""
+        """Archives that have an export, new or earlier."""
         self.skipped = 0
-        """How many of these had it before."""
+        """Archives whose export is an earlier one."""
         self.without_author = 0
-        """How many have no post by the author that was asked for."""
+        """Archives without a post by the requested author."""
         self.failed = 0
 
     def put(self, number: int, outcome: Outcome) -> None:
@@ -142,7 +149,7 @@ class Outcomes(Sequence[Outcome]):
             pickle.dump(outcome, self._file)
         except OSError as error:
             raise OutputError(
-                f"can not write a temporary file for what became of so many archives: {error.strerror}",
+                f"cannot write a temporary file for the results of the archives: {error.strerror}",
                 "set TMPDIR to a place where there is room",
             ) from error
         self._failed[number] = outcome.status == "failed"
@@ -152,7 +159,7 @@ class Outcomes(Sequence[Outcome]):
         self.skipped += outcome.earlier is not None
 
     def first_failure(self) -> Outcome | None:
-        """The first archive in the order given that failed, None when none did."""
+        """The first failed archive in the order given; None if none failed."""
         number = self._failed.find(1)
         return None if number < 0 else self[number]
 
@@ -167,46 +174,49 @@ class Outcomes(Sequence[Outcome]):
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """Many archives, exported, as far as they could be."""
+    """The result of exporting many archives."""
 
     outcomes: Outcomes
-    """One for each archive, in the order given."""
+    """One outcome per archive, in the order given."""
     format: str
     author: str | None
-    """The author that was asked for; None for all."""
+    """The requested author; None for all authors."""
     output_dir: Path
     exporters: int
-    """Processes that exported small archives side by side; 0 when this one did all by itself."""
+    """Processes that exported small archives side by side; 0 if this process did all the work."""
     posts: int
-    """Exported now, all archives together."""
+    """Posts in the new exports."""
     bytes: int
-    """Of the data files that were written now."""
+    """Size of the data files of the new exports."""
     seconds: float
     peak_memory_bytes: int | None
-    """The largest sample of all processes together; None where the system does not report memory."""
+    """The largest sample of all processes together; None if the system does not report memory."""
     memory_metric: Metric | None
+
+    def __repr__(self) -> str:
+        return f"<Migration: {next(iter(self.sentences()))}>"
 
     @property
     def posts_per_second(self) -> float:
-        """Rate over the whole time."""
+        """Posts per second over the whole time."""
         return self.posts / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def author_error(self) -> AuthorError | None:
-        """The error that no archive at all has a post by the author; None where one has."""
+        """The error that no archive has a post by the author; None if one has."""
         if not self.outcomes or self.outcomes.without_author < len(self.outcomes):
             return None
         return nobody_has(self.author, len(self.outcomes))
 
     @property
     def exit_code(self) -> int:
-        """What the command exits with: that of the first failure in the order given; 0 without any."""
+        """The exit code of the command: that of the first failure in the order given; 0 without failures."""
         failure = self.outcomes.first_failure()
         error = self.author_error if failure is None else failure.error
         return 0 if error is None else error.exit_code
 
     def totals(self) -> dict[str, object]:
-        """The object that `--json` prints, without `archives`, its last key: the list of all outcomes as objects."""
+        """The object that `--json` prints, without its last key `archives`, the list of all outcomes."""
         return {
             "schema_version": SCHEMA_VERSION,
             "status": "failed" if self.exit_code else "ok",
@@ -231,37 +241,40 @@ class Migration:
         }
 
     def to_dict(self) -> dict[str, object]:
-        """All of it as one object."""
+        """The object that `--json` prints."""
         return {**self.totals(), "archives": [outcome.to_dict() for outcome in self.outcomes]}
 
     def failure_kinds(self) -> list[tuple[str, int, int]]:
-        """Why archives failed: the error without the archive's path, its exit code, how many; the most frequent first.
+        """The kinds of failures, the most frequent first: the error without the archive's path, exit code, count.
 
-        Failures of many thousand kinds are counted as far as they are the first ones.
+        Only the first 1,000 kinds are counted.
         """
         kinds: Counter[tuple[str, int]] = Counter()
         for outcome in self.outcomes:
             if outcome.error is None:
                 continue
             what = outcome.error.message
-            for path in (str(outcome.path.absolute()), str(outcome.path)):
-                what = what.replace(path, "…")
+            # If the current directory was deleted, messages have the relative path only.
+            with contextlib.suppress(FileNotFoundError):
+                what = what.replace(str(outcome.path.absolute()), "…")
+            what = what.replace(str(outcome.path), "…")
             kind = (what, outcome.error.exit_code)
             if kind in kinds or len(kinds) < _MOST_KINDS:
                 kinds[kind] += 1
         return [(what, exit_code, count) for (what, exit_code), count in kinds.most_common()]
 
     def sentences(self, *, verbose: bool = False) -> Iterator[str]:
-        """For people: totals; the archives, where they are few or *verbose*, else those with warnings; why some failed.
+        """The result for people: totals, archives, and the reasons for failures.
 
-        Failures are not listed: `export_all` tells of each one when it happens.
+        All archives are listed if they are few, or with *verbose*; else only those with warnings. Failed archives are
+        not listed: `export_all` reports each failure when it happens.
         """
         count = len(self.outcomes)
         archives = "1 archive" if count == 1 else f"{count:,} archives"
         exported = self.outcomes.complete - self.outcomes.skipped
         parts = [f"{exported:,} exported"]
         if self.outcomes.skipped:
-            parts.append(f"{self.outcomes.skipped:,} skipped, since their verified exports are there")
+            parts.append(f"{self.outcomes.skipped:,} skipped, since they have verified exports")
         if self.outcomes.without_author:
             parts.append(f"{self.outcomes.without_author:,} without a post by {self.author}")
         if self.outcomes.failed:
@@ -285,13 +298,18 @@ class Migration:
         how = f"with {self.exporters} exporters" if self.exporters else "one after the other"
         posts = "1 post" if self.posts == 1 else f"{self.posts:,} posts"
         if not self.posts:
-            yield "note: no post matched in any of them"
+            yield "note: no post matched in any archive"
         yield f"{posts} to {self.format.upper()} in {took}: {self.posts_per_second:,.0f} posts/s {how}"
         yield (f"{format_size(self.bytes)}, peak memory {shown_peak(self.peak_memory_bytes, self.memory_metric)}")
 
 
 def nobody_has(author: str | None, archives: int) -> AuthorError:
-    """The error that of so many archives none has a post by *author*."""
+    """The error that none of several archives has a post by *author*.
+
+    Args:
+        author: The requested author.
+        archives: The number of archives.
+    """
     return AuthorError(
         f"none of the {archives:,} archives has a post by {author}",
         "`skyexport inspect ARCHIVE --authors` lists the authors of an archive",
@@ -299,16 +317,16 @@ def nobody_has(author: str | None, archives: int) -> AuthorError:
 
 
 def _lines(outcomes: Iterator[Outcome], most: int) -> Iterator[str]:
-    """A line each, up to *most*; no bound when that is negative."""
+    """One line per outcome, *most* at most; a negative *most* means no limit."""
     for number, outcome in enumerate(outcomes):
         if number == most:
-            yield f"… and {1 + sum(1 for _ in outcomes):,} more: -v lists them, --json as well"
+            yield f"… and {1 + sum(1 for _ in outcomes):,} more: -v or --json lists all"
             return
         yield outcome.sentence()
 
 
 def _folder() -> str | None:
-    """Where temporary files go; few archives need none, so that it may be missing."""
+    """The directory for temporary files; None if there is none, since few archives need no file."""
     try:
         return str(temporary_folder())
     except OutputError:

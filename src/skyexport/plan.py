@@ -1,16 +1,16 @@
-"""Cutting an archive into batches: key ranges along the created_at index, or lists of row ids where that can not be.
+"""Cutting an archive into batches: key ranges along the created_at index, or else lists of row ids.
 
-Export order is created_at descending, then uri ascending. The index has the first half of it, so the usual batch is
-the posts from one post's created_at to another's, found by stepping over the index and reading nothing else:
+Export order is created_at descending, then uri ascending. The index has the first half of that order. So a usual batch
+is the posts from one created_at to another, found by steps along the index that read nothing else:
 
     newest ┤■■■■■■■■■■├┤■■■■■■■■■■├┤■■■■■■■■■■├ … oldest
             first  last first  last
 
-A range never splits an instant. Where the step would fall inside one, the range ends before it; an instant with more
-posts than a batch is sorted once and cut into lists of row ids. Boundaries are row ids, never the stored keys: those
-may be text in any encoding, numbers, anything, and SQLite compares them best.
+A range never splits an instant. If a step would end inside an instant, the range ends before it. An instant with more
+posts than a batch is sorted once and cut into lists of row ids. Boundaries are row ids, never stored keys: a key may be
+text in any encoding, a number, anything, and SQLite compares keys best.
 
-The rest is for archives without that index, and for authors with few posts: one sort of what they wrote, and lists.
+An archive without that index, and an author with few posts, get one sort that is cut into lists of row ids.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["Batch", "CreatedAtOrder", "KeyRange", "Plan", "RowIds", "key_ranges"
 class KeyRange:
     """The posts from the instant of post *first* down to the instant of post *last*, both instants whole.
 
-    Both are row ids; *posts* is how many posts of the archive there are, selected or not.
+    *first* and *last* are row ids; *posts* counts the archive's posts in the range, selected or not.
     """
 
     first: int
@@ -46,7 +46,7 @@ class RowIds:
 
     @property
     def posts(self) -> int:
-        """How many posts of the archive there are, selected or not."""
+        """The number of posts, selected or not."""
         return len(self.row_ids)
 
 
@@ -60,7 +60,7 @@ class Plan:
 
     batches: Iterator[Batch]
     posts: int
-    """How many posts of the archive the batches have together; at most so many when not *exact*."""
+    """Posts of the archive in all batches together; an upper bound if not *exact*."""
     exact: bool
 
 
@@ -68,25 +68,25 @@ class CreatedAtOrder(Protocol):
     """The posts of a span, newest first, as the created_at index has them."""
 
     def first(self) -> int | None:
-        """The newest post, None when there is none."""
+        """The newest post; None if there is none."""
 
     def step(self, first: int, posts: int) -> tuple[int | None, int | None]:
-        """The last of *posts* posts that begin with the instant of *first*, and the one after it.
+        """The last of *posts* posts that begin with the instant of *first*, and the post after it.
 
-        None where the span ends before.
+        Either is None if the span ends before it.
         """
 
     def same_instant(self, one: int, other: int) -> bool:
         """Whether two posts have the same created_at."""
 
     def count_from(self, first: int) -> int:
-        """How many posts there are from the instant of *first* to the end of the span."""
+        """The number of posts from the instant of *first* to the end of the span."""
 
     def count_between(self, first: int, older: int) -> int:
-        """How many posts there are from the instant of *first* to before the instant of *older*."""
+        """The number of posts from the instant of *first* to before the instant of *older*."""
 
     def older(self, row_id: int) -> int | None:
-        """The newest post that is older than *row_id*."""
+        """The newest post that is older than *row_id*; None if there is none."""
 
     def instant(self, row_id: int) -> Iterator[int]:
         """The posts created in the same instant as *row_id*, by uri."""
@@ -96,7 +96,7 @@ def key_ranges(order: CreatedAtOrder, batch_size: int) -> Iterator[Batch]:
     """Cut a span into batches of at most *batch_size* posts, in export order, each post in exactly one.
 
     Raises:
-        ArchiveChangedError: What *order* says of the posts can not all be true at the same time.
+        ArchiveChangedError: The answers of *order* contradict each other.
     """
     first = order.first()
     while first is not None:

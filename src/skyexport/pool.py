@@ -1,10 +1,11 @@
 """Worker processes from the outside: starting them, talking to them, noticing when one dies, stopping them.
 
-A worker is a fresh interpreter that talks over its standard input and output; a thread a worker reads what it says
-into one queue. Whatever ends the coordinator closes the workers' input, and that ends them.
+A worker is a fresh interpreter that talks over its standard input and output. For each worker, a thread reads its
+messages into one common queue. When the coordinator ends, for any reason, the workers' input closes, and that ends
+them.
 
-Another thread watches the beats of all workers. One that does not go on is killed, and then it is dead like any other:
-so neither a worker that hangs, nor one that does not read what it is sent, can make the coordinator wait for ever.
+Another thread watches the beats of all workers and kills a stalled worker, which is then dead like any other. So the
+coordinator never waits for ever, neither for a worker that hangs nor for one that does not read its input.
 """
 
 from __future__ import annotations
@@ -38,19 +39,19 @@ BATCHES_A_WORKER = 2
 """The one being rendered and the next, so that a worker never waits for the coordinator."""
 
 _START_SECONDS = 60
-"""Longer than this no machine takes to start an interpreter; a worker that says nothing by then never will."""
+"""No machine takes longer to start an interpreter; a worker that is silent for so long stays silent."""
 
 STOPPED_SECONDS = 3.0
-"""A worker may be stopped (SIGSTOP) for so long: enough for somebody who stops all processes and lets them go on."""
+"""How long a worker may be stopped (SIGSTOP): long enough for a user who stops all processes and continues them."""
 
 SILENT_SECONDS = 120.0
-"""A worker may be silent for so long: a thousand times what it usually takes between beats, for slow disks."""
+"""How long a worker may be silent: a thousand times the usual time between beats, for slow disks."""
 
 SILENT_LARGE_SECONDS = 1200.0
 """The same with a large post, which SQLite reads in one go: 1 GB at 1 MB/s."""
 
 _WATCH_SECONDS = 0.5
-"""Between looks at the beats."""
+"""Time between checks of the beats."""
 
 _NO_MEMORY_HINT = "the system may have run out of memory; try fewer workers, or --workers 0"
 
@@ -58,11 +59,11 @@ _PROGRAM = "from skyexport.worker import main; main()"
 
 
 _KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "33554432"}
-"""For glibc: giving the megabytes of each batch back to the system, to get them again, took an eighth of the time."""
+"""For glibc: returning the megabytes of each batch to the system and getting them again took an eighth of the time."""
 
 
 class StallWatch:
-    """Notices that a process does not go on, though it lives."""
+    """Notices when a living process has stalled."""
 
     def __init__(self) -> None:
         self._seen: object = None
@@ -72,16 +73,16 @@ class StallWatch:
     def look(
         self, process: subprocess.Popen[bytes], seen: object, passed_seconds: float, may_be_silent_seconds: float
     ) -> str:
-        """Look at it once more, and kill it when it has stalled.
+        """Check a process, and kill it if it has stalled.
 
         Args:
-            process: It.
-            seen: What is another one whenever it went on; None where it has nothing to do.
-            passed_seconds: Since the last look.
-            may_be_silent_seconds: For so long it may show nothing new.
+            process: The process, the same in every call.
+            seen: A value that changes with any progress; None if the process has nothing to do.
+            passed_seconds: Time since the last check.
+            may_be_silent_seconds: How long *seen* may stay the same.
 
         Returns:
-            Why it was killed; nothing where it goes on, or may still.
+            The reason why the process was killed; empty if it was not.
         """
         if seen is None or seen != self._seen:
             self._seen = seen
@@ -107,15 +108,15 @@ class Worker:
     process: subprocess.Popen[bytes]
     slots: Slots
     batches: dict[int, Batch] = field(default_factory=dict)
-    """Those handed out and not yet answered, by sequence number, the one being rendered first."""
+    """Batches handed out and not yet finished, by sequence number, the one being rendered first."""
     large: LargePost | None = None
-    """The large post that it has in hand."""
+    """The large post that it is rendering, or waits to render."""
     stalled: str = ""
-    """Why it had to be killed."""
+    """The reason why it was killed; empty if it was not."""
     _watch: StallWatch = field(default_factory=StallWatch)
 
     def send(self, kind: Kind, sequence: int = 0, payload: bytes = b"") -> None:
-        """Send a message; when the worker is gone, its end of stream tells."""
+        """Send a message. If the worker is dead, this does nothing: the end of its stream reports that."""
         assert self.process.stdin is not None
         with contextlib.suppress(OSError):
             write_frame(self.process.stdin, kind, sequence, payload)
@@ -132,7 +133,7 @@ class Worker:
         self.large = None
 
     def kill_if_stalled(self, passed_seconds: float) -> None:
-        """Look whether it goes on, *passed_seconds* after the last look."""
+        """Kill the worker if it has stalled, *passed_seconds* after the last check."""
         may_be_silent = SILENT_LARGE_SECONDS if self.large is not None else SILENT_SECONDS
         self.stalled = self.stalled or self._watch.look(self.process, self.slots.beats, passed_seconds, may_be_silent)
 
@@ -141,12 +142,12 @@ class Pool:
     """The workers of one export. Use it in a `with` statement: leaving it ends them.
 
     Args:
-        setup: What they must know.
-        workers: How many.
+        setup: The facts that every worker needs.
+        workers: Number of workers.
         debug: Let them write to this process's standard error.
 
     Raises:
-        WorkerError: A process can not be started.
+        WorkerError: A process cannot be started.
     """
 
     def __init__(self, setup: WorkerSetup, workers: int, *, debug: bool = False) -> None:
@@ -209,7 +210,7 @@ class Pool:
             frame = None
 
     def wait_until_ready(self) -> None:
-        """Wait until every worker has loaded what it needs, so that all of them answer at once from now on.
+        """Wait until every worker has loaded everything, so that all of them answer at once from now on.
 
         Raises:
             WorkerError: One died, or did not start in time.
@@ -217,10 +218,10 @@ class Pool:
         self._answers()
 
     def pin(self) -> bool:
-        """Have every worker take hold of the present state of the archive.
+        """Let every worker hold the present state of the archive.
 
         Returns:
-            False when another program's writing kept one of them from it.
+            False if another program's writing prevented that in one of them.
 
         Raises:
             WorkerError, ExportError: A worker died, or could not open the archive.
@@ -230,7 +231,7 @@ class Pool:
         return not any(frame.payload for frame in self._answers())
 
     def unpin(self) -> None:
-        """Have every worker let go of the state that it holds, if any."""
+        """Let every worker release the state that it holds, if any."""
         for worker in self.workers:
             worker.send(Kind.UNPIN)
 
@@ -239,11 +240,11 @@ class Pool:
         answers = [self.receive(_START_SECONDS) for _ in self.workers]
         frames = [answer[1] for answer in answers if answer is not None]
         if len(frames) < len(answers):
-            raise WorkerError(f"a worker said nothing for {_START_SECONDS} seconds", "try --workers 0")
+            raise WorkerError(f"a worker did not respond for {_START_SECONDS} seconds", "try --workers 0")
         return frames
 
     def receive(self, timeout_seconds: float) -> tuple[Worker, Frame] | None:
-        """The next message of any worker, None when there is none in time.
+        """The next message of any worker; None if none arrives in time.
 
         Raises:
             WorkerError, ExportError: A worker died or failed.
@@ -261,11 +262,11 @@ class Pool:
     def _death(self, worker: Worker) -> WorkerError:
         how, hint = how_it_ended(worker.process), _NO_MEMORY_HINT
         if worker.stalled:
-            how, hint = worker.stalled, "find out who or what stopped it, or try --workers 0"
+            how, hint = worker.stalled, "find out what stopped it, or try --workers 0"
         return WorkerError(f"worker {worker.number} {how} {_during(worker)}", hint)
 
     def stop(self) -> None:
-        """End all workers, whatever they are doing, and give their slots back. More than once does no harm."""
+        """Kill all workers, whatever they are doing, and free their slots. May be called more than once."""
         if self.workers or self._threads:
             uninterrupted(self._stop)
 
@@ -292,11 +293,11 @@ class _Watched(Protocol):
 
 
 def kill_stalled(stopping: threading.Event, watched: Callable[[], Iterable[_Watched]]) -> None:
-    """Kill processes that do not go on, until *stopping* is set; *watched* gives those that there are."""
+    """Kill stalled processes until *stopping* is set; *watched* returns the present processes."""
     last = time.monotonic()
     while not stopping.wait(_WATCH_SECONDS):
         now = time.monotonic()
-        # When this process was stopped, or the whole machine was asleep, so may they have been.
+        # If this process was stopped, or the machine was asleep, the others may have been too.
         passed = min(now - last, 2 * _WATCH_SECONDS)
         last = now
         for one in watched():
@@ -304,17 +305,17 @@ def kill_stalled(stopping: threading.Event, watched: Callable[[], Iterable[_Watc
 
 
 def spawn(program: str, descriptors: Sequence[int] = (), *, debug: bool) -> subprocess.Popen[bytes]:
-    """Start a fresh interpreter that is talked to over its standard input and output.
+    """Start a fresh interpreter, to talk to over its standard input and output.
 
     Args:
-        program: Python.
-        descriptors: Those of this process that it shall have too, where they can be passed on.
+        program: Python source code.
+        descriptors: File descriptors of this process to pass on, if the system can do that.
         debug: Let it write to this process's standard error.
 
     Raises:
-        OSError: It can not be started.
+        OSError: It cannot be started.
     """
-    # -P: a json.py in the user's directory must not take the place of Python's own.
+    # -P: a json.py in the user's directory must not replace Python's own.
     command = [sys.executable, "-P", "-c", program]
     environment = {**_KEEP_FREED_MEMORY, **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     errors_to = None if debug else subprocess.DEVNULL
@@ -342,7 +343,7 @@ def _failure(worker: Worker, said: dict[str, str]) -> ExportError:
 
 
 def _during(worker: Worker) -> str:
-    """What the worker was doing."""
+    """The batch that the worker was rendering, for messages."""
     for sequence, batch in worker.batches.items():
         ends = (batch.first, batch.last) if isinstance(batch, KeyRange) else (batch.row_ids[0], batch.row_ids[-1])
         return f"in batch {sequence} ({batch.posts:,} posts, from row id {ends[0]} to {ends[1]})"

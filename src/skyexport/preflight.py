@@ -1,7 +1,7 @@
-"""What a command is told about places and queries, checked before anything starts.
+"""Checks of paths and queries before anything starts.
 
-Names of one kind are easily typed where another kind belongs: a file to write where archives are named, an export
-where its directory of exports belongs. And what is wrong for every archive of many is said once, not once for each.
+Users easily mix up paths: an output file among the archives, an export in the place of the directory of exports. And an
+error that concerns all of many archives is reported once, not once for each.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ __all__ = ["check_archive_names", "check_for_all", "check_output_name"]
 
 
 def check_archive_names(paths: Sequence[str], *, exporting: bool = False) -> None:
-    """Refuse what was named as an archive and is surely meant as something else.
+    """Refuse paths of archives that surely mean something else.
 
     Args:
-        paths: As they were typed.
-        exporting: Whether the command writes, so that a name may be meant for `--to` or `--since-export`.
+        paths: The paths as typed.
+        exporting: Whether the command exports, so that a path may be meant for `--to` or `--since-export`.
 
     Raises:
-        OptionError: One of them is an export, a part of one, or the name of a data file and no archive.
+        OptionError: A path is an export, a file of an export, or has the name of a data file and is not an archive.
     """
     for text in paths:
         path = Path(text)
@@ -49,34 +49,34 @@ def _check_is_no_export(path: Path, *, exporting: bool) -> None:
     directory = path.parent if path.name in CLAIMS else path
     if is_export(directory):
         since = ", or --since-export before it" if exporting and directory == path else ""
-        what = "is an export" if directory == path else "belongs to an export"
-        raise OptionError(f"{path} {what}, and not an archive", f"did you mean `skyexport verify {directory}`{since}?")
+        what = "is an export" if directory == path else "is a file of an export"
+        raise OptionError(f"{path} {what}, not an archive", f"did you mean `skyexport verify {directory}`{since}?")
 
 
 def check_output_name(output_dir: Path) -> None:
-    """Refuse a name for the directory of exports that is surely meant as another.
+    """Refuse a path for the directory of exports that surely means something else.
 
     Raises:
-        OptionError: It has the name of a data file, and is no directory; or it is an archive.
+        OptionError: The path is an archive, or has the name of a data file and is not a directory.
     """
     if is_sqlite(output_dir):
-        raise OptionError(f"{output_dir} is an archive, and -o names the directory of exports", "leave out -o")
+        raise OptionError(f"{output_dir} is an archive, but -o names the directory of exports", "leave out -o")
     if looks_like_data_file(output_dir) and not output_dir.is_dir():
         raise OptionError(f"-o {output_dir} would make a directory of that name", f"did you mean --to {output_dir}?")
 
 
 def check_for_all(archives: ArchiveList, resolved: Resolved) -> None:
-    """Check once what holds for every archive of many.
+    """Check the options that all of many archives share.
 
     Raises:
-        ArchiveError: There is not one of several archives.
-        ExportError: What the export of each one would raise: the format, the query, the memory limit, or a place.
+        ArchiveError: None of several archives exists.
+        ExportError: The format, the query, the memory limit or a path would make every export fail.
     """
     check_place(resolved)
     check_output_dir(resolved.output_dir)
     format = FORMATS[resolved.format]
     if not format.is_text and importlib.util.find_spec("pyarrow") is None:
-        # It says what to install; loading what is there would take memory that exporters need.
+        # This raises the error. If pyarrow is installed, loading it here would take memory that exporters need.
         format.require()
     options = resolved.options
     need = MemoryNeed.of(format, resolved.compression, 0)
@@ -87,13 +87,14 @@ def check_for_all(archives: ArchiveList, resolved: Resolved) -> None:
         with MediaRoot(resolved.media_root):
             pass
     if resolved.link_media is not None:
-        # It needs the readers of exports, which take 15 ms to load.
+        # This imports the readers of exports, which takes 15 ms.
         from skyexport.earlier_media import EarlierMedia
 
         with EarlierMedia(resolved.link_media):
             pass
     if len(archives) > 1 and not any(archive.exists() for archive in archives):
-        raise ArchiveError(
-            f"there is not one of these {len(archives):,} archives; the first is {archives[0]}",
-            f"relative paths begin in the current directory, {Path.cwd()}",
-        )
+        try:
+            hint = f"relative paths start at the current directory, {Path.cwd()}"
+        except FileNotFoundError:
+            hint = "change to another directory: the current one was deleted"
+        raise ArchiveError(f"none of these {len(archives):,} archives exists; the first is {archives[0]}", hint)

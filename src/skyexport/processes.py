@@ -1,7 +1,7 @@
-"""What the system reports of processes, where it does, and where that is about ours.
+"""Facts that the system reports about our processes, if it does.
 
-On Linux it comes from /proc, which may not be mounted, as in some sandboxes; or may be that of another process
-namespace, in which our process ids belong to strangers. Either way there is nothing to be known here.
+On Linux they come from /proc. Some sandboxes do not mount it, or mount the one of another process namespace, where our
+process ids belong to strangers. In both cases nothing is known.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ __all__ = ["available_memory_bytes", "how_it_ended", "is_stopped", "process_of"]
 
 
 def process_of(pid: int) -> psutil.Process | None:
-    """The process of that id, None where there is no such process, or the system does not report any of ours."""
+    """The process *pid*; None if there is no such process, or the system does not report on ours."""
     try:
-        # The kernel puts there how the process that looks is called in the namespace of this /proc.
+        # This link leads to the id that the reading process has in the namespace of this /proc.
         if sys.platform == "linux" and Path("/proc/self").readlink().name != str(os.getpid()):
             return None
         return psutil.Process(pid)
@@ -31,7 +31,7 @@ def process_of(pid: int) -> psutil.Process | None:
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether somebody has stopped a process, as the system reports: it is not merely slow."""
+    """Whether the system reports that a process was stopped (SIGSTOP), and is not merely slow."""
     process = process_of(pid)
     try:
         return process is not None and process.status() == psutil.STATUS_STOPPED
@@ -40,7 +40,7 @@ def is_stopped(pid: int) -> bool:
 
 
 def available_memory_bytes() -> int | None:
-    """Memory that the machine could give to programs now; None where the system does not report it."""
+    """Bytes of memory that the machine could give to programs now; None if the system does not report it."""
     try:
         return int(psutil.virtual_memory().available)
     except (psutil.Error, OSError, KeyError, ValueError):
@@ -48,14 +48,14 @@ def available_memory_bytes() -> int | None:
 
 
 def how_it_ended(process: subprocess.Popen[bytes]) -> str:
-    """How a child process ended that was not asked to, for people; waits for it up to a second."""
+    """How a child process ended unexpectedly, for messages. Waits for it up to a second."""
     try:
         status = process.wait(timeout=1)
     except subprocess.TimeoutExpired:
-        return "stopped talking"
+        return "stopped responding"
     if status < 0:
         return f"was killed by signal {-status}"
-    # Where SIGCHLD is ignored, or has a handler that asks for the status itself, Python gets none and takes it for 0.
+    # If SIGCHLD is ignored, or its handler asks for the status itself, Python gets no status and reports 0.
     if status == 0 and sys.platform != "win32" and signal.getsignal(signal.SIGCHLD) is not signal.SIG_DFL:
         return "ended, status unknown"
     return f"ended with status {status}"

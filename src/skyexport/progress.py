@@ -1,7 +1,6 @@
-"""How far an export is: counted by the one thread that writes, watched by another, shown in one of several ways.
+"""The progress of an export: one thread counts while it writes, another one reports and samples memory.
 
-The watching thread also samples memory. It is a thread of its own so that the clock goes on while the first one waits
-in a long sort or for the disk.
+The second thread keeps the clock running while the first one waits in a long sort or for the disk.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from skyexport.options import format_size
 __all__ = ["MODES", "Counters", "Monitor", "Progress", "Reporter", "Stage", "reporter_for"]
 
 SCHEMA_VERSION = 1
-"""Of events and summaries: it grows when a field changes its meaning; fields may be added any time."""
+"""Version of events and summaries. It grows when a field changes its meaning; new fields may appear at any time."""
 
 Stage = Literal[
     "preparing",
@@ -39,66 +38,66 @@ Stage = Literal[
 ]
 
 _TICK_SECONDS = 0.2
-"""A bar that moves five times a second looks alive; a memory sample costs less than a millisecond."""
+"""A bar that moves five times a second looks alive; a memory sample takes less than a millisecond."""
 
 _LINE_SECONDS = 2.5
-"""Between plain lines: half of what users were promised."""
+"""Time between plain lines: half of the promised five seconds."""
 
 _EVENT_SECONDS = 1.0
-"""Between JSON events."""
+"""Time between JSON events."""
 
 _BAR_AFTER_SECONDS = 0.4
-"""Exports that are done by then need no bar."""
+"""Shorter exports need no bar."""
 
 _BAR_COLUMNS = 20
 
 _BAR_FROM_COLUMNS = 72
-"""On narrower terminals the words need the room: share, time left and posts have about 48 columns."""
+"""Narrower terminals show no bar: percent, time left and posts need about 48 columns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A moment of an export, or of verifying one; then posts and bytes are those that were read back."""
+    """The progress of an export, or of its verification, where posts and bytes are those read back."""
 
     stage: Stage
     posts: int
-    """Posts written."""
+    """Posts written so far."""
     posts_read: int
-    """Posts of the archive gone through, taken or not."""
+    """Posts of the archive visited so far, exported or not."""
     posts_to_read: int
-    """How many there are to go through; 0 while that is not known."""
+    """Posts to visit; 0 if still unknown."""
     bytes: int
-    """Bytes written."""
+    """Bytes written so far."""
     seconds: float
-    """Since the export began."""
+    """Seconds since the start of the export."""
     memory_bytes: int | None
-    """Of all its processes; None where the system does not report that."""
+    """Memory of all its processes; None if the system does not report memory."""
     media_files: int = 0
-    """Media files gone through, copied or not."""
+    """Media files visited so far, copied or not."""
     media_files_to_read: int = 0
-    """How many there are to go through."""
+    """Media files to visit."""
     media_bytes: int = 0
-    """Bytes of media copied."""
+    """Bytes of media copied so far."""
     read_back_bytes: int = 0
-    """Bytes of earlier exports, and of the new one, that were read to verify them."""
+    """Bytes of the earlier exports and the new export that were read to verify them."""
 
     @property
     def fraction(self) -> float:
-        """How much is done, 0 to 1."""
+        """The part that is done, 0 to 1."""
         return min(1.0, self.posts_read / self.posts_to_read) if self.posts_to_read else 0.0
 
     @property
     def posts_per_second(self) -> float:
-        """Rate of posts read so far."""
+        """Posts visited per second so far."""
         return self.posts_read / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimate of the time to the end, None while there is nothing to go by."""
+        """Estimated seconds to the end; None if still unknown."""
         return self.seconds * (1 / self.fraction - 1) if self.fraction else None
 
     def sentence(self) -> str:
-        """For people, in one line."""
+        """The progress for people, in one line."""
         if self.stage == "preparing":
             return f"reading the archive's index, {self.seconds:.0f} s"
         if self.stage == "reading earlier exports":
@@ -116,7 +115,7 @@ class Progress:
         return self._line(f"{self.posts_read:,} of {self.posts_to_read:,} posts{taken}")
 
     def _line(self, counts: str) -> str:
-        """Share, time left, counts, size, rate and memory: the first matter most, and narrow terminals show those."""
+        """Percent, time left, counts, size, rate, memory; narrow terminals show the first, which matter most."""
         left = "" if self.seconds_left is None else f"{duration(self.seconds_left)} left, "
         memory = "" if self.memory_bytes is None else f", memory {format_size(self.memory_bytes)}"
         rate = f"{self.posts_per_second:,.0f}/s"
@@ -133,7 +132,7 @@ def duration(seconds: float) -> str:
 
 
 class Counters:
-    """What the coordinator counts while it works."""
+    """The counters of the coordinator."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
@@ -149,11 +148,11 @@ class Counters:
 
     @property
     def seconds(self) -> float:
-        """Since the export began."""
+        """Seconds since the start of the export."""
         return time.monotonic() - self._started
 
     def progress(self, memory_bytes: int | None) -> Progress:
-        """This moment."""
+        """The progress so far."""
         return Progress(
             self.stage, self.posts, self.posts_read, self.posts_to_read, self.bytes, self.seconds, memory_bytes,
             self.media_files, self.media_files_to_read, self.media_bytes, self.read_back_bytes,
@@ -161,12 +160,12 @@ class Counters:
 
 
 class Monitor:
-    """Samples memory and reports progress, several times a second, in a thread of its own, while the `with` lasts.
+    """Samples memory and reports progress several times a second, in a thread of its own. Use it in a `with` statement.
 
     Args:
-        counters: What is reported.
+        counters: The counters to report.
         guard: Samples the memory.
-        on_progress: Is told; what it raises ends the export at the next `check`.
+        on_progress: Called with the progress; an exception that it raises ends the export at the next `check`.
     """
 
     def __init__(self, counters: Counters, guard: MemoryGuard, on_progress: Callable[[Progress], None] | None) -> None:
@@ -194,16 +193,17 @@ class Monitor:
         if kind is None:
             self._guard.sample()
             self._counters.stage = "done"
-            # The export is complete: a listener that fails now can not end it any more.
+            # The export is complete: an error of the callback cannot end it now.
             with contextlib.suppress(Exception):
                 if self._on_progress is not None:
                     self._on_progress(self._counters.progress(self._guard.latest_bytes))
 
     def check(self) -> None:
-        """Fail when the memory limit was reached, or the reporting failed.
+        """Raise the error of this thread, if there is one.
 
         Raises:
-            MemoryLimitError: The limit was reached.
+            MemoryLimitError: The memory limit was reached.
+            BaseException: *on_progress* raised it.
         """
         if self._error is not None:
             raise self._error
@@ -226,18 +226,18 @@ class Monitor:
 
 
 class Reporter(Protocol):
-    """Shows progress to somebody."""
+    """Shows progress on a stream."""
 
     def __call__(self, progress: Progress) -> None:
-        """Show it, or leave it out when the last one is still fresh."""
+        """Show *progress*, or skip it if the last one is recent."""
         ...
 
     def paused(self) -> AbstractContextManager[None]:
-        """Leave the stream to somebody else, while the `with` statement lasts."""
+        """Keep the stream free for other output during the `with` statement."""
         ...
 
     def close(self) -> None:
-        """Leave the stream as it should be for what is written next."""
+        """Remove a bar from the stream."""
         ...
 
 
@@ -253,7 +253,7 @@ class _Nothing:
 
 
 class _Lines(_Nothing):
-    """One plain line every few seconds, for logs."""
+    """A plain line every few seconds, for logs."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -266,7 +266,7 @@ class _Lines(_Nothing):
 
 
 class _Events(_Nothing):
-    """One JSON object a line, for programs; the first at once, the last with stage `done`."""
+    """One JSON object per line, for programs: the first at once, the last with stage `done`."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -289,15 +289,15 @@ class _Events(_Nothing):
 
 
 class _Bar:
-    """A line on a terminal that is written again and again, and goes away at the end.
+    """A line on a terminal that is updated in place and removed at the end.
 
-    It has ASCII only: terminals of East Asia show many other characters twice as wide.
+    It is ASCII only, because East Asian terminals show many other characters with double width.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._shown = 0
-        """Columns of the line that is on the terminal."""
+        """Columns of the line that the terminal shows."""
         self._drawing = threading.Lock()
 
     def __call__(self, progress: Progress) -> None:
@@ -306,7 +306,7 @@ class _Bar:
                 self._show(bar_line(progress, self._columns()))
 
     def _columns(self) -> int:
-        """Columns of the terminal now; COLUMNS says it where the terminal does not."""
+        """Columns of the terminal now; those of the variable COLUMNS if the terminal does not report them."""
         try:
             columns = os.get_terminal_size(self._stream.fileno()).columns
         except (OSError, ValueError, AttributeError):
@@ -335,11 +335,11 @@ class _Bar:
 
 
 def bar_line(progress: Progress, columns: int) -> str:
-    """The sentence about *progress*, with a bar before it where there is room, in one line of a terminal.
+    """The sentence of *progress* for a line of a terminal, after a bar if there is room.
 
-    What does not fit is left out from the end, item by item.
+    Items that do not fit are dropped from the end.
     """
-    # A terminal goes to the next line when the last column is written.
+    # Writing the last column would move the cursor to the next line.
     columns -= 1
     sentence = progress.sentence()
     bar = ""
@@ -354,11 +354,11 @@ def bar_line(progress: Progress, columns: int) -> str:
 
 
 MODES = ("auto", "bar", "plain", "json", "none")
-"""Ways to show progress; `auto` is a bar on a terminal and plain lines elsewhere."""
+"""Ways to show progress; `auto` is a bar on a terminal, else plain lines."""
 
 
 def reporter_for(mode: str, stream: TextIO | None) -> Reporter:
-    """The reporter that *mode* (one of `MODES`) means for *stream*, which is None when it was closed from the start."""
+    """The reporter for *mode* (one of `MODES`) on *stream*, which is None if it was closed from the start."""
     if stream is None:
         return _Nothing()
     if mode == "auto":
@@ -371,7 +371,7 @@ def reporter_for(mode: str, stream: TextIO | None) -> Reporter:
 
 
 def _say(stream: TextIO, line: str) -> None:
-    # Whoever stopped listening to the progress still wants the export.
+    # A closed stream must not end the export.
     with contextlib.suppress(OSError, ValueError):
         stream.write(line + "\n")
         stream.flush()

@@ -1,8 +1,8 @@
-"""Recovering an archive whose last program was stopped while writing, without touching it.
+"""Recovering an archive without touching it, after a program was stopped while writing to it.
 
-Such an archive has a journal from which something must be taken back, or a log from which something must be taken in,
-before anybody can read it. SQLite does that, and writes to the archive for it. So the files are copied, and it happens
-to the copy. The copy holds whatever the archive holds, access tokens too: remove it as soon as possible.
+Such an archive has a journal to roll back, or a log to take in, before any program can read it. SQLite would write to
+the archive for that. So the files are copied, and SQLite recovers the copy. The copy holds everything that the archive
+holds, access tokens included: remove it as soon as possible.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ __all__ = ["recovered"]
 
 _BLOCK_BYTES = 1 << 20
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
-"""Begins a rollback journal; and ends one that names another journal."""
+"""The first bytes of a rollback journal, and the last bytes of one that names another journal."""
 
 
 def recovered(path: Path, display_path: str, folder: Path) -> Path:
     """Copy the files of an archive into *folder*, and have SQLite recover it there.
 
     Args:
-        path: The archive, as `archive_location` gives it.
-        display_path: How messages show it.
+        path: The archive's path, as `archive_location` returns it.
+        display_path: The archive's path, for messages.
         folder: A private directory.
 
     Returns:
         The recovered database, which no program has open.
 
     Raises:
-        ArchiveError: It can not be recovered.
+        ArchiveError: It cannot be recovered.
         ArchiveBusyError, ArchiveChangedError: A program is writing to it.
         OutputError: There is no room for a copy.
     """
@@ -57,16 +57,16 @@ def recovered(path: Path, display_path: str, folder: Path) -> Path:
     _refuse_other_journals(folder / "whole.db-journal", display_path)
     with reading(display_path), contextlib.closing(apsw.Connection(str(copy))) as connection:
         restrict(connection)
-        # Reading anything at all is enough.
+        # Any read makes SQLite recover it.
         connection.pragma("data_version")
     return copy
 
 
 @contextlib.contextmanager
 def _held(path: Path, display_path: str) -> Iterator[apsw.VFSFile]:
-    """The archive's file, locked as by a reader: nobody takes a journal back meanwhile.
+    """The archive's file with a reader's lock: no program can roll back a journal during that time.
 
-    It is opened by SQLite, since closing it ourselves would drop the locks of other connections of this process.
+    SQLite opens it. If we closed it ourselves, that would drop the locks of other connections of this process.
     """
     file = apsw.VFSFile("", str(path), [apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READONLY, 0])
     try:
@@ -80,13 +80,13 @@ def _held(path: Path, display_path: str) -> Iterator[apsw.VFSFile]:
 
 
 def _state(path: Path) -> tuple[int, int, int] | None:
-    """What changes when a file is written to or replaced; None when there is none."""
+    """Facts that change when a file is written to or replaced; None if there is no file."""
     try:
         status = path.lstat()
     except FileNotFoundError:
         return None
     if not stat.S_ISREG(status.st_mode):
-        raise ArchiveError(f"{path} is not a file", "an archive does not have such a thing beside it")
+        raise ArchiveError(f"{path} is not a file", "move it away from the archive")
     return (status.st_ino, status.st_size, status.st_mtime_ns)
 
 
@@ -113,20 +113,20 @@ def _no_room(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(
-            f"can not copy the archive into {folder.parent} to recover it: {error.strerror}",
+            f"cannot copy the archive into {folder.parent} to recover it: {error.strerror}",
             "set TMPDIR to a place with room for it, or start and stop bskyarchive once",
         ) from error
 
 
 def _refuse_other_journals(journal: Path, display_path: str) -> None:
-    """Make sure that a journal does not name another file: SQLite would read that, and may delete it.
+    """Make sure that a journal does not name another file: SQLite would read that file, and might delete it.
 
     Only transactions over several databases have such journals, and bskyarchive has one database.
 
     Raises:
-        ArchiveError: It does.
+        ArchiveError: It names another file.
     """
     with contextlib.suppress(FileNotFoundError), journal.open("rb") as file:
         file.seek(max(0, journal.stat().st_size - len(_JOURNAL_MAGIC)))
         if file.read() == _JOURNAL_MAGIC:
-            raise ArchiveError(f"the journal of {display_path} names another file", "it is not one of bskyarchive's")
+            raise ArchiveError(f"the journal of {display_path} names another file, as bskyarchive's never do")

@@ -1,9 +1,9 @@
-"""Adding a finished export to the archive's own list of exports: the only thing that is ever written to an archive.
+"""Adding a finished export to the archive's list of exports: the only thing that is ever written to an archive.
 
-bskyarchive has a table of the exports that it made, which its web page shows. What it puts there, and what it takes, is
-followed to the letter (docs/formats.md, "Registered exports"). A connection of its own writes one row in one short
-transaction, when the export is complete and everything that read the archive is closed. All that could keep it from
-doing so is looked for before the export begins.
+bskyarchive has a table of its exports, which its web page shows. A new row is exactly as bskyarchive writes and accepts
+it (docs/formats.md, "Registered exports"). A separate connection writes one row in one short transaction, once the
+export is complete and everything that read the archive is closed. Anything that could prevent this is checked before
+the export begins.
 
 Source: https://github.com/shindakun/bskyarchive, internal/models/export.go, internal/exporter/exporter.go.
 """
@@ -33,13 +33,13 @@ _COLUMNS = (
     *("date_range_start", "date_range_end", "manifest_path"),
 )
 _DIRECTORY = "exports"
-"""bskyarchive takes exports only from a directory of this name in the one where it runs."""
+"""bskyarchive accepts exports only in a directory of this name inside the one where it runs."""
 
 _BUSY_MILLISECONDS = 5000
 """How long to wait for a program that is writing: the export is done, and nobody waits for us."""
 
 _SCHEMA = "sqlite_master"
-"""What SQLite calls the table of all tables when it asks whether it may be read."""
+"""SQLite's name for the schema table when it asks whether it may be read."""
 
 _WITHOUT = "leave out --register"
 _SECOND_NANOSECONDS = 1_000_000_000
@@ -49,14 +49,14 @@ class Registry:
     """The archive's list of exports.
 
     Args:
-        archive: It, open.
+        archive: The open archive.
         resolved: The options of the export that will be added.
-        did: Its author.
+        did: The export's author.
 
     Raises:
-        ArchiveError: It has no such list, or one that is not as bskyarchive makes it, or can not be written to.
-        OptionError: bskyarchive would not take the export from where it will be.
-        OutputError: Nothing can be written there.
+        ArchiveError: The archive has no list as bskyarchive creates it, or cannot be written to.
+        OptionError: bskyarchive would not accept the export at its place.
+        OutputError: The export's place cannot be written to.
     """
 
     def __init__(self, archive: Archive, resolved: Resolved, did: str) -> None:
@@ -65,30 +65,30 @@ class Registry:
         self._did = did
         self._path = archive.display_path
         try:
-            # bskyarchive goes by the name, which may be a link; the archive may be a link in its directory, too.
+            # bskyarchive uses the directory's name, which may be a link; the archive may be a link in it, too.
             place = absolute(resolved.output_dir)
             home, places = real_path(place.parent), (archive.path, real_path(resolved.archive.parent))
         except OSError as error:
             raise output_error(error, str(resolved.output_dir)) from None
         if place.name != _DIRECTORY or not any(path.is_relative_to(home) for path in places):
             raise OptionError(
-                f"bskyarchive would not take exports from {resolved.output_dir}: it looks for them in the directory"
-                f" {_DIRECTORY} of the one where it runs, with the archive in that as well",
-                f"run this there, with -o {_DIRECTORY}; or {_WITHOUT}",
+                f"bskyarchive would not accept exports in {resolved.output_dir}: it looks only in {_DIRECTORY},"
+                " in the directory where it runs",
+                f"run skyexport there, with the archive below it, and use -o {_DIRECTORY}; or {_WITHOUT}",
             )
         if ".." in did:
-            raise OptionError(f"bskyarchive takes no export of {did}, for its two dots in a row", _WITHOUT)
+            raise OptionError(f"bskyarchive accepts no export of {did}: it has two dots in a row", _WITHOUT)
         if archive.source.private:
             raise ArchiveError(
-                f"{self._path} can not be written to: a program was stopped while writing to it",
+                f"cannot write to {self._path}: a program was stopped while writing to it",
                 f"start and stop bskyarchive once, or {_WITHOUT}",
             )
         if archive.source.missed_log:
             raise ArchiveError(
-                f"{self._path} {MISSED_LOG_TEXT}: to write to it could damage it", f"{MISSED_LOG_HINT}, or {_WITHOUT}"
+                f"{self._path} {MISSED_LOG_TEXT}: writing to it could damage it", f"{MISSED_LOG_HINT}, or {_WITHOUT}"
             )
         if not (os.access(archive.path, os.W_OK) and os.access(archive.path.parent, os.W_OK)):
-            raise ArchiveError(f"{self._path} can not be written to, nor registered in", _WITHOUT)
+            raise ArchiveError(f"cannot write to {self._path}, so nothing can be registered there", _WITHOUT)
         with archive.reading(), archive.second_connection() as connection:
             self._check_shape(connection)
 
@@ -97,10 +97,10 @@ class Registry:
         if _TABLE not in tables:
             raise ArchiveError(
                 f"{self._path} has no list of exports (no table {_TABLE})",
-                f"let a recent bskyarchive open it, which makes one; or {_WITHOUT}",
+                f"open it with a recent bskyarchive, which creates one; or {_WITHOUT}",
             )
         plain = tables[_TABLE][2] == "table"
-        # Of anything else, asking for its columns might run what an archive brings along.
+        # For anything but a plain table, listing the columns might run code that the archive brings along.
         columns = list(connection.execute(f"pragma table_xinfo({_TABLE})")) if plain else []
         names = {folded(row[1]) for row in columns if not row[6]}
         key = [folded(row[1]) for row in columns if row[5]]
@@ -113,23 +113,23 @@ class Registry:
             )
         if names != set(_COLUMNS) or len(columns) != len(_COLUMNS) or key != ["id"] or triggers:
             raise ArchiveError(
-                f"the table {_TABLE} of {self._path} is not as bskyarchive makes it"
+                f"the table {_TABLE} of {self._path} is not as bskyarchive creates it"
                 + (": it has a trigger" if triggers else ""),
                 _WITHOUT,
             )
 
     def add(self, directory: Path, now: datetime, posts: int, media_files: int, size_bytes: int) -> str:
-        """Add an export that is complete.
+        """Add a complete export.
 
         Args:
             directory: The export directory.
             now: When the export was made.
-            posts: How many it has.
-            media_files: Likewise.
-            size_bytes: Of all its files.
+            posts: Number of its posts.
+            media_files: Number of its media files.
+            size_bytes: Size of all its files.
 
         Returns:
-            Its id there.
+            Its id in the list.
 
         Raises:
             ArchiveBusyError, ArchiveError, OutputError: It could not be added; the export is complete all the same.
@@ -147,22 +147,22 @@ class Registry:
         except apsw.BusyError:
             raise ArchiveBusyError(
                 f"{directory} is complete, but could not be registered: {self._path} is locked by another program",
-                "the export need not be made again",
+                "do not export again: nothing is missing",
             ) from None
         except apsw.ConstraintError:
             raise ArchiveError(
-                f"{directory} is complete, but {self._path} does not take it: an export {name} is registered already",
-                "the export need not be made again",
+                f"{directory} is complete, but could not be registered: {self._path} already lists an export {name}",
+                "do not export again: nothing is missing",
             ) from None
         except (apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError) as error:
             raise OutputError(
-                f"{directory} is complete, but could not be registered: {self._path} can not be written to: {error}",
-                "the export need not be made again",
+                f"{directory} is complete, but could not be registered: cannot write to {self._path}: {error}",
+                "do not export again: nothing is missing",
             ) from None
         except (apsw.Error, ArchiveError, ArchiveChangedError) as error:
             raise ArchiveError(
                 f"{directory} is complete, but could not be registered: {getattr(error, 'message', error)}",
-                "the export need not be made again",
+                "do not export again: nothing is missing",
             ) from None
         return name
 
@@ -174,7 +174,7 @@ class Registry:
             Authorizer.of(connection).allow_reading({_TABLE})
             places = ", ".join("?" * len(_COLUMNS))
             connection.execute("begin immediate")
-            # Closing takes back what was not committed.
+            # Closing rolls back an open transaction.
             self._check_shape(connection)
             connection.execute(f"insert into {_TABLE} ({', '.join(_COLUMNS)}) values ({places})", values)
             connection.execute("commit")

@@ -47,7 +47,7 @@ MAX_CHUNK_BYTES = 4_000_000
 """Size of a chunk at most, before compression: a batch of 1,000 posts takes about 1.1 MB as JSON."""
 
 SLOT_BYTES = MAX_CHUNK_BYTES + 64_000
-"""Size of the slot that a chunk travels in: compressing makes what can not be compressed a little larger."""
+"""Size of the slot that a chunk travels in: compression makes incompressible data a little larger."""
 
 _UNIT_POSTS = 2000
 """Posts in one statement at most: where a chunk is full before, the row ids of the rest are listed."""
@@ -95,7 +95,7 @@ class LargePost:
 
     @property
     def needed_bytes(self) -> int:
-        """What surely is needed to read it: SQLite has it then, and so has Python."""
+        """The least memory to read it: SQLite holds it once, and Python once."""
         return 2 * self.stored_bytes
 
     def beyond_memory(self, why: str) -> MemoryLimitError:
@@ -124,6 +124,7 @@ class BatchRenderer:
         before_large_post: Called before such a post is read; what it raises ends the rendering.
         target: Gives memory of MAX_CHUNK_BYTES for the next chunk, valid until the chunk after it is asked for. None:
             each chunk is bytes of its own.
+        native: Whether usual posts go to the native renderer, where there is one.
     """
 
     def __init__(
@@ -137,9 +138,10 @@ class BatchRenderer:
         compress: Compress | None = None,
         before_large_post: Callable[[LargePost], None] = lambda _: None,
         target: Callable[[], memoryview] | None = None,
+        native: bool = True,
     ) -> None:
         self._connection = connection
-        self._native = native_renderer(connection, format.name, format.settings, columns)
+        self._native = native_renderer(connection, format.name, format.settings, columns) if native else None
         self._own_target = memoryview(bytearray(MAX_CHUNK_BYTES)) if self._native is not None else None
         self._target = target
         self._compress = compress
@@ -239,7 +241,7 @@ class BatchRenderer:
                     stop = _Stop(row_id, at_large_post=part is None)
                     break
                 parts.append(part)
-                size += len(part)
+                size += len(part) + len(self._format.separator)
                 notices.merge(post_notices)
         except apsw.TooBigError:
             stop = _Stop(self._first_too_big(source, row_id), at_large_post=True)
@@ -269,26 +271,22 @@ class BatchRenderer:
     def _run_natively(self, source: _Source, native: NativeRenderer, filled: _Filled) -> _Refused | None:
         """Add the posts of *source* to *filled* up to the first that is refused, which is given."""
         native.set_target(filled.room())
-        too_big = False
+        failure: apsw.Error | None = None
         try:
             self._select_one(native.aggregate_sql, source)
-        except apsw.TooBigError:
-            too_big = True
-        except (apsw.SQLError, apsw.NoMemError):
-            pass
+        except apsw.Error as error:
+            failure = error
         finally:
             result = native.result()
         filled.add_written(result.posts, result.bytes)
         filled.notices.formulas += result.formulas
-        if too_big:
+        if failure is None:
+            return None
+        if isinstance(failure, apsw.TooBigError):
             after = self._nth(source, result.posts)
             return _Refused(self._first_too_big(source, after), Status.TOO_LARGE, too_big=True)
-        if result.status is Status.DONE:
-            return None
-        if result.status is Status.NO_MEMORY:
-            raise apsw.NoMemError("the native renderer got no memory")
-        if result.refused_row_id is None:
-            raise apsw.SQLError("the native renderer was interrupted")
+        if result.refused_row_id is None or result.status is Status.NO_MEMORY:
+            raise failure
         return _Refused(result.refused_row_id, result.status, too_big=False)
 
     def _add_refused(self, row_id: array[int], filled: _Filled) -> _Stop | None:
@@ -349,12 +347,13 @@ class BatchRenderer:
             return
         row_id, stored_bytes, uri = found[0]
         self._before_large_post(LargePost.of(row_id, uri, stored_bytes))
-        _, *values = self._of_any_size(self._values, _listed(row_ids))[0]
         notices = Notices()
         gathered: list[bytes] = []
         size = 0
         posts = 1
-        for piece in self._format.pieces(_stored_post(values), notices):
+        # Nobody else holds the post, so that a format can let go of it.
+        post = self._of_any_size(self._values, _listed(row_ids))
+        for piece in self._format.pieces(_stored_post(post.pop()[1:]), notices):
             gathered.append(piece)
             size += len(piece)
             if size > MAX_CHUNK_BYTES // 4:

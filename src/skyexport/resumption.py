@@ -1,4 +1,4 @@
-"""Finding the export that an archive already has: of the same state, with the same options, and still whole."""
+"""Search for an earlier export that makes a new one unnecessary: same state, same options, verified."""
 
 from __future__ import annotations
 
@@ -21,18 +21,22 @@ from skyexport.verification import Verification, verify
 __all__ = ["export_to_skip"]
 
 _IDENTITY = ("path", "bytes", "modified", "changes", "log", "journal")
-"""What a manifest says of its source that must be the same."""
+"""Keys of the source in a manifest that must be equal."""
 
 
 def export_to_skip(
     options: ExportOptions, on_progress: Callable[[Progress], None] | None = None
 ) -> Verification | None:
-    """The newest export in the place of *options* that an export with them would only repeat, verified.
+    """Find and verify the newest export that a new export with *options* would only repeat.
 
-    With *since_last*, that is the newest of its chain, all of which is verified.
+    With *since_last*, this is the newest export of the newest chain, and the whole chain is verified.
+
+    Args:
+        options: The options of the new export.
+        on_progress: As in `verify`.
 
     Returns:
-        The export; None when there is none.
+        The verification of the export; None if there is no such export.
     """
     resolved = resolve(options)
     try:
@@ -40,7 +44,7 @@ def export_to_skip(
         source = source_of(location, file_state(location))
         did = _did(options.author, location)
     except (ExportError, OSError, apsw.Error):
-        # The export that follows says what is wrong with the archive, or the author.
+        # The export that follows reports the error.
         return None
     same = resolved.of_the_output(did)
     exports = exports_in(author_directory(resolved.output_dir, did))
@@ -60,7 +64,7 @@ def export_to_skip(
 
 
 def _did(author: str | None, path: Path) -> str | None:
-    """The DID of the author that was asked for; only a handle needs a look into the archive."""
+    """The DID of an author; only a handle is looked up in the archive."""
     if author is None or is_did(parse_author(author)):
         return author
     with Archive(path) as archive:

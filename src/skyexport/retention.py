@@ -1,8 +1,8 @@
-"""Removing old exports: whole chains of the same archive and options, and nothing that anybody else has made.
+"""Removing old exports: whole chains of the same archive and options, and nothing else.
 
-A chain is judged by what its manifests say, and by the names of its files; a directory with one file too many or too
-few stays, and so does its chain. Each directory gets a hidden name first, so that half of an export never has the name
-of a whole one; the next run removes what is left under hidden names.
+The manifests of a chain and the names of its files decide. A directory with one file too many or too few stays, and so
+does its chain. Each directory first gets a hidden name, so that half of an export never has the name of a whole one.
+The next run removes what is left under hidden names.
 """
 
 from __future__ import annotations
@@ -25,20 +25,19 @@ __all__ = ["old_chains", "remove_old_chains"]
 
 _SUMS = "SHA256SUMS"
 _LONGEST_LINE_BYTES = 1000
-"""Of SHA256SUMS; a longer line is cut, and then names no file."""
+"""Length of a line of SHA256SUMS; a longer line is cut, and then names no file."""
 
 
 def old_chains(resolved: Resolved, did: str | None, archive: Path, new: Path | None) -> list[Chain]:
-    """The chains of an archive that *keep* leaves no room for, oldest first.
+    """The chains of an archive beyond the number to keep, oldest first.
 
-    A chain that an export depends on which stays is not among them.
+    A chain stays if an export that stays depends on it.
 
     Args:
         resolved: The options, with `keep`.
-        did: DID of the author; None for all.
-        archive: Where the archive lies, without links.
-        new: The export that was just made, whose chain always stays; None for one that is still to be made, of its own
-            or of the newest chain.
+        did: DID of the author; None for all authors.
+        archive: Path of the archive, without links.
+        new: The export that was just made; its chain always stays. None if it is still to be made.
     """
     keep = resolved.options.keep
     assert keep is not None
@@ -48,7 +47,7 @@ def old_chains(resolved: Resolved, did: str | None, archive: Path, new: Path | N
     if new is None and resolved.options.since_last:
         current = own[:1]
     others = [chain for chain in own if chain not in current]
-    # Of an export that is no member of a chain here, there is nothing else to count.
+    # The chain of the new export is one of those to keep; an export that is in no chain here does not count.
     old = others[keep - (1 if current or new is None else 0) :]
     going = {export.directory for chain in old for export in chain.exports}
     needed = {sha256 for export in found if export.directory not in going for sha256 in export.earlier}
@@ -58,17 +57,17 @@ def old_chains(resolved: Resolved, did: str | None, archive: Path, new: Path | N
 def remove_old_chains(
     resolved: Resolved, did: str | None, archive: Path, new: Path, say: Callable[[str], None]
 ) -> list[Path]:
-    """Remove the chains that *keep* leaves no room for.
+    """Remove the chains beyond the number to keep.
 
     Args:
         resolved: The options, with `keep`.
-        did: DID of the author; None for all.
-        archive: Where the archive lies, without links.
+        did: DID of the author; None for all authors.
+        archive: Path of the archive, without links.
         new: The export that was just made and verified.
-        say: Told each directory that is removed, and why one is not.
+        say: Called with a line for each removed directory, and with the reason if one stays.
 
     Returns:
-        What is gone.
+        The directories that were removed.
     """
     place = author_directory(resolved.output_dir, did)
     lock = place_lock(place)
@@ -87,7 +86,7 @@ def remove_old_chains(
             if odd := next(filter(None, map(_why_not, chain.exports)), None):
                 say(f"note: not removed: {odd}")
                 continue
-            # The newest first: what is left, should this be stopped, is a chain.
+            # Newest first: if this is stopped, the rest is still a chain.
             for export in reversed(chain.exports):
                 try:
                     retire(export.directory, lock, sync=resolved.options.sync)
@@ -102,7 +101,7 @@ def remove_old_chains(
 
 
 def _why_not(export: FoundExport) -> str | None:
-    """The reason to leave a directory alone; None for an export that has all its files, and no other."""
+    """The reason not to remove a directory; None for an export with all its files and no others."""
     if export.directory.is_symlink():
         return f"{export.directory} is a link"
     try:
@@ -111,7 +110,7 @@ def _why_not(export: FoundExport) -> str | None:
             with os.fdopen(opened.open(_SUMS), "rb") as file:
                 sums = read_sums(_lines(file, media))
             if sums.files.get("manifest.json") != export.manifest_sha256:
-                return f"{export.directory} has another manifest than {_SUMS} says"
+                return f"{export.directory} has a manifest that does not match its {_SUMS}"
             expected = {_SUMS, *sums.files, *([MEDIA_DIRECTORY] if media else ())}
             differing = _differing(expected, opened.names(), "")
             if media and not differing:
@@ -123,7 +122,7 @@ def _why_not(export: FoundExport) -> str | None:
 
 
 def _lines(file: BinaryIO, media: set[str]) -> Iterator[bytes]:
-    """The lines of SHA256SUMS, while the names of media go into *media*."""
+    """The lines of SHA256SUMS; adds the names of media files to *media*."""
     while line := file.readline(_LONGEST_LINE_BYTES):
         named = media_sum(line)
         if named is not None:
@@ -132,7 +131,7 @@ def _lines(file: BinaryIO, media: set[str]) -> Iterator[bytes]:
 
 
 def _differing(expected: set[str], names: list[str], prefix: str) -> str:
-    """The first file that there is and should not be, or the other way round, in words."""
+    """The first file that is extra or missing, in words; "" if there is none."""
     if extra := sorted(set(names) - expected):
         return f"has {prefix}{extra[0]}, which is not part of the export"
     if missing := sorted(expected - set(names)):

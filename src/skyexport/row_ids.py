@@ -1,4 +1,4 @@
-"""A list of row ids in export order, in a temporary file without a name: it may be longer than memory allows."""
+"""A list of row ids in export order, in a temporary file without a name: the list may be too long for memory."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _AT_ENDS = 100
 
 
 class RowIdFile:
-    """The list; use it in a `with` statement.
+    """The list. Use it in a `with` statement.
 
     Args:
-        row_ids: They, which are gone through here.
+        row_ids: The row ids, all of which are read here.
 
     Raises:
-        OutputError: There is no room for it.
+        OutputError: The list cannot be written.
     """
 
     def __init__(self, row_ids: Iterable[int]) -> None:
         self.posts = 0
-        """How many there are."""
+        """The number of row ids."""
         try:
             self._file = tempfile.TemporaryFile(dir=temporary_folder())  # noqa: SIM115
         except OSError as error:
@@ -52,7 +52,7 @@ class RowIdFile:
 
     @classmethod
     def of(cls, plan: Plan) -> Self:
-        """The row ids of all batches of a plan that has lists only, as it is where posts are narrowed down."""
+        """The row ids of a plan whose batches are all lists, as they are if a selection has narrowings or a limit."""
         return cls(row_id for batch in plan.batches if isinstance(batch, RowIds) for row_id in batch.row_ids)
 
     def __enter__(self) -> Self:
@@ -62,19 +62,19 @@ class RowIdFile:
         self.close()
 
     def close(self) -> None:
-        """Forget it. More than once does no harm."""
+        """Delete the list. May be called more than once."""
         self._file.close()
 
     def __iter__(self) -> Iterator[int]:
         yield from self._from(0, self.posts)
 
     def ends(self) -> tuple[list[int], list[int]]:
-        """Some at the oldest end and some at the newest, each from the end on."""
+        """Some row ids from the oldest end and some from the newest end, each beginning with the end."""
         few = min(self.posts, _AT_ENDS)
         return list(self._from(self.posts - few, self.posts))[::-1], list(self._from(0, few))
 
     def stretches(self, number: int, posts: int) -> list[list[int]]:
-        """*posts* of them at most, neighbours in at most *number* places spread over the list."""
+        """At most *posts* row ids: neighbours from at most *number* places across the list."""
         most = max(1, posts // number)
         starts = sorted({self.posts * place // number for place in range(number)})
         found: list[list[int]] = []
@@ -94,6 +94,6 @@ class RowIdFile:
 
 def _no_room(error: OSError) -> OutputError:
     return OutputError(
-        f"can not write a temporary file in {temporary_folder()}: {error.strerror}",
-        "set TMPDIR to a place where there is room",
+        f"cannot write a temporary file in {temporary_folder()}: {error.strerror}",
+        "set TMPDIR to a place with room",
     )

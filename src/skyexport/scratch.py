@@ -1,7 +1,7 @@
-"""A private directory for what an export needs for a while, on the disk where SQLite puts its temporary files too.
+"""A private directory for an export's temporary data, on the disk where SQLite also puts its temporary files.
 
-It goes when the `with` block ends, however that ends. What a killed run has left, the next one removes: the directory
-is locked while its run lives, by a lock file of the same name that exists before it.
+It is removed when the `with` block ends, however that ends. If a run is killed, the next run removes its directory. A
+lock file of the same name, made before the directory, protects it while its run lives.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ __all__ = ["Scratch", "remove_left_scratches", "temporary_folder"]
 _NAME = re.compile(r"(\.skyexport-[0-9a-f]{16})\.(?:scratch|lock)")
 
 _ATTEMPTS = 10
-"""To take the lock of a new name, which another run may look at in that very moment to see whether it is held."""
+"""Attempts to take the lock of a new name: another run may be testing that lock at the same moment."""
 
 
 class Scratch:
     """The directory: `path`, readable by its owner only. Use it in a `with` statement.
 
     Raises:
-        OutputError: It can not be made.
+        OutputError: It cannot be made.
     """
 
     _lock: Lock | None = None
-    """Held as long as the directory is there; None before and after."""
+    """Held as long as the directory exists; None before and after."""
 
     def __init__(self) -> None:
         self._folder = temporary_folder()
@@ -63,7 +63,7 @@ class Scratch:
                 self._lock = lock
                 self.path.mkdir(mode=0o700)
                 return
-        raise AlreadyRunningError(f"other exports are looking at {self._folder} all the time", "try again")
+        raise AlreadyRunningError(f"other exports keep looking at {self._folder}", "try again")
 
     def __enter__(self) -> Self:
         return self
@@ -72,11 +72,11 @@ class Scratch:
         self.close()
 
     def __del__(self) -> None:
-        # A signal may have come before its owner knew it.
+        # A signal may have come before the owner had it.
         self.close()
 
     def close(self) -> None:
-        """Remove it. More than once does no harm."""
+        """Remove the directory. Calling this again does no harm."""
         if self._lock is not None:
             uninterrupted(self._remove)
 
@@ -88,10 +88,10 @@ class Scratch:
 
 
 def remove_left_scratches() -> list[Path]:
-    """Remove the directories of runs of this user that were killed; those of live runs stay.
+    """Remove the directories that killed runs of this user left; those of live runs stay.
 
     Returns:
-        What is gone now.
+        The paths that were removed.
     """
     stems = set()
     with contextlib.suppress(OSError, OutputError):
@@ -109,7 +109,7 @@ def remove_left_scratches() -> list[Path]:
 
 
 def temporary_folder() -> Path:
-    """Where SQLite puts its own temporary files: /var/tmp before /tmp, which may be memory.
+    """The folder where SQLite puts its own temporary files: /var/tmp before /tmp, which may be in memory.
 
     Raises:
         OutputError: There is no such place.

@@ -1,4 +1,4 @@
-"""Which posts an export takes: by author, and by date as instants, whatever the spelling of the stored time."""
+"""The posts that an export selects: by author, by date as instants, however a stored time is written, and by more."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Span:
 
 
 class Narrowing(Protocol):
-    """What selects posts by more than themselves: by an index, or by earlier exports.
+    """A selection that needs more than the post itself: the full-text index, or earlier exports.
 
-    Workers know nothing of it. It is asked once, and the posts go to them as lists of row ids.
+    Workers know nothing about it. It is queried once, and workers get lists of row ids.
     """
 
     def sql(self, schema: str) -> str:
-        """SQL that is true for a selected row of *schema*.posts, once `prepare` was called."""
+        """SQL that is true for a selected row of *schema*.posts, after `prepare`."""
         ...
 
     def parameters(self) -> dict[str, str]:
@@ -43,16 +43,20 @@ class Narrowing(Protocol):
         ...
 
     def prepare(self, connection: apsw.Connection) -> None:
-        """Let a restricted connection read what `sql` needs. More than once does no harm."""
+        """Let a restricted connection read all that `sql` needs. May be called more than once."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The posts by *did* (None: by anyone) created from *since* to *until*, both inclusive, None for no bound.
+    """The posts to export.
 
-    Instants are nanoseconds since 1970. Of those posts, the ones are taken that all *narrowings* select; and of these,
-    at most *limit*, the newest, which come first in export order (None for all).
+    Args:
+        did: DID of the author; None for all authors.
+        since: Earliest creation time, inclusive, in nanoseconds since 1970; None for no bound.
+        until: Latest creation time, inclusive, in nanoseconds since 1970; None for no bound.
+        narrowings: Further conditions, which must all hold.
+        limit: Most posts: the newest ones, which come first in export order; None for all.
     """
 
     did: str | None = None
@@ -68,20 +72,20 @@ class Selection:
 
     @property
     def everything(self) -> bool:
-        """Whether every post is taken."""
+        """Whether every post is selected."""
         return self.did is None and not self.by_date and not self.by_list
 
     @property
     def by_list(self) -> bool:
-        """Whether a post alone does not tell if it is selected, so that workers need lists of row ids."""
+        """Whether a post alone does not decide if it is selected, so workers need lists of row ids."""
         return bool(self.narrowings) or self.limit is not None
 
     def spans(self) -> list[Span]:
         """Spans in export order that hold every selected post, and not much else.
 
-        Stored text begins with the local date, which is at most a day away from the one in UTC. Times stored as BLOB
-        come first in SQLite's order and numbers last, and text with white space before the date is on either side;
-        `where_sql` looks at each of them.
+        Stored text begins with the local date, which is at most a day away from the date in UTC. In this order, times
+        stored as BLOB come first and numbers last, and text with white space before the date is on either side;
+        `where_sql` checks each of them.
         """
         if not self.by_date:
             return [Span("true", {})]
@@ -111,7 +115,7 @@ class Selection:
         return f"posts.rowid in (select rowid {newest})"
 
     def narrowed_sql(self, schema: str) -> str:
-        """Only that part of `where_sql` which is of the narrowings, for the posts of another database than main."""
+        """The part of `where_sql` for the narrowings, for posts of a database other than main."""
         return " and ".join(narrowing.sql(schema) for narrowing in self.narrowings) or "true"
 
     def parameters(self) -> dict[str, str]:
@@ -124,7 +128,7 @@ class Selection:
         return parameters
 
     def register(self, connection: apsw.Connection) -> None:
-        """Add the function sky_selected, when `where_sql` calls it: statements that run do not let it be replaced."""
+        """Prepare *connection* for `where_sql`; a function is added only if needed: running statements block that."""
         if self.by_date:
             since = _BEFORE_FIRST_DAY if self.since is None else _utc(self.since).replace(" ", "T")
             until = _AFTER_LAST_DAY if self.until is None else _utc(self.until).replace(" ", "T")
@@ -141,7 +145,7 @@ class Selection:
             narrowing.prepare(connection)
 
     def _selected(self, stored: StoredValue) -> bool:
-        """Whether a stored time lies within the bounds; what is no time does not."""
+        """Whether a stored time lies within the bounds; False for an unreadable time."""
         timestamp = stored_time(stored)
         if timestamp is None:
             return False
@@ -150,7 +154,7 @@ class Selection:
 
 
 def _utc(instant: int) -> str:
-    """The second of an instant as stored text begins with it, or what is less or greater than all of them."""
+    """The second of an instant as stored text begins; out of range, a text less or greater than all of them."""
     stamp = timestamps.from_instant(instant)
     if stamp is None:
         return _BEFORE_FIRST_DAY if instant < 0 else _AFTER_LAST_DAY

@@ -1,4 +1,4 @@
-"""Putting chunks back into order: workers finish when they finish, the writer takes batches by their number."""
+"""Putting chunks back into order: workers finish in any order, and the writer takes batches by their number."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 class Sequencer(Generic[Item]):
     """Releases the items of batches 0, 1, 2, … in order; a batch has one item or more.
 
-    What waits here waits in slots of shared memory, and there are only so many of them: this bounds nothing itself.
+    This class sets no bound itself: waiting items fill slots of shared memory, and the number of slots is fixed.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class Sequencer(Generic[Item]):
         """The batch whose turn it is."""
 
     def add(self, sequence: int, item: Item, *, is_last: bool) -> Iterator[Item]:
-        """Take an item of batch *sequence*, its last one or not, and give those whose turn has come."""
+        """Take an item of batch *sequence*, and yield all items whose turn has come."""
         self._waiting.setdefault(sequence, deque()).append((item, is_last))
         while items := self._waiting.get(self.next_sequence):
             released, was_last = items.popleft()

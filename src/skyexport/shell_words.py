@@ -1,4 +1,4 @@
-"""Words of a command line, quoted so that a message can show a command that works."""
+"""Quoting of words, so that messages can show commands that work."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ __all__ = ["shell_word"]
 
 
 def shell_word(text: str, platform: str = sys.platform) -> str:
-    """*text* as one word of a command: for POSIX shells, or for those of Windows.
+    """*text* as one word of a command, for POSIX shells or those of Windows.
 
-    Single quotes are used where that is readable, double quotes where the text has an apostrophe.
+    It gets quotes only if it needs them: single quotes, or double quotes if it has an apostrophe.
     """
     if platform == "win32":
         plain = text and not set(text) & set(" \t\"'&|<>^%()!;,=#@`$*?[]{}~")

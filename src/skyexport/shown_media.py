@@ -1,9 +1,9 @@
-"""Which media files posts show, as far as the names in their embeds tell.
+"""The media files that posts show, found by the names in their embeds.
 
-The archive's media table remembers one post for each file, though others may show it. Addresses of images end in a name
-that is made of their content: the CID of what was uploaded, or the SHA-256. Such a name leads to a file in two ways:
-its digest is the hash of a row; or a post that shows this one image, and has one row, has the file of it, whatever its
-hash: what is downloaded is a smaller rendition of what was uploaded.
+The archive's media table records one post for each file, though other posts may show it. The address of an image ends
+in a name that is made from its content: the CID of the upload, or the SHA-256. Such a name leads to a file in two ways.
+Either its digest is the hash of a row. Or a post shows only this image and has only one row: then the row has its file,
+whatever the hash, because the download is a smaller rendition of the upload.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ __all__ = [
 ]
 
 _LARGEST_EMBED_BYTES = 1_000_000
-"""More than Bluesky takes for a whole post: larger ones are not looked into, since they would take memory."""
+"""More than Bluesky accepts for a whole post. Larger embeds are not searched, to save memory."""
 
 _HASH = re.compile(b"[0-9a-f]{64}")
 _CID = re.compile(b"b[a-z2-7]{58}")
 _DIGITS = bytes.maketrans(b"abcdefghijklmnopqrstuvwxyz234567", b"0123456789abcdefghijklmnopqrstuv")
-"""From base32 to the digits of Python's `int`, which is ten times as fast as `base64`."""
+"""Base32 digits → digits for Python's `int`, which is ten times as fast as `base64`."""
 _UNUSED_BITS = 2
 """58 digits have 290 bits, and a CID has 36 bytes."""
 _CID_HEX = re.compile("01..1220(.{64})")
-"""Version, codec, the kind and the length of the digest, which is a SHA-256."""
+"""Version, codec, kind and length of the digest, then the digest, a SHA-256."""
 
 _EMBED = f"iif(octet_length(embed_data) <= {_LARGEST_EMBED_BYTES}, cast(embed_data as blob), null)"
 
 ONLY_SHOWN_COLUMN = "only_shown"
-"""Column of the media table in a copy of an archive: what `ONLY_SHOWN_SQL` gives, since not all posts are copied."""
+"""Column of the media table in a private copy: the result of `ONLY_SHOWN_SQL`, since the copy may lack posts."""
 
 ONLY_SHOWN_SQL = f"""
 iif(
@@ -51,15 +51,15 @@ iif(
   (select sky_only_shown({_EMBED}) from {{schema}}posts where uri = media.post_uri),
   null
 )"""
-"""SQL for the digest of the one image that a row of media must be of; NULL or empty where that can not be known.
+"""SQL for the digest of the only image that a row of media can have; NULL or empty if that cannot be known.
 
-It looks for a post, once a row, so that posts need an index on their uri. Its `{schema}` is the database with posts and
-media, and a dot, or nothing.
+It looks for one post per row, so posts need an index on their uri. `{schema}` is the database with posts and media, and
+a dot, or nothing.
 """
 
 
 def digest_of(name: bytes) -> str | None:
-    """The SHA-256 that a name is made of, in hexadecimal digits; None where it is another kind of name.
+    """The SHA-256 from which a name is made, in hexadecimal digits; None for another kind of name.
 
     Args:
         name: 64 lower-case hexadecimal digits, or a CID of version 1 in base32; a suffix may follow.
@@ -80,12 +80,12 @@ def register(connection: apsw.Connection) -> None:
 
 
 def _shown(embed: bytes | None) -> str:
-    """The digests in the names that an embed shows, as a JSON array; it is shorter than the embed."""
+    """The digests in the names that an embed shows, as a JSON array, which is shorter than the embed."""
     return "[" + ",".join(f'"{digest}"' for name in _names(embed) if (digest := digest_of(name))) + "]"
 
 
 def _only_shown(embed: bytes | None) -> str:
-    """The digest of the one image that an embed shows; nothing where that is not what it does."""
+    """The digest of the only image that an embed shows; empty if it does not show exactly one."""
     names = _names(embed)
     return (digest_of(names.pop()) or "") if len(names) == 1 else ""
 
@@ -114,20 +114,21 @@ def parameters(selection: Selection) -> dict[str, str]:
 
 
 def files_sql(selection: Selection, values: Sequence[str], only_shown: str, *, uri_indexed: bool) -> str:
-    """SQL for the rows of media with each selected post that has their file, or shows it, once.
+    """SQL for each row of media with each selected post that has or shows its file, once.
 
     Args:
-        selection: Which posts.
-        values: Those of a row of media; the uri of the post, as bytes, follows them. By the first one, then by uri.
+        selection: The posts.
+        values: SQL for the values of a row of media. The post's uri, as bytes, follows them in the result, which is
+            ordered by the first value, then by uri.
         only_shown: `ONLY_SHOWN_COLUMN`, or `ONLY_SHOWN_SQL`.
-        uri_indexed: Whether posts are found by uri quickly; else a list of the selected ones is made first.
+        uri_indexed: Whether posts have an index on uri; else the selected posts are listed first.
     """
     where = selection.where_sql()
     has_post = f"exists (select 1 from posts where uri = media.post_uri and {where})"
     if not uri_indexed:
         has_post = f"media.post_uri in (select uri from posts where {where})"
     row = ", ".join(values)
-    # A cross join goes through its first table, and looks for digests in the second.
+    # A cross join goes through its first table, and looks up digests in the second.
     return f"""
 with shown(shown_uri, digest) as materialized (
   select uri, value
@@ -146,10 +147,10 @@ order by 1, {len(values) + 1}"""
 
 
 def unknown_sql(selection: Selection, only_shown: str) -> str:
-    """SQL for the number of selected posts with media of which no file is known: they neither have nor show one.
+    """SQL for the number of selected posts with media that neither have nor show a known file.
 
     Args:
-        selection: Which posts.
+        selection: The posts.
         only_shown: `ONLY_SHOWN_COLUMN`, or `ONLY_SHOWN_SQL`.
     """
     return f"""

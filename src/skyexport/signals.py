@@ -1,8 +1,8 @@
 """Signals that ask the program to stop.
 
-The first one raises StoppedError wherever the program is, so that what it did is undone on the way out. The second one
-does nothing, since that is under way; the third one ends the process at once, and leaves the rest to the next run.
-While modules are loaded the first one waits, and once the outcome is being told it comes too late.
+The first signal raises StoppedError wherever the program is, which undoes its work on the way out. The second signal
+does nothing, since the program is already stopping. The third signal ends the process at once; the next run removes the
+rest. While modules are loaded, the first signal waits. Once the result is being printed, it comes too late.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ __all__ = ["Signals"]
 _STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 _PATIENCE = 2
-"""Signals to take before the process ends at once."""
+"""Signals that do not end the process at once."""
 
 
 class Signals:
-    """Those that this process has received."""
+    """The handler of stop signals, and the signals received so far."""
 
     def __init__(self) -> None:
         self._received: list[int] = []
         self._raises = True
 
     def install(self) -> None:
-        """Answer them from now on."""
+        """Handle signals from now on."""
         for number in _STOPPING:
-            # Who starts it with nohup wants it to go on. Shells let background jobs ignore SIGINT; we do not.
+            # With nohup the program must go on. Shells make background jobs ignore SIGINT, but this program stops.
             if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:
                 signal.signal(number, self._handle)
-        # Who starts this program may ignore SIGCHLD, and that is inherited: then nobody learns how a worker ended.
+        # A parent that ignores SIGCHLD hands this down; then the exit status of a worker would be lost.
         if hasattr(signal, "SIGCHLD") and signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     def ignore(self) -> None:
-        """Take no notice of them any more: on its way out Python would let them end the process with another status."""
+        """Ignore signals from now on: during the exit of Python they would change the exit status."""
         for number in _STOPPING:
             signal.signal(number, signal.SIG_IGN)
 
@@ -53,7 +53,7 @@ class Signals:
             raise StoppedError(number)
 
     def check(self) -> None:
-        """Raise again what the first signal raised: it may have got lost, as in a finaliser, whose errors nobody sees.
+        """Raise the error of the first signal again; the first one may be lost, as in a finalizer.
 
         Raises:
             StoppedError: There was a signal.
@@ -63,9 +63,9 @@ class Signals:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Have the first one wait until the `with` statement is left: for loading modules.
+        """Delay the first signal to the end of the `with` statement, for loading modules.
 
-        Those in C or Rust run Python code while they set themselves up, and some crash the process when it raises.
+        Modules in C or Rust run Python code while they are loaded, and some crash the process if it raises.
 
         Raises:
             StoppedError: There was a signal meanwhile.
@@ -78,5 +78,5 @@ class Signals:
         self.check()
 
     def settle(self) -> None:
-        """Let the outcome stand, whatever comes now; the third signal ends the process all the same."""
+        """Let the result stand: only a third signal ends the process from now on."""
         self._raises = False

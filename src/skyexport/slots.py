@@ -1,12 +1,13 @@
 """Shared memory in which finished chunks travel from a worker to the ordered writer.
 
-Each worker has a few slots of its own. It fills a free one and says so; the writer alone frees it, once the bytes are
-written. So the number of slots bounds what is in flight, from end to end.
+Each worker has a few slots of its own. It fills a free slot and reports it. Only the writer frees the slot, once the
+bytes are written. So the number of slots bounds the bytes in flight, from end to end.
 
-Beside the slots lies a counter, the beat: a worker raises it all the time, so that its silence means something.
+Behind the slots lies a counter, the beat. A worker keeps raising it, so a beat that stays the same shows that the
+worker has stalled.
 
-The memory never has a name that could stay behind: an anonymous file on POSIX, handed over as a descriptor; on
-Windows a tagged mapping, which goes with its last process.
+The memory has no name that could stay behind. On POSIX it is an anonymous file, passed on as a descriptor. On Windows
+it is a tagged mapping, which ends with its last process.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 __all__ = ["SLOTS_A_WORKER", "SlotHandle", "Slots"]
 
 SLOTS_A_WORKER = 3
-"""One being filled, one finished, one being written: with fewer a worker waits for the writer, more gained nothing."""
+"""One is being filled, one is finished, one is being written. With fewer, a worker waits; more gained nothing."""
 
 _BEAT_BYTES = 4096
 """A page of its own for the beat, behind the slots."""
@@ -69,7 +70,7 @@ class Slots:
 
     @classmethod
     def attach(cls, handle: SlotHandle) -> Slots:
-        """Map slots that are there, or make those that a tag names."""
+        """Map existing slots; on Windows, create them if the tag is new."""
         if sys.platform == "win32":
             return cls(handle, mmap.mmap(-1, handle.bytes, tagname=handle.tag))
         return cls(handle, mmap.mmap(handle.descriptor, handle.bytes))
@@ -85,17 +86,17 @@ class Slots:
         return self._view[start : start + length]
 
     def beat(self) -> None:
-        """Show that this process goes on; only the worker does."""
+        """Show progress; only the worker calls this."""
         self._beats[0] = (self._beats[0] + 1) % (1 << 64)
 
     @property
     def beats(self) -> int:
-        """How often the worker has shown that."""
+        """How often the worker has called `beat`."""
         return self._beats[0]
 
     def close(self) -> None:
-        """Unmap them here; the memory goes when the other process has done so too."""
-        # An error that is on its way may still hold a view of a slot; then unmapping waits until it is forgotten.
+        """Unmap the slots here; the memory is freed when the other process has done so too."""
+        # A pending exception may still hold a view of a slot; then the mapping lasts as long as the exception.
         with contextlib.suppress(BufferError):
             self._beats.release()
             self._view.release()

@@ -1,6 +1,6 @@
-"""How to open an archive: look at its files first, then connect so that nothing but posts and media can be read.
+"""Opening an archive: check its files first, then connect so that only posts and media can be read.
 
-The wrong way to open some archives would leave files beside them, or show a state that never was
+Some archives, if opened in the wrong way, would get files beside them, or show a state that never existed
 (docs/architecture.md has the table).
 """
 
@@ -47,17 +47,17 @@ BUSY_MILLISECONDS = 2000
 """How long to wait for a program that is writing: its transactions take milliseconds."""
 
 PIN_BUSY_MILLISECONDS = 100
-"""While processes take hold of one state: who writes may be waiting for those that have it, so do not wait long."""
+"""The same while processes pin one state. It is short, because the writer may itself wait for those that have one."""
 
 _LOOK_MILLISECONDS = (0.5, 1.5)
-"""Between looks whether it still writes. SQLite itself soon looks ten times a second only, and a program that writes
-all the time, in rollback mode, leaves less than a millisecond between its transactions."""
+"""Time between checks whether the program still writes. SQLite itself soon checks only ten times a second, and a
+program that keeps writing in rollback mode leaves less than a millisecond between its transactions."""
 
 CACHE_KIB = 2000
 """Page cache of a connection. Batches lie close together in the file; more was not faster (docs/architecture.md)."""
 
 _COUNTED = ""
-"""SQLite's name for no column in particular: `count(*)` reads it."""
+"""The column name that SQLite reports for `count(*)`, which reads no particular column."""
 _MEDIA_COLUMNS = (
     "hash",
     "post_uri",
@@ -76,35 +76,35 @@ _READABLE: Mapping[str, frozenset[str] | None] = {
     "carray": None,
     "json_each": None,
 }
-"""Table → the columns that an export may read, None for all. carray is the list of row ids that a batch may be,
-json_each what a function of ours gives."""
+"""Table → the columns that an export may read, None for all. carray holds the row ids of a batch, json_each the result
+of a function of ours."""
 _ALLOWED_PRAGMAS = frozenset(
     {"cache_size", "data_version", "index_list", "index_xinfo", "page_count", "page_size", "table_list", "table_xinfo"}
 )
 _ALLOWED_ACTIONS = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_FUNCTION, apsw.SQLITE_TRANSACTION, apsw.SQLITE_RECURSIVE})
 
 _USUAL_VALUE_BYTES = 4_000_000
-"""No value is larger, but in a large post: those are read one at a time, with a bound of their own (`render`)."""
+"""No value is larger, except in a large post: those are read one at a time, with a bound of their own (`render`)."""
 
 _MAGIC = b"SQLite format 3\x00"
 _HEADER_BYTES = 100
 _WAL_VERSION = 2
 _READ_VERSION_AT = 19
-"""What SQLite goes by, also where the number before it, for writing, is another."""
+"""Offset of the read version. SQLite uses it, even if the write version before it differs."""
 _CHANGES_AT = slice(24, 28)
-"""SQLite's counter of transactions, which grows with each one that is written to the file itself."""
+"""Where SQLite counts the transactions that were written to the file itself."""
 _RECOVER = "start and stop bskyarchive once, then export again"
 
 REBUILD = """leave out --match, or run sqlite3's `insert into posts_fts(posts_fts) values ('rebuild')` on a copy"""
-"""What may mend a full-text index."""
+"""Hint that may repair a full-text index."""
 
 _WRITE_ERRORS = frozenset(
     {apsw.SQLITE_IOERR_WRITE, apsw.SQLITE_IOERR_TRUNCATE, apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_CLOSE}
 )
-"""Errors that only temporary files and private copies can have: nothing is ever written to an archive."""
+"""Errors of temporary files and private copies: nothing is ever written to an archive."""
 
 _UTF_16 = (2, 3)
-"""How the header names the text encodings UTF-16, either end first."""
+"""The header's codes for UTF-16, little-endian and big-endian."""
 
 
 JournalMode = Literal["wal", "rollback"]
@@ -118,28 +118,28 @@ class Source:
     path: str
     """Absolute path of the file to open, without links."""
     immutable: bool
-    """Open it without locks and without looking for a write-ahead log: only where no file can be made beside it, or
-    where neither would help. At the end the file must not have changed."""
+    """Whether to open it without locks and without its write-ahead log: only if no file can be made beside it, or if
+    neither would help. The file must not change until the end."""
     wal: bool
     """Whether it is in WAL journal mode."""
     device: int
     inode: int
-    """Which file it is, whatever the path names later."""
+    """Identify the file, whatever the path names later."""
     location: str
-    """Absolute path of the archive, without links; another one than *path* when that is a copy."""
+    """Absolute path of the archive, without links; not the same as *path* if that is a private copy."""
     display_path: str
-    """How messages show the archive: as it was typed."""
+    """The archive's path as it was typed, for messages."""
     missed_log: bool = False
     """Whether newer posts may lie in a log beside another name of the file, where SQLite cannot find it."""
 
     @property
     def private(self) -> bool:
-        """Whether it is a copy that nobody else opens."""
+        """Whether it is a copy that no other program opens."""
         return self.path != self.location
 
     @property
     def journal_mode(self) -> JournalMode:
-        """The name that people use for it."""
+        """The journal mode, by the name that people use."""
         return "wal" if self.wal else "rollback"
 
     @classmethod
@@ -147,11 +147,11 @@ class Source:
         """Look at the files of an archive, without opening them as a database.
 
         Args:
-            location: Its path, as `archive_location` gives it.
-            display_path: How messages show it; as *location* when None.
+            location: The archive's path, as `archive_location` returns it.
+            display_path: The archive's path for messages; None for *location*.
 
         Raises:
-            ArchiveError: There is no such file, it cannot be read, or it is not a SQLite file.
+            ArchiveError: The file is missing, unreadable, or not a SQLite file.
             UnrecoveredError: A program was stopped while it wrote; SQLite must recover the archive first.
         """
         shown = printable_path(location) if display_path is None else display_path
@@ -162,7 +162,7 @@ class Source:
             reason = error.strerror if isinstance(error, OSError) else "permission denied, most likely"
             raise ArchiveError(f"cannot read {shown}: {reason}") from None
         if not status.st_size:
-            raise ArchiveError(f"{shown} is empty", "an archive that was never written holds no posts")
+            raise ArchiveError(f"{shown} is empty", "name an archive that bskyarchive has written to")
         if not header.startswith(_MAGIC) or len(header) < _HEADER_BYTES:
             raise ArchiveError(f"{shown} is not a SQLite database", "name the archive's .db file")
         if int.from_bytes(header[56:60]) in _UTF_16:
@@ -173,7 +173,7 @@ class Source:
             beside = files_beside(location)
             missed_log = _may_miss_log(location)
             if missed_log:
-                # Whoever has the archive open by another name keeps SQLite from removing what it would make here.
+                # A program that has it open by another name would keep SQLite from removing the files it makes here.
                 immutable = True
             elif not has_content(beside.log) and not beside.log_index.exists():
                 immutable = not (os.access(location, os.W_OK) and os.access(location.parent, os.W_OK))
@@ -184,12 +184,12 @@ class Source:
 
     @classmethod
     def of_copy(cls, path: Path, original: Source) -> Source:
-        """A private copy of an archive, which nobody else opens."""
+        """The source for a private copy of an archive, which no other program opens."""
         status = path.stat()
         return replace(original, path=str(path), immutable=True, device=status.st_dev, inode=status.st_ino)
 
     def uri(self) -> str:
-        """How SQLite is asked to open it."""
+        """The URI that SQLite opens."""
         return Path(self.path).as_uri() + ("?mode=ro&immutable=1" if self.immutable else "?mode=ro")
 
     def connect(self, busy_milliseconds: int = BUSY_MILLISECONDS) -> apsw.Connection:
@@ -216,27 +216,27 @@ class Source:
                 connection.pragma("data_version")
             return connection
         except BaseException:
-            # The traceback keeps this frame alive, and with it a connection that nobody could close.
+            # The traceback keeps this frame alive, and with it a connection that nobody else could close.
             if connection is not None:
                 connection.close()
             raise
 
     def check_same_file(self) -> None:
-        """Make sure that the path still names the file that was looked at.
+        """Make sure that the path still names the same file.
 
         Raises:
-            ArchiveChangedError: It was replaced, or went away.
+            ArchiveChangedError: The file was replaced or removed.
         """
         try:
             now = Path(self.path).stat()
         except OSError:
-            raise ArchiveChangedError(f"{self.display_path} went away while it was read", "export again") from None
+            raise ArchiveChangedError(f"{self.display_path} disappeared while it was read", "export again") from None
         if (now.st_dev, now.st_ino) != (self.device, self.inode):
             raise ArchiveChangedError(f"{self.display_path} was replaced while it was read", "export again")
 
 
 def wait_for_writers(connection: apsw.Connection, milliseconds: int) -> None:
-    """Have every statement of *connection* wait so long for a program that is writing."""
+    """Let every statement of *connection* wait so many milliseconds for a program that is writing."""
     deadline = 0.0
 
     def go_on(looks: int) -> bool:
@@ -244,7 +244,7 @@ def wait_for_writers(connection: apsw.Connection, milliseconds: int) -> None:
         now = time.monotonic()
         if looks == 0:
             deadline = now + milliseconds / 1000
-        # At random, so as not to meet the same moment of the other program's work again and again.
+        # A random pause does not always meet the same moment of the other program's work.
         time.sleep(random.uniform(*_LOOK_MILLISECONDS) / 1000)
         return now < deadline
 
@@ -252,10 +252,10 @@ def wait_for_writers(connection: apsw.Connection, milliseconds: int) -> None:
 
 
 def pin(connection: apsw.Connection) -> bool:
-    """Hold on to one state of the archive: all that *connection* reads afterwards belongs to it.
+    """Hold one state of the archive: all that *connection* reads afterwards belongs to it.
 
     Returns:
-        False when another program is writing and does not let go.
+        False if another program keeps writing.
     """
     unpin(connection)
     wait_for_writers(connection, PIN_BUSY_MILLISECONDS)
@@ -272,25 +272,25 @@ def pin(connection: apsw.Connection) -> bool:
 
 
 def unpin(connection: apsw.Connection) -> None:
-    """Let go of the state that `pin` took hold of, if any."""
+    """Release the state that `pin` holds, if any."""
     if connection.in_transaction:
         connection.execute("rollback")
 
 
 @contextlib.contextmanager
 def reading(path: str) -> Iterator[None]:
-    """Turn what SQLite says about the archive at *path* into our errors."""
+    """Translate SQLite errors about the archive at *path* into ours."""
     try:
         yield
     except apsw.BusyError:
         raise ArchiveBusyError(f"{path} is locked by another program", "try again when bskyarchive is idle") from None
     except (apsw.ReadOnlyError, apsw.CantOpenError):
         raise UnrecoveredError(
-            f"{path} can not be opened for reading as it is: a program may have been stopped while writing to it",
+            f"cannot open {path} for reading: a program may have been stopped while writing to it",
             _RECOVER,
         ) from None
     except (apsw.ConnectionClosedError, apsw.CursorClosedError):
-        raise ArchiveError(f"{path} was closed before all of it was read", "read it while it is open") from None
+        raise ArchiveError(f"{path} was closed before all posts were read", "read them while it is open") from None
     except apsw.NoMemError:
         raise MemoryError("SQLite got no memory from the system") from None
     except apsw.AuthError as error:
@@ -302,14 +302,13 @@ def reading(path: str) -> Iterator[None]:
         ) from None
     except apsw.FullError:
         raise OutputError(
-            "the folder for temporary files is full: copying posts, or sorting those of an archive without an index,"
-            " needs room there",
-            "free some, or set TMPDIR to a larger place",
+            "the folder for temporary files is full: copying posts, or sorting without an index, needs room there",
+            "free some space, or set TMPDIR to a larger place",
         ) from None
     except apsw.IOError as error:
         if getattr(error, "extendedresult", 0) in _WRITE_ERRORS:
             raise OutputError(
-                "can not write to the folder for temporary files, where copying posts and sorting need room",
+                "cannot write to the folder for temporary files: copying and sorting posts need room there",
                 "set TMPDIR to another place",
             ) from None
         raise _damaged(path, error) from None
@@ -328,9 +327,9 @@ def _damaged(path: str, error: apsw.Error) -> ArchiveError:
 
 
 def _header(path: Path) -> bytes:
-    """The beginning of the file, read by SQLite.
+    """The beginning of the file, read through SQLite.
 
-    Closing the file ourselves would drop the locks that a connection of this process may hold on it: POSIX has it so.
+    If we closed the file ourselves, POSIX would drop the locks that a connection of this process may hold on it.
     """
     size = path.stat().st_size
     file = apsw.VFSFile("", str(path), [apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READONLY, 0])
@@ -341,7 +340,7 @@ def _header(path: Path) -> bytes:
 
 
 def is_sqlite(path: Path) -> bool:
-    """Whether there is a SQLite file, or what might be one: a file that cannot be read."""
+    """Whether *path* is a SQLite file, or may be one because it cannot be read."""
     try:
         return path.is_file() and _header(path).startswith(_MAGIC)
     except (OSError, ValueError):
@@ -351,11 +350,11 @@ def is_sqlite(path: Path) -> bool:
 
 
 def restrict(connection: apsw.Connection, also_insert: Collection[str] = ()) -> None:
-    """Have a connection read posts and media only, believe nothing that a database says, and run nothing that it has.
+    """Let a connection read only posts and media, trust no schema, and run no views or triggers.
 
     Args:
-        connection: With every database that it needs attached.
-        also_insert: Tables of its main database that may be added to.
+        connection: A connection with every database that it needs attached.
+        also_insert: Tables of its main database that may get new rows.
     """
 
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
@@ -369,10 +368,10 @@ def restrict(connection: apsw.Connection, also_insert: Collection[str] = ()) -> 
 
 
 class Authorizer:
-    """Allows reading the columns that an export needs, and nothing else: sessions hold access tokens.
+    """Allows reading only the columns that an export needs: the table `sessions` holds access tokens.
 
     Args:
-        also_insert: Tables of the main database that may be added to.
+        also_insert: Tables of the main database that may get new rows.
     """
 
     def __init__(self, also_insert: Collection[str] = ()) -> None:
@@ -382,36 +381,36 @@ class Authorizer:
 
     @classmethod
     def of(cls, connection: apsw.Connection) -> Authorizer:
-        """That of a connection which `restrict` was called with."""
+        """The authorizer of a connection that `restrict` has restricted."""
         authorizer = connection.authorizer
         assert isinstance(authorizer, Authorizer)
         return authorizer
 
     def allow_reading(self, tables: Collection[str]) -> None:
-        """Allow reading these tables as well, for an export that was asked for what needs them."""
+        """Allow reading these tables as well, for an export whose options need them."""
         self._readable |= dict.fromkeys(tables)
 
     @contextlib.contextmanager
     def reading_for_a_while(self, *tables: str) -> Iterator[None]:
-        """Allow reading these tables inside of a `with` block only."""
+        """Allow reading these tables, inside a `with` block only."""
         with self._also(dict.fromkeys(tables)):
             yield
 
     @classmethod
     @contextlib.contextmanager
     def reading_columns(cls, connection: apsw.Connection, columns: Mapping[str, frozenset[str]]) -> Iterator[None]:
-        """Allow *connection* to read only these columns of other tables, inside of a `with` block only.
+        """Allow *connection* to read only these columns of other tables, inside a `with` block only.
 
         Args:
-            connection: One that `restrict` was called with.
-            columns: Table → columns, all in small letters.
+            connection: A connection that `restrict` has restricted.
+            columns: Table → columns, all in lower case.
         """
         authorizer = cls.of(connection)
         try:
             with authorizer._also(columns):
                 yield
         finally:
-            # SQLite asks only when it prepares a statement, and apsw keeps prepared ones: they expire by this.
+            # SQLite asks only when it prepares a statement, and apsw keeps prepared ones: this makes them expire.
             connection.authorizer = authorizer
 
     @contextlib.contextmanager
@@ -425,7 +424,7 @@ class Authorizer:
                 self._readable.pop(table, None)
 
     def attach(self, connection: apsw.Connection, uri: str, name: str) -> None:
-        """Attach a database of our own, whatever else is not allowed."""
+        """Attach a database of our own, which is not allowed otherwise."""
         self._attaching = True
         try:
             connection.execute(f"attach ? as {name}", (uri,))
@@ -437,7 +436,7 @@ class Authorizer:
         return columns is None or column in columns
 
     def __call__(self, action: int, first: str | None, *others: str | None) -> int:
-        # The name as the archive's schema writes it; those of pragmas come in small letters.
+        # Names come as the archive's schema writes them; names of pragmas come in lower case.
         name = None if first is None else folded(first)
         allowed = (
             action in _ALLOWED_ACTIONS
@@ -450,16 +449,16 @@ class Authorizer:
 
 
 def file_state(location: Path) -> dict[str, object]:
-    """What changes whenever something is written to the archive, as a manifest notes it.
+    """The state of an archive's files, for a manifest: it changes with every write to the archive.
 
-    The time of change alone would not do: a program may write twice within the grain of the clock; and to an archive
-    in WAL mode it writes the log only, until that is taken in.
+    The modification time alone is not enough. A program may write twice within the clock's resolution, and in WAL mode
+    it writes only to the log until the next checkpoint.
 
     Args:
-        location: Its path, as `archive_location` gives it.
+        location: The archive's path, as `archive_location` returns it.
 
     Raises:
-        OSError, apsw.Error: It cannot be read.
+        OSError, apsw.Error: The files cannot be read.
     """
     status = location.stat()
     state: dict[str, object] = {
@@ -486,30 +485,30 @@ def _modified(status: os.stat_result) -> str:
 def _may_miss_log(location: Path) -> bool:
     """Whether an archive in WAL mode may have newer posts in a log that SQLite cannot find.
 
-    SQLite finds a log by the name of the file. Where a file has several names (hard links) and no log beside this one,
-    a program that opened it by another name may have its log there.
+    SQLite finds a log by the name of the file. If a file has several names (hard links) and no log beside this one, a
+    program that opened it by another name may have its log there.
 
     Args:
-        location: The archive's path, as `archive_location` gives it.
+        location: The archive's path, as `archive_location` returns it.
     """
     try:
         return not has_content(files_beside(location).log) and location.stat().st_nlink > 1
     except OSError:
-        # Opening it says why.
+        # Opening it reports the reason.
         return False
 
 
 def folded(name: str) -> str:
-    """The name of a table or column as SQLite compares it: `A` to `Z` as small letters, all others as they are."""
+    """The name of a table or column as SQLite compares it: `A` to `Z` in lower case, other characters unchanged."""
     return name.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")
 
 
 def as_number(value: object) -> int:
-    """A value that SQLite gives for an integer, a count or a row id, as one.
+    """A count, row id or other integer from SQLite, with its type checked.
 
     Raises:
-        TypeError: It is something else.
+        TypeError: It is not an integer.
     """
     if not isinstance(value, int):
-        raise TypeError(f"SQLite gave {value!r} for a number")
+        raise TypeError(f"SQLite returned {value!r} instead of an integer")
     return value

@@ -1,4 +1,4 @@
-"""What an export did, for programs and for people."""
+"""The summary of an export, for programs and for people."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from skyexport.writer import WrittenFile
 __all__ = ["ExportSummary", "none_in_dates", "reused_handle"]
 
 _WARNINGS = {
-    "unreadable_time": ("time that can not be read", "times that can not be read"),
-    "unreadable_json": ("embed or label that is no JSON", "embeds or labels that are no JSON"),
-    "unreadable_count": ("count that is no number", "counts that are no numbers"),
+    "unreadable_time": ("time that cannot be read", "times that cannot be read"),
+    "unreadable_json": ("embed or label that is not JSON", "embeds or labels that are not JSON"),
+    "unreadable_count": ("count that is not a number", "counts that are not numbers"),
     "invalid_utf8": ("text that is not valid UTF-8", "texts that are not valid UTF-8"),
 }
 
 _OTHER_WARNINGS = {
     REUSED_HANDLE: (
-        "other author had this handle before, and is left out",
-        "other authors had this handle before, and are left out",
+        "other author had this handle before and is left out",
+        "other authors had this handle before and are left out",
     ),
     "missing_media": ("media file is missing", "media files are missing"),
     "unreadable_media": (
-        "media file can not be read, and is left out",
-        "media files can not be read, and are left out",
+        "media file cannot be read and is left out",
+        "media files cannot be read and are left out",
     ),
     "damaged_media": (
-        "media file is not what its hash says, and is copied as it is",
-        "media files are not what their hashes say, and are copied as they are",
+        "media file does not match its hash and is copied unchanged",
+        "media files do not match their hashes and are copied unchanged",
     ),
 }
 
@@ -48,49 +48,53 @@ class ExportSummary:
     posts: int
     batches: int
     workers: int
-    """Worker processes; 0 when this process did the work."""
+    """Worker processes; 0 if this process did the work."""
     seconds: float
     data_files: int
     bytes: int
     """Size of the data files."""
     peak_memory_bytes: int | None
-    """The largest sample of all processes together; None where the system does not report memory."""
+    """The largest sample of all processes together; None if the system does not report memory."""
     memory_metric: Metric | None
-    """What was sampled: `pss`, `uss` or `rss`; None as above."""
+    """The sampled metric: `pss`, `uss` or `rss`; None if the system does not report memory."""
     archive_held_seconds: float
-    """How long the archive was held at one state: in rollback mode nobody could write to it meanwhile."""
+    """How long the archive was held at one state; in rollback mode other programs could not write to it meanwhile."""
     journal_mode: JournalMode
     path: Path | None
-    """The data file, the first of several; None when it went to standard output or into a device."""
+    """The data file, or the first of several; None for standard output and devices."""
     directory: Path | None
-    """The export directory, when one was made."""
+    """The export directory; None with *to*."""
     files: list[WrittenFile]
-    """All files of the export, the data files first, but for media."""
+    """All files of the export except media, the data files first."""
     media: MediaCounts | None
-    """None where no media were asked for."""
+    """None for an export without media."""
     media_bytes: int
     """Size of the media files."""
     csv_safe: bool
-    """Whether cells that a spreadsheet may read as formulas have an apostrophe before them."""
+    """Whether cells that a spreadsheet may read as formulas have a leading apostrophe."""
     warnings: dict[str, int]
-    """Kind → how many stored values or media files; see docs/formats.md."""
+    """Kind → number of stored values or media files; see docs/formats.md."""
     warning_places: dict[str, list[str]]
     """Kind → column and post, or path, of the first hundred that could not be exported as they are."""
     author: str | None = None
     """DID of the author whose posts were exported; None for all authors."""
     author_handle: str | None = None
-    """The handle that was asked for; None where it was a DID, or nobody."""
+    """The requested handle; None if a DID or no author was requested."""
     available: tuple[str | None, str | None] | None = None
-    """When the oldest and the newest post of the author, or of all, were created, RFC 3339; None where it does not
-    matter: no date was asked for, or some post was exported."""
+    """Creation times of the oldest and the newest post of the author, or of the archive, RFC 3339. None unless dates
+    were requested and no post was exported."""
     disappeared: int | None = None
-    """Posts of the earlier exports that the archive does not have any more; None without earlier exports."""
+    """Posts of the earlier exports that are no longer in the archive; None without earlier exports."""
     registered: str | None = None
-    """Under which id the archive's own list of exports has it; None when it was not asked to."""
+    """Id of the export in the archive's own list of exports; None without *register*."""
     since_export: list[Path] = field(default_factory=list)
-    """The earlier exports that this one is an increment to, oldest first; empty for a full export."""
+    """The earlier exports that this increment continues, oldest first; empty for a full export."""
     removed: list[Path] = field(default_factory=list)
     """The old exports that `keep` removed."""
+
+    def __repr__(self) -> str:
+        to = "" if self.path is None else f", {self.path}"
+        return f"<ExportSummary: {self.sentences()[0]}{to}>"
 
     @property
     def media_files(self) -> int:
@@ -99,11 +103,11 @@ class ExportSummary:
 
     @property
     def posts_per_second(self) -> float:
-        """Rate over the whole time."""
+        """Posts per second over the whole time."""
         return self.posts / self.seconds if self.seconds > 0 else 0.0
 
     def to_dict(self) -> dict[str, object]:
-        """As the object that `--json` prints."""
+        """The object that `--json` prints."""
         return {
             "schema_version": SCHEMA_VERSION,
             "status": "ok",
@@ -140,7 +144,7 @@ class ExportSummary:
         }
 
     def sentences(self) -> list[str]:
-        """For people: a few lines, the path last."""
+        """The summary for people: a few lines, the path last."""
         how = {0: "in this process", 1: "with 1 worker"}.get(self.workers, f"with {self.workers} workers")
         posts = "1 post" if self.posts == 1 else f"{self.posts:,} posts"
         took = f"{self.seconds:.2f} s" if self.seconds < 10 else duration(self.seconds)
@@ -169,7 +173,7 @@ class ExportSummary:
             lines.append(f"{WARNING}{count:,} {what}; the first: {first}")
         if self.media and (without := self.media.posts_without):
             posts = "1 post has media" if without == 1 else f"{without:,} posts have media"
-            lines.append(f"note: {posts} of which the archive knows no file")
+            lines.append(f"note: {posts} that the archive does not contain")
         if formulas := self.warnings.get(FORMULA):
             cells = "1 cell as a formula" if formulas == 1 else f"{formulas:,} cells as formulas"
             lines.append(
@@ -180,8 +184,8 @@ class ExportSummary:
         if self.journal_mode == "rollback" and self.archive_held_seconds:
             lines.append(self.held_sentence())
         if self.disappeared:
-            posts = "1 post" if self.disappeared == 1 else f"{self.disappeared:,} posts"
-            lines.append(f"{posts} of the earlier exports: not in the archive any more")
+            posts, are = ("1 post", "is") if self.disappeared == 1 else (f"{self.disappeared:,} posts", "are")
+            lines.append(f"{posts} of the earlier exports {are} no longer in the archive")
         if self.registered is not None:
             lines.append(f"registered in the archive as {self.registered}")
         if self.path is not None:
@@ -189,18 +193,22 @@ class ExportSummary:
         return lines
 
     def held_sentence(self) -> str:
-        """For people: how long the archive was held, and what that meant for others."""
+        """For people: how long the archive was held, and whether other programs could write to it."""
         writers = "could write" if self.journal_mode == "wal" else "had to wait to write"
         return f"the archive was held for {self.archive_held_seconds:.2f} s; others {writers} meanwhile"
 
 
 def reused_handle(others: int) -> str:
-    """For people: that so many other authors had the handle before."""
+    """For people: a number of other authors had the handle before."""
     return f"{others:,} {_OTHER_WARNINGS[REUSED_HANDLE][others > 1]}"
 
 
 def none_in_dates(available: tuple[str | None, str | None] | None) -> list[str]:
-    """For people who asked for dates and got no post: which dates there are; a line, or none."""
+    """For people who requested dates and got no post: a line with the dates of the archive, or none.
+
+    Args:
+        available: See `ExportSummary.available`.
+    """
     if available is None or available == (None, None):
         return []
     first, last = available

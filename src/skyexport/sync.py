@@ -1,7 +1,7 @@
-"""Waiting until what was written is on the disk itself, as far as the system can do that.
+"""Waiting until written data are on the disk itself, as far as the system can do that.
 
-Every sync of the program goes through here. A system that cannot sync a file or a directory is one thing: the export
-is complete, and nothing better can be had there. A disk that fails is another, and ends the export.
+Every sync of the program goes through here. If the system cannot sync a file or a directory, the export is complete
+all the same: nothing better is possible there. If a disk fails, the export ends.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if sys.platform != "win32":
 __all__ = ["sync_directory", "sync_file"]
 
 _CANNOT_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY, errno.ENODEV})
-"""Errors that say that this system, or this file system, does not sync such a thing.
+"""Errors that mean that this system, or this file system, cannot sync such a file.
 
 Not EROFS: ext4 reports it when a disk error has made the file system read-only, and then data are lost.
 """
@@ -25,8 +25,8 @@ Not EROFS: ext4 reports it when a disk error has made the file system read-only,
 _CANNOT_SYNC_DIRECTORIES = _CANNOT_SYNC | {errno.EBADF, errno.EISDIR, errno.EACCES, errno.EPERM}
 """The same for a directory, its opening included.
 
-EBADF and EISDIR: it must be open for writing, which directories never are. EACCES and EPERM: some network file systems
-refuse to sync directories; and a directory that may be written to and not be read cannot be opened.
+EBADF and EISDIR: only files that are open for writing can be synced, and directories never are. EACCES and EPERM: some
+network file systems refuse to sync directories; and a directory that is writable but not readable cannot be opened.
 """
 
 
@@ -34,7 +34,7 @@ def sync_file(descriptor: int) -> None:
     """Wait until a file is on the disk itself, where the system can do that; on macOS fsync alone does not wait.
 
     Raises:
-        OSError: The disk failed (EIO), is full (ENOSPC, EDQUOT), or the like. Asking again would hide it.
+        OSError: The disk failed (EIO), is full (ENOSPC, EDQUOT), or the like. A second sync would hide the error.
     """
     _sync(descriptor, _CANNOT_SYNC)
 
@@ -43,7 +43,7 @@ def sync_directory(path: Path) -> None:
     """Wait until the names in a directory are on the disk itself, where the system can do that.
 
     Raises:
-        OSError: As `sync_file`; also when there is no such directory.
+        OSError: As for `sync_file`; also if there is no such directory.
     """
     if sys.platform == "win32":
         # Windows has no way to ask for it.
@@ -61,7 +61,7 @@ def sync_directory(path: Path) -> None:
 
 
 def _sync(descriptor: int, cannot: frozenset[int]) -> None:
-    """Sync what is open, unless the system says with one of the errors *cannot* that it cannot do that."""
+    """Sync an open file. The errors *cannot* are ignored: they mean that the system cannot do that."""
     try:
         if sys.platform != "win32" and hasattr(fcntl, "F_FULLFSYNC"):
             try:

@@ -85,7 +85,7 @@ def parse(stored: str | int) -> Timestamp | None:
             absolute value is above 1e11.
 
     Returns:
-        The timestamp, or None when this can not be read as a time (a 30th of February can not).
+        The timestamp, or None if this is not a time (a 30th of February is not).
     """
     if isinstance(stored, int):
         in_milliseconds = abs(stored) > _MILLISECONDS_ABOVE

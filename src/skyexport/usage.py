@@ -1,6 +1,6 @@
-"""Wrong usage of the command line: Typer's errors → one line that says what to write.
+"""Usage errors: each error of Typer becomes one line that says what to write.
 
-Typer has a copy of Click inside, whose errors are known by their attributes here, not by their private classes.
+Typer contains a private copy of Click. This module recognizes its errors by their attributes, not by their classes.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _ARCHIVE_ENDINGS = (".db", ".sqlite", ".sqlite3")
 _EXTRA = re.compile(r"got unexpected extra arguments?(?:\(s\))? \((.*)\)", re.DOTALL)
 _ONE_DASH = re.compile("-[a-z][a-z-]+")
 _LIKELY = 0.6
-"""Least likeness of a word that is taken for a misspelt command."""
+"""Least similarity of a word that may be a misspelt command, 0 to 1."""
 
 
 def usage_error(error: Any, root: Any) -> OptionError | None:
-    """What an error of Typer says, with what to write instead; None where it is no error of usage.
+    """An error of Typer as an `OptionError` with a hint; None if it is not a usage error.
 
     Args:
-        error: What was raised.
+        error: The exception.
         root: The program, with its commands.
     """
     if not callable(getattr(error, "format_message", None)):
@@ -63,7 +63,7 @@ def _hint_for_option(error: Any, root: Any, context: Any, path: str) -> str:
 
 
 def _options_of_commands(root: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """The options of that name: command and option."""
+    """The options of this name: pairs of command and option."""
     for command_name, command in root.commands.items():
         for option in command.params:
             if name in option.opts and option.param_type_name == "option":
@@ -71,10 +71,10 @@ def _options_of_commands(root: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def check_dashes(arguments: Sequence[str], root: Any) -> None:
-    """Refuse `-format csv`, of which Typer would make `-f ormat` and an archive.
+    """Refuse `-format csv`, which Typer would read as `-f ormat` and an archive.
 
     Raises:
-        OptionError: A long option has one dash only.
+        OptionError: A long option has only one dash.
     """
     for word in _options(arguments):
         if _ONE_DASH.fullmatch(word) and any(_options_of_commands(root, f"-{word}")):
@@ -82,16 +82,16 @@ def check_dashes(arguments: Sequence[str], root: Any) -> None:
 
 
 def _options(arguments: Sequence[str]) -> Sequence[str]:
-    """The arguments that may be options."""
+    """The arguments before `--`, which may be options."""
     return arguments[: arguments.index("--")] if "--" in arguments else arguments
 
 
 def unknown_command(name: str, commands: Sequence[str]) -> OptionError:
-    """What to write instead of a command that does not exist: another one, or a command for a path.
+    """The error for an unknown command; its hint names a similar command, or a command for a path.
 
     Args:
-        name: The first word behind `skyexport`.
-        commands: Those that exist.
+        name: The first word after `skyexport`.
+        commands: The names of all commands.
     """
     if name == "help":
         return OptionError("there is no command 'help'", "write skyexport --help, or skyexport COMMAND --help")
@@ -108,5 +108,5 @@ def unknown_command(name: str, commands: Sequence[str]) -> OptionError:
 
 
 def wants_json(arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
-    """Whether the result is to be a JSON object, as far as that is known of arguments that may be wrong."""
+    """Whether the arguments, which may be wrong, or the environment ask for JSON."""
     return "--json" in _options(arguments) or environment.get("SKYEXPORT_JSON", "").lower() in ("1", "true", "yes")

@@ -1,8 +1,8 @@
-"""Verifying an export: whether the files of a directory are those that its manifest and checksums tell of.
+"""Verifying an export: whether the files of a directory match its manifest and checksums.
 
-Everything in the directory is taken for the work of a stranger. Small files are read whole up to a bound; the data file
-is read once, from beginning to end, for its checksum and by a reader that shares nothing with what wrote it. Whatever
-differs is noted, and the rest is verified all the same.
+Everything in the directory may come from a stranger. Small files are read whole, up to a limit. A data file is read
+once, from beginning to end, for its checksum and by a reader that shares nothing with the code that wrote the file.
+Each difference is noted, and the rest is still verified.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from skyexport.extras import INSTALL_PARQUET
 from skyexport.format_settings import FormatSettings
 from skyexport.media_root import MEDIA_DIRECTORY
 from skyexport.memory import MemoryGuard, ProcessTree
-from skyexport.options import format_size
+from skyexport.options import format_size, parse_path
 from skyexport.progress import Counters, Monitor, Progress
 from skyexport.readers import READERS, Reader
 
@@ -35,44 +35,47 @@ __all__ = ["Verification", "read_back", "verified", "verify"]
 _MANIFEST = "manifest.json"
 _SUMS = "SHA256SUMS"
 _BLOCK_BYTES = 1 << 20
-"""Read at once: as much as a chunk of an export has."""
+"""Bytes read at once: the size of a chunk of an export."""
 
 _MISSING = "missing"
 _EXTRA = "not part of the export"
 
 _LONGEST_LINE_BYTES = 1000
-"""Of SHA256SUMS: longer ones are cut, and then wrong."""
+"""Length of a line of SHA256SUMS. Longer lines are cut, and then not valid."""
 
 _MEDIA_DIFFERENCES = 1000
-"""Media files that differ and are named; of more, only the number is told."""
+"""Differing media files that are named; more are only counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """An export that is what it says."""
+    """An export whose files match its manifest."""
 
     directory: Path
     format: str
     settings: FormatSettings
     compression: Compression | None
     data_files: list[str]
-    """Their names, in order."""
+    """Names of the data files, in order."""
     posts: int
-    """Posts in the data files: counted, or as the manifest says where `posts_read` is false."""
+    """Posts in the data files: counted, or the manifest's number if `posts_read` is false."""
     posts_read: bool
-    """Whether the data files were read back; false when that needs an extra which is not installed."""
+    """Whether the data files were read back; false if that needs an extra that is not installed."""
     bytes: int
     """Size of the data files."""
     media_files: int
-    """Media files, counted."""
+    """Number of media files."""
     checksums: list[Checksum]
-    """The files whose checksums were compared with what manifest or SHA256SUMS say."""
+    """The files whose bytes match the checksums in the manifest or in SHA256SUMS."""
     unverified: list[str]
-    """The files whose bytes nothing tells of, as in exports of the established exporter; none in those of this one."""
+    """Files without a checksum, as in exports of the established exporter; empty for exports of this program."""
     seconds: float
 
+    def __repr__(self) -> str:
+        return f"<Verification: {self.sentence()}>"
+
     def to_dict(self) -> dict[str, object]:
-        """As the object that `--json` prints."""
+        """The object that `--json` prints."""
         return {
             "status": "ok",
             **asdict(self),
@@ -83,50 +86,44 @@ class Verification:
         }
 
     def sentence(self) -> str:
-        """For people, in one line."""
-        posts = "1 post" if self.posts == 1 else f"{self.posts:,} posts"
-        found = [f"{posts} in {shown_files(self.data_files)} ({format_size(self.bytes)})"]
+        """The result in one line, for people."""
+        parts = ["1 post" if self.posts == 1 else f"{self.posts:,} posts"]
         if self.media_files:
-            found.append(f"{self.media_files:,} media files")
-        summed = [checksum.name for checksum in self.checksums if checksum.name not in self.data_files]
-        if len(summed) < len(self.checksums):
-            summed.append(shown_files(self.data_files))
-        if self.media_files and MEDIA_DIRECTORY not in self.unverified:
-            summed.append(f"all in {MEDIA_DIRECTORY}/")
-        if summed:
-            found.append(
-                f"the SHA-256 of {', '.join(summed[:-1])} and {summed[-1]}"
-                if summed[1:]
-                else f"the SHA-256 of {summed[0]}"
-            )
-        unverified = f"; no checksums to verify the bytes of {', '.join(self.unverified)}" if self.unverified else ""
+            parts.append("1 media file" if self.media_files == 1 else f"{self.media_files:,} media files")
+        if self.checksums:
+            parts.append("all checksums match")
+        if self.unverified:
+            parts.append(f"no checksums for {', '.join(self.unverified)}")
         unread = "" if self.posts_read else f"; the posts were not read, which needs pyarrow: {INSTALL_PARQUET}"
-        return f"{self.directory} is as its manifest says: {', '.join(found)}{unverified}{unread}"
+        return f"{self.directory}: OK: {', '.join(parts)}{unread}"
 
 
 def verify(
-    directory: Path | str,
+    directory: str | os.PathLike[str],
     on_progress: Callable[[Progress], None] | None = None,
     *,
     extra_files_allowed: bool = False,
 ) -> Verification:
-    """Verify the export in *directory*: that it has the files, bytes and posts that its manifest tells of.
+    """Verify the export in *directory*: it must have the files, bytes, and posts that its manifest lists.
 
-    The order of posts goes by times as the archive stores them, which an export does not have; it is not looked at
-    beyond the checksum. Manifests of the established exporter have no checksums: then it is verified that the data file
-    can be read and has so many posts, and `unverified` says what was not.
+        print(verify("exports/all/2026-11-24_11-23-22").posts)
+
+    The order of posts depends on times as the archive stores them, which an export does not have, so only the checksum
+    covers it. Manifests of the established exporter have no checksums. Then the data file must be readable and have
+    the right number of posts, and `unverified` lists the files without a checksum.
 
     Args:
         directory: An export directory, `<output-dir>/<author or all>/<time>`.
         on_progress: Called as in `export`, with the stage `verifying`.
-        extra_files_allowed: Pass over what is in the directory and does not belong to the export.
+        extra_files_allowed: Ignore files in the directory that do not belong to the export.
 
     Raises:
-        VerifyError: Something differs; `differences` has all that was found.
+        OptionError: *directory* is not a path.
+        VerifyError: Something differs; `differences` lists everything.
         NoExportError: There is no such directory, or no export in it.
         MissingExtraError: The data files have no checksums, and reading them needs an extra that is not installed.
     """
-    path = Path(directory)
+    path = parse_path(directory, "directory")
     counters = Counters()
     counters.stage = "verifying"
     with Monitor(counters, MemoryGuard(sys.maxsize, ProcessTree().sample), on_progress) as monitor:
@@ -136,13 +133,13 @@ def verify(
 def verified(
     path: Path, counters: Counters, check: Callable[[], None], *, extra_files_allowed: bool = False
 ) -> Verification:
-    """Verify as `verify` does, for somebody who has a monitor already.
+    """Verify as `verify` does, for a caller with its own monitor.
 
     Args:
         path: An export directory.
-        counters: Count what is verified.
-        check: Called now and then; what it raises ends this.
-        extra_files_allowed: As `verify` takes it.
+        counters: Updated with the progress.
+        check: Called now and then; an exception from it ends the verification.
+        extra_files_allowed: As in `verify`.
     """
     started = time.monotonic()
     with ExportDirectory(path) as opened:
@@ -169,7 +166,7 @@ def verified(
 def read_back(
     path: Path, counters: Counters, check: Callable[[], None], *, extra_files_allowed: bool = False
 ) -> Verification:
-    """Verify an export while another one is being made: of *counters*, only `read_back_bytes` grows."""
+    """Verify an export while another one is being made; in *counters*, only `read_back_bytes` grows."""
     own = Counters()
     before = counters.read_back_bytes
 
@@ -180,28 +177,23 @@ def read_back(
     return verified(path, own, look, extra_files_allowed=extra_files_allowed)
 
 
-def shown_files(names: list[str]) -> str:
-    """Data files as people call them."""
-    return names[0] if len(names) == 1 else f"{len(names):,} files, {names[0]} to {names[-1]}"
-
-
 @dataclass(slots=True)
 class _Expected:
-    """What a file should be."""
+    """The expected size and checksum of a file."""
 
     bytes: int | None = None
     sha256: dict[str, str] = field(default_factory=dict)
-    """Who says so → the checksum."""
+    """Name of the file that contains the checksum → the checksum."""
 
 
 class _Verifier:
-    """Verifies one directory, and notes what differs."""
+    """Verifies one directory, and notes the differences."""
 
     def __init__(self, directory: ExportDirectory, counters: Counters) -> None:
         self._directory = directory
         self._counters = counters
         self._names = dict.fromkeys(directory.names())
-        """What is there, in order; looked up quickly, however many a stranger made."""
+        """All names in the directory, in order; a dict finds a name quickly, however many a stranger made."""
         self._expected: dict[str, _Expected] = {}
         self._small_files: dict[str, bytes] = {}
         """The manifest, name → content."""
@@ -209,22 +201,22 @@ class _Verifier:
         self.manifest = Manifest()
         self.differences: list[Difference] = []
         self._media_differences = 0
-        """How many of media files there are, named or not."""
+        """Differing media files, named or not."""
         self._media_intact = True
         """Whether all of these are extra files."""
         self.checksums: list[Checksum] = []
         self._data_files: set[str] = set()
         self._read_files: set[str] = set()
-        """The data files that could be read to their ends."""
+        """The data files that could be read to the end."""
         self._posts_read = 0
         self.missing_extra: MissingExtraError | None = None
-        """Why posts were not read back, though their files were compared with the checksums."""
+        """The reason why posts were not read back, though the checksums of their files were compared."""
 
     def read_claims(self, path: Path) -> None:
-        """Read what the export says of itself.
+        """Read the manifest and SHA256SUMS.
 
         Raises:
-            NoExportError: There is nothing of the kind in *path*.
+            NoExportError: *path* has neither.
         """
         if _MANIFEST not in self._names and _SUMS not in self._names:
             below = export_near(path)
@@ -232,7 +224,7 @@ class _Verifier:
                 f"there is no export in {path}: no {_MANIFEST}",
                 "name the directory that an export made, <output-dir>/<author or all>/<time>"
                 if below is None
-                else f"there are exports below it, like {below}; `skyexport verify --recursive` takes all",
+                else f"there are exports below it, like {below}; `skyexport verify --recursive` verifies all",
             )
         content = self._small_file(_MANIFEST)
         if content is not None:
@@ -271,10 +263,10 @@ class _Verifier:
         return self._expected.setdefault(name, _Expected())
 
     def compare(self, check: Callable[[], None]) -> None:
-        """Compare what is there with what should be.
+        """Compare the directory with the expected files.
 
         Args:
-            check: Called now and then; what it raises ends this.
+            check: Called now and then; an exception from it ends the comparison.
         """
         for name, content in self._small_files.items():
             self._compare_bytes(name, len(content), hashlib.sha256(content).hexdigest())
@@ -291,7 +283,7 @@ class _Verifier:
             self._compare_media(check)
 
     def _compare_posts(self) -> None:
-        """Compare how many posts there are, where all of them could be read."""
+        """Compare the number of posts, if all data files could be read."""
         said = self.manifest.posts
         if said not in (None, self._posts_read) and self._data_files == self._read_files:
             name = self.manifest.data_files[0] if len(self._data_files) == 1 else "the data files"
@@ -307,7 +299,7 @@ class _Verifier:
         return _Posts(reader, self._counters, compression.decompressor() if compression is not None else None)
 
     def _compare_file(self, name: str, check: Callable[[], None]) -> None:
-        """Read a file once, from beginning to end, and compare it with what it should be."""
+        """Read a file once, from beginning to end, and compare it with its expected size and checksum."""
         posts = None
         if name in self._data_files and self.manifest.format is not None:
             posts = self._posts_of(name, self.manifest.format)
@@ -359,14 +351,14 @@ class _Verifier:
             elif files and not said:
                 self._note(MEDIA_DIRECTORY, _EXTRA, extra=True)
             else:
-                # Without checksums nobody knows the names of the files; but what is none of them, by its name.
+                # Without checksums, the names of the files are unknown; but litter has names of its own.
                 for name in others:
                     self._note_media(name, _EXTRA, extra=True)
                 if files != said:
                     self._note(MEDIA_DIRECTORY, f"the number of files is {files:,}; {_MANIFEST} says {said:,}")
 
     def _compare_media_files(self, media: ExportDirectory, names: int, check: Callable[[], None]) -> None:
-        """Compare each media file with its line of SHA256SUMS; so many *names* are there."""
+        """Compare each media file with its line of SHA256SUMS; the directory has *names* entries."""
         there = 0
         for name, said in self._media_sums():
             wrong = ""
@@ -401,11 +393,11 @@ class _Verifier:
             self._note(f"{MEDIA_DIRECTORY}/{name}", what, extra=extra)
 
     def _media_sums(self) -> Iterator[tuple[str, str]]:
-        """Name and SHA-256 of each media file, as SHA256SUMS says."""
+        """Name and SHA-256 of each media file, according to SHA256SUMS."""
         return filter(None, map(media_sum, self._lines(_SUMS)))
 
     def _lines(self, name: str) -> Iterator[bytes]:
-        """The lines of a file, with their ends; a very long one is cut, so that it is none."""
+        """The lines of a file, with their ends; a very long line is cut, so that it is not valid."""
         rest = b""
         for block in _blocks(self._directory, name):
             *lines, rest = (rest + block).split(b"\n")
@@ -415,14 +407,14 @@ class _Verifier:
             yield rest
 
     def unverified(self) -> list[str]:
-        """The files whose bytes could not be compared with anything."""
+        """The files without a checksum."""
         if self.manifest.checksums is not None:
             return []
         files = [name for name, expected in self._expected.items() if not expected.sha256 and name != _SUMS]
         return [*files, MEDIA_DIRECTORY] if self.manifest.media_files > self._sums.media_files else files
 
     def _small_file(self, name: str) -> bytes | None:
-        """All of a file, None where it can not be read, which is noted; or is missing, which is noted elsewhere."""
+        """The content of a file; None if it cannot be read (noted here) or is missing (noted later)."""
         if name not in self._names:
             return None
         content = bytearray()
@@ -430,14 +422,14 @@ class _Verifier:
             for block in _blocks(self._directory, name):
                 content += block
                 if len(content) > MAX_CLAIMS_BYTES:
-                    self._note(name, f"is larger than {format_size(MAX_CLAIMS_BYTES)}, which no such file is")
+                    self._note(name, f"is larger than {format_size(MAX_CLAIMS_BYTES)}, the limit for this file")
                     return None
             self._small_files[name] = bytes(content)
         return self._small_files.get(name)
 
     @contextlib.contextmanager
     def _noting(self, name: str) -> Iterator[None]:
-        """Note what keeps a file from being read."""
+        """Note the error that keeps a file from being read."""
         try:
             yield
         except OSError as error:
@@ -450,14 +442,14 @@ class _Verifier:
 def _why_unreadable(error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
         return _MISSING
-    return str(error) if isinstance(error, NotAFileError) else f"can not be read: {error.strerror}"
+    return str(error) if isinstance(error, NotAFileError) else f"cannot be read: {error.strerror}"
 
 
 def _blocks(directory: ExportDirectory, name: str) -> Iterator[bytes]:
     """A file from beginning to end.
 
     Raises:
-        OSError: It can not be read, or is no file.
+        OSError: It cannot be read, or is not a plain file.
     """
     descriptor = directory.open(name)
     try:
@@ -468,25 +460,25 @@ def _blocks(directory: ExportDirectory, name: str) -> Iterator[bytes]:
                 break
             yield block
         if left:
-            raise OSError(errno.EAGAIN, "it changes at the moment")
+            raise OSError(errno.EAGAIN, "it is being changed")
     finally:
         os.close(descriptor)
 
 
 class _Unread:
-    """Stands in for a reader that needs an extra which is not installed: reads nothing."""
+    """Stands in for a reader whose extra is not installed: reads nothing."""
 
     posts = 0
 
     def feed(self, data: bytes) -> None:
-        """Pass it over."""
+        """Ignore *data*."""
 
     def finish(self) -> None:
-        """There is nothing to say."""
+        """Do nothing."""
 
 
 class _Posts:
-    """The posts of a data file, counted as it is read."""
+    """The posts of a data file, counted as the file is read."""
 
     def __init__(self, reader: Reader, counters: Counters, decompressor: Decompressor | None) -> None:
         self._reader = reader
@@ -494,7 +486,7 @@ class _Posts:
         self._posts_before = counters.posts
         self._decompressor = decompressor
         self.problems: list[str] = []
-        """What keeps the file from being read: nothing more than the first of it."""
+        """The first problem that keeps the file from being read; empty if there is none."""
 
     @property
     def posts(self) -> int:
@@ -502,7 +494,7 @@ class _Posts:
         return self._reader.posts
 
     def read(self, block: bytes) -> None:
-        """Read on."""
+        """Read the next block."""
         self._counters.bytes += len(block)
         self._read(lambda: self._feed(block))
 
@@ -511,7 +503,7 @@ class _Posts:
             self._reader.feed(plain)
 
     def finish(self) -> None:
-        """The file ends here."""
+        """End the file."""
         self._read(self._finish)
 
     def _finish(self) -> None:
@@ -520,7 +512,7 @@ class _Posts:
         self._reader.finish()
 
     def _read(self, read: Callable[[], None]) -> None:
-        """Go on reading, up to the first problem."""
+        """Call *read*, unless there was a problem already; note the problem that it finds."""
         if not self.problems:
             try:
                 read()
@@ -530,5 +522,5 @@ class _Posts:
 
 
 def _text(path: Path | str) -> str:
-    """A name as text, whatever bytes it has."""
+    """A path as text; bytes that are not UTF-8 are replaced."""
     return os.fsencode(path).decode(errors="replace")

@@ -1,4 +1,4 @@
-"""What runs in a worker process: receive a batch, render it, put the bytes into a slot, say so.
+"""A worker process: it receives a batch, renders it, puts the bytes into a slot, and reports the slot.
 
 The coordinator starts `main` in a fresh interpreter and talks to it over standard input and output. A thread receives:
 when the stream ends, the coordinator is gone, and so is the worker at once, whatever SQLite is doing. The other thread,
@@ -293,5 +293,5 @@ def main() -> None:
 
 
 def _described(error: BaseException) -> str:
-    """Kind and message of an error, even of one that can not be printed."""
+    """Kind and message of an error, even if the error cannot be printed."""
     return traceback.format_exception_only(error)[-1].strip()

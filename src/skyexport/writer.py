@@ -1,6 +1,6 @@
-"""The ordered writer: takes chunks in order, puts prologue, separators and epilogue around them, writes and hashes.
+"""The ordered writer: takes chunks in order, adds prologue, separators, and epilogue, writes, and hashes.
 
-There is no buffer in between: a chunk is written straight from its slot, and what was written was hashed.
+There is no buffer in between: a chunk is written straight from its slot, and every written byte is hashed.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from skyexport.sync import sync_file
 __all__ = ["OrderedWriter", "OutputFile", "WrittenFile", "output_error"]
 
 _WRITE_BACK_BYTES = 8_000_000
-"""Large enough to be written in one go, small enough to keep the disk busy from the start."""
+"""Large enough for one efficient write, small enough to keep the disk busy from the start."""
 
 _NOT_ON_FAT = ':*?"<>|'
-"""Characters that memory sticks and other disks of Windows do not take in names."""
+"""Characters that FAT and other file systems of Windows do not allow in names."""
 
 _SIGPIPE = 13
-"""The signal that ends a program whose reader went away; Windows has no name for it."""
+"""The signal that ends a program whose reader has closed the pipe; Windows has no name for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class WrittenFile:
     sha256: str
 
     def sum_line(self) -> str:
-        """Its line of SHA256SUMS; our names have no character that `sha256sum` would escape."""
+        """The file's line of SHA256SUMS; our names have no character that `sha256sum` would escape."""
         return f"{self.sha256}  {self.name}\n"
 
 
@@ -54,10 +54,10 @@ class OutputFile:
     """A file that is written from beginning to end, without a buffer.
 
     Args:
-        descriptor: Open for writing; closed by `close`.
-        name: What errors call it.
-        directory: Where it lies; None for a stream or a device.
-        durable: Whether it is to be on the disk after `sync`; else that does nothing.
+        descriptor: Open for writing; `close` closes it.
+        name: The name for errors.
+        directory: The directory of the file; None for a stream or a device.
+        durable: Whether `sync` waits for the disk; if not, it does nothing.
     """
 
     def __init__(self, descriptor: int, name: str, directory: Path | None = None, *, durable: bool = True) -> None:
@@ -74,8 +74,8 @@ class OutputFile:
         """Write all of *data*.
 
         Raises:
-            OutputError: It can not be written.
-            StoppedError: The reader of a pipe went away.
+            OutputError: It cannot be written.
+            StoppedError: The reader of a pipe has closed it.
         """
         hashing = self._begin_hashing(data)
         rest = memoryview(data)
@@ -103,7 +103,7 @@ class OutputFile:
         return None
 
     def _start_write_back(self) -> None:
-        """Have the disk begin with what was written, now and then, so that `sync` finds little left to wait for."""
+        """Make the disk start writing now and then, so that `sync` has little left to wait for."""
         written = self.bytes_written - self._flushed_to
         if self._durable and written >= _WRITE_BACK_BYTES and hasattr(os, "posix_fadvise"):
             with contextlib.suppress(OSError):
@@ -112,7 +112,7 @@ class OutputFile:
             self._flushed_to = self.bytes_written
 
     def sync(self) -> None:
-        """Wait until the bytes are on the disk; a failure is final, asking again would not tell.
+        """Wait until the bytes are on disk. A failure is final: a second call would not report it.
 
         Raises:
             OutputError: They are not.
@@ -128,7 +128,7 @@ class OutputFile:
         """Close the descriptor, once.
 
         Raises:
-            OutputError: The system only now says that something was not written.
+            OutputError: The system reports only now that something was not written.
         """
         if self._hasher is not None:
             self._hasher.shutdown()
@@ -142,7 +142,7 @@ class OutputFile:
             raise output_error(error, self.name, self.directory) from error
 
     def written(self, name: str) -> WrittenFile:
-        """What was written, under the name that it has in the export."""
+        """The finished file, under its name in the export."""
         return WrittenFile(name, self.bytes_written, self._digest.hexdigest())
 
 
@@ -150,14 +150,14 @@ _NO_SPLIT = Split()
 
 
 class OrderedWriter:
-    """Writes the chunks of an export, which come in export order, into one file or several.
+    """Writes the chunks of an export, given in export order, into one or several files.
 
     Args:
-        format: Of the chunks.
+        format: The format of the chunks.
         file: The first data file.
-        compression: How the chunks are compressed.
+        compression: The compression of the chunks; None for none.
         split: When a file is full.
-        next_file: Closes the data file that is open, and opens another.
+        next_file: Closes the open data file, and opens the next.
     """
 
     def __init__(
@@ -174,10 +174,10 @@ class OrderedWriter:
         self._split = split
         self._next_file = next_file
         self._bytes_before = 0
-        """Of the files before this one."""
+        """Bytes of the files before the open one."""
         self.posts = 0
         self.files = 0
-        """How many were begun."""
+        """Files begun so far."""
         self._begin(file)
 
     def _begin(self, file: OutputFile) -> None:
@@ -189,17 +189,17 @@ class OrderedWriter:
 
     @property
     def bytes_written(self) -> int:
-        """Of all data files."""
+        """Bytes of all data files so far."""
         return self._bytes_before + self._file.bytes_written
 
     def add(self, data: bytes | memoryview, posts: int, plain_bytes: int = 0, *, goes_on: bool = False) -> None:
         """Write one chunk.
 
         Args:
-            data: Compressed, if *compression* says so. A chunk of several posts is whole.
-            posts: How many begin in it; with none it continues the post before.
-            plain_bytes: Size before compression of the chunk of which this is the first part, else 0.
-            goes_on: Whether its post goes on in other chunks.
+            data: The chunk, compressed if *compression* is set. A chunk of several posts is whole.
+            posts: How many posts begin in it; 0 if it continues the post before.
+            plain_bytes: Uncompressed size of the whole chunk, given with its first part; otherwise 0.
+            goes_on: Whether its post continues in later chunks.
         """
         if posts and not self._has_room(posts, plain_bytes, goes_on=goes_on):
             if posts > 1:
@@ -210,7 +210,7 @@ class OrderedWriter:
         self._write(data, posts)
 
     def _has_room(self, posts: int, plain_bytes: int, *, goes_on: bool = False) -> bool:
-        """Whether the open file can take so much more."""
+        """Whether the open file has room for that much more."""
         if not self._split or (posts == 1 and not self._posts_in_file):
             return True
         if self._split.posts is not None and self._posts_in_file + posts > self._split.posts:
@@ -227,7 +227,7 @@ class OrderedWriter:
         self.posts += posts
 
     def _add_one_by_one(self, data: bytes) -> None:
-        """Write a chunk that does not belong into one file as a whole."""
+        """Write a chunk whose posts do not all fit into the open file."""
         if self._compression is not None:
             data = b"".join(self._compression.decompressor().feed(data))
         group: list[bytes] = []
@@ -256,24 +256,24 @@ class OrderedWriter:
         self._begin(self._next_file())
 
     def finish(self) -> None:
-        """Write what stands behind the last post of the last file."""
+        """Write the epilogue of the open file."""
         for piece in self._data_file.finish():
             self._file.write(piece)
 
 
 def output_error(error: OSError, name: str, directory: Path | None = None) -> OutputError | StoppedError:
-    """What the system said about writing *name*, which lies in *directory* if in any, as one of our errors."""
+    """Turn a system error about writing *name* into one of ours; *directory* is where it lies, None for a stream."""
     if error.errno == errno.EPIPE:
         return StoppedError(_SIGPIPE)
     hint = {
         errno.ENOSPC: "free some space, or choose another place with -o",
         errno.EDQUOT: "your quota is used up: free some space, or choose another place with -o",
-        errno.EFBIG: "a file may not be so large there: choose another place with -o",
+        errno.EFBIG: "such a large file is not allowed there: choose another place with -o",
         errno.EACCES: "check the permissions, or choose another place with -o",
         errno.EROFS: "choose another place with -o",
     }.get(error.errno or 0, "")
     if error.errno == errno.EINVAL and (refused := [character for character in _NOT_ON_FAT if character in name]):
-        hint = f"this disk takes no {' '.join(refused)} in names: choose another name with --to, or another place"
-    what = f"can not write {name}: {error.strerror or error}"
+        hint = f"this disk allows no {' '.join(refused)} in names: choose another name with --to, or another place"
+    what = f"cannot write {name}: {error.strerror or error}"
     free = free_bytes(directory) if error.errno == errno.ENOSPC and directory is not None else None
     return OutputError(what if free is None else f"{what}, {format_size(free)} free", hint)

@@ -1,9 +1,9 @@
-"""The fault matrix: what is done to an export, and what must be true afterwards.
+"""The fault matrix: faults that an export is exposed to, and what must be true afterwards.
 
-`matrix` has the rows, `invariants` what is checked after every trial, `trial` what a trial can do. Each row is a test
-that takes a `Trial`; it runs with a handful of numbers by default (the quick tier), and with all of them by
-`make faults` (the full tier, `__main__`), which writes docs/fault-results.md.
+`matrix` has the rows, `invariants` the checks after every trial, `trial` the actions of a trial. Each row is a test
+that takes a `Trial`. By default it runs with a handful of numbers (the quick tier). `make faults` runs it with all of
+them (the full tier, `__main__`), and writes docs/fault-results.md.
 
-What data files look like (`shapes`) changes from trial to trial: two of three are plain JSON or CSV, the third has one
-of the other formats, is compressed, split, or has fewer columns; a test says with which of them its trials begin.
+The shape of data files (`shapes`) changes from trial to trial: two of three are plain JSON or CSV. The third has
+another format, is compressed, is split, or has fewer columns; a test says with which of these its trials begin.
 """

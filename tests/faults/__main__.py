@@ -1,17 +1,16 @@
-"""Run rows of the fault matrix with all their trials, and write down what came of it.
+"""Run rows of the fault matrix with all their trials, and record the results.
 
     make faults ROWS=1,2,fuzz SEED=1 JOBS=2 MINUTES=8
 
-Without ROWS all rows are run. JOBS processes run trials side by side; the usual number is that of the CPUs. After
-MINUTES no trial is begun any more, and the next run of the same rows goes on with what is left. AGAIN=1 begins anew.
-What came of all runs is kept in docs/fault-results.json, and shown in docs/fault-results.md.
+Without ROWS, all rows run. JOBS processes run trials side by side; the default is the number of CPUs. After MINUTES, no
+more trials start, and the next run of the same rows continues with the rest. AGAIN=1 starts from the beginning.
+The results of all runs are kept in docs/fault-results.json, and shown in docs/fault-results.md.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -20,23 +19,20 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
-import apsw
-
+from tests.environment import ROOT, cpus, state_of, system, versions
 from tests.faults.matrix import MATRIX
 from tests.faults.plan import Found, Plan
 from tests.faults.results import Results, Setting
 
-ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "fault-results.json"
 PAGE = RESULTS.with_suffix(".md")
 LOGS = ROOT / "build" / "faults"
 
 _TESTS = "tests/faults"
 _PROGRAM = ("src", "tools")
-"""What a change of means other results."""
+"""Directories whose changes make earlier results outdated."""
 
 _STOPPED = 2
 """pytest's exit status when something ended it early, as the time that is up."""
@@ -47,22 +43,8 @@ _ENDS = {0: "all passed", 1: "some failed", _STOPPED: "stopped", 5: "no tests"}
 
 def this_setting(seed: int) -> Setting:
     """The circumstances here and now."""
-    commit = _git("log", "-1", "--format=%h", "--", *_PROGRAM)
-    changed = " and changes" if _git("status", "--porcelain", "--", *_PROGRAM) else ""
-    versions = [
-        f"skyexport {version('skyexport')}",
-        f"{platform.python_implementation()} {platform.python_version()}",
-        f"apsw {version('apsw')}",
-        f"SQLite {apsw.sqlite_lib_version()}",
-        f"strace {_strace_version()}",
-    ]
-    system = f"{platform.system()} {platform.release()} {platform.machine()}"
-    return Setting(f"{commit}{changed}", ", ".join(versions), system, len(os.sched_getaffinity(0)), seed)
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-    return done.stdout.strip()
+    program = state_of(*_PROGRAM)
+    return Setting(program, f"{versions()}, strace {_strace_version()}", system(), cpus(), seed)
 
 
 def _strace_version() -> str:
@@ -73,7 +55,7 @@ def _strace_version() -> str:
 
 
 def run_pytest(plan: Plan, files: Sequence[str], name: str, *options: str) -> None:
-    """Run one process; what it prints goes into a file.
+    """Run one process; its output goes into a file.
 
     Raises:
         SystemExit: It could not do what the plan says.
@@ -96,7 +78,7 @@ def find(rows: Sequence[str], folder: Path) -> list[Found]:
 
 
 def parts_of(pending: Sequence[tuple[str, int]], jobs: int) -> list[dict[str, list[int]]]:
-    """Trials, dealt out to so many processes."""
+    """Deal out trials to *jobs* processes."""
     parts: list[dict[str, list[int]]] = [{} for _ in range(jobs)]
     for position, (test, number) in enumerate(pending):
         parts[position % jobs].setdefault(test, []).append(number)
@@ -156,7 +138,7 @@ def main() -> int:
     seed = int(os.environ.get("SEED") or 1)
     os.environ["SEED"] = str(seed)
     minutes = float(os.environ["MINUTES"]) if os.environ.get("MINUTES") else None
-    jobs = int(os.environ.get("JOBS") or len(os.sched_getaffinity(0)))
+    jobs = int(os.environ.get("JOBS") or cpus())
     results = run(rows, seed=seed, jobs=jobs, minutes=minutes, again=bool(os.environ.get("AGAIN")))
     failures = 0
     for test, found in sorted(results.tests.items()):

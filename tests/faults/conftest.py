@@ -1,7 +1,7 @@
-"""Which trials of a row run, and what is noted of them.
+"""The choice of the trials that run, and the notes about them.
 
-Without any setting those of the quick tier run. With FAULTS=full all of them are there, to repeat one by its id; SEED
-is the seed of their random choices, 1 if nothing is said. `__main__` hands a plan to its processes in FAULTS_PLAN.
+By default, the trials of the quick tier run. FAULTS=full collects all trials, to repeat one by its id. SEED is the seed
+of their random choices, by default 1. `__main__` passes a plan to its processes in FAULTS_PLAN.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FULL = _PLAN is not None or os.environ.get("FAULTS") == "full"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have a recorder note what becomes of the trials of a plan."""
+    """Register a recorder that notes the outcomes of a plan's trials."""
     if _PLAN is not None:
         config.pluginmanager.register(Recorder(_PLAN))
 

@@ -34,7 +34,7 @@ _WORDS = (
     *(b"'", b'"', b"\0", b"\xff\xfe", b"(", b")", b"--", b";", b",", b"\x1b[31m"),
     *(b"view", b"as select", b"virtual", b"without rowid", b"generated always as (1)", b"collate odd", b"unique"),
 )
-"""What is written over the text of a schema."""
+"""Texts that are written over the text of a schema."""
 
 
 class Layout:

@@ -1,7 +1,7 @@
-"""What must be true after every trial, computed here without any code of the exporter.
+"""Invariants that must be true after every trial, computed without any code of the exporter.
 
 I1  Under a final name there is a whole export whose manifest verifies, or nothing.
-I2  The exit code is one of the documented ones for this fault; a failure is told in one line, without a traceback.
+I2  The exit code is one of the documented ones for this fault; a failure prints one line, without a traceback.
 I3  No process of the export lives two seconds later; nothing is new in shared memory or the temporary directory.
 I4  The archive has the same bytes, and nothing is new beside it.
 I5  The data are byte for byte what one process exports from the same state of the archive.
@@ -132,7 +132,7 @@ def data_files(directory: Path) -> list[Path]:
 
 
 def _data_names(manifest: Mapping[str, Any], count: int) -> list[str]:
-    """What an export with so many data files must call them."""
+    """The names that an export with this number of data files must give them."""
     asked = manifest["options"]
     suffix = f".{manifest['export_format']}{_SUFFIXES[asked.get('compress', '').partition(':')[0]]}"
     if not asked.keys() & {"split_posts", "split_bytes"}:
@@ -178,8 +178,10 @@ def _entries(directory: Path) -> list[Path]:
 
 def _verified_export(directory: Path) -> list[Path]:
     manifest = json.loads((directory / "manifest.json").read_bytes())
-    noted = manifest["checksums"]
+    table = [manifest["media_table"]["name"]] if "media_table" in manifest else []
+    noted = [one for one in manifest["checksums"] if one["name"] not in table]
     names = [one["name"] for one in noted]
+    assert [one["name"] for one in manifest["checksums"]] == [*names, *table]
     assert names == _data_names(manifest, len(noted))
     media = sorted(f"media/{path.name}" for path in directory.glob("media/*"))
     assert manifest["files"] == [*[f"media/ ({len(media)} files)"] * bool(media), *names]
@@ -195,11 +197,11 @@ def _verified_export(directory: Path) -> list[Path]:
     assert max(posts) <= most
     assert all(posts) or len(posts) == 1
     sums = dict(line.split("  ")[::-1] for line in (directory / "SHA256SUMS").read_text().splitlines())
-    assert list(sums) == [*names, "manifest.json", *media]
+    assert list(sums) == [*names, *table, "manifest.json", *media]
     for name, found in sums.items():
         assert hashlib.sha256((directory / name).read_bytes()).hexdigest() == found, name
     assert {path.name for path in directory.iterdir()} == {
-        "SHA256SUMS", "manifest.json", *names, *["media"] * bool(media)
+        "SHA256SUMS", "manifest.json", *names, *table, *["media"] * bool(media)
     }  # fmt: skip
     return [directory / name for name in names]
 

@@ -16,7 +16,7 @@ MATRIX = {
     "1": "SIGKILL of the coordinator at a random time",
     "2": "SIGKILL of the coordinator at each write, sync, rename, mkdir, create, unlink",
     "3": "SIGKILL of a worker: at a random time, before its first batch, in a batch, in a message",
-    "4": "a worker crashes, exits, runs out of memory, raises what can not be told",
+    "4": "a worker crashes, exits, runs out of memory, raises an error that cannot be sent",
     "5": "SIGSTOP of a worker",
     "6": "SIGINT to the group or twice; SIGINT, SIGTERM, SIGHUP to the coordinator",
     "7": "standard error or standard output closed, or its reader gone",
@@ -43,23 +43,23 @@ MATRIX = {
     "28": "not an archive: empty, text, other tables, missing columns, views",
     "29": "text that is not UTF-8, NUL, line separators, byte order marks: 100 posts a trial",
     "30": "embeds and labels that are not one JSON value, or an absurd one: 100 posts a trial",
-    "31": "posts in one instant, times that are no times",
+    "31": "posts in one instant, times that are not times",
     "32": "a post of 50 MB",
     "33": "the memory limit is reached",
-    "34": "media files that are missing, unreadable, cut off, changing, or no files",
+    "34": "media files that are missing, unreadable, cut off, changing, or not files",
     "37": "`verify` on an export with a changed byte, a missing file, an extra file",
     "38": "time zone, locale, umask, few descriptors, hash seed",
     "39": "0 to 16 workers, archives around the size of a batch",
     "40": "many archives: signals; SIGKILL of an exporter or of the command, at random times",
     "fuzz": "the whole command on mutated archives",
     "tokens": "access tokens in the archive's other tables",
-    "schemas": "archives whose schema is made to read, run or never end something",
+    "schemas": "archives whose schema tries to read or run something, or never to end",
     "escapes": "terminal escapes in posts, authors and file names",
-    "modes": "permissions of what is written",
+    "modes": "permissions of written files",
     "links": "symbolic links planted at every name that an export uses",
     "names": "authors' names as names of directories",
     "paths": "paths and hashes of media that lead elsewhere, or nowhere",
-    "race": "paths of media that become links to elsewhere, and files again, all the time",
+    "race": "paths of media that become links to elsewhere, and files again, repeatedly",
 }
 """Row → what is done to the export."""
 
@@ -75,7 +75,7 @@ class Trials:
     """Where in `shapes.FURTHER` its trials begin; None where all of them are JSON unless the test says otherwise."""
 
     def shape(self, number: int) -> Shape:
-        """What data files of a trial look like."""
+        """The shape of a trial's data files."""
         return USUAL[0] if self.shapes is None else shape_of(self.shapes, number)
 
     def numbers(self, *, full: bool) -> range:

@@ -1,7 +1,8 @@
-"""What one pytest process of a full run is to do, and its notes of what came of it.
+"""The plan for one pytest process of a full run, and the notes of its results.
 
-A plan is a JSON file. With *rows* it asks which trials these have, and nothing runs; with *chosen* it names trials.
-Notes are lines of JSON: a `Found` for each test in the first case, an `Outcome` for each trial in the second.
+A plan is a JSON file. With *rows*, it asks for the trials of these rows, and nothing runs; with *chosen*, it names the
+trials to run. Notes are lines of JSON: a `Found` for each test in the first case, an `Outcome` for each trial in the
+second.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a trial."""
+    """The outcome of a trial."""
 
     test: str
     number: int
@@ -49,7 +50,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do."""
+    """The work for one process."""
 
     notes: str
     """The file for the notes."""
@@ -82,7 +83,7 @@ class Plan:
         return item.get_closest_marker("trials") is not None and _TRIAL_ID.fullmatch(item.nodeid) is not None
 
     def note(self, *notes: Found | Outcome) -> None:
-        """Add to the notes, such that a run that is killed has lost none."""
+        """Add a line to the notes; a run that is killed loses none."""
         with Path(self.notes).open("a") as file:
             file.writelines(json.dumps(asdict(note)) + "\n" for note in notes)
 
@@ -135,7 +136,7 @@ class Recorder:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
-        """Begin no other one when the time is up."""
+        """Start no other trial when the time is up."""
         if self._plan.until is not None and time.time() > self._plan.until:
             item.session.shouldstop = "the time is up"
             return True

@@ -1,4 +1,4 @@
-"""What only root can do: small disks, and commands of a user who owns nothing. Elsewhere their tests are skipped."""
+"""Actions that need root: small disks, and commands of a user who owns nothing. Other users skip their tests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOBODY = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "
 
 @functools.cache
 def nobody_can_run() -> bool:
-    """Whether this user may become another one, who can read what the program consists of."""
+    """Whether this user may become another user, who can read the program's files."""
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         return False
     command = [*NOBODY, sys.executable, "-c", "import skyexport.worker"]
@@ -31,7 +31,7 @@ def nobody_can_run() -> bool:
 
 
 def needs_nobody() -> None:
-    """Skip the test where it can not become another user."""
+    """Skip the test if it cannot become another user."""
     if not nobody_can_run():
         pytest.skip("only root can become another user, who must be able to read the program")
 
@@ -44,7 +44,7 @@ def _nobody_starts_python() -> bool:
 
 
 def workers_of_nobody(wanted: int) -> str:
-    """So many workers, for an option; none where Python lies in a place that only this user may enter."""
+    """The number of workers, for an option; 0 if Python lies in a place that only this user may enter."""
     return str(wanted if _nobody_starts_python() else 0)
 
 
@@ -59,7 +59,7 @@ def _mounts() -> bool:
 
 @contextlib.contextmanager
 def small_disk(trial: Trial, size_bytes: int, *options: str) -> Iterator[Path]:
-    """A file system of its own that holds so much; skips the test where there can be none."""
+    """A file system of its own with this size; skips the test where that is not possible."""
     if not _mounts():
         pytest.skip("only root can mount a small file system")
     place = trial.place / "disk"

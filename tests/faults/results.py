@@ -1,7 +1,7 @@
-"""What came of the trials so far: kept as JSON, shown as a page.
+"""The results of all trials so far: kept as JSON, shown as a page.
 
-Each test keeps which of its trials were run, in which setting. What was run in another setting (another state of the
-program or of the test, other versions, another machine, another seed) does not count together: the test begins anew.
+Each test keeps which of its trials were run, and in which setting. Trials of another setting (another state of the
+program or of the test, other versions, another machine, another seed) do not count: the test starts from the beginning.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Results", "Setting", "Tally", "numbers_of", "ranges_of"]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """In what circumstances trials were run."""
+    """The circumstances in which trials were run."""
 
     code: str
     """The commit of the program."""
@@ -32,18 +32,18 @@ class Setting:
 
 @dataclass(slots=True)
 class Tally:
-    """What came of a test's trials."""
+    """The results of a test's trials."""
 
     row: str
     trials: int
     """How many there are."""
     setting: Setting
     source: str
-    """Which state of the test's file it was: a digest."""
+    """Digest of the test's file."""
     date: str = ""
     """When the last of them was run."""
     seconds: float = 0.0
-    """What all of them took, one after the other."""
+    """Time of all trials together, one after the other."""
     passed: str = ""
     """Numbers of trials, as ranges."""
     failed: dict[int, str] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Tally:
         return [number for number in range(self.trials) if number not in done]
 
     def add(self, outcome: Outcome) -> None:
-        """Take in what came of one trial."""
+        """Add the outcome of one trial."""
         self.seconds = round(self.seconds + outcome.seconds, 3)
         for reason, numbers in list(self.skipped.items()):
             self.skipped[reason] = ranges_of({*numbers_of(numbers)} - {outcome.number})
@@ -83,7 +83,7 @@ class Tally:
 
 
 class Results:
-    """What came of all tests."""
+    """The results of all tests."""
 
     def __init__(self, tests: dict[str, Tally] | None = None) -> None:
         self.tests = tests or {}
@@ -112,7 +112,7 @@ class Results:
         path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
     def prepare(self, found: Iterable[Found], setting: Setting, sources: Mapping[str, str], *, again: bool) -> None:
-        """Have the tests of some rows ready to go on, and forget those that are no more, or were run in another way.
+        """Make the tests of some rows ready to continue, and forget tests that no longer exist, or ran in another way.
 
         Args:
             found: All tests of these rows.
@@ -138,7 +138,7 @@ class Results:
         return list(dict.fromkeys(found.setting for found in latest))
 
     def page(self) -> str:
-        """All of it as Markdown."""
+        """All results as Markdown."""
         return "\n".join([_HEAD, *self._setting_lines(), "", *self._row_lines(), "", *self._failure_lines()]) + "\n"
 
     def _setting_lines(self) -> list[str]:
@@ -190,13 +190,18 @@ class Results:
 
 _HEAD = """# How often each fault was tried, and what happened
 
-[Reliability](reliability.md) says what is promised. These are the faults that are tried on purpose (`tests/faults`),
-each time with other random choices. After every trial it is checked that there is a whole export that verifies, or
-nothing; the documented exit status, with one line of cause; no process and no temporary file; an archive that did not
-change; and bytes as one process exports them. When none of *n* trials fails, the true rate of failures is below 3/*n*
-(with 95 % confidence). The duration is what the trials took one after the other; several run at a time.
+This page shows how often each promise of [Reliability](reliability.md) was tested under a fault, for readers who want
+numbers. `tests/faults` causes each fault on purpose, with new random choices each time. After every trial it checks:
 
-Made by `make faults`, from fault-results.json beside this page.
+- either a whole export exists and verifies, or nothing does;
+- the exit status is the documented one, with one line of cause;
+- no process and no temporary file is left, and the archive did not change;
+- the bytes are those that one process exports.
+
+If none of *n* trials fails, the true rate of failures is below 3/*n* (with 95 % confidence). The duration is the sum
+over the trials; several run at a time.
+
+`make faults` makes this page from fault-results.json, beside it.
 """
 
 
@@ -232,7 +237,7 @@ def ranges_of(numbers: Iterable[int]) -> str:
 
 
 def numbers_of(ranges: str) -> list[int]:
-    """What `ranges_of` was given."""
+    """The numbers in *ranges*, as `ranges_of` wrote them."""
     numbers: list[int] = []
     for part in filter(None, ranges.split(",")):
         first, _, last = part.partition("-")

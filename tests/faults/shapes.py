@@ -1,4 +1,4 @@
-"""What data files can look like, as arguments of the command, and which trials have which of them."""
+"""The shapes of data files, as arguments of the command, and the trials that have them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _ALONE: dict[str, tuple[str, bool]] = {"--no-bom": ("bom", False), "--csv-safe":
 
 
 def options_of(arguments: Sequence[str]) -> dict[str, Any]:
-    """The options of the API that ask for the same shape; other arguments are passed over."""
+    """The options of the API that ask for the same shape; other arguments are ignored."""
     found: dict[str, Any] = {}
     for argument, value in zip(arguments, (*arguments[1:], ""), strict=False):
         if argument in _WITH_A_VALUE:
@@ -56,13 +56,13 @@ def options_of(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def in_one_file(shape: Shape) -> Shape:
-    """The same shape, not split: what `--to` takes."""
+    """The same shape, not split, as `--to` needs it."""
     at = min((shape.index(argument) for argument in shape if argument.startswith("--split")), default=len(shape))
     return shape[:at]
 
 
 def shape_of(first: int, number: int) -> Shape:
-    """The shape of a test's trial: such that few trials have further ones, and each test begins with another one.
+    """The shape of a test's trial: a third of the trials have a further shape, and each test begins with another one.
 
     Args:
         first: The position in `FURTHER` of the test's trial 0.

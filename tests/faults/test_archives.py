@@ -30,7 +30,7 @@ def test_archive_is_cut_off(trial: Trial) -> None:
 
 @trials("25", quick=2, full=20)
 def test_archive_is_cut_off_while_it_is_read(trial: Trial) -> None:
-    """When that happens while it is read, no process is ended by a signal: it is told as damage of the archive."""
+    """When that happens while it is read, no signal ends a process: the error reports a damaged archive."""
     data = trial.ground.json
     run = trial.start("-j", ("0", "2")[trial.number % 2])
     assert run.wait_for(trial.partial)
@@ -105,12 +105,12 @@ NO_ARCHIVES: dict[str, tuple[Callable[[Path], object], str]] = {
     "UTF-16": (_database("pragma encoding = 'UTF-16'", "create table posts (uri)"), "UTF-16"),
     "no row ids": (_database("create table posts (uri primary key) without rowid"), "posts is a table without row ids"),
 }
-"""What is no archive → how it is made, and what is said of it."""
+"""Something that is not an archive → how to make it, and the message about it."""
 
 
 @trials("28", quick=3, full=len(NO_ARCHIVES))
 def test_no_archive(trial: Trial) -> None:
-    """What is no archive is refused, and the cause named."""
+    """Anything that is not an archive is refused, and the message names the cause."""
     make, message = list(NO_ARCHIVES.values())[trial.number]
     trial.archive.unlink()
     make(trial.archive)

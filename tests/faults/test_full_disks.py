@@ -160,7 +160,7 @@ def syncs() -> list[Call]:
 
 @trials("11", quick=2, full=lambda: len(syncs()))
 def test_sync_fails(trial: Trial) -> None:
-    """A failed sync is final: no second one, no name. After the last rename the export is whole, and that is said."""
+    """A failed sync is final: no second sync, no name. After the last rename, the export is reported as whole."""
     needs_strace()
     calls = syncs() if trial.full else calls_of(WAYS[0], ("fsync",), "OUT")
     call = calls[trial.number % len(calls)] if trial.full else calls[-trial.number * 2 - 1]
@@ -169,13 +169,13 @@ def test_sync_fails(trial: Trial) -> None:
         check_call_failed(trial, ended, call, os.strerror(errno.EIO))
         return
     assert after_the_fault(trial) == []
-    assert "is complete, but may not be on the disk yet" in ended.errors
+    assert "is complete, but may not be on disk yet" in ended.errors
     assert len(trial.check(ended, {12}, data=trial.ground.expected_by(call.arguments))) == 1
 
 
 @trials("12", quick=1, full=100)
 def test_archive_can_not_be_read(trial: Trial) -> None:
-    """An error of the disk under the archive, whichever process meets it, is told as the archive's."""
+    """A disk error while reading the archive is reported as the archive's, whichever process meets it."""
     needs_strace()
     workers = (0, 2)[trial.number % 2]
     when = trial.random.randint(1, 30 if workers else 600)

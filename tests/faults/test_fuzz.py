@@ -39,12 +39,12 @@ def layout() -> Layout:
 
 @trials("fuzz", quick=3, full=2000, shapes=11)
 def test_damaged_archive(trial: Trial) -> None:
-    """No damage makes a process crash, hang, leave something behind, or write what can not be read."""
+    """No damage makes a process crash, hang, leave files behind, or write an unreadable file."""
     data = bytearray(small_archive().read_bytes())
     # Each kind of damage in its turn, with up to three more of any kind.
     kinds = [list(DAMAGES)[trial.number % len(DAMAGES)]]
     kinds += trial.random.choices(list(DAMAGES), k=trial.random.choice((0, 0, 0, 1, 3)))
-    # What changes the length comes last: the offsets are those of the whole file.
+    # Damage that changes the length comes last: the offsets are those of the whole file.
     for kind in sorted(kinds, key=lambda kind: kind == "length"):
         DAMAGES[kind](data, trial.random, layout())
     more = trial.random.choice(((), (), (), ("--snapshot", "copy")))

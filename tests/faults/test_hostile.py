@@ -220,7 +220,7 @@ SCHEMAS: dict[str, tuple[tuple[str, ...], set[int]]] = {
     "odd indexes": (tuple(f"create index {name} on posts(created_at, uri)" for name in _ODD_NAMES), {0}),
     "no such code": (_schema_text("CREATE TABLE", "CREATE TABEL"), {10}),
 }  # fmt: skip
-"""What somebody did to the schema → the statements, and the exit codes that are right; 0 means the usual bytes."""
+"""A change of the schema → the statements for it, and the correct exit codes; 0 means the usual bytes."""
 
 _WAYS = (("-j", "0"), ("-j", "2"), ("-j", "0", "--snapshot", "copy"), ())
 """Options of an export; none means `inspect`."""
@@ -230,7 +230,7 @@ _LONGEST_MESSAGE = 2000
 
 @trials("schemas", quick=3, full=4 * len(SCHEMAS), shapes=1)
 def test_schema(trial: Trial) -> None:
-    """A schema can not make an export read other tables, run code, or take for ever; a harmless one changes nothing."""
+    """A schema cannot make an export read other tables, run code, or run forever; a harmless one changes nothing."""
     statements, expected = list(SCHEMAS.values())[trial.number % len(SCHEMAS)]
     options = _WAYS[trial.number // len(SCHEMAS) % len(_WAYS)]
     change(trial, *statements)
@@ -254,7 +254,7 @@ ESCAPES = (
     *("\x1b]0;title\x07", "\x1b[31m", "\x1b[2J\x1b[1;1H", "\x1bP+q544e\x1b\\", "\x1b(0", "\x9b31m", "\x9d0;title\x9c"),
     *("\r", "\n", "\b\b\b", "\x07", "\x0e", "\x05", "\x7f", "\x85", "\u2028", "\u202e", "\u2066", "\ufeff"),
 )
-"""What terminals act on, or what makes lines look like others."""
+"""Text that terminals act on, or that makes lines look like others."""
 
 
 def escape(trial: Trial) -> str:
@@ -263,7 +263,7 @@ def escape(trial: Trial) -> str:
 
 
 def plant_escapes(trial: Trial) -> None:
-    """Have posts whose every value can steer a terminal, and can not be exported as it is."""
+    """Add posts whose values can all steer a terminal, and cannot be exported as stored."""
     with contextlib.closing(apsw.Connection(str(trial.archive))) as connection:
         for number in range(30):
             names = ("uri", "cid", "did", "text", "created_at", "indexed_at", "like_count", "embed_data", "labels")
@@ -306,7 +306,7 @@ def _no_archive(trial: Trial) -> list[str]:
 
 
 def _usage(trial: Trial) -> list[str]:
-    """What a shell makes of names of files that somebody else has chosen, and options with such values."""
+    """Arguments as a shell makes them from hostile file names, and options with such values."""
     name = escape(trial)
     wrong: tuple[list[str], ...] = (
         *(["--author", name], ["-f", name], ["--since", name], ["--batch-size", name], ["--memory-limit", name]),
@@ -335,12 +335,12 @@ ESCAPING: dict[str, tuple[Callable[[Trial], list[str]], set[int]]] = {
     "verify": (_verify, {4}),
     "usage": (_usage, {2}),
 }
-"""What prints names → the arguments, and the exit codes that are right."""
+"""A command that prints names → its arguments, and the correct exit codes."""
 
 
 @trials("escapes", quick=3, full=180)
 def test_escapes(trial: Trial) -> None:
-    """Whatever posts, authors and files are called, it does not reach a terminal as it is, and fakes no line."""
+    """No name of a post, an author, or a file reaches a terminal unescaped, or fakes a line."""
     # Half of the full tier are usage errors, of which there are many kinds.
     name = "usage" if trial.number % 24 > 11 else list(ESCAPING)[trial.number % 12]
     plant_escapes(trial)

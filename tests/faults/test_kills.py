@@ -197,4 +197,4 @@ def test_faults_reach_their_call(workers: str) -> None:
     """The means that these tests use work: a call that is found is the one that gets the fault."""
     needs_strace()
     calls = calls_of(("-f", "json", "-j", workers), ("fsync",), "OUT")
-    assert len(calls) == 5
+    assert len(calls) == 6

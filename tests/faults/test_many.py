@@ -44,7 +44,7 @@ def disturb(run: Run, way: str) -> set[int]:
 
 @trials("40", quick=2, full=240, shapes=10)
 def test_many_archives_are_disturbed(trial: Trial) -> None:
-    """What has a final name is whole, no process and nothing partial stays, and the next run does only what is left."""
+    """Each final name is a whole export, no process or partial file stays, and the next run does only the rest."""
     others = [trial.archive.with_name(f"other{number}.db") for number in range(ARCHIVES - 1)]
     for other in others:
         shutil.copyfile(trial.archive, other)

@@ -23,7 +23,7 @@ GOOD = 6
 """Media files of each trial with which nothing is wrong."""
 
 SECRET = b"canary-secret " * 50
-"""What lies outside of the directory of media, and must get into no export."""
+"""Content of a file outside of the directory of media, which must not get into an export."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Media:
 
     @property
     def root(self) -> Path:
-        """What paths are relative to."""
+        """The directory that paths are relative to."""
         return self.trial.archive.parent
 
     @property
@@ -187,7 +187,7 @@ FILES: dict[str, tuple[Callable[[Media], None], str, bool]] = {
     "hard link to a secret": (_hard_link, "unreadable_media", False),
     "a file where a directory should be": (_file_in_the_way, "unreadable_media", False),
 }
-"""What is wrong with a file → how it is made so, the warning, and whether it is copied all the same."""
+"""A fault of a file → how to make it, the warning, and whether the file is copied all the same."""
 
 
 @trials("34", quick=2, full=20 * len(FILES))
@@ -216,7 +216,7 @@ def test_media_of_somebody_else(trial: Trial) -> None:
 
 @trials("34", quick=1, full=20)
 def test_media_that_change(trial: Trial) -> None:
-    """A file that grows, shrinks or changes while it is copied ends nothing; what is said to be right is."""
+    """A file that grows, shrinks or changes while it is copied ends nothing; a file without a warning is intact."""
     media = media_of(trial)
     media.file.write_bytes(content := trial.random.randbytes(8_000_000))
     sha256 = hashlib.sha256(content).hexdigest()
@@ -232,13 +232,13 @@ def test_media_that_change(trial: Trial) -> None:
 
 @trials("8", quick=1, full=20)
 def test_disk_is_full_of_media(trial: Trial) -> None:
-    """Where the data fit and media do not, nothing is left, and it is said why."""
+    """If the data fit on the disk and the media do not, nothing is left, and the message says why."""
     media = media_of(trial)
     size = 3_000_000
     content = trial.random.randbytes(size)
     sha256 = hashlib.sha256(content).hexdigest()
     media.file.write_bytes(content)
-    # What the archive says of its size may be true, so that it is refused at once, or not.
+    # If the archive has the true size, the export is refused at once; otherwise later.
     add(trial, sha256, media.usual_path, trial.random.choice((size, 1, -5)))
     trial.remember()
     share = trial.random.uniform(0.05, 0.95)
@@ -290,7 +290,7 @@ PATHS: dict[str, Case] = {
     "hash that is NULL": (lambda _: None, lambda m: m.usual_path, "unreadable_media", False),
     "another file's hash": (lambda _: "0" * 64, lambda m: m.usual_path, "damaged_media", True),
 }
-"""What is odd → hash, path, the warning, and whether the file is copied."""
+"""An odd row → hash, path, the warning, and whether the file is copied."""
 
 
 def renamed(media: Media, suffix: str) -> str:
@@ -300,7 +300,7 @@ def renamed(media: Media, suffix: str) -> str:
 
 @trials("paths", quick=3, full=4 * len(PATHS))
 def test_media_path(trial: Trial) -> None:
-    """Whatever an archive gives as hash and path: only plain files below the root are read, under names of our own."""
+    """With any hash and path in an archive, only plain files below the root are read, and get names of our own."""
     hash_of, path_of, kind, copied = list(PATHS.values())[trial.number * 7 % len(PATHS)]
     media = media_of(trial)
     add(trial, hash_of(media), path_of(media))

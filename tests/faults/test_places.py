@@ -95,7 +95,7 @@ def test_export_while_another_one_runs(trial: Trial) -> None:
 
 @trials("15", quick=1, full=50)
 def test_leftovers_of_the_dead_and_of_the_living(trial: Trial) -> None:
-    """What a dead run left goes with the next one, its private copies too; what a live run has made stays."""
+    """The next run removes the files of a dead run, private copies included; the files of a live run stay."""
     snapshot = ("--snapshot", trial.random.choice(("pin", "copy")))
     owner = trial.ground.did
     live = trial.start_by(("--author", owner, "-j", trial.random.choice(("0", "2")), *snapshot))
@@ -112,7 +112,7 @@ def test_leftovers_of_the_dead_and_of_the_living(trial: Trial) -> None:
     next_one = trial.start_by(("-j", "0")).end()
     assert tree(trial.out / owner, trial.temporary) == made
     assert not list((trial.out / "all").glob(".*"))
-    assert ("removed what killed exports had left" in next_one.errors) == bool(left)
+    assert ("removed leftovers of killed exports" in next_one.errors) == bool(left)
     assert all(path in next_one.errors for path in left)
     trial.go_on(stopped)
     assert live.end().status == 0
@@ -170,7 +170,7 @@ def mine_in(trial: Trial) -> Path:
 
 @trials("16", quick=1, full=20)
 def test_name_is_taken(trial: Trial) -> None:
-    """Whatever has the name of an export directory already, the export takes another, and that stays as it is."""
+    """If something already has the name of the export directory, it stays unchanged, and the export takes another."""
     mine = mine_in(trial)
     take = TAKERS[trial.number % len(TAKERS)]
     author = trial.out / "all"
@@ -244,7 +244,7 @@ PLANTS = list(itertools.product(PLANTED, TARGETS))
 
 
 def target_of_links(trial: Trial, kind: str) -> Path:
-    """What the links point to, in a directory of its own."""
+    """The target of the links, in a directory of its own."""
     target = mine_in(trial) / kind
     if kind == "file":
         target.write_text("mine")
@@ -289,10 +289,12 @@ def test_planted_links(trial: Trial) -> None:
     else:
         for link in links:
             link.unlink()
-    exports = trial.check(ended, {0, 10, 12}, data=trial.ground.expected_by(shape), untouched=False)
+    exports = trial.check(ended, {0, 2, 10, 12}, data=trial.ground.expected_by(shape), untouched=False)
     assert bool(exports) == (ended.status == 0)
     if ended.status:
         assert str(links[0].parent) in ended.errors
+    if ended.status == 2:
+        assert "is an archive, but -o names the directory of exports" in ended.errors
 
 
 # --- Permissions --------------------------------------------------------------------------------------------------
@@ -322,7 +324,7 @@ def check_private(trial: Trial, *, running: bool) -> None:
 
 @trials("modes", quick=2, full=40, shapes=11)
 def test_permissions(trial: Trial) -> None:
-    """What is written is its owner's alone, all the time, whatever the umask, also in the place of a public file."""
+    """Only the owner can ever read the output, whatever the umask, even where it replaces a public file."""
     way = WAYS[trial.number % len(WAYS)]
     arguments = (*(in_one_file(trial.shape) if "--to" in way else trial.shape), *way)
     umask = trial.random.choice((0, 0o022, 0o027, 0o077))
@@ -387,7 +389,7 @@ def similar_did(did: str, choices: random.Random) -> str:
 
 
 def unfit_did(did: str, choices: random.Random) -> str:
-    """What is no name of an author."""
+    """A text that is not a DID."""
     position = choices.randrange(len(did) + 1)
     with_letter = f"{did[:position]}{choices.choice(UNFIT)}{did[position:]}"
     return choices.choice([with_letter, f"{did}:", f"{did}%", did.upper(), did[4:], f"{did}{'a' * 2100}", f" {did}"])

@@ -1,4 +1,4 @@
-"""Posts that no archiver should have saved: hostile text, JSON that is none, times that are none, huge ones."""
+"""Posts that no archiver should have saved: hostile text, invalid JSON, invalid times, huge posts."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def is_json(data: bytes) -> bool:
 
 
 def to_count(rows: Iterable[StoredRow], format: str) -> dict[str, int]:
-    """What can not be exported as it is stored."""
+    """Counts of the values that cannot be exported as stored: kind of warning → number."""
     counts: Counter[str] = Counter()
     for row in rows:
         shown = {name: oracle.bytes_of(row[name]) for name in (*_TEXTS, *_JSON)}
@@ -126,7 +126,7 @@ def hostile_post(choices: random.Random, number: int) -> Row:
 
 @trials("29", quick=2, full=20)
 def test_hostile_text(trial: Trial) -> None:
-    """Whatever bytes a text has, JSON is valid UTF-8 with all replacements counted, and CSV has the same bytes."""
+    """For any bytes of a text, JSON is valid UTF-8 with all replacements counted, and CSV has the same bytes."""
     kept = store(trial, [hostile_post(trial.random, number) for number in range(ROWS)])
     in_order = oracle.in_export_order(kept)
     workers = (0, 2)[trial.number % 2]
@@ -203,7 +203,7 @@ def bad_json(choices: random.Random, kinds: Iterable[str]) -> Cell:
 
 @trials("30", quick=2, full=20)
 def test_bad_json(trial: Trial) -> None:
-    """Whatever lies where JSON should be, one valid value comes out and nothing beside it; what is none is counted."""
+    """For anything stored as JSON, exactly one valid value is written; invalid JSON is counted."""
     choices = trial.random
     # The deep ones are large: there are some, among the embeds.
     shallow = [kind for kind in BAD_JSON if kind != "deep"]
@@ -300,7 +300,7 @@ HUGE: dict[str, Callable[[int], dict[str, Cell]]] = {
 
 
 def value_of(path: Path, uri: str, column: str) -> Any:
-    """What an export has for a cell of one post."""
+    """The value of one column of one post in an export."""
     (found,) = [post for post in json.loads(path.read_bytes()) if post["uri"] == uri]
     return found[column]
 
@@ -322,7 +322,7 @@ def test_huge_post(trial: Trial) -> None:
 
     run.wait_for(look)
     ended = run.end()
-    exports = trial.check(ended, {0, 13}, data=bytes_of(trial.archive, format, memory_limit_bytes=1 << 40))
+    exports = trial.check(ended, {0, 13}, data=bytes_of(trial.archive, format, memory_limit=1 << 40))
     assert bool(exports) == (ended.status == 0)
     invariants.assert_within_memory(peaks, MEMORY_LIMIT_BYTES)
     uri = str(rows[100]["uri"])

@@ -108,7 +108,7 @@ def test_probe(trial: Trial) -> None:
 
 @pytest.mark.slow
 def test_a_plan_is_followed(tmp_path: Path) -> None:
-    """What a process is to run it runs, nothing else, and notes what came of it; and nothing when the time is up."""
+    """A process runs the trials of its plan, nothing else, and notes the outcomes; it runs none when time is up."""
     (tmp_path / "pytest.ini").touch()
     (tmp_path / "test_probe.py").write_text(PROBE)
 
@@ -140,7 +140,7 @@ def test_the_page_is_what_the_results_say() -> None:
 
 
 def test_the_quick_tier_has_every_shape() -> None:
-    """Whatever data files can look like, a few trials of everyday runs are about it."""
+    """A few trials of everyday runs cover every shape of data files."""
     found = set()
     for path in sorted(Path(__file__).parent.glob("test_*.py")):
         module = importlib.import_module(f"tests.faults.{path.stem}")

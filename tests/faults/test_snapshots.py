@@ -162,7 +162,7 @@ def lose_log(trial: Trial) -> int:
 
 @trials("23", quick=2, full=60, shapes=6)
 def test_archive_left_in_the_middle(trial: Trial) -> None:
-    """What another program left unfinished is taken in, on a copy; never ignored, never written to."""
+    """Work that another program left unfinished is completed on a copy; it is never ignored, or written to."""
     leave = (leave_log_without_index, leave_hot_journal, lose_log)[trial.number % 3]
     step = leave(trial)
     trial.remember()

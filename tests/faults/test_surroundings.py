@@ -30,11 +30,11 @@ LARGE_POST_BYTES = 20_000_000
 """Of a post that takes a process with little room beyond its limit."""
 
 SHARED_BYTES = 15_000_000
-"""What a high-water mark counts and the limit does not: pages of the interpreter that other processes use as well."""
+"""Pages of the interpreter that other processes use, too: a high-water mark counts them, the limit does not."""
 
 
 CAUSES = ("memory reached ", " does not leave room for ", " are needed, more than the limit of ")
-"""What is said: at the limit, before anything is begun, and before a large post is read."""
+"""Parts of the messages: at the limit, before the start, and before a large post is read."""
 
 
 @trials("33", quick=1, full=30, shapes=2)
@@ -136,5 +136,5 @@ def test_workers_and_sizes(trial: Trial) -> None:
     workers, posts, shape, batch_size = GRID[trial.number * 101 % len(GRID)]
     ground = ground_of(posts)
     trial.use(ground.archive)
-    ended = trial.export(workers=workers, batch_size=batch_size, memory_limit_bytes=4_000_000_000, **options_of(shape))
+    ended = trial.export(workers=workers, batch_size=batch_size, memory_limit=4_000_000_000, **options_of(shape))
     assert len(trial.check(ended, {0}, data=ground.expected_by(shape, batch_size))) == 1

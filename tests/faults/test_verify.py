@@ -28,7 +28,7 @@ else:
     from backports import zstd
 
 FILES = ("manifest.json", "SHA256SUMS")
-"""What lies beside the data file."""
+"""The files beside the data file."""
 
 
 def _flip(directory: Path, choices: random.Random) -> str:
@@ -64,7 +64,7 @@ def _add(directory: Path, choices: random.Random) -> str:
 
 
 def _add_data_file(directory: Path, _: random.Random) -> str:
-    """What looks like the next one of several data files: one of them again."""
+    """Add a copy of the last data file under the name of the next one."""
     last = invariants.data_files(directory)[-1]
     number, suffixes = last.name.removeprefix("posts").removeprefix("-").partition(".")[::2]
     name = f"posts-{int(number or 1) + 1:05}.{suffixes}"
@@ -123,7 +123,7 @@ def exported(trial: Trial) -> Path:
 
 @trials("37", quick=4, full=400, shapes=9)
 def test_changed_export(trial: Trial) -> None:
-    """Whatever is changed in an export, verify says which file it is in, and changes nothing itself."""
+    """For any change in an export, verify names the file, and changes nothing itself."""
     directory = exported(trial)
     assert verify(directory).posts == trial.ground.posts
     changed = CHANGES[(trial.number + 2) % len(CHANGES)](directory, trial.random)
@@ -150,7 +150,7 @@ def test_changed_export(trial: Trial) -> None:
 # --- What somebody made, with checksums that are right ----------------------------------------------------------
 
 LIMIT_BYTES = 250_000_000
-"""What looking at any export may take: a window of Zstandard (128 MB), and some megabytes of what is in it."""
+"""Memory for verifying any export: a window of Zstandard (128 MB), and some megabytes of content."""
 
 SECONDS = 20.0
 """How long that may take where little is there."""
@@ -160,7 +160,8 @@ Pieces = Iterable[bytes]
 
 def seal(directory: Path, manifest: dict[str, Any]) -> None:
     """Write a manifest and SHA256SUMS that tell the truth of the data files as they are now."""
-    names = [name for name in manifest["files"] if (directory / name).is_file()]
+    table = [manifest["media_table"]["name"]] if "media_table" in manifest else []
+    names = [name for name in (*manifest["files"], *table) if (directory / name).is_file()]
     sums = {name: hashlib.sha256((directory / name).read_bytes()).hexdigest() for name in names}
     sizes = {name: (directory / name).stat().st_size for name in names}
     manifest["checksums"] = [{"name": name, "bytes": sizes[name], "sha256": sums[name]} for name in names]
@@ -194,7 +195,7 @@ _LOOK_SECONDS = 0.01
 
 
 def manifest_of(directory: Path) -> dict[str, Any]:
-    """What is in manifest.json."""
+    """The content of manifest.json."""
     found = json.loads((directory / "manifest.json").read_bytes())
     assert isinstance(found, dict)
     return found
@@ -231,12 +232,12 @@ DAMAGES: tuple[Callable[[bytes, random.Random], bytes], ...] = (
     _flip_end, _flip_some, _zeros, _twice, lambda data, choices: data[: choices.randrange(len(data))],
     lambda data, choices: data + choices.randbytes(choices.randrange(1, 50)), lambda data, _: data * 2, _nothing,
 )  # fmt: skip
-"""What becomes of the bytes of a data file."""
+"""Changes to the bytes of a data file."""
 
 
 @trials("37", quick=3, full=1000, shapes=11)
 def test_damage_that_is_sealed(trial: Trial) -> None:
-    """A data file that can hardly be read, with checksums that are right, is told as such, or has all of its posts."""
+    """A damaged data file with correct checksums is reported, or has all of its posts."""
     directory = exported(trial)
     path = trial.random.choice(invariants.data_files(directory))
     damage = DAMAGES[trial.number % len(DAMAGES)]
@@ -269,7 +270,7 @@ def _nested(depth: int) -> Any:
 
 @trials("37", quick=3, full=600, shapes=4)
 def test_hostile_options(trial: Trial) -> None:
-    """Whatever a manifest says of what data files look like is believed, or told; it ends, and takes no memory."""
+    """Any options in a manifest are obeyed or reported; verifying ends, and takes little memory."""
     directory = exported(trial)
     manifest = manifest_of(directory)
     options = manifest["options"]
@@ -346,7 +347,7 @@ BOMBS: dict[str, Bomb] = {
 
 @trials("37", quick=3, full=2 * len(BOMBS))
 def test_bomb(trial: Trial) -> None:
-    """A small file that stands for gigabytes is read in bounded memory, to its end or to where it can not be read."""
+    """A small file that stands for gigabytes is read in bounded memory, to its end or to the first error."""
     format, compress, posts, make = BOMBS[list(BOMBS)[trial.number % len(BOMBS)]]
     count = (300, 2000)[trial.number // len(BOMBS)] if trial.full else 50
     if posts == 1:

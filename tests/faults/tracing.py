@@ -29,7 +29,7 @@ def _works() -> bool:
 
 
 def needs_strace() -> None:
-    """Skip the test where system calls can not be traced."""
+    """Skip the test where system calls cannot be traced."""
     if not _works():
         pytest.skip("strace is not installed, or may not trace here")
 
@@ -97,7 +97,7 @@ def with_fault(trial: Trial, fault: str, call: Call) -> Ended:
 
 
 def _is_for_the_disk(line: str, out: str) -> bool:
-    """Whether a call is about the output, and not merely tells its name, or writes the text of the lock."""
+    """Whether a call is about the output, and does not just print its name, or write the text of the lock."""
     return f"<{out}" in line and ".lock>" not in line if line.startswith("write") else out in line
 
 

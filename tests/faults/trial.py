@@ -65,7 +65,7 @@ _ONE_BATCH = 1_000_000
 
 
 def bytes_of(archive: Path, format: str = "json", **options: Any) -> bytes:
-    """What one process, in one batch, exports from *archive*: what every other way is held against."""
+    """The output of one process, in one batch, for *archive*: the reference for every other way."""
     with tempfile.TemporaryDirectory() as folder:
         to = Path(folder, "out")
         export(ExportOptions(archive=archive, to=to, format=format, workers=0, batch_size=_ONE_BATCH, **options))
@@ -76,16 +76,16 @@ def files_of(archive: Path, arguments: Sequence[str] = (), batch_size: int = BAT
     """The same for all data files, in order, of the shape that the command's arguments ask for.
 
     Args:
-        archive: What is exported.
-        arguments: Those that do not say what data files look like are passed over.
-        batch_size: Of the export that is held against it: a batch is what is compressed at a time. Where nothing is
-            compressed all posts are one batch here.
+        archive: The archive to export.
+        arguments: Arguments for the shape of data files; others are ignored.
+        batch_size: Batch size of the export to compare with, since batches are compressed one by one. Without
+            compression, all posts are one batch here.
     """
     options = options_of(arguments)
     with tempfile.TemporaryDirectory() as folder:
         made = export(
             ExportOptions(
-                archive=archive, output_dir=Path(folder), workers=0, memory_limit_bytes=1 << 40,
+                archive=archive, output_dir=Path(folder), workers=0, memory_limit=1 << 40,
                 batch_size=batch_size if "compress" in options else _ONE_BATCH, **options,
             )
         )  # fmt: skip
@@ -106,7 +106,7 @@ class Ground:
 
     @property
     def json(self) -> bytes:
-        """What one process exports as JSON."""
+        """The output of one process, as JSON."""
         (data,) = self.expected_by(USUAL[0])
         return data
 
@@ -226,7 +226,7 @@ class Run:
         return True
 
     def errors_so_far(self) -> str:
-        """What it has written to standard error."""
+        """The text that it has written to standard error."""
         return os.pread(self._files[1].fileno(), 1_000_000, 0).decode(errors="replace")
 
     def end(self, timeout: float = _LONGEST_SECONDS) -> Ended:
@@ -246,7 +246,7 @@ class Run:
         return Ended(status, output, errors.decode(errors="replace"))
 
     def close(self) -> None:
-        """Take leave of it, as also of one whose end nobody has waited for. More than once does no harm."""
+        """Close its files, and end it if it still runs. Calling this again does no harm."""
         self.process.kill()
         self.process.wait()
         for file in self._files:
@@ -306,20 +306,20 @@ class Trial:
         self.remember()
 
     def remember(self) -> None:
-        """Take the archive as it is now for untouched."""
+        """Count the present state of the archive as untouched."""
         self._before = invariants.fingerprint(self.archive.parent)
 
     def check_untouched(self) -> None:
-        """That nobody wrote to the archive, or left anything beside it."""
+        """Check that nobody wrote to the archive, or left anything beside it."""
         invariants.assert_untouched(self.archive.parent, self._before)
 
     def environment(self, **more: str) -> dict[str, str]:
-        """What processes of this trial have as their environment."""
+        """The environment of this trial's processes."""
         name, _, value = self.mark.partition("=")
         return {**os.environ, "TMPDIR": str(self.temporary), "PYTHONDONTWRITEBYTECODE": "1", name: value, **more}
 
     def command(self, *arguments: str | Path, to_directory: bool = True) -> list[str]:
-        """The command that exports the archive in small batches, into the output directory unless told otherwise."""
+        """The command that exports the archive in small batches, by default into the output directory."""
         target = ["-o", str(self.out)] if to_directory else []
         room = ["--memory-limit", str(TABLE_LIMIT_BYTES)] if "parquet" in arguments else []
         return [
@@ -372,7 +372,7 @@ class Trial:
             try:
                 given = {"output_dir": self.out, "batch_size": BATCH, **options}
                 if options.get("format") == "parquet":
-                    given.setdefault("memory_limit_bytes", TABLE_LIMIT_BYTES)
+                    given.setdefault("memory_limit", TABLE_LIMIT_BYTES)
                 export(ExportOptions(archive=self.archive, **given))
             except ExportError as error:
                 told = "".join(one if one.isprintable() else repr(one)[1:-1] for one in str(error))
@@ -381,7 +381,7 @@ class Trial:
 
     @contextlib.contextmanager
     def inherited(self) -> Iterator[None]:
-        """Have this process's children, and SQLite in it, use the environment of the trial."""
+        """Make this process's children, and its own SQLite, use the environment of the trial."""
         ours = {"TMPDIR": str(self.temporary), MARK: self.mark.partition("=")[2]}
         before = {name: os.environ.get(name) for name in ours}
         os.environ.update(ours)
@@ -395,7 +395,7 @@ class Trial:
                     os.environ[name] = value
 
     def stop(self, run: Run) -> list[psutil.Process]:
-        """Have all processes of the trial stand still, the command first; `go_on` ends that."""
+        """Stop all processes of the trial, the command first; `go_on` continues them."""
         stopped = []
         for process in [psutil.Process(run.process.pid), *invariants.processes_with(self.mark)]:
             with contextlib.suppress(psutil.Error):
@@ -406,7 +406,7 @@ class Trial:
         return stopped
 
     def go_on(self, stopped: Sequence[psutil.Process]) -> None:
-        """Let them go on."""
+        """Continue all processes."""
         for process in stopped:
             with contextlib.suppress(psutil.Error):
                 process.resume()
@@ -473,12 +473,12 @@ class Trial:
 
     def check_failed(self, ended: Ended, expected: Collection[int]) -> None:
         """All invariants, after a run that must have failed: nothing at all was left."""
-        assert ended.status != 0, "it can not have been successful"
+        assert ended.status != 0, "it cannot have been successful"
         assert not self.check(ended, expected)
         assert self.to is not None or not self.out.exists()
 
     def check_next_run(self) -> None:
-        """The next run into the same place is successful and whole, and takes away what a killed one left."""
+        """The next run into the same place succeeds, is complete, and removes what a killed run left."""
         before = {files[0] for files in self._exports(leftovers=True)}
         ended = self.export(workers=0, to=self.to, overwrite=True)
         exports = set(self.check(ended, {0}))
@@ -489,7 +489,7 @@ class Trial:
 
 
 def json_summary(ended: Ended) -> dict[str, Any]:
-    """What the command printed with --json."""
+    """The object that the command printed with --json."""
     found = json.loads(ended.output)
     assert isinstance(found, dict)
     return found

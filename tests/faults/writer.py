@@ -1,11 +1,11 @@
-"""A program that writes to an archive in numbered steps, such that the step tells the whole state of the archive.
+"""A program that writes to an archive in numbered steps; the number of a step determines the state of the archive.
 
-Step *n* is one transaction: it adds two posts, takes away those of step *n* - 50, and sets a count of twenty old posts,
-spread over the archive, to *n*. So an export that mixes two states shows it, and `state_at` can make any state anew.
+Step *n* is one transaction: it adds two posts, removes those of step *n* - 50, and sets a count of twenty old posts,
+spread over the archive, to *n*. So an export that mixes two states shows it, and `state_at` can make any state again.
 
     python -m tests.faults.writer ARCHIVE JOURNAL_MODE PAUSE_SECONDS BUSY_MILLISECONDS all|posts SEED
 
-It says `ready` after its first step, goes on until its standard input ends, and then prints what it met, as JSON.
+It prints `ready` after its first step, continues until its standard input ends, and then prints statistics as JSON.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def files_at(step: int, arguments: Sequence[str] = ()) -> tuple[bytes, ...]:
 
 
 def bytes_at(step: int) -> bytes:
-    """The one of JSON."""
+    """The JSON data file of that export."""
     (data,) = files_at(step)
     return data
 
@@ -109,7 +109,7 @@ class Writer:
     process: subprocess.Popen[str]
 
     def stop(self) -> dict[str, Any]:
-        """Have it close the archive; what it says of its work: `steps`, `busy`, `blocked_seconds`, `reset`."""
+        """Make it close the archive. Returns its statistics: `steps`, `busy`, `blocked_seconds`, `reset`."""
         output, _ = self.process.communicate(timeout=60)
         assert self.process.returncode == 0
         found = json.loads(output)
@@ -121,7 +121,7 @@ class Writer:
 def writing(
     trial: Trial, journal_mode: str, pause_seconds: float, busy_milliseconds: int, operations: str = "posts"
 ) -> Iterator[Writer]:
-    """Have a writer at work on a trial's archive, after its first step at least."""
+    """Run a writer on a trial's archive, which has done at least its first step."""
     command = [
         sys.executable, "-m", "tests.faults.writer", str(trial.archive), journal_mode, str(pause_seconds),
         str(busy_milliseconds), operations, str(trial.random.randrange(1 << 30)),

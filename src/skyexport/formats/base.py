@@ -1,8 +1,8 @@
-"""A format: how a data file begins, goes on and ends, and how a post becomes its bytes.
+"""Formats: how a file begins, continues and ends, and how a post becomes its bytes.
 
 A format renders a post in two ways, which give the same bytes:
 
-- *usual*: at once, for a post whose values are as nearly all are; it gives up on every other post.
+- *usual*: at once, for a post whose values are as nearly all are; it refuses every other post.
 - *pieces*: a value at a time, for a post of any content and size; it counts what it had to change.
 
 Values come from SQLite as BLOB where they are not numbers, since stored text need not be valid UTF-8.
@@ -108,15 +108,15 @@ class FormatMemory:
     library: str = ""
     """The module that it needs; empty for none."""
     library_bytes: int = 0
-    """What it takes in each process once it is imported,"""
+    """It takes so much in each process once it is imported,"""
     used_library_bytes: int = 0
-    """and what it takes besides once it is used."""
+    """and so much more once it is used."""
     rendering_bytes: int = 0
-    """What rendering takes at least,"""
+    """Rendering takes so much at least,"""
     rendering_most_bytes: int = 18_000_000
     """and at most: then the chunk is as large as chunks get."""
     gathered_share: float = 0.0
-    """What the writer takes for each byte of posts that it gathers before it writes them."""
+    """The writer takes so much for each byte of posts that it gathers before it writes them."""
     gathered_most_bytes: int = 0
     """Bytes of posts that it gathers at most."""
 
@@ -130,17 +130,17 @@ class Format(Protocol):
     suffix: str
     """At the end of a data file's name."""
     columns: tuple[str, ...]
-    """Those that `FormatSettings.columns` can choose from; none where it can not."""
+    """Those that `FormatSettings.columns` can choose from; empty if it has no choice."""
     takes: frozenset[str]
     """Names of the `FormatSettings` that mean something to it."""
     is_text: bool
     """Whether a file is text: chunks one behind the other, which can be compressed, and of which the size is known."""
     separator: bytes
-    """What stands between two posts of a chunk."""
+    """The bytes between two posts of a chunk."""
     alignment: int
     """Each part of a chunk begins at a multiple of this many bytes."""
     memory: FormatMemory
-    """What it takes."""
+    """The memory that it takes."""
 
     @property
     def bytes_around(self) -> int:
@@ -190,7 +190,7 @@ class Format(Protocol):
 
 
 class TextFormat(ABC):
-    """What formats have in common that are text: a beginning, posts with something in between, an end."""
+    """The common part of text formats: a beginning, posts with separators, an end."""
 
     name: str
     suffix: str
@@ -199,12 +199,12 @@ class TextFormat(ABC):
     is_text = True
     memory = FormatMemory()
     prologue: bytes
-    """What stands before the first post."""
+    """The bytes before the first post."""
     separator: bytes
-    """What stands between two posts."""
+    """The bytes between two posts."""
     alignment = 1
     epilogue: bytes
-    """What stands after the last post."""
+    """The bytes after the last post."""
     empty: bytes
     """The whole file when there is no post."""
 
@@ -283,7 +283,7 @@ def count_text(value: StoredValue) -> str | None:
 
 
 def stored_time(value: StoredValue) -> timestamps.Timestamp | None:
-    """The time that a stored value is, None when it can not be read as one."""
+    """The time that a stored value is, None if it is not a time."""
     return timestamps.parse(value if isinstance(value, int) else json_text.decode(as_bytes(value)))
 
 

@@ -240,7 +240,7 @@ class CsvRecords:
         """Cells, so far, that a spreadsheet may take for a formula."""
 
     def header(self) -> bytes:
-        """What the table begins with."""
+        """The beginning of the table."""
         names = self._cells.delimiter.join(heading.encode() for heading in self._headings)
         return (_BYTE_ORDER_MARK if self._bom else b"") + names + b"\n"
 

@@ -45,6 +45,7 @@ class Layout:
     """The white space of a format."""
 
     before_key: str
+    """The text before a key."""
     colon: str
     indented: bool
     """Whether embeds get a line for each of their values."""

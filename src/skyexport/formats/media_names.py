@@ -27,7 +27,7 @@ _Read = Callable[[bytes, Iterator[bytes]], bytes]
 
 
 def media_names(data: bytes) -> bytes:
-    """What the last component of each media address is, up to an `@`, joined with `;`, in valid UTF-8.
+    """The last component of each media address, up to an `@`, joined with `;`, in valid UTF-8.
 
     Args:
         data: The embed as it is stored, not empty.

@@ -1,8 +1,8 @@
 """The Parquet format: a table with a type for each column, for programs that analyse posts.
 
 A chunk is one block of Arrow buffers or several (`arrow_blocks`), which workers make; the writer gathers them to row
-groups, and encodes one in a thread while it gathers the next. What the type of a column cannot hold stands, as the JSON
-has it, in the column `originals`.
+groups, and encodes one in a thread while it gathers the next. What the type of a column cannot hold stands, as in the
+JSON, in the column `originals`.
 
 Source: docs/formats.md, "posts.parquet".
 """
@@ -10,7 +10,7 @@ Source: docs/formats.md, "posts.parquet".
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 __all__ = ["ParquetTable"]
 
 _ORIGINALS = "originals"
-"""The column of what other columns can not hold: a JSON object, column → value; NULL where they hold everything. The
-nanoseconds of indexed_at and archived_at are in it, where an archive has them."""
+"""The column for values that other columns cannot hold: a JSON object, column → value; NULL where they hold everything.
+The nanoseconds of indexed_at and archived_at are in it, where an archive has them."""
 
 _COLUMNS = (*COLUMNS, _ORIGINALS)
 
@@ -101,7 +101,7 @@ class ParquetTable:
         self.settings = settings
         self._columns = settings.columns or _COLUMNS
         self._read = tuple(name for name in COLUMNS if name in self._columns or self._may_need_original(name))
-        """What must be read of a post."""
+        """The columns to read of a post."""
 
     def _may_need_original(self, name: str) -> bool:
         return _ORIGINALS in self._columns and name in TIMES | COUNTS
@@ -201,9 +201,13 @@ class ParquetTable:
             else:
                 text = values.json(value, name) if name in JSON else values.text(value, name)
                 found[name] = None if not text and name in LEFT_OUT_WHEN_EMPTY else text
-        data = self._block([self._row(found, originals, 0)])
+                del text
+        rows = [self._row(found, originals, 0)]
+        del post, value, found  # They may be large, and what is written is as large again.
+        data = memoryview(self._block(rows))
+        del rows
         for start in range(0, len(data), _PIECE_BYTES):
-            yield data[start : start + _PIECE_BYTES]
+            yield bytes(data[start : start + _PIECE_BYTES])
 
     def posts_of(self, data: bytes) -> list[bytes]:
         """A block for each post."""
@@ -268,6 +272,14 @@ def _microseconds(time: timestamps.Timestamp, name: str, originals: dict[str, An
     return found if in_years else None
 
 
+def _joined(pieces: Iterable[bytes]) -> bytes:
+    """All pieces as one; `join` would hold them all first, which takes 30 times the memory where they are small."""
+    gathered = bytearray()
+    for piece in pieces:
+        gathered += piece
+    return bytes(gathered)
+
+
 class _ExactValues:
     """Stored values of one post → those of the columns, whatever is stored. Each method takes (value, column name)."""
 
@@ -310,7 +322,7 @@ class _ExactValues:
         if not valid:
             self._note("unreadable_json", name)
         self.text(value, name)
-        return b"".join(json_text.compact(data) if valid else json_text.quote_pieces(data)).decode()
+        return _joined(json_text.compact(data) if valid else json_text.quote_pieces(data)).decode()
 
     def _note(self, kind: str, column: str) -> None:
         self._notices.add(kind, f"{column} of {self._uri}")

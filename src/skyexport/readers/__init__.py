@@ -1,10 +1,10 @@
-"""Reading data files back, by other means than those that wrote them: what `skyexport verify` trusts.
+"""Reading data files back for `skyexport verify`, by other code than the code that wrote them.
 
-A reader is fed a file from its beginning, in blocks of any size, and holds a few megabytes of it at most, however
-large the file or a single post. It hands groups of whole posts to a fast parser in C; what that one refuses (a post
-that is too large for it, a lone surrogate, a number beyond a float) goes through a slow one of its own, which decides.
+A reader is fed a file from its beginning, in blocks of any size, and holds at most a few megabytes of it, however large
+the file or a single post is. It hands groups of whole posts to a fast parser in C. If that parser refuses one (too
+large, a lone surrogate, a number beyond a float), the reader's own slow parser decides.
 
-Nothing here knows how posts are rendered, and nothing is shared with the modules that do it.
+Nothing here knows how posts are rendered, and nothing is shared with the modules that render them.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ class Reader(Protocol):
         ...
 
     def feed(self, data: bytes) -> None:
-        """Read on.
+        """Read the next block.
 
         Raises:
-            ValueError: This is not what a data file has there; says where, and what is wrong.
+            ValueError: The data is not valid here; the text says where, and what is wrong.
         """
         ...
 
     def finish(self) -> None:
-        """The file ends here.
+        """End the file.
 
         Raises:
-            ValueError: It is cut off, or the last of it is not what a data file has there.
+            ValueError: The file is cut off, or its end is not valid.
         """
         ...
 
 
 ReaderMaker = Callable[[FormatSettings, Callable[[], BinaryIO]], Reader]
-"""Makes a reader of (what the file looks like, what opens it once more)."""
+"""Makes a reader from the settings of the file and a function that opens the file again."""
 
 READERS: dict[str, tuple[str, ReaderMaker]] = {
     "json": (".json", JsonArrayReader),
@@ -55,4 +55,4 @@ READERS: dict[str, tuple[str, ReaderMaker]] = {
     "csv": (".csv", CsvTableReader),
     "parquet": (".parquet", ParquetTableReader),
 }
-"""Format → suffix of its data files, and what makes a reader of one."""
+"""Format → the suffix of its data files, and the maker of their reader."""

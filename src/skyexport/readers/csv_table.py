@@ -1,7 +1,7 @@
-"""Reading posts.csv: a byte order mark, the header, records of fifteen fields.
+"""Reading posts.csv: a byte order mark, the header, and records of fifteen fields.
 
-The file is cut behind line feeds that have an even number of quotes before them, which is where records end in a
-file that is in order. Bytes are read as Latin-1: what marks fields and records is ASCII, and the rest need not be text.
+The file is cut after line feeds with an even number of quotes before them: in a valid file, records end there. Bytes
+are read as Latin-1: the marks between fields and records are ASCII, and the rest need not be text.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HEADINGS = {
 """Column → heading, in the order of a table with all of them."""
 
 _LARGE_BYTES = 4_000_000
-"""What has no end after so many bytes goes through the slow parser, which need not hold it."""
+"""A record that is longer goes through the slow parser, which need not hold it."""
 
 
 class CsvTableReader:
@@ -40,7 +40,7 @@ class CsvTableReader:
         self._delimiter = settings.delimiter
         self._fields = len(columns)
         self._rest = b""
-        """What was fed and not read yet; it begins where the header or a record begins, or is empty."""
+        """Data that was fed and not read yet; empty, or beginning with the header or a record."""
         self._header_read = False
         self._parser = _SlowParser(settings.delimiter.encode(), len(columns))
 
@@ -50,7 +50,7 @@ class CsvTableReader:
         return self._parser.posts
 
     def feed(self, data: bytes) -> None:
-        """Read on; see `Reader`."""
+        """Read the next block; see `Reader`."""
         data = self._rest + data
         self._rest = b""
         position = 0
@@ -73,7 +73,7 @@ class CsvTableReader:
             position = self._parser.read(data, position)
 
     def finish(self) -> None:
-        """The file ends here; see `Reader`."""
+        """End the file; see `Reader`."""
         if not self._header_read:
             self._read_header(self._rest)
         if self._rest or not self._parser.before_record:
@@ -86,10 +86,10 @@ class CsvTableReader:
         self._header_read = True
 
     def _read(self, group: bytes) -> None:
-        """Read what should be whole records."""
+        """Read a group that should consist of whole records."""
         posts = self.posts
         try:
-            # Fields beyond csv's limit, which is the program's to set, are refused as well.
+            # csv also refuses fields beyond its size limit.
             for fields in csv.reader(
                 io.StringIO(group.decode("latin-1"), newline="\n"), delimiter=self._delimiter, strict=True
             ):
@@ -104,12 +104,12 @@ class CsvTableReader:
             self._parser.posts = posts
 
 
-# Possessive, here and below: there is one way to match, and remembering others would take memory.
+# Possessive, here and below: there is only one way to match, and remembering others would take memory.
 _RECORDS = re.compile(rb'(?:[^"\n]*+(?:"[^"]*+"[^"\n]*+)*+\n)*+')
 
 
 def _records_end(data: bytes, start: int) -> int:
-    """Behind the last line feed from *start* on that is not in quotes; *start* when there is none."""
+    """The position after the last line feed from *start* on that is not in quotes; *start* if there is none."""
     end = data.rfind(b"\n", start) + 1
     if end <= start or data.count(b'"', start, end) % 2 == 0:
         return max(start, end)
@@ -121,7 +121,7 @@ def _wrong_fields(post: int, fields: int, expected: int) -> ValueError:
 
 
 class _At(Enum):
-    """Where in a record."""
+    """A place in a record."""
 
     RECORD = 0
     """Before its first field."""
@@ -132,14 +132,14 @@ class _At(Enum):
     QUOTED = 3
     """In a field with quotes."""
     QUOTE = 4
-    """Behind a quote in such a field: its end, or the first of two."""
+    """After a quote in such a field: the end of the field, or the first of two quotes."""
 
 
 _QUOTED = re.compile(rb'[^"]*+(?:""[^"]*+)*+')
 
 
 class _SlowParser:
-    """Reads records a field at a time, wherever blocks end (RFC 4180, records ended by a line feed)."""
+    """Reads records field by field, wherever blocks end (RFC 4180, with a line feed at the end of records)."""
 
     def __init__(self, delimiter: bytes, fields: int) -> None:
         self._delimiter = delimiter
@@ -148,7 +148,7 @@ class _SlowParser:
         self.posts = 0
         self._at = _At.RECORD
         self._fields = 0
-        """Whole fields of the record that is being read."""
+        """Whole fields read of the current record."""
 
     @property
     def before_record(self) -> bool:
@@ -156,10 +156,10 @@ class _SlowParser:
         return self._at is _At.RECORD
 
     def read(self, data: bytes, position: int) -> int:
-        """Read from *position* to the end of the record, or of *data*; how far that is.
+        """Read from *position* to the end of the record, or of *data*; returns the position reached.
 
         Raises:
-            ValueError: This is not CSV, or not a record of a post.
+            ValueError: The data is not CSV, or not a record of a post.
         """
         while position < len(data):
             if self._at in (_At.RECORD, _At.FIELD):
@@ -198,6 +198,6 @@ class _SlowParser:
 
 
 def _end(pattern: re.Pattern[bytes], data: bytes, position: int) -> int:
-    """Behind what *pattern*, which matches nothing as well, matches at *position*."""
+    """The position after a match of *pattern* at *position*; *pattern* may match an empty text."""
     match = pattern.match(data, position)
     return position if match is None else match.end()

@@ -1,7 +1,7 @@
 """Reading posts.json: one array of objects with the keys of a post.
 
-The file is cut where lines say that a post ends; if a line only looks like it, the parts are no JSON, and the slow
-parser reads them as what they are. If all parts are JSON, so is the whole, cut rightly or not.
+The file is cut at lines that look like the end of a post. If a cut is wrong, the parts are not JSON, and the slow
+parser reads them as they are. If all parts are JSON, so is the whole file, wherever it was cut.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _POST_END = b"\n  },\n"
 _LAST_POST_END = b"\n  }\n"
 
 _LARGE_BYTES = 4_000_000
-"""What has no end after so many bytes goes through the slow parser, which need not hold it."""
+"""A post that is longer goes through the slow parser, which need not hold it."""
 
 
 class JsonArrayReader:
@@ -25,7 +25,7 @@ class JsonArrayReader:
 
     def __init__(self, _: FormatSettings, __: object = None) -> None:
         self._rest = b""
-        """What was fed and not read yet; it begins between two posts, or is empty."""
+        """Data that was fed and not read yet; empty, or beginning between two posts."""
         self._parser = PostsParser(key_orders())
 
     @property
@@ -34,7 +34,7 @@ class JsonArrayReader:
         return self._parser.posts
 
     def feed(self, data: bytes) -> None:
-        """Read on; see `Reader`."""
+        """Read the next block; see `Reader`."""
         data = self._rest + data
         self._rest = b""
         position = 0
@@ -52,7 +52,7 @@ class JsonArrayReader:
             position = self._parser.read(data, position)
 
     def finish(self) -> None:
-        """The file ends here; see `Reader`."""
+        """End the file; see `Reader`."""
         rest = self._rest
         end = rest.rfind(_LAST_POST_END)
         if end >= 0:
@@ -63,7 +63,7 @@ class JsonArrayReader:
         self._parser.finish()
 
     def _read(self, group: bytes) -> None:
-        """Read what should be whole posts."""
+        """Read a group that should consist of whole posts."""
         if self._read_fast(group):
             return
         *posts, last = group.split(_POST_END)
@@ -77,7 +77,7 @@ class JsonArrayReader:
             self._parser.read_all(post)
 
     def _read_fast(self, group: bytes) -> bool:
-        """Read whole posts; or nothing, when there are none, or not for this parser."""
+        """Read whole posts with the fast parser. Returns False, and reads nothing, if it refuses them."""
         try:
             posts = orjson.loads(b"[" + group + b"]")
         except orjson.JSONDecodeError:

@@ -1,6 +1,6 @@
-"""Reading posts.jsonl: a post a line.
+"""Reading posts.jsonl: one post per line.
 
-Each line goes to a fast parser, and to the slow one when that refuses it: to that one as what stands in an array.
+Each line goes to a fast parser. If that refuses the line, the slow parser reads it as an element of an array.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from skyexport.readers.json_posts import KEYS, PostsParser, key_orders, wrong_ke
 __all__ = ["JsonLinesReader"]
 
 _LARGE_BYTES = 4_000_000
-"""A line of more goes through the slow parser, which need not hold it."""
+"""A longer line goes through the slow parser, which need not hold it."""
 
 
 class JsonLinesReader:
@@ -21,7 +21,7 @@ class JsonLinesReader:
 
     def __init__(self, settings: FormatSettings, _: object = None) -> None:
         self._rest = b""
-        """What was fed and not read yet: the beginning of a line."""
+        """Data that was fed and not read yet: the beginning of a line."""
         self._in_line = False
         """Whether the slow parser has read the beginning of a line."""
         self._parser = PostsParser(key_orders(settings.columns or KEYS))
@@ -33,7 +33,7 @@ class JsonLinesReader:
         return self._parser.posts
 
     def feed(self, data: bytes) -> None:
-        """Read on; see `Reader`."""
+        """Read the next block; see `Reader`."""
         data = self._rest + data
         self._rest = b""
         position = 0
@@ -57,7 +57,7 @@ class JsonLinesReader:
                 self._begin_line()
 
     def finish(self) -> None:
-        """The file ends here; see `Reader`."""
+        """End the file; see `Reader`."""
         if self._rest or self._in_line:
             raise ValueError(f"not JSON Lines: cut off in post {self.posts + 1:,}")
 

@@ -1,6 +1,6 @@
-"""Reading JSON objects that are posts: their keys, and a parser for those that the fast one refuses.
+"""Reading posts in JSON: their keys, and a slow parser for posts that the fast one refuses.
 
-Both formats of JSON use it. It reads an array of posts a token at a time, wherever blocks end.
+Both JSON formats use it. The parser reads an array of posts token by token, wherever blocks end.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from enum import Enum
 __all__ = ["KEYS", "KeyOrders", "PostsParser", "key_orders", "wrong_keys"]
 
 _MAX_DEPTH = 10_002
-"""Embeds have 10,000 levels at most, two below the file's own."""
+"""Embeds have at most 10,000 levels, inside two levels of the file."""
 
 _LONGEST_KEY_BYTES = 64
-"""Longer ones are not looked at, they are none of a post's."""
+"""A longer key is not a key of a post, and is not read."""
 
 _SHOWN_KEYS = 20
-"""So many keys of a post that has the wrong ones are told."""
+"""Keys that an error shows of a post with wrong keys."""
 
 
 KEYS = (
@@ -31,26 +31,26 @@ KEYS = (
 """The keys of a post, in their order."""
 
 _SOMETIMES = frozenset({"reply_parent", "embed_type", "embed_data", "labels"})
-"""Those that are left out when they are empty."""
+"""Keys that are left out when their values are empty."""
 
 KeyOrders = frozenset[tuple[str, ...]]
-"""What the keys of one post may be, in their order."""
+"""All possible lists of keys of one post, in order."""
 
 
 def key_orders(columns: Iterable[str] = KEYS) -> KeyOrders:
-    """The keys of a post that has these columns, each with and without what is left out when it is empty."""
+    """The possible lists of keys of a post with these columns, with and without those that may be left out."""
     choices = [((name,), ()) if name in _SOMETIMES else ((name,),) for name in columns]
     return frozenset(tuple(itertools.chain(*chosen)) for chosen in itertools.product(*choices))
 
 
 def wrong_keys(number: int, keys: list[str]) -> ValueError:
     return ValueError(
-        f"post {number:,} has not the keys of a post, in their order, but {', '.join(keys[:_SHOWN_KEYS])}"
+        f"post {number:,} does not have the keys of a post, in their order, but {', '.join(keys[:_SHOWN_KEYS])}"
     )
 
 
 class _Next(Enum):
-    """What may come next, as errors call it."""
+    """The possible next tokens, in the words of errors."""
 
     VALUE = "a value"
     VALUE_OR_END = "a value or the end of an array"
@@ -64,36 +64,36 @@ class _Next(Enum):
 _BEFORE_VALUE = (_Next.VALUE, _Next.VALUE_OR_END)
 _BEFORE_KEY = (_Next.KEY, _Next.KEY_OR_END)
 
-# Possessive, so that a string of any length is matched without remembering other ways to do it.
+# Possessive, so that matching a string of any length does not remember other ways to match it.
 _STRING_BODY = re.compile(rb'[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+')
 _TOKEN = re.compile(rb'[ \t\n\r]*+(?:(?P<mark>[{}\[\],:"])|(?P<scalar>[-+.0-9A-Za-z]++)|(?P<other>[^ \t\n\r])|\Z)')
 _SCALAR = re.compile(rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?|true|false|null")
 _MORE_DIGITS = re.compile(rb"([0-9]{2})[0-9]++")
 _ESCAPE_BEGINNING = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?")
 _LONGEST_SCALAR_BYTES = 20
-"""With no more than two digits in a row none is longer."""
+"""The longest valid number or word, once runs of digits are shortened to two."""
 
 
 class PostsParser:
-    """Reads a JSON array of posts a token at a time, wherever blocks end.
+    """Reads a JSON array of posts token by token, wherever blocks end.
 
     Args:
-        orders: What the keys of a post may be.
+        orders: The possible lists of keys of a post.
     """
 
     def __init__(self, orders: KeyOrders) -> None:
         self.orders = orders
         self.posts = 0
         self._offset = 0
-        """Bytes of the file that were read."""
+        """Bytes of the file read so far."""
         self._next = _Next.VALUE
         self._open = bytearray()
-        """The brackets that are open, the outermost first."""
+        """The open brackets, outermost first."""
         self._keys: list[str] = []
-        """Of the post that is being read."""
+        """Keys of the current post so far."""
         self._in_string = False
         self._tail = b""
-        """The beginning of what goes on in the next block: an escape, a number, a word, a key of a post."""
+        """The beginning of an escape, a number, a word, or a key of a post that continues in the next block."""
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
 
     @property
@@ -107,15 +107,15 @@ class PostsParser:
         return len(self._open) == 1 and self._next is _Next.COMMA_OR_END
 
     def begin(self) -> None:
-        """Take the beginning of the array for read, though it is not in the file."""
+        """Count the beginning of the array as read, though it is not in the file."""
         self._mark(b"[", 0)
 
     def separate(self) -> None:
-        """Take a comma for read, where the file has something else between two posts that is as long."""
+        """Count a comma as read, where the file has another separator of one byte between two posts."""
         self._next = _Next.VALUE
 
     def skip(self, length: int, posts: int) -> None:
-        """So many bytes were read otherwise, and were whole posts with commas between them."""
+        """Skip *length* bytes that another parser has read: whole *posts*, with commas between them."""
         self._offset += length
         self.posts += posts
         self._next = _Next.COMMA_OR_END
@@ -127,13 +127,13 @@ class PostsParser:
             position = self.read(data, position)
 
     def read(self, data: bytes, position: int) -> int:
-        """Read from *position* up to where a post may begin, but something, or to the end of *data*.
+        """Read at least one token from *position*, up to where a post may begin, or to the end of *data*.
 
         Returns:
-            How far that is.
+            The position reached.
 
         Raises:
-            ValueError: It is not JSON, or not an array of posts.
+            ValueError: The data is not JSON, or not an array of posts.
         """
         carried = len(self._tail)
         if carried:
@@ -141,7 +141,7 @@ class PostsParser:
             self._tail = b""
         else:
             shift = 0
-        self._offset -= carried or position  # Where *data* begins, until it was read.
+        self._offset -= carried or position  # Until *data* is read, this is the offset of its beginning.
         end = self._read_tokens(data, position)
         try:
             self._utf8.decode(data[position + carried : end])
@@ -152,7 +152,7 @@ class PostsParser:
         return end + shift
 
     def finish(self) -> None:
-        """The file ends here."""
+        """End the file."""
         if self._next is not _Next.NOTHING or self._tail:
             raise ValueError(f"not JSON: cut off at byte {self._offset:,}, {self._where()}")
 
@@ -175,7 +175,7 @@ class PostsParser:
         return position
 
     def _begin_string(self, data: bytes, position: int) -> int:
-        """Read a string from behind its opening quote, to its end or that of *data*."""
+        """Read a string from its opening quote on, to its end or the end of *data*."""
         before = self._next
         is_key = before in _BEFORE_KEY
         if not is_key:
@@ -193,7 +193,7 @@ class PostsParser:
         return end
 
     def _read_string(self, data: bytes, position: int) -> int:
-        """Read on in a string; behind its closing quote, or at the end of *data* when that does not come."""
+        """Read on in a string; returns the position after its closing quote, or the end of *data* without one."""
         match = _STRING_BODY.match(data, position)
         end = match.end() if match else position
         if data[end : end + 1] == b'"':
@@ -234,13 +234,13 @@ class PostsParser:
                 raise self._unexpected("no such number or word", position)
             self._next = _Next.COMMA_OR_END
             return
-        # How many digits there are is of no importance, beyond the second: 01 is no number.
+        # Only the first two digits in a row matter: 01 is not a number.
         self._tail = _MORE_DIGITS.sub(rb"\1", scalar)
         if len(self._tail) > _LONGEST_SCALAR_BYTES:
             raise self._unexpected("no such number or word", position)
 
     def _check_value(self, position: int, mark: bytes = b"") -> None:
-        """Fail where no value may begin, or not this kind of value."""
+        """Fail where no value, or no value of this kind, may begin."""
         if self._next not in _BEFORE_VALUE:
             raise self._unexpected(self._next.value, position)
         if len(self._open) < 2 and mark != (b"{" if self._open else b"["):

@@ -1,4 +1,4 @@
-"""Reading posts.parquet: a table with the columns of posts, all of whose values can be read."""
+"""Reading posts.parquet: a table with the columns of posts, whose values must all be readable."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ PARQUET_COLUMNS = {
     **dict.fromkeys(_COUNTS, "int64"),
     **dict.fromkeys(_FLAGS, "bool"),
 }
-"""Column → its type, in the order of a table with all of them."""
+"""Column → its type, in the order of a table with all columns."""
 
 _ROWS = 4096
-"""Read at once."""
+"""Rows read at once."""
 
 
 @contextlib.contextmanager
 def opened_table(open_file: Callable[[], BinaryIO]) -> Iterator[pq.ParquetFile]:
-    """A table, to be read with pyarrow.
+    """Open a table for reading with pyarrow.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
-        pyarrow.ArrowException, OSError: It is not a table, or cannot be read.
+        pyarrow.ArrowException, OSError: The file is not a table, or cannot be read.
     """
     require_pyarrow("reading Parquet")
     import pyarrow as pa
@@ -46,18 +46,18 @@ def opened_table(open_file: Callable[[], BinaryIO]) -> Iterator[pq.ParquetFile]:
     with contextlib.ExitStack() as closing:
         opened = closing.enter_context(open_file())
         source: BinaryIO | pa.NativeFile = opened
-        # Threads of pyarrow let go of what they read. With a file of Python's they need Python's lock for that, and
-        # abort the process when it is about to end: one of a hundred, on a busy machine.
+        # Threads of pyarrow release their buffers at the end. With a Python file they need Python's lock for that, and
+        # abort the process if it is about to end: one process of a hundred, on a busy machine.
         with contextlib.suppress(OSError):
             source = closing.enter_context(pa.OSFile(f"/dev/fd/{opened.fileno()}"))
         yield closing.enter_context(pq.ParquetFile(source))
 
 
 class ParquetTableReader:
-    """Reads posts.parquet; see `Reader`. What it is fed does not matter: it opens the file itself, at the end.
+    """Reads posts.parquet; see `Reader`. It ignores the blocks, and opens the file itself at the end.
 
     Args:
-        settings: Which columns there must be.
+        settings: The settings of the file, with its columns.
         open_file: Opens the file.
 
     Raises:
@@ -71,7 +71,7 @@ class ParquetTableReader:
         self.posts = 0
 
     def feed(self, data: bytes) -> None:
-        """Pass it over: what a table has is known from its end only."""
+        """Ignore *data*: a table can only be read from its end."""
 
     def finish(self) -> None:
         """Read the whole table; see `Reader`."""

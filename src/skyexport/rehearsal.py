@@ -1,4 +1,4 @@
-"""What an export would do, found out as an export would, with nothing written that has a name."""
+"""Dry runs: find out what an export would do, and write nothing but temporary files."""
 
 from __future__ import annotations
 
@@ -33,55 +33,65 @@ __all__ = ["DryRun", "dry_run"]
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """An export that was not made."""
+    """The result of a dry run: what an export would do.
+
+    Attributes:
+        format: The format of the data file.
+        posts: Posts that would be exported.
+        archive_posts: Posts that the archive holds.
+        first_post: When the oldest of the posts was created, RFC 3339; None if no time near that end is readable.
+        last_post: When the newest was created, likewise.
+        expected_bytes: Size of the data files, estimated from a sample of the posts.
+        media_files: Media files that would be copied, as far as they are there.
+        media_bytes: Bytes of those that are there.
+        batches: Batches of posts; an estimate if posts are copied first.
+        workers: Worker processes; 0 if one process would do all the work.
+        memory_limit_bytes: The memory limit.
+        memory_known: Whether the system tells how much memory is used: without, the limit is not enforced.
+        place: Where the export would go: the directory of its author, or its file; None for standard output.
+        free_bytes: Free bytes on the disk there; None if that is not known.
+        fits: Whether data and media are expected to fit; None if that is not known.
+        copies_posts: Whether the posts would be copied to a temporary file first.
+        author: DID of the author whose posts would be exported; None for all authors.
+        author_handle: The handle that was asked for; None if none was.
+        reused_handle: DIDs of other authors who had this handle before.
+        available: If the dates select no post, when the oldest and the newest post were created; otherwise None.
+        disappeared: Posts of the earlier exports that the archive no longer has; None without earlier exports.
+        removed: Old exports that *keep* would remove afterwards, if they have no other files.
+        warnings: Kind → count of warnings about the archive itself.
+        warning_places: Kind → a sentence for each of them.
+    """
 
     format: str
     posts: int
-    """That would be exported."""
     archive_posts: int
-    """That the archive holds."""
     first_post: str | None
-    """When the oldest of them was created, RFC 3339; None when no time near that end is readable."""
     last_post: str | None
     expected_bytes: int
-    """Of the data file, estimated from a sample of its posts."""
     media_files: int
-    """That would be copied, as far as they are there."""
     media_bytes: int
-    """Of those that are there."""
     batches: int
-    """About so many, where posts are copied first."""
     workers: int
     memory_limit_bytes: int
     memory_known: bool
-    """Whether the system reports how much memory is used: else the limit would not be enforced."""
     place: Path | None
-    """Where the export would go: its author's directory, or its file; None for standard output."""
     free_bytes: int | None
-    """On the disk there; None when that is not known."""
     fits: bool | None
-    """Whether data and media are expected to fit; None when that is not known."""
     copies_posts: bool
-    """Whether the posts would be copied to a temporary file first."""
     author: str | None
-    """DID of the author whose posts would be exported; None for all authors."""
     author_handle: str | None
-    """The handle that was asked for."""
     reused_handle: list[str]
-    """DIDs of other authors who had this handle before."""
     available: tuple[str | None, str | None] | None
-    """As `ExportSummary` has it."""
     disappeared: int | None
-    """Posts of the earlier exports that the archive does not have any more; None without earlier exports."""
     removed: list[Path]
-    """Old exports that `keep` would remove afterwards, if they have no other files."""
     warnings: dict[str, int]
-    """Kind → count, of warnings about the archive itself, as an export has them."""
     warning_places: dict[str, list[str]]
-    """Kind → a sentence for each of them."""
+
+    def __repr__(self) -> str:
+        return f"<DryRun: {self.posts:,} posts to {self.format.upper()}, about {format_size(self.expected_bytes)}>"
 
     def to_dict(self) -> dict[str, Any]:
-        """As the object that `--json` prints."""
+        """The object that `--json` prints."""
         place = None if self.place is None else os.fsencode(self.place).decode(errors="replace")
         first, last = self.available or (None, None)
         removed = [os.fsencode(path).decode(errors="replace") for path in self.removed]
@@ -90,8 +100,8 @@ class DryRun:
         return {"status": "ok", "dry_run": True, **values, "place": place}
 
     def lines(self) -> list[str]:
-        """For people, a figure a line."""
-        free = "not known" if self.free_bytes is None else format_size(self.free_bytes)
+        """The figures for people, one per line."""
+        free = "unknown" if self.free_bytes is None else format_size(self.free_bytes)
         fits = {None: "", True: ": it fits", False: ": it would not fit"}[self.fits]
         rows = [
             ("posts", f"{self.posts:,} of {self.archive_posts:,}"),
@@ -127,35 +137,39 @@ def dry_run(
     *,
     say: Callable[[str], None] = lambda _: None,
 ) -> DryRun:
-    """Find out what `export` would do.
+    """Find out what `export` would do, without making or changing anything.
+
+        found = dry_run(ExportOptions(archive="archive.db", format="csv"))
+        print(found.posts, found.expected_bytes, found.fits)
 
     Nothing is made or changed; what needs a temporary file (earlier exports, lists, an archive that must be recovered)
     has one that is gone when this ends.
 
     Args:
-        options: What to export, and where to.
-        on_progress: As `export` takes it.
-        say: As `export` takes it.
+        options: The options of the export.
+        on_progress: As in `export`.
+        say: As in `export`.
 
     Raises:
-        ExportError: What `export` would raise before it wrote the first post.
+        ExportError: `export` would fail with this error before it writes the first post.
     """
+    resolved = resolve(options)
     counters = Counters()
     tree = ProcessTree()
     guard = MemoryGuard(options.memory_limit_bytes, tree.sample)
-    resolved = resolve(options)
-    format = format_with(resolved.format, resolved.settings)
-    compress = compressor_of(resolved.compression)
     check_place(resolved)
     with (
         contextlib.ExitStack() as last,
         Archive(resolved.archive, memory=guard, match=options.match) as archive,
         Monitor(counters, guard, on_progress) as monitor,
     ):
-        archive.watch(monitor.check, SQLITE_STEPS)
         author = None if options.author is None else archive.find_author(options.author)
         selection = Selection(None if author is None else author.did, resolved.since, resolved.until)
         workers = chosen_workers(resolved, archive, selection, guard)
+        # From here on: before, a limit that is too small is refused with one that is enough.
+        archive.watch(monitor.check, SQLITE_STEPS)
+        format = format_with(resolved.format, resolved.settings)
+        compress = compressor_of(resolved.compression)
         narrowings: list[Narrowing] = [] if options.match is None else [archive.matching(options.match)]
         notices = archive.notices()
         check_strict(options, notices)
@@ -172,7 +186,7 @@ def dry_run(
             narrowings.append(earlier)
             counters.stage = "preparing"
         narrowed = replace(selection, narrowings=narrowings, limit=options.limit)
-        # A program that writes all the time is let do so: an export would copy the posts then.
+        # A program that keeps writing may go on: an export would copy the posts in that case.
         archive.pin()
         if author is not None:
             with archive.reading():
