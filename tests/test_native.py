@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
@@ -21,13 +22,25 @@ from hypothesis import strategies as st
 
 import build_native
 import make_archive
-from skyexport import native, source
+from skyexport import ExportOptions, export, native, source
+from skyexport.archive import Archive
+from skyexport.errors import OptionError
 from skyexport.format_settings import FormatSettings
 from skyexport.formats import FORMATS
 from skyexport.formats.base import COLUMNS
 from skyexport.native import NativeLibrary, NativeRenderer, NotThere, Status
-from tests import strategies
-from tests.archives import Cell, RawText, Row, memory_archive, post, read_rows, replaced_posts, sorted_row_ids
+from tests import oracle, strategies
+from tests.archives import (
+    Cell,
+    RawText,
+    Row,
+    memory_archive,
+    post,
+    read_rows,
+    replaced_posts,
+    sorted_row_ids,
+    stored_rows,
+)
 from tests.conftest import ROOT
 from tests.native_rendering import (
     EACH_SETTING,
@@ -507,7 +520,7 @@ def test_finding(tmp_path: Path, library: NativeLibrary) -> None:
     assert found.reason.startswith("the native renderer cannot be loaded: ")
     assert "\n" not in found.reason
     assert native.find(library.path, "0" * 64) == NotThere(
-        "the native renderer was built from other sources: install skyexport again"
+        "the native renderer was built from other sources: install skyexport again", is_installed=True
     )
 
 
@@ -618,33 +631,24 @@ def test_fuzzer_with_random_inputs(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "1000 inputs\n"), done.stderr[-3000:]
 
 
+@pytest.fixture(scope="session")
+def source_distribution(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution, unpacked: it must have all that a build of the renderer takes."""
+    directory = tmp_path_factory.mktemp("sdist")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(directory)]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    (archive,) = directory.iterdir()
+    with tarfile.open(archive) as files:
+        files.extractall(directory, filter="data")
+    return directory / archive.name.removesuffix(".tar.gz")
+
+
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A small project that is built with our hook."""
-    (tmp_path / "pyproject.toml").write_text(
-        """
-[build-system]
-requires = ["hatchling"]
-build-backend = "hatchling.build"
-[project]
-name = "skyexport"
-version = "1"
-requires-python = ">=3.11"
-[tool.hatch.build.targets.wheel]
-packages = ["src/skyexport"]
-[tool.hatch.build.targets.wheel.hooks.custom]
-path = "hatch_build.py"
-"""
-    )
-    shutil.copytree(build_native.SOURCES, tmp_path / "native")
-    shutil.copy(ROOT / "hatch_build.py", tmp_path)
-    (tmp_path / "tools").mkdir()
-    shutil.copy(build_native.__file__, tmp_path / "tools")
-    (tmp_path / "src" / "skyexport").mkdir(parents=True)
-    (tmp_path / "src" / "skyexport" / "__init__.py").touch()
-    # Not what is to be built, but left over.
-    (tmp_path / "src" / "skyexport" / build_native.library_name()).write_text("old")
-    return tmp_path
+def project(source_distribution: Path, tmp_path: Path) -> Path:
+    """The same with a library of an earlier build, which must end up in no wheel."""
+    copy = shutil.copytree(source_distribution, tmp_path / "project")
+    (copy / "src" / "skyexport" / build_native.library_name()).write_text("old")
+    return copy
 
 
 def built(project: Path, **environment: str) -> tuple[str, str, Path | None]:
@@ -671,21 +675,101 @@ def test_a_wheel_with_the_renderer(project: Path) -> None:
     assert isinstance(native.find(library), NativeLibrary)
 
 
-@pytest.mark.parametrize(("choice", "compiler"), [("off", "cc"), ("auto", "no-such-compiler")])
-def test_a_wheel_without_the_renderer(project: Path, choice: str, compiler: str) -> None:
+@pytest.mark.parametrize(
+    ("choice", "compiler", "problem"),
+    [
+        ("off", "cc", None),
+        ("auto", "no-such-compiler", "the compiler no-such-compiler cannot be run: No such file or directory"),
+        ("auto", "false", "false failed: without a message"),
+        ("", "false", "false failed: without a message"),
+    ],
+)
+def test_a_wheel_without_the_renderer(project: Path, choice: str, compiler: str, problem: str | None) -> None:
     """Where it is not wanted or cannot be built, the wheel is one for any platform, and one line says so."""
     tag, said, library = built(project, SKYEXPORT_NATIVE=choice, CC=compiler)
     assert (tag, library) == ("none-any.whl", None)
-    assert said.count("without the native renderer, exports take longer: ") == (choice == "auto")
+    told = [line for line in said.splitlines() if "renderer" in line]
+    assert told == ([] if problem is None else [f"without the native renderer, exports take longer: {problem}"])
+    assert not (project / "src" / "skyexport" / build_native.library_name()).exists()
 
 
-@pytest.mark.parametrize(("choice", "said"), [
-    ("require", "the native renderer is required but was not built: the compiler no-such-compiler cannot be run"),
-    ("yes", "SKYEXPORT_NATIVE=yes: use one of auto, require, off"),
+@pytest.mark.parametrize(("choice", "compiler", "said"), [
+    ("require", "no-such-compiler", "the native renderer is required but was not built: the compiler no-such-compiler"),
+    ("require", "false", "the native renderer is required but was not built: false failed: without a message"),
+    ("yes", "cc", "SKYEXPORT_NATIVE=yes: use one of auto, require, off"),
 ])  # fmt: skip
-def test_no_wheel(project: Path, choice: str, said: str) -> None:
+def test_no_wheel(project: Path, choice: str, compiler: str, said: str) -> None:
     """Where the renderer is required, a build without it fails in one line; so does an unknown choice."""
-    tag, output, _ = built(project, SKYEXPORT_NATIVE=choice, CC="no-such-compiler")
+    tag, output, _ = built(project, SKYEXPORT_NATIVE=choice, CC=compiler)
     assert tag == ""
     assert said in output
     assert "Traceback" not in output
+
+
+def test_an_editable_installation(project: Path) -> None:
+    """It builds the renderer beside the modules, and removes it when it is not wanted any more."""
+    library = project / "src" / "skyexport" / build_native.library_name()
+    code = "from hatchling.build import build_editable; print(build_editable('.'))"
+    for choice, tag in (("require", build_native.wheel_platform()), ("off", "any")):
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=project, env={**os.environ, "SKYEXPORT_NATIVE": choice},
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert done.stdout.splitlines()[-1].endswith(f"-py3-none-{tag}.whl")
+        assert library.exists() == (choice == "require")
+        if choice == "require":
+            assert isinstance(native.find(library), NativeLibrary)
+
+
+# --- Which renderer an export uses ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _fresh_choice() -> Iterator[None]:
+    """Look for the renderer anew in this test, and after it."""
+    native.library.cache_clear()
+    yield
+    native.library.cache_clear()
+
+
+@pytest.mark.usefixtures("_fresh_choice")
+@pytest.mark.parametrize("kind", ["other sources", "no library"])
+def test_a_renderer_that_cannot_be_used(
+    kind: str, tmp_path: Path, library: NativeLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An export goes on in Python, and one line says why; an export that requires it fails."""
+    place = tmp_path / build_native.library_name()
+    if kind == "no library":
+        place.write_text("no library")
+    else:
+        shutil.copy(library.path, place)
+    find = native.find
+    monkeypatch.setattr(native, "find", lambda: find(place, "0" * 64))
+    archive = make_archive.make_archive(tmp_path / "a.db", posts=20, seed=5).path
+    summary = export(ExportOptions(archive=archive, to=tmp_path / "a.json", workers=0))
+    assert summary.renderer == "python"
+    assert summary.renderer_problem is not None
+    assert summary.renderer_problem.startswith("the native renderer ")
+    assert f"note: {summary.renderer_problem}" in summary.sentences()
+    assert summary.sentences()[1].endswith(", Python renderer")
+    monkeypatch.setenv(native.RENDERER_VARIABLE, "native")
+    native.library.cache_clear()
+    with pytest.raises(OptionError, match=r"the native renderer .*; install skyexport with a C compiler, or leave out"):
+        export(ExportOptions(archive=archive, to=tmp_path / "b.json", workers=0))
+
+
+@pytest.mark.usefixtures("_fresh_choice")
+@pytest.mark.parametrize(("choice", "renderer"), [("python", "python"), ("native", "native"), ("", "native")])
+def test_chosen_renderer(
+    choice: str, renderer: str, tmp_path: Path, library: NativeLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SKYEXPORT_RENDERER chooses, and the bytes are the same; no line speaks of a renderer that is not wanted."""
+    find = native.find
+    monkeypatch.setattr(native, "find", lambda: find(library.path))
+    monkeypatch.setenv(native.RENDERER_VARIABLE, choice)
+    archive = make_archive.make_archive(tmp_path / "a.db", posts=20, seed=5).path
+    summary = export(ExportOptions(archive=archive, to=tmp_path / "a.json", workers=0))
+    assert (summary.renderer, summary.renderer_problem) == (renderer, None)
+    assert not any("SKYEXPORT" in line for line in summary.sentences())
+    with Archive(archive) as opened:
+        assert (tmp_path / "a.json").read_bytes() == oracle.FILE["json"](stored_rows(opened.connection))

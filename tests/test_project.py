@@ -41,7 +41,7 @@ LAYERS = [
     {"format_names"},
     {"formats", "formats.csv_table", "formats.json_array", "formats.json_lines", "formats.parquet_table"},
     {"formats.json_posts"},
-    {"formats.base", "formats.media_names"},
+    {"formats.arrow_blocks", "formats.base", "formats.media_names"},
     {"earlier_media", "export_chains"},
     {"claims"},
     {"earlier_export", "export_directory"},

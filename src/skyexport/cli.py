@@ -195,7 +195,14 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback for every
 
 def _show_version(wanted: bool) -> None:
     if wanted:
+        from skyexport.native import renderer_in_words
+
         typer.echo(f"skyexport {__version__}")
+        try:
+            typer.echo(f"renderer: {renderer_in_words()}")
+        except OptionError as error:
+            report(error, as_json=False)
+            raise typer.Exit(error.exit_code) from None
         raise typer.Exit
 
 
@@ -203,7 +210,10 @@ def _show_version(wanted: bool) -> None:
 def _skyexport(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", "-V", help="Show the version.", callback=_show_version, is_eager=True)
+        bool,
+        typer.Option(
+            "--version", "-V", help="Show the version and the renderer.", callback=_show_version, is_eager=True
+        ),
     ] = False,
 ) -> None:
     del version

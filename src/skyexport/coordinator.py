@@ -31,7 +31,7 @@ from pathlib import Path
 
 import apsw
 
-from skyexport import __version__
+from skyexport import __version__, native
 from skyexport.archive import Archive
 from skyexport.authors import ChosenAuthor, check_author
 from skyexport.compression import compressor_of
@@ -54,6 +54,7 @@ from skyexport.manifest import manifest_bytes
 from skyexport.media import Media
 from skyexport.memory import UNKNOWN_MEMORY, MemoryGuard, MemoryNeed, ProcessTree
 from skyexport.messages import ChunkReady, Kind
+from skyexport.native import NotThere
 from skyexport.notices import MISSED_LOG, MISSED_LOG_HINT, REUSED_HANDLE, Notices
 from skyexport.options import ExportOptions, Resolved, available_cpus, format_size, resolve
 from skyexport.plan import Plan, row_id_batches
@@ -179,8 +180,11 @@ def export(
                 path.parent, now, counters.posts, 0 if media is None else media.counts.files,
                 sum(file.bytes for file in files) + counters.media_bytes,
             )  # fmt: skip
+        library = native.library()
         return ExportSummary(
             format=resolved.format, posts=counters.posts, batches=coordinator.batches, workers=workers,
+            renderer=native.renderer(),
+            renderer_problem=library.reason if isinstance(library, NotThere) and library.is_installed else None,
             seconds=counters.seconds, data_files=coordinator.data_files, bytes=counters.bytes,
             csv_safe=options.csv_safe, peak_memory_bytes=guard.peak_bytes,
             memory_metric=tree.metric,

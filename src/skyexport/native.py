@@ -39,6 +39,8 @@ __all__ = [
     "library",
     "load",
     "native_renderer",
+    "renderer",
+    "renderer_in_words",
 ]
 
 SOURCES_SHA256 = "29818619994e25302e2d76a7039836438518bc5f7f2963f90ce9d7ef13f0cf81"
@@ -111,6 +113,8 @@ class NotThere:
 
     reason: str
     """Why, in one line."""
+    is_installed: bool = False
+    """Whether there is a library, which cannot be used: each export says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +149,9 @@ def find(path: Path | None = None, sources_sha256: str = SOURCES_SHA256) -> Nati
         functions.skyexport_result.restype = ctypes.c_void_p
         functions.skyexport_finish.restype = None
     except (OSError, AttributeError) as error:
-        return NotThere(f"the native renderer cannot be loaded: {error}")
+        return NotThere(f"the native renderer cannot be loaded: {error}", is_installed=True)
     if found != sources_sha256.encode():
-        return NotThere("the native renderer was built from other sources: install skyexport again")
+        return NotThere("the native renderer was built from other sources: install skyexport again", is_installed=True)
     return NativeLibrary(path.resolve(), functions)
 
 
@@ -167,6 +171,17 @@ def library() -> NativeLibrary | NotThere:
     if choice == "native" and isinstance(found, NotThere):
         raise OptionError(found.reason, f"install skyexport with a C compiler, or leave out {RENDERER_VARIABLE}")
     return found
+
+
+def renderer() -> str:
+    """The renderer of this process: `native` or `python`."""
+    return "native" if isinstance(library(), NativeLibrary) else "python"
+
+
+def renderer_in_words() -> str:
+    """The renderer for people, and why it is not the native one."""
+    found = library()
+    return f"python: {found.reason}" if isinstance(found, NotThere) else "native"
 
 
 def load(connection: apsw.Connection) -> None:
