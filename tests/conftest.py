@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import make_archive
-from skyexport import ExportOptions
+from skyexport import ExportOptions, native
+from skyexport.native import NotThere
 
 settings.register_profile(
     "skyexport",
@@ -108,3 +109,24 @@ def slow_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An archive whose export takes about a second: time enough to disturb it."""
     path = tmp_path_factory.mktemp("slow") / "slow.db"
     return make_archive.make_archive(path, posts=60_000, seed=3, fts=False).path
+
+
+@pytest.fixture(scope="module", params=["native", "python"])
+def each_renderer(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Render with each renderer in turn: `native`, where it was built, and `python`."""
+    renderer: str = request.param
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(native.RENDERER_VARIABLE, renderer)
+        native.library.cache_clear()
+        found = native.find()
+        if renderer == "native" and isinstance(found, NotThere):
+            pytest.skip(found.reason)
+        yield renderer
+    native.library.cache_clear()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the renderers of this run at its end."""
+    found = native.find()
+    used = f"python only: {found.reason}" if isinstance(found, NotThere) else "native and python"
+    terminalreporter.write_line(f"renderers: {used}")

@@ -39,6 +39,8 @@ from tests.archives import (
     usual_bytes,
 )
 
+pytestmark = pytest.mark.usefixtures("each_renderer")
+
 each_format = pytest.mark.parametrize("format_name", list(FORMATS))
 
 
@@ -663,7 +665,7 @@ def test_tables_of_some_columns(rows: list[Row], columns: list[str], delimiter: 
     assert table == [[row[place] for place in places] for row in whole]
 
 
-NUMBER = re.compile(r"-[0-9.e+]+")
+NUMBER = re.compile(r"-[0-9.e+-]+")
 
 
 def as_stored(cell: str) -> str:

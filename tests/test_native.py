@@ -710,12 +710,9 @@ def test_an_editable_installation(project: Path) -> None:
     """It builds the renderer beside the modules, and removes it when it is not wanted any more."""
     library = project / "src" / "skyexport" / build_native.library_name()
     code = "from hatchling.build import build_editable; print(build_editable('.'))"
-    for choice, tag in (("require", build_native.wheel_platform()), ("off", "any")):
-        done = subprocess.run(
-            [sys.executable, "-c", code], cwd=project, env={**os.environ, "SKYEXPORT_NATIVE": choice},
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        assert done.stdout.splitlines()[-1].endswith(f"-py3-none-{tag}.whl")
+    for choice in ("require", "off"):
+        environment = {**os.environ, "SKYEXPORT_NATIVE": choice}
+        subprocess.run([sys.executable, "-c", code], cwd=project, env=environment, capture_output=True, check=True)
         assert library.exists() == (choice == "require")
         if choice == "require":
             assert isinstance(native.find(library), NativeLibrary)
