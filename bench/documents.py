@@ -68,6 +68,8 @@ def _targets(directory: Path) -> str:
 _STAGES = {
     "read": ("read the posts from the file", "worker"),
     "render": ("render them", "worker"),
+    "finish": ("finish their bytes", "worker"),
+    "copy": ("copy them into a slot", "worker"),
     "walk": ("walk the index", "coordinator"),
     "hash": ("hash (SHA-256)", "coordinator"),
     "write": ("write to a file (page cache)", "coordinator"),

@@ -41,6 +41,7 @@ from skyexport import (
     StrictError,
     coordinator,
     export,
+    native,
 )
 from skyexport.archive import Archive
 from skyexport.format_settings import USUAL
@@ -90,6 +91,7 @@ def expected(folder: Path, name: str) -> bytes:
     return file.read_bytes() if file.exists() else gzip.decompress((folder / f"{name}.gz").read_bytes())
 
 
+@pytest.mark.usefixtures("each_renderer")
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("format", CONTRACT_FORMATS)
 @pytest.mark.parametrize("name", ["real", "sample", "edge"])
@@ -175,6 +177,26 @@ def test_determinism(
         assert plain(files) == plain(oracle[shape])
     else:
         assert files == oracle[shape]
+
+
+@pytest.mark.parametrize("workers", [0, 2, *(pytest.param(count, marks=pytest.mark.slow) for count in (1, 3, 4))])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_renderers_make_the_same_files(
+    small_archive: make_archive.ArchiveInfo, oracle: dict[str, dict[str, bytes]], tmp_path: Path, shape: str,
+    workers: int, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Python alone makes the files that the native renderer makes, compressed ones included."""
+    native.library.cache_clear()
+    if native.renderer() == "python":
+        pytest.skip("there is no native renderer")
+    with monkeypatch.context() as patch:
+        patch.setenv(native.RENDERER_VARIABLE, "python")
+        native.library.cache_clear()
+        files = exported_directory(
+            small_archive.path, tmp_path, workers=workers, memory_limit=1 << 30, **SHAPES[shape]
+        )  # fmt: skip
+    native.library.cache_clear()
+    assert files == oracle[shape]
 
 
 def plain(files: dict[str, bytes]) -> dict[str, bytes]:

@@ -121,13 +121,9 @@ def test_json_suite(library: NativeLibrary) -> None:
     if not suite.exists():
         pytest.skip("the JSON parsing suite does not lie beside this checkout")
     with tarfile.open(suite) as files:
-        cases = {
-            Path(member.name).name: extracted.read()
-            for member in files
-            if member.name.startswith("test_parsing/") and (extracted := files.extractfile(member))
-        }
-    assert len(cases) > 300
-    names = [name for name, content in cases.items() if content and len(content) < 10_000]
+        cases = {Path(file.name).name: taken.read() for file in files if (taken := files.extractfile(file))}
+    assert len(cases) > 330
+    names = [name for name, content in cases.items() if content]
     rows = [post(number, embed_data=cases[name], has_media=1) for number, name in enumerate(names)]
     with contextlib.closing(memory_archive(rows)) as connection:
         ids = list(range(1, len(rows) + 1))
@@ -306,6 +302,37 @@ def test_prefixes_of_an_embed(library: NativeLibrary, format_name: str) -> None:
     with replaced_posts(rows) as connection:
         refused = check_same(connection, library, sorted_row_ids(connection), format_name)
     assert len(refused) == len(rows) - 1
+
+
+def changed_everywhere(row: Row, choose: random.Random) -> Iterator[Row]:
+    """A row with each of its texts cut short at every byte, and with eight other values at every byte."""
+    for name in COLUMNS:
+        cell = row[name]
+        stored = cell.encode() if isinstance(cell, str) else cell
+        if not isinstance(stored, bytes):
+            continue
+        for at in range(len(stored)):
+            others = [stored[:at] + bytes([choose.randrange(256)]) + stored[at + 1 :] for _ in range(8)]
+            for data in (stored[:at], *others):
+                yield {**row, name: RawText(data) if isinstance(cell, str) else data}
+
+
+@each_format
+@pytest.mark.parametrize("count", [1, pytest.param(100, marks=pytest.mark.slow)])
+def test_real_posts_changed_everywhere(
+    contract_dir: Path, library: NativeLibrary, format_name: str, count: int
+) -> None:
+    """Real posts cut short at every byte, and changed at every byte."""
+    choose = random.Random(14)
+    with contextlib.closing(archive_in_memory(contract_dir / "real" / "archive.db")) as connection:
+        stored = connection.execute(f"select {', '.join(COLUMNS)} from posts where embed_data != x'6e756c6c'")
+        rows = [dict(zip(COLUMNS, values, strict=True)) for values in stored]
+    for row in choose.sample(rows, count):
+        # Its uri would have to be another one for each.
+        changed = [{**one, "uri": f"at://{number}"} for number, one in enumerate(changed_everywhere(row, choose))]
+        with replaced_posts(changed) as connection:
+            refused = check_same(connection, library, list(range(1, len(changed) + 1)), format_name)
+        assert 0 < len(refused) < len(changed)
 
 
 # --- Bounds and refusals ----------------------------------------------------------------------------------------
@@ -605,30 +632,48 @@ def test_what_is_exported(library: NativeLibrary) -> None:
     ]
 
 
-@pytest.mark.slow
-def test_fuzzer_with_random_inputs(tmp_path: Path) -> None:
-    """The fuzzer builds with gcc's sanitizers, and a thousand inputs find nothing."""
-    program = tmp_path / "fuzz"
+@pytest.fixture(scope="session")
+def fuzzer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fuzzer's program for given inputs, with the address and undefined behaviour sanitizers."""
+    program = tmp_path_factory.mktemp("fuzz") / "fuzz"
+    compiler = os.environ.get("CC") or "cc"
     sources = [*build_native.SOURCES.glob("*.c"), *(build_native.SOURCES / "fuzz").glob("*.c")]
     flags = ["-std=c11", *build_native.STRICT, "-g", "-O1", "-DWITH_MAIN", "-DSKY_FIRST_BUFFER_BYTES=64"]
     sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    (tmp_path / "empty.c").write_text("int main(void) { return 0; }")
-    if subprocess.run(
-        ["cc", *sanitizers, str(tmp_path / "empty.c"), "-o", str(program)], capture_output=True, check=False
-    ).returncode:
+    empty = program.with_name("empty.c")
+    empty.write_text("int main(void) { return 0; }")
+    tried = subprocess.run([compiler, *sanitizers, str(empty), "-o", str(program)], capture_output=True, check=False)
+    if tried.returncode or subprocess.run([program], capture_output=True, check=False).returncode:
         pytest.skip("the compiler has no sanitizers")
-    subprocess.run(["cc", *flags, *sanitizers, *map(str, sources), "-o", str(program)], check=True)
+    subprocess.run([compiler, *flags, *sanitizers, *map(str, sources), "-o", str(program)], check=True)
+    return program
+
+
+def fuzzed(program: Path, inputs: Path) -> None:
+    """Run all files of a directory, and expect nothing to be found."""
+    paths = sorted(inputs.iterdir())
+    done = subprocess.run([program, *paths], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"{len(paths)} inputs\n"), done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(5_000, marks=pytest.mark.slow)])
+def test_fuzzer_with_random_inputs(tmp_path: Path, fuzzer: Path, count: int) -> None:
+    """Sanitizers find nothing in random settings, targets, failing allocations and values."""
     choose = random.Random(7)
     words = [b'{"images":[{"fullsize":"x/y"}]}', b"2024-02-29 23:59:59.5 -0700 PDT", b'"', b"\\u0041", b"[", b"}", b","]
-    paths = []
-    for number in range(1000):
+    for number in range(count):
         parts = [
             choose.choice([choose.randbytes(choose.randrange(1, 40)), *words]) for _ in range(choose.randrange(30))
         ]
-        paths.append(tmp_path / f"{number}")
-        paths[-1].write_bytes(choose.randbytes(2) + b"".join(parts))
-    done = subprocess.run([program, *paths], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "1000 inputs\n"), done.stderr[-3000:]
+        (tmp_path / f"{number}").write_bytes(choose.randbytes(2) + b"".join(parts))
+    fuzzed(fuzzer, tmp_path)
+
+
+def test_fuzzer_with_its_corpus(tmp_path: Path, fuzzer: Path) -> None:
+    """Nor in the inputs that coverage-guided fuzzing found: together they reach all that it reached."""
+    with tarfile.open(build_native.SOURCES / "fuzz" / "corpus.tar.gz") as files:
+        files.extractall(tmp_path, filter="data")
+    fuzzed(fuzzer, tmp_path)
 
 
 @pytest.fixture(scope="session")
