@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import subprocess
@@ -111,18 +112,30 @@ def slow_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_archive.make_archive(path, posts=60_000, seed=3, fts=False).path
 
 
-@pytest.fixture(scope="module", params=["native", "python"])
-def each_renderer(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Render with each renderer in turn: `native`, where it was built, and `python`."""
-    renderer: str = request.param
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(native.RENDERER_VARIABLE, renderer)
+RENDERERS = ["native", "python"]
+
+
+@contextlib.contextmanager
+def rendering_with(renderer: str) -> Iterator[None]:
+    """Render with this renderer, in this process and in those that it starts; skips the test if it was not built."""
+    found = native.find()
+    if renderer == "native" and isinstance(found, NotThere):
+        pytest.skip(found.reason)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(native.RENDERER_VARIABLE, renderer)
+            native.library.cache_clear()
+            yield
+    finally:
         native.library.cache_clear()
-        found = native.find()
-        if renderer == "native" and isinstance(found, NotThere):
-            pytest.skip(found.reason)
+
+
+@pytest.fixture(scope="module", params=RENDERERS)
+def each_renderer(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Render with each renderer in turn, for modules of which every test does."""
+    renderer: str = request.param
+    with rendering_with(renderer):
         yield renderer
-    native.library.cache_clear()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -788,7 +788,7 @@ def test_a_renderer_that_cannot_be_used(
     find = native.find
     monkeypatch.setattr(native, "find", lambda: find(place, "0" * 64))
     archive = make_archive.make_archive(tmp_path / "a.db", posts=20, seed=5).path
-    summary = export(ExportOptions(archive=archive, to=tmp_path / "a.json", workers=0))
+    summary = export(ExportOptions(archive=archive, to=tmp_path / "a.json", workers=0, memory_limit="8GB"))
     assert summary.renderer == "python"
     assert summary.renderer_problem is not None
     assert summary.renderer_problem.startswith("the native renderer ")
@@ -797,7 +797,7 @@ def test_a_renderer_that_cannot_be_used(
     monkeypatch.setenv(native.RENDERER_VARIABLE, "native")
     native.library.cache_clear()
     with pytest.raises(OptionError, match=r"the native renderer .*; install skyexport with a C compiler, or leave out"):
-        export(ExportOptions(archive=archive, to=tmp_path / "b.json", workers=0))
+        export(ExportOptions(archive=archive, to=tmp_path / "b.json", workers=0, memory_limit="8GB"))
 
 
 @pytest.mark.usefixtures("_fresh_choice")
@@ -810,7 +810,7 @@ def test_chosen_renderer(
     monkeypatch.setattr(native, "find", lambda: find(library.path))
     monkeypatch.setenv(native.RENDERER_VARIABLE, choice)
     archive = make_archive.make_archive(tmp_path / "a.db", posts=20, seed=5).path
-    summary = export(ExportOptions(archive=archive, to=tmp_path / "a.json", workers=0))
+    summary = export(ExportOptions(archive=archive, to=tmp_path / "a.json", workers=0, memory_limit="8GB"))
     assert (summary.renderer, summary.renderer_problem) == (renderer, None)
     assert not any("SKYEXPORT" in line for line in summary.sentences())
     with Archive(archive) as opened:

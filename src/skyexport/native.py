@@ -126,7 +126,7 @@ class NativeLibrary:
 
 
 def _file_name() -> str:
-    """What the library is called."""
+    """The library's name on this system."""
     return "native_renderer" + {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 
 
@@ -286,7 +286,7 @@ _COLUMN_NAMES = {number: name for name, number in _COLUMN_NUMBERS.items()}
 
 
 def _read(chosen: tuple[str, ...]) -> frozenset[str]:
-    """What must be read of a post."""
+    """The columns to read of a post."""
     needed = set(chosen)
     if "media_files" in needed:
         needed |= {"has_media", "embed_data"}

@@ -398,7 +398,7 @@ class _Source:
     sql: str
     parameters: Mapping[str, Any]
     row_ids: array[int] | None = None
-    """What it gives, where that is known."""
+    """The row ids that it gives, where they are known."""
 
 
 def _listed(row_ids: array[int]) -> _Source:
