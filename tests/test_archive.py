@@ -210,6 +210,7 @@ EXTRA_COLUMNS = [
 """Columns that an archive may have besides those that are read; statements use some of the names for other things."""
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize("column", EXTRA_COLUMNS)
 def test_other_columns(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: str) -> None:
     """Columns that nobody reads change nothing: from the archive or a copy, with media, and by a selection."""

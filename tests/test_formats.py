@@ -96,6 +96,7 @@ def test_both_ways_agree_on_bad_values(format_name: str, cells: Row) -> None:
     assert oracle.content(format_name, rendered) == oracle.POST[format_name](stored)
 
 
+@pytest.mark.quick(2)
 @each_format
 @settings(max_examples=30)
 @given(rows=st.lists(strategies.posts(), max_size=6), batch_size=st.integers(1, 4))

@@ -156,6 +156,7 @@ def test_recovery_by_a_link(tmp_path: Path, link: Path, monkeypatch: pytest.Monk
     assert files_below(tmp_path) == before
 
 
+@pytest.mark.quick(1)
 def test_a_live_archive_by_a_link_on_a_read_only_disk(tmp_path: Path, link: Path) -> None:
     """Where nothing can be made beside the archive, its log is read all the same."""
     with live(tmp_path / "archives" / "a.db"):
@@ -393,6 +394,7 @@ def in_a_deleted_directory(tmp_path: Path, *arguments: str | Path) -> subprocess
     )
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize(
     ("arguments", "status", "line"),
     [
@@ -423,6 +425,7 @@ def test_deleted_current_directory(tmp_path: Path, arguments: list[str], status:
     assert files_below(tmp_path) == ["a.db"]
 
 
+@pytest.mark.slow
 def test_deleted_current_directory_and_absolute_paths(tmp_path: Path) -> None:
     """With absolute paths, or without any, everything works there."""
     archive = file_archive(tmp_path / "a.db", [post(1)])

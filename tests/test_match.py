@@ -62,6 +62,7 @@ def uris(data: bytes) -> list[str]:
     return [found["uri"] for found in json.loads(data)]
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(("snapshot", "index"), [("pin", True), ("copy", False)])
 @pytest.mark.parametrize("narrower", [{}, {"author": "did:plc:a"}, {"since": "2024-05-05", "until": "2024-05-20"}])
 def test_same_bytes(tmp_path: Path, snapshot: str, index: bool, narrower: dict[str, str]) -> None:
@@ -302,6 +303,7 @@ def test_media_and_manifest(tmp_path: Path) -> None:
     assert skyexport("verify", some["directory"]).returncode == 0
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("snapshot", ["pin", "copy"])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_one_state_is_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snapshot: str, workers: int) -> None:

@@ -336,6 +336,7 @@ def test_no_guard_is_needed(slow_archive: Path, tmp_path: Path) -> None:
     assert piped.stdout.splitlines() == ["once", "2", "ok"]
 
 
+@pytest.mark.quick(1)
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_interrupt_leaves_nothing(slow_archive: Path, tmp_path: Path, workers: int) -> None:

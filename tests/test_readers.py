@@ -113,6 +113,7 @@ EMBEDS = {
 """What embeds may be, and the fast parsers refuse: beginning, what is repeated, how often, end."""
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("kind", EMBEDS)
 def test_embeds_beyond_the_usual(format: str, kind: str) -> None:
@@ -257,6 +258,7 @@ def test_what_is_wrong_and_large(
         posts_read(format, before + unit * count + after, block_bytes)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("format", "unit"),
     [

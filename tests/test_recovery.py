@@ -212,6 +212,7 @@ def test_no_room_for_the_copy(tmp_path: Path, folder: Path, monkeypatch: pytest.
     assert files_below(folder) == []
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("how", ["log alone", "index alone", "log and index", "journal", "wal", "rollback"])
 def test_read_only_media(tmp_path: Path, folder: Path, how: str) -> None:
     """Whatever lies beside an archive on read-only media: it is exported as it was when its program stopped."""
