@@ -26,6 +26,8 @@ from skyexport import ExportOptions, OptionError, export, export_all, verify
 from skyexport import migration as migration_module
 from skyexport.archive_list import ArchiveList, read_list
 from skyexport.errors import StoppedError
+from skyexport.exporter import Request
+from skyexport.exporters import Exporter
 from skyexport.outcome import Outcome, Outcomes
 from tests.archives import RawText, file_archive, insert, post
 from tests.command import PROGRAM, assert_gone, files_below, skyexport, skyexport_json, started
@@ -415,6 +417,34 @@ def test_signals(slow_archives: list[Path], tmp_path: Path, number: signal.Signa
         assert verify(directory).posts == POSTS
     again = skyexport_json("export", *slow_archives, "-o", out, "--resume-batch", "-j", "2")
     assert (again["archives_skipped"], again["archives_exported"]) == (len(complete), 6 - len(complete))
+
+
+@posix_only
+def test_an_exporter_is_stopped_between_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Archives that it was given and had not begun go to another one; none fails."""
+    give = Exporter.give
+    given = []
+
+    def give_and_stop(exporter: Exporter, request: Request) -> None:
+        given.append(request.number)
+        if request.number != 4 or given.count(4) > 1:
+            give(exporter, request)
+            return
+        wait_until(lambda: psutil.Process(exporter.process.pid).status() == psutil.STATUS_SLEEPING)
+        exporter.process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: psutil.Process(exporter.process.pid).status() == psutil.STATUS_STOPPED)
+        give(exporter, request)
+        exporter.process.send_signal(signal.SIGTERM)
+        exporter.process.send_signal(signal.SIGCONT)
+
+    archives = small_archives(tmp_path / "in", 6)
+    monkeypatch.setattr(migration_module, "REQUESTS_AT_ONCE", 1)
+    monkeypatch.setattr(Exporter, "give", give_and_stop)
+    done = export_all(archives, ExportOptions(archive=archives[0], output_dir=tmp_path / "out", workers=2))
+    assert 4 in given
+    failures = [str(outcome.error) for outcome in done.outcomes if outcome.error is not None]
+    assert all("was stopped by signal 15" in failure for failure in failures), failures
+    assert len(failures) < 2
 
 
 @pytest.mark.quick(1)
