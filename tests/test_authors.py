@@ -482,7 +482,7 @@ def test_archives_without_the_author_are_skipped(
     assert (quiet.exit_code, quiet.stderr) == (0, "")
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(("author", "workers"), [("did:plc:nobody", "2"), ("nobody.example", "0")])
 def test_no_archive_has_the_author(archives: list[Path], tmp_path: Path, author: str, workers: str) -> None:
     """That is an error, with a line of its own."""

@@ -185,6 +185,7 @@ def test_archive_without_index(tmp_path: Path) -> None:
     assert "no created_at index" in found.notes[0]
 
 
+@pytest.mark.quick(1)
 @pytest.mark.usefixtures("one_process")
 @pytest.mark.parametrize("created_at", ["when?", RawText(b"\xff"), b"never"])
 def test_unreadable_time(tmp_path: Path, created_at: str | RawText | bytes) -> None:

@@ -109,6 +109,7 @@ def test_the_newest_full_export_counts(archive: Path) -> None:
     assert nights.since_last().since_export == [directory_of(full)]
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     "other",
     [

@@ -402,6 +402,7 @@ def test_strict_exit_code(tmp_path: Path) -> None:
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.slow
 def test_quiet_leaves_warnings(tmp_path: Path) -> None:
     """-q prints warnings and errors only, -qq errors only; of one archive, and of many."""
     posts = [post(1, created_at="never"), post(2, text="=1", has_media=1)]

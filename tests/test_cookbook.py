@@ -422,6 +422,7 @@ def test_every_night(recipe: Recipe) -> None:
         assert exports() == before
 
 
+@pytest.mark.slow
 def test_only_what_is_new(recipe: Recipe) -> None:
     """Two increments have what changed since all before, and together with the full export they are the archive."""
     with recipe("Only what is new") as kitchen:

@@ -225,6 +225,7 @@ def test_nothing_is_left_after_an_error(tmp_path: Path, folder: Path) -> None:
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.slow
 def test_damaged_archive(tmp_path: Path, folder: Path) -> None:
     """Where pages are missing from the table but not from its indexes, no part of the posts is taken for all."""
     info = make_archive.make_archive(tmp_path / "a.db", posts=300, seed=5)

@@ -53,6 +53,7 @@ def largest_author(archive: Path) -> str:
     return found
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize(
     ("format", "narrower"),
     [

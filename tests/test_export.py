@@ -152,7 +152,7 @@ SECONDS = {("parquet", 0, 1)}
 """A table for each post takes some."""
 
 
-@pytest.mark.quick(6)
+@pytest.mark.quick(4)
 @pytest.mark.parametrize(
     ("shape", "workers", "batch_size"),
     [
@@ -265,7 +265,7 @@ def test_environment_changes_no_byte(
         assert to.read_bytes() == oracle["json"]["posts.json"]
 
 
-@pytest.mark.quick(6)
+@pytest.mark.quick(3)
 @pytest.mark.parametrize("posts", [0, 1, 999, 1000, 1001, 2500])
 @pytest.mark.parametrize("index", [True, False])
 def test_archive_sizes(tmp_path: Path, posts: int, index: bool) -> None:

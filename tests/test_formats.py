@@ -543,6 +543,7 @@ def test_notices_name_the_post(format_name: str, uri: Cell) -> None:
 # --- Large posts ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.quick(1)
 @each_format
 @pytest.mark.parametrize("column", ["text", "embed_data"])
 def test_pieces_are_small(format_name: str, column: str) -> None:

@@ -163,7 +163,7 @@ def test_a_list_for_people_is_short(tmp_path: Path) -> None:
         assert [line for line in verbose if line.startswith(f"{path}: 3 posts, ")]
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 def test_progress(slow_archives: list[Path], tmp_path: Path) -> None:
     """There is one line of progress for all archives together: archives, posts, bytes, rate, memory."""
     done = skyexport("export", *slow_archives[:2], "-o", tmp_path / "out", "--progress", "json", "-q", "-j", "2")
@@ -577,6 +577,7 @@ def test_many_outcomes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     del outcomes
 
 
+@pytest.mark.slow
 def test_paths_of_a_million_archives() -> None:
     """A list of archives takes its paths and little more, and no path of it is looked at more than needed."""
     import tracemalloc

@@ -195,6 +195,7 @@ def test_odd_index(tmp_path: Path, statement: str) -> None:
         exported(archive, tmp_path / "out", match="cats")
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     "statement",
     [
@@ -241,6 +242,7 @@ def test_index_that_is_out_of_date(tmp_path: Path) -> None:
         assert uris(exported(archive, tmp_path / "out", match="cats", snapshot=snapshot)) == before[1:]
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("wal", [False, True])
 def test_recovered_archive(tmp_path: Path, wal: bool) -> None:
     """An archive that must be recovered is searched while its copy is made."""

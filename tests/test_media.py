@@ -53,6 +53,7 @@ def archive(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.quick(4)
 @pytest.mark.parametrize("snapshot", ["pin", "copy"])
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("format", ["json", "csv"])

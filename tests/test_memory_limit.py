@@ -101,7 +101,7 @@ def test_named_limit_is_enough(heavy_archive: Path, tmp_path: Path, shape: tuple
     assert not accepted(heavy_archive, named - 5 * STEP_MB, *shape)
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["json", "parquet"])
 def test_small_archives_need_little(small_archive: make_archive.ArchiveInfo, tmp_path: Path, format: str) -> None:
     """A limit that a large archive needs is not asked of a small one."""

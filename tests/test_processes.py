@@ -106,7 +106,7 @@ def test_many_archives_without_figures(surroundings: str, small_archive_path: Pa
     assert "peak memory unknown" in done.stderr
 
 
-@pytest.mark.quick(1)
+@pytest.mark.slow
 def test_bench_without_figures(surroundings: str, small_archive_path: Path, tmp_path: Path) -> None:
     """The table has no figures for memory, and a note."""
     done = inside(surroundings, "bench", small_archive_path, "-o", tmp_path, "--posts", "100", "--runs", "1")

@@ -172,6 +172,7 @@ def test_damaged_csv(position: int, put: bytes, removed: int, block_bytes: int) 
     assert {len(record) for record in records} <= {15}
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_cut_is_noticed(way: str, format: str) -> None:
     """A file that ends early is refused, unless only JSON's last line feed is gone, or whole records or lines."""

@@ -65,6 +65,7 @@ def state(archive: Path) -> dict[str, tuple[bytes, int]]:
     return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in archive.parent.iterdir()}
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("snapshot", ["pin", "copy"])
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("wal", [False, True])

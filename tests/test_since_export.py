@@ -153,6 +153,7 @@ def test_what_changed(tmp_path: Path, snapshot: str, index: bool, formats: tuple
         assert verify(summary.directory).posts == 3
 
 
+@pytest.mark.slow
 def test_nothing_changed(tmp_path: Path, contract_dir: Path) -> None:
     """An export since one of the same state has no post, and is an export; also where values are odd."""
     for name, format in itertools.product(("edge", "sample"), ("json", "jsonl", "csv", "parquet")):

@@ -569,6 +569,7 @@ def test_command_without_export(tmp_path: Path) -> None:
     assert "Traceback" in skyexport("verify", tmp_path, "--debug").stderr
 
 
+@pytest.mark.slow
 @posix_only
 @pytest.mark.parametrize("whole", ["json"], indirect=True)
 def test_progress_and_interrupt(directory: Path) -> None:

@@ -46,7 +46,7 @@ def test_archive_is_cut_off_while_it_is_read(trial: Trial) -> None:
     assert bool(exports) == (ended.status == 0)
 
 
-@trials("26", quick=3, full=300, shapes=5)
+@trials("26", quick=1, full=300, shapes=5)
 def test_page_is_damaged(trial: Trial) -> None:
     """A page that is zeroed, random or in the wrong place is noticed, or the export can be read all the same."""
     data = bytearray(trial.archive.read_bytes())

@@ -158,7 +158,7 @@ def syncs() -> list[Call]:
     return [call for arguments in ALL_WAYS for call in calls_of(arguments, ("fsync",), "OUT")]
 
 
-@trials("11", quick=1, full=lambda: len(syncs()))
+@trials("11", quick=0, full=lambda: len(syncs()))
 def test_sync_fails(trial: Trial) -> None:
     """A failed sync is final: no second sync, no name. After the last rename, the export is reported as whole."""
     needs_strace()

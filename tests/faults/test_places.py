@@ -322,7 +322,7 @@ def check_private(trial: Trial, *, running: bool) -> None:
             assert permissions == (0o700 if stat.S_ISDIR(mode) else 0o600), path
 
 
-@trials("modes", quick=1, full=40, shapes=11)
+@trials("modes", quick=0, full=40, shapes=11)
 def test_permissions(trial: Trial) -> None:
     """Only the owner can ever read the output, whatever the umask, even where it replaces a public file."""
     way = WAYS[trial.number % len(WAYS)]
