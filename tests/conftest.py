@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -58,6 +59,13 @@ def _without_own_options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
             if name.startswith("SKYEXPORT_"):
                 patch.delenv(name)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hangups() -> None:
+    """Under nohup, the programs that tests start would ignore SIGHUP as well; what handles it here stays here."""
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 @pytest.fixture(scope="session", autouse=True)
