@@ -13,22 +13,31 @@ from typing import Any
 import psutil
 import pytest
 
+from tests import preloaded
+
 PROGRAM = (sys.executable, "-m", "skyexport")
 
 
 def skyexport(
-    *arguments: str | Path, cwd: Path | None = None, timeout: float = 60, env: dict[str, str] | None = None
+    *arguments: str | Path,
+    cwd: Path | None = None,
+    timeout: float = 60,
+    env: dict[str, str] | None = None,
+    fresh: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """Run `skyexport` to its end."""
+    """Run `skyexport` to its end; *fresh*: in a process that loads the program itself, so that its memory counts."""
+    given, environment = [*map(str, arguments)], {**os.environ, **(env or {})}
+    if not fresh and preloaded.can_run(environment):
+        return preloaded.run(given, cwd, environment, timeout)
     return subprocess.run(
-        [*PROGRAM, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, timeout=timeout, check=False,
-        stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})},
+        [*PROGRAM, *given], capture_output=True, text=True, cwd=cwd, timeout=timeout, check=False,
+        stdin=subprocess.DEVNULL, env=environment,
     )  # fmt: skip
 
 
-def skyexport_json(*arguments: str | Path, status: int = 0, timeout: float = 60) -> dict[str, Any]:
+def skyexport_json(*arguments: str | Path, status: int = 0, timeout: float = 60, fresh: bool = False) -> dict[str, Any]:
     """Run `skyexport … --json`, check that it exits with *status*, and return the object."""
-    done = skyexport(*arguments, "--json", timeout=timeout)
+    done = skyexport(*arguments, "--json", timeout=timeout, fresh=fresh)
     assert done.returncode == status, done.stderr
     found = json.loads(done.stdout)
     assert isinstance(found, dict)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +26,7 @@ settings.register_profile(
     deadline=None,
     derandomize=True,
     database=None,
-    max_examples=30,
+    max_examples=15,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("skyexport")
@@ -32,6 +35,21 @@ _LARGE_PROCESS_BYTES = 270_000_000
 """Size of a process that gives memory back; the modules that tests load need less."""
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`quick(n)`: of the cases of a test, n that lie evenly spread run in every run; the others are slow tests."""
+    cases: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("quick") is not None and item.get_closest_marker("slow") is None:
+            cases[item.nodeid.partition("[")[0]].append(item)
+    for found in cases.values():
+        (wanted,) = found[0].get_closest_marker("quick").args  # type: ignore[union-attr]
+        kept = {place * len(found) // wanted for place in range(wanted)}
+        for place, item in enumerate(found):
+            if place not in kept:
+                item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -43,6 +61,13 @@ def _without_own_options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
             if name.startswith("SKYEXPORT_"):
                 patch.delenv(name)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hangups() -> None:
+    """Under nohup, the programs that tests start would ignore SIGHUP as well; what handles it here stays here."""
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -107,9 +132,21 @@ def small_archive(tmp_path_factory: pytest.TempPathFactory) -> make_archive.Arch
 
 @pytest.fixture(scope="session")
 def slow_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An archive whose export takes about a second: time enough to disturb it."""
-    path = tmp_path_factory.mktemp("slow") / "slow.db"
-    return make_archive.make_archive(path, posts=60_000, seed=3, fts=False).path
+    """An archive whose export takes about a second: time enough to disturb it. Made once for all test processes."""
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent
+    path = place / "slow" / "slow.db"
+    try:
+        path.parent.mkdir()
+    except FileExistsError:
+        deadline = time.monotonic() + 120
+        while not path.exists():
+            assert time.monotonic() < deadline, "the process that makes it has failed"
+            time.sleep(0.05)
+        return path
+    made = make_archive.make_archive(path.with_suffix(".part"), posts=60_000, seed=3, fts=False).path
+    return made.rename(path)
 
 
 RENDERERS = ["native", "python"]

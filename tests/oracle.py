@@ -42,6 +42,8 @@ ESCAPES = {
     "\u2028": "\\u2028",
     "\u2029": "\\u2029",
 }
+
+SPECIAL = re.compile("[\0-\x1f" + re.escape("".join(ESCAPES)) + "]")
 SQLITE = apsw.Connection(":memory:")
 
 
@@ -81,7 +83,7 @@ def text_of(data: bytes) -> str:
 
 def json_string(text: str) -> str:
     """A JSON string."""
-    return '"' + "".join(ESCAPES.get(c) or (c if c >= " " else f"\\u{ord(c):04x}") for c in text) + '"'
+    return '"' + SPECIAL.sub(lambda found: ESCAPES.get(found[0]) or f"\\u{ord(found[0]):04x}", text) + '"'
 
 
 def read_time(cell: StoredCell) -> Time | None:
@@ -125,14 +127,17 @@ def read_time(cell: StoredCell) -> Time | None:
 def indented(text: str, level: int) -> str:
     """Valid JSON, indented to *level*, its tokens untouched: white space goes, line breaks come."""
     tokens = re.findall(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+', text, re.DOTALL)
-    out = ""
-    for before, token in zip(["", *tokens], tokens, strict=False):
-        level -= token in "]}"
-        new_line = (before in ("{", "[") and token not in "]}") or before == ","
-        new_line |= token in "]}" and before not in ("{", "[")
-        out += ("\n" + "  " * level if new_line else "") + token + (" " if token == ":" else "")
-        level += token in "[{"
-    return out.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    out = []
+    before = ""
+    for token in tokens:
+        closes = token in ("}", "]")
+        level -= closes
+        if before == "," or closes != (before in ("{", "[")):
+            out.append("\n" + "  " * level)
+        out.append(": " if token == ":" else token)
+        level += token in ("{", "[")
+        before = token
+    return "".join(out).replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def json_value(name: str, cell: StoredCell) -> str:

@@ -210,6 +210,7 @@ EXTRA_COLUMNS = [
 """Columns that an archive may have besides those that are read; statements use some of the names for other things."""
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize("column", EXTRA_COLUMNS)
 def test_other_columns(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: str) -> None:
     """Columns that nobody reads change nothing: from the archive or a copy, with media, and by a selection."""
@@ -310,6 +311,7 @@ def test_letters_that_only_look_like_capitals(path: Path) -> None:
     refused(path, "posts has no column like_count$")
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("order", ["strict", "any", "backwards"])
 def test_other_tables_of_posts(path: Path, tmp_path: Path, order: str) -> None:
     """A STRICT table, one with columns of the type ANY, and one with another order of columns are read as they are."""
@@ -642,6 +644,7 @@ def test_counts(small_archive: make_archive.ArchiveInfo, all_posts: list[dict[st
 # --- No trace ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("wal", [False, True])
 @pytest.mark.parametrize("how", ["closed", "abandoned", "opened twice"])
 def test_no_trace(tmp_path: Path, wal: bool, how: str) -> None:

@@ -127,6 +127,7 @@ def test_from_python(exports: list[Path]) -> None:
         verify_all(exports, on_export=stop)
 
 
+@pytest.mark.quick(1)
 @posix_only
 def test_ctrl_c(slow_archive: Path, tmp_path: Path) -> None:
     """Ctrl-C ends it with one line that says how many were verified."""

@@ -345,6 +345,7 @@ def test_nobody_among_posts_since_an_export(archive: Path, tmp_path: Path) -> No
     assert run_json("export", archive, *since, "--author", ALICE, "--dry-run")["posts"] == 0
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("dry", [False, True])
 @pytest.mark.parametrize("snapshot", ["pin", "copy"])
 def test_an_author_without_posts_in_the_dates(archive: Path, tmp_path: Path, snapshot: str, dry: bool) -> None:
@@ -455,6 +456,7 @@ def archives(archive: Path, tmp_path: Path) -> list[Path]:
     return [archive, *others]
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(("author", "workers"), [(ALICE, "0"), ("alice.bsky.social", "2")])
 def test_archives_without_the_author_are_skipped(
     archives: list[Path], tmp_path: Path, author: str, workers: str
@@ -480,6 +482,7 @@ def test_archives_without_the_author_are_skipped(
     assert (quiet.exit_code, quiet.stderr) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("author", "workers"), [("did:plc:nobody", "2"), ("nobody.example", "0")])
 def test_no_archive_has_the_author(archives: list[Path], tmp_path: Path, author: str, workers: str) -> None:
     """That is an error, with a line of its own."""

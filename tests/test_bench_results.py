@@ -270,6 +270,7 @@ def tiny_archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.mark.slow
 def test_compare_end_to_end(tiny_archives: Path, tmp_path: Path) -> None:
     """One tool, one run: all three files are there, and nothing is left beside the archive."""
     archive = tiny_archives / "bench-300.db"

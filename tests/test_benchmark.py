@@ -95,6 +95,7 @@ def test_bench_as_json(archive: Path, tmp_path: Path) -> None:
     assert recommended["command"] == f"skyexport export {archive} -j {recommended['workers']} -o {tmp_path}"
 
 
+@pytest.mark.slow
 def test_bench_in_words(archive: Path, tmp_path: Path) -> None:
     """The table is aligned, the command line is last; progress is a plain line for each measurement."""
     done = skyexport("bench", archive, "--runs", "1", cwd=tmp_path)
@@ -121,6 +122,7 @@ def test_defaults_in_the_help() -> None:
     assert f"[default: {DEFAULT_RUNS}]" in text
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     ("options", "status", "said"),
     [
@@ -143,6 +145,7 @@ def test_failures(archive: Path, tmp_path: Path, options: list[str], status: int
     assert files_below(tmp_path) == ["a.db"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_interrupt(archive: Path, tmp_path: Path) -> None:
     """Ctrl-C leaves nothing behind."""
@@ -159,6 +162,7 @@ def test_interrupt(archive: Path, tmp_path: Path) -> None:
     assert files_below(tmp_path) == []
 
 
+@pytest.mark.quick(1)
 @pytest.mark.usefixtures("one_process")
 @pytest.mark.parametrize("offset_share", [0.0, 0.3])
 def test_slice_has_about_the_posts_asked_for(tmp_path: Path, offset_share: float) -> None:
@@ -181,6 +185,7 @@ def test_archive_without_index(tmp_path: Path) -> None:
     assert "no created_at index" in found.notes[0]
 
 
+@pytest.mark.quick(1)
 @pytest.mark.usefixtures("one_process")
 @pytest.mark.parametrize("created_at", ["when?", RawText(b"\xff"), b"never"])
 def test_unreadable_time(tmp_path: Path, created_at: str | RawText | bytes) -> None:
@@ -252,6 +257,7 @@ def test_bytes_that_differ(archive: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert files_below(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_workers_that_do_not_fit(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers of workers beyond the memory limit are left out, and that is said."""
 

@@ -109,6 +109,7 @@ def test_the_newest_full_export_counts(archive: Path) -> None:
     assert nights.since_last().since_export == [directory_of(full)]
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     "other",
     [
@@ -313,6 +314,7 @@ def test_another_run_at_the_same_time(archive: Path) -> None:
     assert len(nights.there) == 2
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("workers", [0, 2])
 def test_many_archives_have_chains_of_their_own(tmp_path: Path, workers: int) -> None:
     """Each archive has its own chain in its own place; one that has not changed is skipped with --resume-batch."""

@@ -157,6 +157,7 @@ def broken_archives(folder: Path) -> list[tuple[Path, str]]:
     ]
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("command", ["export", "inspect"])
 def test_no_archive(tmp_path: Path, command: str) -> None:
     """Whatever is wrong with an archive: one line with its path, exit code 10, nothing written."""
@@ -284,6 +285,7 @@ def test_interrupt_of_the_whole_group(slow_archive: Path, tmp_path: Path) -> Non
     assert_gone(workers)
 
 
+@pytest.mark.quick(1)
 @posix_only
 def test_killed_worker(slow_archive: Path, tmp_path: Path) -> None:
     """A worker that is killed ends the export: exit code 14, the batch named, siblings gone, nothing left."""
@@ -380,6 +382,7 @@ def test_no_progress_on_demand(slow_archive: Path, tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 4
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("wal", [False, True])
 def test_how_long_the_archive_was_held(tmp_path: Path, wal: bool) -> None:
     """In rollback mode, in which others could not write meanwhile, that is always said; else with -v; --json has it."""
@@ -402,6 +405,7 @@ def test_strict_exit_code(tmp_path: Path) -> None:
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.slow
 def test_quiet_leaves_warnings(tmp_path: Path) -> None:
     """-q prints warnings and errors only, -qq errors only; of one archive, and of many."""
     posts = [post(1, created_at="never"), post(2, text="=1", has_media=1)]
@@ -508,6 +512,7 @@ def test_version() -> None:
     assert done.stderr == "skyexport: SKYEXPORT_RENDERER=rust is not a renderer; choose from auto, native, python\n"
 
 
+@pytest.mark.quick(1)
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 @pytest.mark.parametrize("arguments", [["inspect"], ["inspect", "--json"], ["export", "--json"]])
 def test_full_standard_output(small_archive: make_archive.ArchiveInfo, tmp_path: Path, arguments: list[str]) -> None:
@@ -540,6 +545,7 @@ def test_path_that_is_not_utf8(small_archive: make_archive.ArchiveInfo, tmp_path
     assert b"not valid UTF-8" in done.stderr
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     ("arguments", "status"),
     [

@@ -52,6 +52,7 @@ def test_chunks_come_back(words: str, chunks: list[bytes], block_bytes: int) -> 
     assert b"".join(map(again, chunks)) == data
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("words", WAYS)
 def test_large_chunks_and_other_programs(words: str) -> None:
     """Megabytes, compressible or not, are what gzip and zstd themselves make of the file."""
@@ -98,6 +99,7 @@ def test_damage_is_noticed(words: str) -> None:
             decompressed(words, odd)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["gzip:9", "zstd:19"])
 def test_memory(words: str) -> None:
     """A small file that becomes very large is read in bounded memory."""

@@ -83,6 +83,7 @@ def test_every_option_is_a_setting() -> None:
         assert {*settings, "help", "config"} == set(shown)
 
 
+@pytest.mark.quick(6)
 @pytest.mark.parametrize("setting", all_settings(), ids=lambda it: f"{it.command}-{it.key}")
 def test_every_option(here: Path, setting: Setting) -> None:
     """Each option of each command takes the value of its variable, and of its key in a file, with either spelling."""
@@ -238,6 +239,7 @@ def test_failure_as_json() -> None:
     assert "SKYEXPORT_NO_SYNC" in json.loads(typed.stdout)["error"]
 
 
+@pytest.mark.quick(6)
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -51,6 +51,7 @@ def of_another_kind(path: Path) -> Path:
     return path
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("make", [with_bad_schema, with_bad_header, of_another_kind])
 def test_archives_that_are_refused(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     """An archive that is refused when it was opened already has nothing beside it, whoever opened it."""
@@ -120,6 +121,7 @@ def read(path: Path) -> None:
 in_finalisers = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
+@pytest.mark.quick(1)
 @in_finalisers
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, lambda: StoppedError(15)])
 def test_interrupted_at_any_step(tmp_path: Path, error: Callable[[], BaseException]) -> None:
@@ -138,6 +140,7 @@ def test_interrupted_at_any_step(tmp_path: Path, error: Callable[[], BaseExcepti
     assert path.read_bytes() == before
 
 
+@pytest.mark.slow
 @in_finalisers
 def test_exports_interrupted_at_some_steps(tmp_path: Path) -> None:
     """The same of whole exports, which open several connections."""

@@ -176,6 +176,7 @@ def test_every_section_is_tested() -> None:
     assert tested == list(sections())
 
 
+@pytest.mark.slow
 def test_duckdb(recipe: Recipe) -> None:
     """Both tables have all posts, the views what the JSON has."""
     with recipe("DuckDB") as kitchen:
@@ -202,6 +203,7 @@ def test_duckdb(recipe: Recipe) -> None:
             assert written[str(NUL["uri"])] == "2023-01-04T10:00:00.000000Z"
 
 
+@pytest.mark.slow
 def test_polars(recipe: Recipe) -> None:
     """Months count all posts and likes; descriptions are those of the JSON."""
     with recipe("Polars") as kitchen:
@@ -221,6 +223,7 @@ def test_polars(recipe: Recipe) -> None:
         }
 
 
+@pytest.mark.slow
 def test_pandas(recipe: Recipe) -> None:
     """All posts are there, and the ten most liked ones that are no replies."""
     with recipe("pandas") as kitchen:
@@ -267,6 +270,7 @@ def postgresql() -> Iterator[dict[str, str]]:
         shutil.rmtree(home)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("iconv") is None, reason="iconv is not here")
 def test_postgresql(recipe: Recipe, postgresql: dict[str, str]) -> None:
     """Columns and JSON have all posts, U+0000 and what is not UTF-8 as the page says."""
@@ -331,6 +335,7 @@ def test_spreadsheet(recipe: Recipe) -> None:
         assert {found["URI"]: found["Text"] for found in posts} == stored
 
 
+@pytest.mark.slow
 def test_every_night(recipe: Recipe) -> None:
     """The line of cron exports, verifies, links, removes, and tells warnings only; a failure removes nothing."""
     with recipe("Every night") as kitchen:
@@ -417,6 +422,7 @@ def test_every_night(recipe: Recipe) -> None:
         assert exports() == before
 
 
+@pytest.mark.slow
 def test_only_what_is_new(recipe: Recipe) -> None:
     """Two increments have what changed since all before, and together with the full export they are the archive."""
     with recipe("Only what is new") as kitchen:
@@ -439,6 +445,7 @@ def test_only_what_is_new(recipe: Recipe) -> None:
         assert posts[MARKED["uri"]]["text"] == "edited"
 
 
+@pytest.mark.slow
 def test_folder_of_archives(recipe: Recipe) -> None:
     """Each archive is exported once; one that fails is told and those that are there are skipped."""
     with recipe("A folder of archives") as kitchen:
@@ -469,6 +476,7 @@ def test_folder_of_archives(recipe: Recipe) -> None:
         assert matching
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("zstd") is None, reason="zstd is not here")
 def test_pipes(recipe: Recipe) -> None:
     """Here and on the other machine lies what the export alone writes; one that fails there has no name."""

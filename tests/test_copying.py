@@ -60,6 +60,7 @@ QUICK = {*((number, True, 1, 0) for number in range(len(SELECTIONS))), (3, False
 """Number of the selection, with or without index, version of the schema, workers: what a usual run tries."""
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     ("number", "index", "version", "workers"),
     [
@@ -95,6 +96,7 @@ def odd_rows(golden_dir: Path) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "types", ["as usual", *(pytest.param(types, marks=pytest.mark.slow) for types in ("none", "nocase")), "text"]
 )
@@ -223,6 +225,7 @@ def test_nothing_is_left_after_an_error(tmp_path: Path, folder: Path) -> None:
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.slow
 def test_damaged_archive(tmp_path: Path, folder: Path) -> None:
     """Where pages are missing from the table but not from its indexes, no part of the posts is taken for all."""
     info = make_archive.make_archive(tmp_path / "a.db", posts=300, seed=5)
@@ -240,6 +243,7 @@ def test_damaged_archive(tmp_path: Path, folder: Path) -> None:
     assert files_below(folder) == []
 
 
+@pytest.mark.slow
 @posix_only
 def test_killed_run(tmp_path: Path, folder: Path) -> None:
     """What a killed run has left is removed by the next one, which says so."""

@@ -13,6 +13,7 @@ import pytest
 from tests.conftest import ROOT
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("bash") is None or sys.platform == "win32", reason="bash is not here")
 def test_demo(tmp_path: Path) -> None:
     """It says what it made, and each of its suggestions works."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,13 +32,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
     return folder
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of an archive with media, of which some are missing, and a full-text index."""
+    place = tmp_path_factory.mktemp("archive")
+    make_archive.make_archive(place / "a.db", posts=3000, seed=8, authors=5, ties=1100, offset_share=0.1, media=True)
+    return place
+
+
 @pytest.fixture
-def archive(tmp_path: Path) -> Path:
-    """An archive with media, of which some are missing, and a full-text index."""
-    (tmp_path / "archive").mkdir()
-    return make_archive.make_archive(
-        tmp_path / "archive" / "a.db", posts=3000, seed=8, authors=5, ties=1100, offset_share=0.1, media=True
-    ).path
+def archive(made: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(made, tmp_path / "archive"), "a.db")
 
 
 def largest_author(archive: Path) -> str:
@@ -47,6 +53,7 @@ def largest_author(archive: Path) -> str:
     return found
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize(
     ("format", "narrower"),
     [
@@ -179,6 +186,7 @@ def test_another_export_is_running(archive: Path, tmp_path: Path, to: bool) -> N
     assert dry_run(options).posts == 3000
 
 
+@pytest.mark.quick(1)
 def test_no_room(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What surely does not fit ends it as it ends the export; what probably does not is said."""
     options = ExportOptions(archive=archive, output_dir=tmp_path / "out")

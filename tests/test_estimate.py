@@ -27,6 +27,7 @@ def test_small_archives_are_sampled_whole(tmp_path: Path, format: str, posts: in
     assert sample.least_bytes(posts) <= size
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_least_is_never_more(tmp_path: Path, format: str, seed: int) -> None:

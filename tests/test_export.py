@@ -158,6 +158,7 @@ SECONDS = {("parquet", 0, 1)}
 """A table for each post takes some."""
 
 
+@pytest.mark.quick(4)
 @pytest.mark.parametrize(
     ("shape", "workers", "batch_size"),
     [
@@ -286,6 +287,7 @@ def test_environment_changes_no_byte(
         assert to.read_bytes() == oracle["json"]["posts.json"]
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize("posts", [0, 1, 999, 1000, 1001, 2500])
 @pytest.mark.parametrize("index", [True, False])
 def test_archive_sizes(tmp_path: Path, posts: int, index: bool) -> None:
@@ -324,6 +326,7 @@ def by_three_authors() -> Iterator[dict[str, object]]:
         yield dict(post(number, did=did, created_at=f"2024-05-{1 + number % 28:02d} 00:00:00 +0000 UTC"))
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("index", [True, False])
 def test_authors_are_disjoint_and_complete(tmp_path: Path, index: bool, workers: int) -> None:
@@ -485,6 +488,7 @@ def small_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, str], None]:
     return shrink
 
 
+@pytest.mark.quick(1)
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows is asked in another way")
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("to", [None, "out"])
@@ -565,6 +569,7 @@ def test_impossible_memory_limit(small_archive: make_archive.ArchiveInfo, tmp_pa
     assert 0 < (summary.peak_memory_bytes or 0) < enough * 1_000_000
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     ("text", "workers"),
     [(b"x" * 10_000_000, 0), (b"\x01" * 10_000_000, 1), pytest.param(b"\x01" * 10_000_000, 0, marks=pytest.mark.slow)],
@@ -636,6 +641,7 @@ while True:
 """
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("workers", "snapshot", "wal"),
     [
@@ -669,6 +675,7 @@ def test_one_state_of_a_live_archive(tmp_path: Path, workers: int, snapshot: str
     assert all(count % 2 == 0 for count in counts)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("workers", "wal"), [*(pytest.param(1, wal, marks=pytest.mark.slow) for wal in (False, True)), (2, True)]
 )
@@ -727,6 +734,7 @@ def test_damaged_archive(tmp_path: Path) -> None:
     assert outcomes == {"done", "refused"}
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     "change",
     [
@@ -774,6 +782,7 @@ def test_values_that_are_missing(tmp_path: Path, column: str, workers: int) -> N
     assert sum(found[column] == "" for found in posts) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["csv", pytest.param("json", marks=pytest.mark.slow)])
 def test_many_large_posts(tmp_path: Path, format: str) -> None:
     """Large posts in many batches take turns, so that the memory of one is needed however many workers there are."""
@@ -791,6 +800,7 @@ def test_many_large_posts(tmp_path: Path, format: str) -> None:
     assert peaks["3"] < peaks["0"] + 100_000_000
 
 
+@pytest.mark.slow
 def test_row_groups_of_large_posts(tmp_path: Path) -> None:
     """A table of large posts takes no more memory than one of usual posts, and has all of them."""
     source = random.Random(5)
@@ -807,6 +817,7 @@ def test_row_groups_of_large_posts(tmp_path: Path) -> None:
     assert sorted(found) == sorted(embeds)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(("format", "workers"), [("json", "2"), ("csv", "0")])
 def test_post_beyond_the_memory_limit(tmp_path: Path, format: str, workers: str) -> None:
     """A post that can not be read within the limit ends the export before it is read, and is named."""
@@ -825,6 +836,7 @@ def test_post_beyond_the_memory_limit(tmp_path: Path, format: str, workers: str)
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("uri", [pytest.param("at://x", marks=pytest.mark.slow), "at://" + "x" * 1001])
 def test_post_that_reaches_the_memory_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
     """So does one that takes more than was foreseen; one with an absurd uri is called by its row id."""
@@ -871,6 +883,7 @@ def hostile_post(path: Path, kind: str, size: int) -> Path:
     return file_archive(path, [post(1), post(2, text=text, embed_data=embed, has_media=1), post(3)])
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(("kind", "format"), [("emoji", "csv"), ("escapes", "json"), ("keys", "json")])
 def test_hostile_post(tmp_path: Path, kind: str, format: str) -> None:
     """Rendering a post takes what it is stored in and that once more, whatever it is made of."""
@@ -894,6 +907,7 @@ def test_hostile_post_at_the_default_limit(tmp_path: Path, kind: str, format: st
     assert summary["peak_memory_bytes"] < 500_000_000
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(("levels", "posts"), [(900, 20), (9990, 3)])
 def test_posts_that_indentation_makes_huge(tmp_path: Path, levels: int, posts: int) -> None:
     """Posts of some kilobytes that take megabytes in the file are written in pieces, and never held in whole."""

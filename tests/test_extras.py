@@ -37,6 +37,7 @@ def test_it_is_here() -> None:
     require_pyarrow("Parquet")
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     ("code", "problem"),
     [

@@ -98,6 +98,7 @@ def test_both_ways_agree_on_bad_values(format_name: str, cells: Row) -> None:
     assert oracle.content(format_name, rendered) == oracle.POST[format_name](stored)
 
 
+@pytest.mark.quick(2)
 @each_format
 @settings(max_examples=30)
 @given(rows=st.lists(strategies.posts(), max_size=6), batch_size=st.integers(1, 4))
@@ -543,6 +544,7 @@ def test_notices_name_the_post(format_name: str, uri: Cell) -> None:
 # --- Large posts ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.quick(1)
 @each_format
 @pytest.mark.parametrize("column", ["text", "embed_data"])
 def test_pieces_are_small(format_name: str, column: str) -> None:

@@ -39,6 +39,7 @@ SELECTIONS: list[dict[str, str]] = [
 ]
 
 
+@pytest.mark.quick(4)
 @pytest.mark.parametrize(("snapshot", "index"), [("pin", True), ("pin", False), ("copy", True), ("copy", False)])
 @pytest.mark.parametrize("selection", SELECTIONS, ids=str)
 def test_newest_of_a_selection(tmp_path: Path, selection: dict[str, str], snapshot: str, index: bool) -> None:
@@ -60,6 +61,7 @@ def test_newest_of_a_selection(tmp_path: Path, selection: dict[str, str], snapsh
             assert would.posts == min(limit, len(everything))
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("format", ["json", "jsonl", "csv", "parquet"])
 def test_formats_and_split_files(small_archive: make_archive.ArchiveInfo, tmp_path: Path, format: str) -> None:
     """Every format has the same posts, also in several files; the manifest has the limit, and verify is content."""
@@ -146,6 +148,7 @@ SHAPES: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_tables_without_a_header(tmp_path: Path, shape: dict[str, Any]) -> None:
     """They are the others without the first record; verify reads them, and increments compare with them."""

@@ -119,6 +119,7 @@ def texts(path: Path) -> list[str]:
     return [found["text"] for found in json.loads(path.read_bytes())]
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("snapshot", ["pin", "copy"])
 def test_a_live_archive_by_a_link(tmp_path: Path, link: Path, snapshot: str) -> None:
     """The posts of the log are exported by every name, and nothing lies beside the link or the file afterwards."""
@@ -156,6 +157,7 @@ def test_recovery_by_a_link(tmp_path: Path, link: Path, monkeypatch: pytest.Monk
     assert files_below(tmp_path) == before
 
 
+@pytest.mark.quick(1)
 def test_a_live_archive_by_a_link_on_a_read_only_disk(tmp_path: Path, link: Path) -> None:
     """Where nothing can be made beside the archive, its log is read all the same."""
     with live(tmp_path / "archives" / "a.db"):
@@ -393,6 +395,7 @@ def in_a_deleted_directory(tmp_path: Path, *arguments: str | Path) -> subprocess
     )
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize(
     ("arguments", "status", "line"),
     [
@@ -423,6 +426,7 @@ def test_deleted_current_directory(tmp_path: Path, arguments: list[str], status:
     assert files_below(tmp_path) == ["a.db"]
 
 
+@pytest.mark.slow
 def test_deleted_current_directory_and_absolute_paths(tmp_path: Path) -> None:
     """With absolute paths, or without any, everything works there."""
     archive = file_archive(tmp_path / "a.db", [post(1)])
@@ -443,6 +447,7 @@ def test_deleted_current_directory_and_absolute_paths(tmp_path: Path) -> None:
         assert done.returncode == 0, (arguments, done.stderr)
 
 
+@pytest.mark.slow
 def test_many_archives_in_a_deleted_directory(tmp_path: Path) -> None:
     """Of many archives, those with relative paths fail, and the others go on."""
     archive = file_archive(tmp_path / "a.db", [post(1)])

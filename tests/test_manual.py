@@ -36,6 +36,7 @@ def test_files_are_up_to_date(name: str) -> None:
     assert (SHARE / name).read_text(encoding="utf-8") == make_manual.files()[name], "run `make manual`, and commit"
 
 
+@pytest.mark.slow
 def test_every_run_makes_the_same() -> None:
     """What is made does not depend on the order in which Python happens to have the members of a set."""
     program = "import make_manual; print(make_manual.files())"

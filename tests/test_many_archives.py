@@ -26,6 +26,8 @@ from skyexport import ExportOptions, OptionError, export, export_all, verify
 from skyexport import migration as migration_module
 from skyexport.archive_list import ArchiveList, read_list
 from skyexport.errors import StoppedError
+from skyexport.exporter import Request
+from skyexport.exporters import Exporter
 from skyexport.outcome import Outcome, Outcomes
 from tests.archives import RawText, file_archive, insert, post
 from tests.command import PROGRAM, assert_gone, files_below, skyexport, skyexport_json, started
@@ -69,6 +71,7 @@ def exported_alone(archive: Path, folder: Path) -> bytes:
     return summary.path.read_bytes()
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("workers", ["0", "1", pytest.param("2", marks=pytest.mark.slow), "3", "auto"])
 def test_each_has_its_export(tmp_path: Path, workers: str) -> None:
     """Every archive gets DIR/NAME/AUTHOR/TIME, with the bytes of an export of its own, and which verify accepts."""
@@ -97,6 +100,7 @@ def test_one_archive_is_as_ever(tmp_path: Path) -> None:
     assert Path(listed["archives"][0]["directory"]).parent == tmp_path / "out" / "a" / "all"
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_failures_in_the_middle(tmp_path: Path, workers: str) -> None:
     """A failure is told with its path at once and in the summary; the others go on; the first one is the exit code."""
@@ -143,6 +147,7 @@ def test_large_archives_have_workers(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert one.summary.path.read_bytes() == exported_alone(path, tmp_path / "alone")
 
 
+@pytest.mark.slow
 def test_a_list_for_people_is_short(tmp_path: Path) -> None:
     """Of more than twenty archives those with warnings and failures are listed, with -v all."""
     archives = small_archives(tmp_path / "in", 21)
@@ -158,6 +163,7 @@ def test_a_list_for_people_is_short(tmp_path: Path) -> None:
         assert [line for line in verbose if line.startswith(f"{path}: 3 posts, ")]
 
 
+@pytest.mark.slow
 def test_progress(slow_archives: list[Path], tmp_path: Path) -> None:
     """There is one line of progress for all archives together: archives, posts, bytes, rate, memory."""
     done = skyexport("export", *slow_archives[:2], "-o", tmp_path / "out", "--progress", "json", "-q", "-j", "2")
@@ -340,6 +346,7 @@ def test_resume_beside_a_program_that_writes(tmp_path: Path) -> None:
             assert export_all([path], options, resume_batch=True).outcomes[0].status == "skipped"
 
 
+@pytest.mark.slow
 def test_resume_of_large_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exports of large archives are verified by exporters, too; what is not there is exported with workers."""
     archives = small_archives(tmp_path / "in", 4)
@@ -413,6 +420,35 @@ def test_signals(slow_archives: list[Path], tmp_path: Path, number: signal.Signa
 
 
 @posix_only
+def test_an_exporter_is_stopped_between_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Archives that it was given and had not begun go to another one; none fails."""
+    give = Exporter.give
+    given = []
+
+    def give_and_stop(exporter: Exporter, request: Request) -> None:
+        given.append(request.number)
+        if request.number != 4 or given.count(4) > 1:
+            give(exporter, request)
+            return
+        wait_until(lambda: psutil.Process(exporter.process.pid).status() == psutil.STATUS_SLEEPING)
+        exporter.process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: psutil.Process(exporter.process.pid).status() == psutil.STATUS_STOPPED)
+        give(exporter, request)
+        exporter.process.send_signal(signal.SIGTERM)
+        exporter.process.send_signal(signal.SIGCONT)
+
+    archives = small_archives(tmp_path / "in", 6)
+    monkeypatch.setattr(migration_module, "REQUESTS_AT_ONCE", 1)
+    monkeypatch.setattr(Exporter, "give", give_and_stop)
+    done = export_all(archives, ExportOptions(archive=archives[0], output_dir=tmp_path / "out", workers=2))
+    assert 4 in given
+    failures = [str(outcome.error) for outcome in done.outcomes if outcome.error is not None]
+    assert all("was stopped by signal 15" in failure for failure in failures), failures
+    assert len(failures) < 2
+
+
+@pytest.mark.quick(1)
+@posix_only
 def test_signal_to_the_whole_group(slow_archives: list[Path], tmp_path: Path) -> None:
     """Ctrl-C in a terminal reaches the first process only, which has the others stop."""
     out = tmp_path / "out"
@@ -480,6 +516,7 @@ def test_stopped_exporter(slow_archives: list[Path], tmp_path: Path) -> None:
     assert "was stopped for more than 3 seconds" in failed["error"]
 
 
+@pytest.mark.slow
 def test_an_archive_that_needs_all_memory(tmp_path: Path) -> None:
     """What does not fit into the share of an exporter is exported alone; what does not fit at all is a failure."""
     archives = small_archives(tmp_path / "in", 3)
@@ -540,6 +577,7 @@ def test_many_outcomes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     del outcomes
 
 
+@pytest.mark.slow
 def test_paths_of_a_million_archives() -> None:
     """A list of archives takes its paths and little more, and no path of it is looked at more than needed."""
     import tracemalloc

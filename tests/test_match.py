@@ -62,6 +62,7 @@ def uris(data: bytes) -> list[str]:
     return [found["uri"] for found in json.loads(data)]
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(("snapshot", "index"), [("pin", True), ("copy", False)])
 @pytest.mark.parametrize("narrower", [{}, {"author": "did:plc:a"}, {"since": "2024-05-05", "until": "2024-05-20"}])
 def test_same_bytes(tmp_path: Path, snapshot: str, index: bool, narrower: dict[str, str]) -> None:
@@ -194,6 +195,7 @@ def test_odd_index(tmp_path: Path, statement: str) -> None:
         exported(archive, tmp_path / "out", match="cats")
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     "statement",
     [
@@ -240,6 +242,7 @@ def test_index_that_is_out_of_date(tmp_path: Path) -> None:
         assert uris(exported(archive, tmp_path / "out", match="cats", snapshot=snapshot)) == before[1:]
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("wal", [False, True])
 def test_recovered_archive(tmp_path: Path, wal: bool) -> None:
     """An archive that must be recovered is searched while its copy is made."""
@@ -302,6 +305,7 @@ def test_media_and_manifest(tmp_path: Path) -> None:
     assert skyexport("verify", some["directory"]).returncode == 0
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("snapshot", ["pin", "copy"])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_one_state_is_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snapshot: str, workers: int) -> None:

@@ -53,6 +53,7 @@ def archive(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.quick(4)
 @pytest.mark.parametrize("snapshot", ["pin", "copy"])
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("format", ["json", "csv"])
@@ -80,6 +81,7 @@ def test_contract(contract_dir: Path, tmp_path: Path, format: str, workers: int,
     assert summary.path.read_bytes() == (sample / f"posts.{format}").read_bytes()
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("snapshot", ["pin", "copy"])
 @pytest.mark.parametrize("index", [True, False])
 def test_only_media_of_the_exported_posts(archive: Path, snapshot: str, index: bool) -> None:
@@ -102,6 +104,7 @@ def test_only_media_of_the_exported_posts(archive: Path, snapshot: str, index: b
         assert verify(summary.directory).media_files == len(numbers)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("by_system", [True, False])
 def test_large_files(archive: Path, monkeypatch: pytest.MonkeyPatch, by_system: bool) -> None:
     """Large and empty files are copied whole, whether the system can do that by itself or not."""

@@ -72,6 +72,7 @@ def test_a_row_for_each_file_and_post(archive: Path, format: str, snapshot: str)
     assert {row[0] for row in rows_of(summary)} == {f"media/{path.name}" for path in summary.directory.glob("media/*")}
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("snapshot", ["pin", "copy"])
 def test_bytes_do_not_depend_on_the_way(archive: Path, snapshot: str) -> None:
     """The same for any workers, batches, snapshots and formats of posts."""

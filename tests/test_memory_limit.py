@@ -22,7 +22,9 @@ def named_limit_mb(archive: Path, *options: str) -> int:
     """
     named = []
     for arguments in (options, (*options, "--dry-run")):
-        done = skyexport("export", archive, "--to", "-", *arguments, "--memory-limit", f"{TOO_SMALL_MB}MB", timeout=300)
+        done = skyexport(
+            "export", archive, "--to", "-", *arguments, "--memory-limit", f"{TOO_SMALL_MB}MB", timeout=300, fresh=True
+        )
         assert (done.returncode, done.stdout) == (13, "")
         (said,) = done.stderr.splitlines()
         found = re.fullmatch(
@@ -39,7 +41,10 @@ def named_limit_mb(archive: Path, *options: str) -> int:
 def accepted(archive: Path, limit_mb: int, *options: str) -> bool:
     """Whether a dry run takes the limit."""
     limit = ("--memory-limit", f"{limit_mb}MB")
-    return skyexport("export", archive, "--to", "-", "--dry-run", *options, *limit, timeout=300).returncode == 0
+    return (
+        skyexport("export", archive, "--to", "-", "--dry-run", *options, *limit, timeout=300, fresh=True).returncode
+        == 0
+    )
 
 
 def smallest_accepted_mb(archive: Path, *options: str) -> int:
@@ -57,7 +62,7 @@ def smallest_accepted_mb(archive: Path, *options: str) -> int:
 def check_export_at(limit_mb: int, archive: Path, to: Path, *options: str) -> None:
     """An export with that limit succeeds."""
     limit = ("--memory-limit", f"{limit_mb}MB")
-    summary = skyexport_json("export", archive, "--to", to, "--overwrite", *options, *limit, timeout=600)
+    summary = skyexport_json("export", archive, "--to", to, "--overwrite", *options, *limit, timeout=600, fresh=True)
     assert summary["peak_memory_bytes"] < limit_mb * 1_000_000
 
 
@@ -77,6 +82,7 @@ def heavy_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file_archive(tmp_path_factory.mktemp("heavy") / "heavy.db", rows)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     "shape",
     [
@@ -95,27 +101,40 @@ def test_named_limit_is_enough(heavy_archive: Path, tmp_path: Path, shape: tuple
     assert not accepted(heavy_archive, named - 5 * STEP_MB, *shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["json", "parquet"])
 def test_small_archives_need_little(small_archive: make_archive.ArchiveInfo, tmp_path: Path, format: str) -> None:
     """A limit that a large archive needs is not asked of a small one."""
     named = named_limit_mb(small_archive.path, "-f", format, "-j", "0")
-    assert named < {"json": 66, "parquet": 170}[format]
+    assert named <= {"json": 70, "parquet": 170}[format]
     to = ("--to", tmp_path / "out", "-f", format, "-j", "0", "--memory-limit", f"{named}MB")
-    assert skyexport_json("export", small_archive.path, *to)["posts"] == small_archive.posts
+    assert skyexport_json("export", small_archive.path, *to, fresh=True)["posts"] == small_archive.posts
 
 
+@pytest.mark.slow
 def test_auto_takes_fewer_workers(slow_archive: Path, tmp_path: Path) -> None:
     """A limit that leaves no room for workers is refused only when it leaves none for this process either."""
     named = named_limit_mb(slow_archive)
     for limit in (named, 500):
         found = skyexport_json(
-            "export", slow_archive, "--to", tmp_path / str(limit), "--dry-run", "--memory-limit", f"{limit}MB"
+            "export",
+            slow_archive,
+            "--to",
+            tmp_path / str(limit),
+            "--dry-run",
+            "--memory-limit",
+            f"{limit}MB",
+            fresh=True,
         )
         if limit == named:
             assert found["workers"] == 0
-    summary = skyexport_json("export", slow_archive, "--to", tmp_path / "out", "--memory-limit", f"{named}MB")
+    summary = skyexport_json(
+        "export", slow_archive, "--to", tmp_path / "out", "--memory-limit", f"{named}MB", fresh=True
+    )
     assert summary["workers"] == 0
-    asked = skyexport("export", slow_archive, "--to", tmp_path / "x", "-j", "2", "--memory-limit", f"{named}MB")
+    asked = skyexport(
+        "export", slow_archive, "--to", tmp_path / "x", "-j", "2", "--memory-limit", f"{named}MB", fresh=True
+    )
     assert asked.returncode == 13
     assert asked.stderr.rstrip().endswith(", or --workers auto")
     assert not (tmp_path / "x").exists()
@@ -161,5 +180,5 @@ def test_named_limit_is_enough_for_heavy_posts(
 @pytest.mark.parametrize("format", ["json", "parquet"])
 def test_named_limit_is_enough_for_increments(large_archive: Path, tmp_path: Path, format: str) -> None:
     """Reading an earlier export is part of what is needed."""
-    first = skyexport_json("export", large_archive, "-o", tmp_path / "first", "-f", format, timeout=300)
+    first = skyexport_json("export", large_archive, "-o", tmp_path / "first", "-f", format, timeout=300, fresh=True)
     check_promise(large_archive, tmp_path / "out", "-j", "0", "--since-export", str(first["directory"]))

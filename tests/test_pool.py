@@ -68,6 +68,7 @@ def options(tmp_path: Path) -> ExportOptions:
     return ExportOptions(archive=path, output_dir=tmp_path / "o", workers=2, batch_size=10)
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize(
     ("disturbance", "message"),
     [
@@ -207,6 +208,7 @@ def test_a_worker_that_does_not_read(tmp_path: Path) -> None:
     assert_gone(workers)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.skipif(not hasattr(psutil.Process, "rlimit"), reason="needs limits on other processes")
 def test_a_worker_without_memory(slow_archive: Path, tmp_path: Path) -> None:
     """A worker that gets no more memory from the system ends the export with exit code 14, and its batch."""

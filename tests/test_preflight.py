@@ -42,6 +42,7 @@ def refused(folder: Path, *arguments: str | Path, status: int = 2) -> str:
     return done.stderr.removeprefix("skyexport: ").rstrip("\n")
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("name", ["out.csv", "out.json", "OUT.JSONL", "out.parquet", "out.csv.gz", "out.jsonl.zst"])
 def test_a_file_to_write_that_is_taken_for_an_archive(archive: Path, tmp_path: Path, name: str) -> None:
     """The name of a data file among archives, whether it is there or not, is answered with --to; so is one after -o."""
@@ -92,6 +93,7 @@ def test_an_export_where_an_archive_belongs(archive: Path, exported: Path, tmp_p
     assert line == f"{name / 'posts.json'} is not a list of archives; a list has one path per line"
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("option", ["verify", "--since-export", "--link-media"])
 def test_what_is_near_an_export(archive: Path, exported: Path, tmp_path: Path, option: str) -> None:
     """A file of an export is answered with its directory, wherever an export belongs."""
@@ -113,6 +115,7 @@ def test_a_directory_of_exports(archive: Path, exported: Path, tmp_path: Path) -
             assert "--recursive" in line
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("more", [["-o", "."], ["-o", "media/deep"], ["--to", "other.json"], ["--to", "posts.json"]])
 def test_nothing_is_written_into_an_export(archive: Path, exported: Path, more: list[str]) -> None:
     """No option lets an export, a dry run or a benchmark write into another export, or over a file of it."""

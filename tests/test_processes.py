@@ -56,6 +56,7 @@ def surroundings(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_export_without_figures(surroundings: str, small_archive_path: Path, tmp_path: Path, workers: str) -> None:
     """An export goes on, notes once that the limit is not enforced, and gives no figures that mean nothing."""
@@ -72,6 +73,7 @@ def test_export_without_figures(surroundings: str, small_archive_path: Path, tmp
     assert NOTE not in verified.stderr
 
 
+@pytest.mark.quick(1)
 def test_events_without_figures(surroundings: str, small_archive_path: Path, tmp_path: Path) -> None:
     """Events have null."""
     done = inside(surroundings, "export", small_archive_path, "-o", tmp_path, "--progress", "json", "-q")
@@ -80,6 +82,7 @@ def test_events_without_figures(surroundings: str, small_archive_path: Path, tmp
     assert all(event["memory_bytes"] is None for event in events)
 
 
+@pytest.mark.quick(1)
 def test_dry_run_without_figures(surroundings: str, small_archive_path: Path) -> None:
     """A dry run says that the limit would not be enforced."""
     done = inside(surroundings, "export", small_archive_path, "--dry-run")
@@ -92,6 +95,7 @@ def test_dry_run_without_figures(surroundings: str, small_archive_path: Path) ->
     )
 
 
+@pytest.mark.quick(1)
 def test_many_archives_without_figures(surroundings: str, small_archive_path: Path, tmp_path: Path) -> None:
     """It is noted once for all of them."""
     for name in ("a.db", "b.db", "c.db"):
@@ -102,6 +106,7 @@ def test_many_archives_without_figures(surroundings: str, small_archive_path: Pa
     assert "peak memory unknown" in done.stderr
 
 
+@pytest.mark.slow
 def test_bench_without_figures(surroundings: str, small_archive_path: Path, tmp_path: Path) -> None:
     """The table has no figures for memory, and a note."""
     done = inside(surroundings, "bench", small_archive_path, "-o", tmp_path, "--posts", "100", "--runs", "1")
@@ -150,15 +155,17 @@ def test_the_command_learns_how_a_worker_ended(slow_archive: Path, tmp_path: Pat
     assert "was killed by signal 9" in said
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda *_: None], ids=["ignored", "handled"])
 def test_a_program_that_takes_the_status(slow_archive: Path, tmp_path: Path, handler: object) -> None:
     """Where the status of a killed worker may be lost, nothing is made up, and the program's handler stays."""
+    others = psutil.Process().children()
     before = signal.signal(signal.SIGCHLD, handler)  # type: ignore[arg-type]
 
     def kill() -> None:
         wait_for_output(tmp_path, "all/.*.partial/posts.json")
-        children = psutil.Process().children()
-        children[0].kill()
+        worker = next(child for child in psutil.Process().children() if child not in others)
+        worker.kill()
 
     killer = threading.Thread(target=kill)
     try:

@@ -314,9 +314,11 @@ def test_results_are_shown_in_a_line(tmp_path: Path) -> None:
     assert "2 posts" in shown["DryRun"]
 
 
-def test_no_guard_is_needed(slow_archive: Path, tmp_path: Path) -> None:
+@pytest.mark.quick(1)
+@pytest.mark.parametrize("way", ["standard input", "file", "argument"])
+def test_no_guard_is_needed(slow_archive: Path, tmp_path: Path, way: str) -> None:
     """Workers and exporters never run the program that started them, whose code need not be guarded."""
-    (tmp_path / "program.py").write_text(
+    program = (
         "print('once')\n"
         "from skyexport import ExportOptions, export, export_all\n"
         f"options = ExportOptions(archive={str(slow_archive)!r}, output_dir='o', workers=2)\n"
@@ -324,16 +326,14 @@ def test_no_guard_is_needed(slow_archive: Path, tmp_path: Path) -> None:
         f"import shutil; shutil.copy({str(slow_archive)!r}, 'b.db')\n"
         "print(export_all([options.archive, 'b.db'], options).outcomes[1].status)\n"
     )
-    for arguments in (["program.py"], ["-c", (tmp_path / "program.py").read_text()]):
-        done = subprocess.run(
-            [sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
-        )
-        assert (done.stdout.splitlines(), done.stderr) == (["once", "2", "ok"], "")
-    piped = subprocess.run(
-        [sys.executable, "-"], cwd=tmp_path, input=(tmp_path / "program.py").read_text(), capture_output=True,
-        text=True, check=False, timeout=120,
+    (tmp_path / "program.py").write_text(program)
+    arguments = {"standard input": ["-"], "file": ["program.py"], "argument": ["-c", program]}[way]
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=tmp_path, input=program if way == "standard input" else "",
+        capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
-    assert piped.stdout.splitlines() == ["once", "2", "ok"]
+    assert done.stdout.splitlines() == ["once", "2", "ok"]
+    assert way == "standard input" or done.stderr == ""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")

@@ -113,6 +113,7 @@ EMBEDS = {
 """What embeds may be, and the fast parsers refuse: beginning, what is repeated, how often, end."""
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("kind", EMBEDS)
 def test_embeds_beyond_the_usual(format: str, kind: str) -> None:
@@ -171,6 +172,7 @@ def test_damaged_csv(position: int, put: bytes, removed: int, block_bytes: int) 
     assert {len(record) for record in records} <= {15}
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_cut_is_noticed(way: str, format: str) -> None:
     """A file that ends early is refused, unless only JSON's last line feed is gone, or whole records or lines."""
@@ -257,6 +259,7 @@ def test_what_is_wrong_and_large(
         posts_read(format, before + unit * count + after, block_bytes)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("format", "unit"),
     [

@@ -65,6 +65,7 @@ def state(archive: Path) -> dict[str, tuple[bytes, int]]:
     return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in archive.parent.iterdir()}
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("snapshot", ["pin", "copy"])
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("wal", [False, True])
@@ -212,6 +213,7 @@ def test_no_room_for_the_copy(tmp_path: Path, folder: Path, monkeypatch: pytest.
     assert files_below(folder) == []
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("how", ["log alone", "index alone", "log and index", "journal", "wal", "rollback"])
 def test_read_only_media(tmp_path: Path, folder: Path, how: str) -> None:
     """Whatever lies beside an archive on read-only media: it is exported as it was when its program stopped."""

@@ -265,6 +265,7 @@ def hold(archive: Path, seconds: float) -> tuple[threading.Thread, threading.Eve
     return threading.Thread(target=work), began
 
 
+@pytest.mark.slow
 def test_another_program_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A short write is waited for; of one that lasts it is said that the export is complete all the same."""
     place = home(tmp_path)

@@ -111,6 +111,7 @@ def expected(small_archive: make_archive.ArchiveInfo) -> dict[str, tuple[bytes, 
     return {name: (oracle.FILE[name](rows), notices.get(name, Notices())) for name in FORMATS}
 
 
+@pytest.mark.quick(2)
 @each_format
 @pytest.mark.parametrize("batch_size", [7, 1200, 5000])
 def test_every_batch_size_gives_the_same(
@@ -124,6 +125,7 @@ def test_every_batch_size_gives_the_same(
         assert data == exported(archive, format_name)[0]
 
 
+@pytest.mark.quick(1)
 @each_format
 def test_usual_posts_are_rendered_fast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format_name: str) -> None:
     """Of an archive as bskyarchive makes it, no batch needs the exact way, whichever post is its last."""
@@ -178,6 +180,7 @@ def test_large_posts_between_small_ones(
     assert notices.counts == ({} if format_name == "csv" else {"invalid_utf8": 3})
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("format_name", "column"),
     [

@@ -70,6 +70,7 @@ external = json.dumps({"external": {"thumb": f"https://cdn.example/{cid_of(CONTE
 with_record = b'{"record":{},"media":%b}' % images("other", SHA256)
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(("snapshot", "index"), [("pin", True), ("copy", False)])
 @pytest.mark.parametrize(
     "selected", [{"author": OURS}, {"since": "2024-05-02"}, {"author": OURS, "since": "2024-05-02"}]
@@ -152,6 +153,7 @@ def test_everything(tmp_path: Path, snapshot: str) -> None:
     assert summary.media.posts_without == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("snapshot", ["pin", pytest.param("copy", marks=pytest.mark.slow)])
 def test_hostile_embeds(tmp_path: Path, snapshot: str) -> None:
     """No embed costs the export or much memory; those of more than a megabyte are not looked into."""

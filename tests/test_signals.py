@@ -225,6 +225,7 @@ def test_a_signal_that_gets_lost(slow_archive: Path, tmp_path: Path) -> None:
     assert files_below(tmp_path) == []
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("pause", [0.0, 0.001, 0.01])
 def test_two_signals(slow_archive: Path, tmp_path: Path, workers: int, pause: float) -> None:
@@ -336,6 +337,7 @@ main()
 """
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("module", ["typer", "skyexport.coordinator", "orjson", "json.decoder", "apsw"])
 def test_a_signal_while_modules_are_loaded(slow_archive: Path, tmp_path: Path, module: str) -> None:
     """It is answered like any other, also while a module in Rust loads one in Python and expects no error."""

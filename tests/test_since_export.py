@@ -104,6 +104,7 @@ def many(count: int = 80) -> list[Row]:
     ]
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     ("formats", "snapshot", "index"),
     [
@@ -152,6 +153,7 @@ def test_what_changed(tmp_path: Path, snapshot: str, index: bool, formats: tuple
         assert verify(summary.directory).posts == 3
 
 
+@pytest.mark.slow
 def test_nothing_changed(tmp_path: Path, contract_dir: Path) -> None:
     """An export since one of the same state has no post, and is an export; also where values are odd."""
     for name, format in itertools.product(("edge", "sample"), ("json", "jsonl", "csv", "parquet")):
@@ -291,6 +293,7 @@ def edit(archive: Path, changes: list[tuple[str, int]], stamp: int) -> None:
                 connection.execute("update posts set indexed_at = ? where uri = ?", (time, uri(number)))
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(
     rounds=st.lists(edits, min_size=1, max_size=4),
@@ -407,6 +410,7 @@ def test_too_many_that_disappeared(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert [name for name in files_below(tmp_path / "out") if "partial" in name] == []
 
 
+@pytest.mark.slow
 def test_uris_too_long_for_a_list(tmp_path: Path) -> None:
     """A uri of more than 1,000 characters is counted, not listed; one that is too long to be compared is always new."""
     long, longest = "at://" + "x" * 1200, "at://" + "y" * LONGEST_VALUE_BYTES
@@ -564,6 +568,7 @@ def test_blocks_of_any_size(golden_dir: Path, format: str) -> None:
         assert found[0] == [tuple(one[key].encode() for key in keys) for one in json.loads(data)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["json", "jsonl", "csv"])
 @pytest.mark.parametrize("size", [1000, 65_536, 1 << 20])
 def test_a_large_post(tmp_path: Path, format: str, size: int) -> None:
@@ -638,6 +643,7 @@ def test_columns_in_any_order() -> None:
     assert list(earlier_posts("csv", [data])) == [(b"u", b"c", b"t")]
 
 
+@pytest.mark.slow
 def test_memory(tmp_path: Path) -> None:
     """Reading an earlier export takes little memory, whatever its posts are."""
     archive = make_archive.make_archive(tmp_path / "a.db", posts=8_000, seed=3, fts=False).path

@@ -118,6 +118,7 @@ def _inside(format: str, content: bytes) -> bytes:
     return content[len(before) : -len(after)]
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(("workers", "compress"), [(0, "none"), (2, "zstd")])
 def test_large_posts(tmp_path: Path, workers: int, compress: str) -> None:
     """A post of megabytes is in one file, the same in one process and with workers, and others are beside it."""

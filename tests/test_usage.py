@@ -191,6 +191,7 @@ def test_help_of_export_fits() -> None:
         assert len(entry.strip("\n").splitlines()) <= 2, entry
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize("name", ["", *GROUP.commands])
 def test_help(name: str) -> None:
     """Each help fits into 80 columns, with a summary of one line, and examples that the parser takes."""

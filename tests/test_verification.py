@@ -84,6 +84,7 @@ def write_manifest(directory: Path, content: bytes) -> None:
     (directory / "SHA256SUMS").write_text("".join(sums))
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("name", ["real", "sample", "edge"])
 def test_contract_archives(contract_dir: Path, tmp_path: Path, name: str, format: str) -> None:
@@ -134,6 +135,7 @@ def test_export_without_posts(tmp_path: Path, format: str) -> None:
     assert found.posts == 0
 
 
+@pytest.mark.quick(2)
 def test_one_flipped_byte(directory: Path) -> None:
     """One byte changed, anywhere in any file: exit code 4, and the file is named."""
     chance = random.Random(37)
@@ -499,6 +501,7 @@ def test_contract_manifests(contract_dir: Path, tmp_path: Path, format: str) -> 
     assert (found.posts, found.media_files) == (1409, 52)
 
 
+@pytest.mark.quick(1)
 def test_memory(directory: Path) -> None:
     """A post of 60 MB is verified in a fraction of its size."""
     if data_file(directory).suffix == ".parquet":
@@ -529,6 +532,7 @@ def test_manifests_stay_small() -> None:
     assert len(json.dumps(notices.places)) < 4_500_000
 
 
+@pytest.mark.quick(2)
 def test_command(directory: Path) -> None:
     """One line on standard output when all is well."""
     done = skyexport("verify", directory)
@@ -538,6 +542,7 @@ def test_command(directory: Path) -> None:
     assert (found["schema_version"], found["status"], found["posts"], found["unverified"]) == (1, "ok", 5, [])
 
 
+@pytest.mark.quick(2)
 def test_command_with_differences(directory: Path) -> None:
     """A line each on standard output, the first in the error, exit code 4; names of strangers do no harm."""
     (directory / "a\x1b]0;b\x07\x9b").touch()
@@ -564,6 +569,7 @@ def test_command_without_export(tmp_path: Path) -> None:
     assert "Traceback" in skyexport("verify", tmp_path, "--debug").stderr
 
 
+@pytest.mark.slow
 @posix_only
 @pytest.mark.parametrize("whole", ["json"], indirect=True)
 def test_progress_and_interrupt(directory: Path) -> None:

@@ -57,7 +57,7 @@ def _what_is_meant(path: Path) -> str:
         with os.fdopen(descriptor, "rb") as file:
             if file.read(15) == b"SQLite format 3":
                 return f"it is an archive; did you mean `skyexport inspect {path}`?"
-    return "name the directory that manifest.json is in"
+    return "name the directory that manifest.json is in; an export with --to has none, so it cannot be verified"
 
 
 def is_plain_name(name: str) -> bool:

@@ -209,7 +209,9 @@ def main() -> None:
     status = 0
     try:
         exporter.run()
-    except StoppedError:
+    except StoppedError as error:
+        # This status tells that no archive is in work: the stopped one, if any, has its answer.
+        status = error.exit_code
         with contextlib.suppress(StoppedError, OSError):
             exporter.send_unsent()
     except BaseException:

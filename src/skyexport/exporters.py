@@ -21,6 +21,7 @@ from skyexport.errors import WorkerError
 from skyexport.exporter import Answer, Moment, Request, read_message, write_message
 from skyexport.pool import SILENT_LARGE_SECONDS, StallWatch, kill_stalled, spawn
 from skyexport.processes import how_it_ended
+from skyexport.signals import STOPPING
 
 __all__ = ["Exporter", "Exporters"]
 
@@ -29,6 +30,9 @@ REQUESTS_AT_ONCE = 2
 
 _LEAVE_SECONDS = 5.0
 """Time for an exporter to stop: undoing an export takes milliseconds, unless the disk is slow."""
+
+_STOPPED = tuple(128 + number for number in STOPPING)
+"""Exit statuses of an exporter that a signal stopped."""
 
 _PROGRAM = "from skyexport.exporter import main; main()"
 
@@ -193,6 +197,11 @@ class Exporters:
         if exporter.stalled:
             how, hint = exporter.stalled, "find out who or what stopped it"
         return WorkerError(f"the exporter of this archive {how}", hint)
+
+    def was_stopped(self, exporter: Exporter) -> bool:
+        """Whether a signal ended the exporter while it had no archive in work."""
+        exporter.process.wait()
+        return exporter.process.returncode in _STOPPED
 
     def stop(self) -> None:
         """Stop all exporters; they undo their unfinished exports. It may be called more than once."""

@@ -348,9 +348,10 @@ class _Migration:
         """Replace an exporter that has ended: its archive in work has failed, and its other requests are returned."""
         rest = list(exporter.requests.values())
         if rest and not exporter.leaves:
-            lost = rest.pop(0)
-            remove_partial(Path(lost.options.output_dir))
-            self._note(Answer(lost.number, error=exporters.how_it_died(exporter)))
+            remove_partial(Path(rest[0].options.output_dir))
+            if not exporters.was_stopped(exporter):
+                lost = rest.pop(0)
+                self._note(Answer(lost.number, error=exporters.how_it_died(exporter)))
         returned.extend(rest)
         exporters.remove(exporter)
         try:

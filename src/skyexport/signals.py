@@ -15,9 +15,10 @@ from types import FrameType
 
 from skyexport.errors import StoppedError
 
-__all__ = ["Signals"]
+__all__ = ["STOPPING", "Signals"]
 
-_STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""The signals that ask the program to stop."""
 
 _PATIENCE = 2
 """Signals that do not end the process at once."""
@@ -32,7 +33,7 @@ class Signals:
 
     def install(self) -> None:
         """Handle signals from now on."""
-        for number in _STOPPING:
+        for number in STOPPING:
             # With nohup the program must go on. Shells make background jobs ignore SIGINT, but this program stops.
             if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:
                 signal.signal(number, self._handle)
@@ -42,7 +43,7 @@ class Signals:
 
     def ignore(self) -> None:
         """Ignore signals from now on: during the exit of Python they would change the exit status."""
-        for number in _STOPPING:
+        for number in STOPPING:
             signal.signal(number, signal.SIG_IGN)
 
     def _handle(self, number: int, _: FrameType | None) -> None:

@@ -36,7 +36,7 @@ def fill(trial: Trial, run: Run, place: Path, left_bytes: int, once: str = "out/
     trial.go_on(stopped)
 
 
-@trials("8", quick=2, full=80)
+@trials("8", quick=1, full=80)
 def test_full_disk(trial: Trial) -> None:
     """On a disk that is full from the start or becomes so, an export that does not fit leaves nothing, and says why."""
     arguments = WAYS[trial.number % len(WAYS)]
@@ -134,7 +134,7 @@ def test_full_device(trial: Trial) -> None:
     assert os.strerror(errno.ENOSPC) in ended.errors
 
 
-@trials("10", quick=2, full=40, shapes=8)
+@trials("10", quick=1, full=40, shapes=8)
 def test_limit_on_the_size_of_a_file(trial: Trial) -> None:
     """A file that may not grow any more: the short write is noticed, and the error after it told."""
     workers = (0, 2)[trial.number % 2]
@@ -158,7 +158,7 @@ def syncs() -> list[Call]:
     return [call for arguments in ALL_WAYS for call in calls_of(arguments, ("fsync",), "OUT")]
 
 
-@trials("11", quick=2, full=lambda: len(syncs()))
+@trials("11", quick=0, full=lambda: len(syncs()))
 def test_sync_fails(trial: Trial) -> None:
     """A failed sync is final: no second sync, no name. After the last rename, the export is reported as whole."""
     needs_strace()

@@ -37,7 +37,7 @@ def layout() -> Layout:
     return Layout(small_archive())
 
 
-@trials("fuzz", quick=3, full=2000, shapes=11)
+@trials("fuzz", quick=1, full=2000, shapes=11)
 def test_damaged_archive(trial: Trial) -> None:
     """No damage makes a process crash, hang, leave files behind, or write an unreadable file."""
     data = bytearray(small_archive().read_bytes())

@@ -102,7 +102,7 @@ WAYS: dict[str, tuple[Callable[[Trial], object], tuple[str, ...]]] = {
 """Way to read an archive → what is done to it before, and options."""
 
 
-@trials("tokens", quick=2, full=100, shapes=6)
+@trials("tokens", quick=1, full=100, shapes=6)
 def test_tokens(trial: Trial) -> None:
     """Access tokens get into no output, no message, and no temporary file but the private one for recovering."""
     name = list(WAYS)[trial.number % len(WAYS)]
@@ -228,7 +228,7 @@ _WAYS = (("-j", "0"), ("-j", "2"), ("-j", "0", "--snapshot", "copy"), ())
 _LONGEST_MESSAGE = 2000
 
 
-@trials("schemas", quick=3, full=4 * len(SCHEMAS), shapes=1)
+@trials("schemas", quick=1, full=4 * len(SCHEMAS), shapes=1)
 def test_schema(trial: Trial) -> None:
     """A schema cannot make an export read other tables, run code, or run forever; a harmless one changes nothing."""
     statements, expected = list(SCHEMAS.values())[trial.number % len(SCHEMAS)]
@@ -338,7 +338,7 @@ ESCAPING: dict[str, tuple[Callable[[Trial], list[str]], set[int]]] = {
 """A command that prints names → its arguments, and the correct exit codes."""
 
 
-@trials("escapes", quick=3, full=180)
+@trials("escapes", quick=1, full=180)
 def test_escapes(trial: Trial) -> None:
     """No name of a post, an author, or a file reaches a terminal unescaped, or fakes a line."""
     # Half of the full tier are usage errors, of which there are many kinds.

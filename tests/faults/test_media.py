@@ -190,7 +190,7 @@ FILES: dict[str, tuple[Callable[[Media], None], str, bool]] = {
 """A fault of a file → how to make it, the warning, and whether the file is copied all the same."""
 
 
-@trials("34", quick=2, full=20 * len(FILES))
+@trials("34", quick=1, full=20 * len(FILES))
 def test_media_file(trial: Trial) -> None:
     """A media file that is not what it should be is named, is not waited for, and does not end the export."""
     make, kind, copied = list(FILES.values())[trial.number * 5 % len(FILES)]
@@ -298,7 +298,7 @@ def renamed(media: Media, suffix: str) -> str:
     return media.file.rename(media.file.with_suffix(suffix)).relative_to(media.root).as_posix()
 
 
-@trials("paths", quick=3, full=4 * len(PATHS))
+@trials("paths", quick=1, full=4 * len(PATHS))
 def test_media_path(trial: Trial) -> None:
     """With any hash and path in an archive, only plain files below the root are read, and get names of our own."""
     hash_of, path_of, kind, copied = list(PATHS.values())[trial.number * 7 % len(PATHS)]
@@ -332,7 +332,7 @@ def again_and_again(*steps: Callable[[], object]) -> Iterator[None]:
         thread.join()
 
 
-@trials("race", quick=3, full=1000)
+@trials("race", quick=1, full=1000)
 def test_media_paths_are_swapped(trial: Trial) -> None:
     """A name that becomes a link to elsewhere in between, and a file again, never leads there."""
     media = media_of(trial)

@@ -268,7 +268,7 @@ def plant(trial: Trial, name: str, target: Path) -> list[Path]:
     return links
 
 
-@trials("links", quick=3, full=len(PLANTS), shapes=4)
+@trials("links", quick=1, full=len(PLANTS), shapes=4)
 def test_planted_links(trial: Trial) -> None:
     """Nothing is written through a link that somebody planted, nor waited for; only directories may be links."""
     name, kind = PLANTS[trial.number * 13 % len(PLANTS)]
@@ -322,7 +322,7 @@ def check_private(trial: Trial, *, running: bool) -> None:
             assert permissions == (0o700 if stat.S_ISDIR(mode) else 0o600), path
 
 
-@trials("modes", quick=2, full=40, shapes=11)
+@trials("modes", quick=0, full=40, shapes=11)
 def test_permissions(trial: Trial) -> None:
     """Only the owner can ever read the output, whatever the umask, even where it replaces a public file."""
     way = WAYS[trial.number % len(WAYS)]
@@ -395,7 +395,7 @@ def unfit_did(did: str, choices: random.Random) -> str:
     return choices.choice([with_letter, f"{did}:", f"{did}%", did.upper(), did[4:], f"{did}{'a' * 2100}", f" {did}"])
 
 
-@trials("names", quick=4, full=2000)
+@trials("names", quick=1, full=2000)
 def test_names_of_authors(trial: Trial) -> None:
     """Every author has a directory of their own, one component; what is no author's name is refused."""
     did = some_did(trial.random)

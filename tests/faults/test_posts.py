@@ -124,7 +124,7 @@ def hostile_post(choices: random.Random, number: int) -> Row:
     )
 
 
-@trials("29", quick=2, full=20)
+@trials("29", quick=1, full=20)
 def test_hostile_text(trial: Trial) -> None:
     """For any bytes of a text, JSON is valid UTF-8 with all replacements counted, and CSV has the same bytes."""
     kept = store(trial, [hostile_post(trial.random, number) for number in range(ROWS)])
@@ -201,7 +201,7 @@ def bad_json(choices: random.Random, kinds: Iterable[str]) -> Cell:
     return RawText(value) if isinstance(value, bytes) and choices.random() < 0.5 else value
 
 
-@trials("30", quick=2, full=20)
+@trials("30", quick=1, full=20)
 def test_bad_json(trial: Trial) -> None:
     """For anything stored as JSON, exactly one valid value is written; invalid JSON is counted."""
     choices = trial.random
@@ -265,7 +265,7 @@ TIMES = {"same": _same, "garbage": _garbage, "mixed": _mixed}
 """Kind → a stored created_at of it."""
 
 
-@trials("31", quick=3, full=50)
+@trials("31", quick=1, full=50)
 def test_times(trial: Trial) -> None:
     """Posts of one instant, and times that are none: each post comes once, in an order that depends on nothing else."""
     kind = list(TIMES)[trial.number % len(TIMES)]

@@ -37,7 +37,7 @@ CAUSES = ("memory reached ", " does not leave room for ", " are needed, more tha
 """Parts of the messages: at the limit, before the start, and before a large post is read."""
 
 
-@trials("33", quick=1, full=30, shapes=2)
+@trials("33", quick=0, full=30, shapes=2)
 def test_memory_limit(trial: Trial) -> None:
     """At the memory limit an export ends with its own exit status, and both figures; else it stays below the limit."""
     ground = ground_of(2000, LARGE_POST_BYTES)
@@ -66,7 +66,7 @@ def limit_address_space(pid: int, room_bytes: int) -> None:
         resource.prlimit(pid, resource.RLIMIT_AS, (limit, limit))
 
 
-@trials("33", quick=2, full=20, shapes=5)
+@trials("33", quick=0, full=20, shapes=5)
 def test_system_gives_no_memory(trial: Trial) -> None:
     """A system that gives no more memory ends it as clearly, whichever process it is."""
     ground = ground_of(2000, LARGE_POST_BYTES)
@@ -130,7 +130,7 @@ GRID = [
 ]
 
 
-@trials("39", quick=2, full=len(GRID))
+@trials("39", quick=1, full=len(GRID))
 def test_workers_and_sizes(trial: Trial) -> None:
     """However many workers, posts, and posts a batch: the same bytes."""
     workers, posts, shape, batch_size = GRID[trial.number * 101 % len(GRID)]
