@@ -74,7 +74,7 @@ smoke: $(VENV)/dev ## Check types, and run the tests that show another Python to
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -m 'smoke and not slow' --numprocesses 3 --dist worksteal
 
-slow: $(VENV)/dev ## Run the tests that take long, and write down what came of them.
+slow: $(VENV)/dev ## Run the tests that take long, and write down what came of them; FILES=… chooses some.
 	$(BIN)/python -m tests.slow
 
 faults: $(VENV)/dev ## Try all faults; ROWS=1,2,fuzz SEED=1 JOBS=2 MINUTES=8 choose some, and how long.
