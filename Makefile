@@ -85,7 +85,7 @@ sanitize: $(VENV)/dev ## Run the tests of the native renderer with the sanitizer
 fuzz: ## Fuzz the native renderer for SECONDS=60, with clang.
 	sh native/fuzz/run.sh $(or $(SECONDS),60)
 
-slow: $(VENV)/dev ## Run the tests that take long, and write down what came of them.
+slow: $(VENV)/dev ## Run the tests that take long, and write down what came of them; FILES=… chooses some.
 	$(BIN)/python -m tests.slow
 
 faults: $(VENV)/dev ## Try all faults; ROWS=1,2,fuzz SEED=1 JOBS=2 MINUTES=8 choose some, and how long.

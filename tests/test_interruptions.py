@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import gc
 import itertools
 import shutil
+import subprocess
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from unittest.mock import Mock
 
+import psutil
 import pytest
 
 import skyexport.cleanup
 import skyexport.coordinator
 import skyexport.destination
+import skyexport.exporters
 import skyexport.lock
+import skyexport.pool
+import skyexport.progress
 import skyexport.scratch
 from skyexport import ExportOptions, StrictError, export
+from skyexport.exporters import Exporters
+from skyexport.memory import MemoryGuard
+from skyexport.pool import Pool
+from skyexport.progress import Counters, Monitor
+from skyexport.worker import WorkerSetup
 from tests.archives import file_archive, post
 from tests.command import files_below
 
@@ -34,8 +48,8 @@ class Interruption(BaseException):
     """It is what a signal raises."""
 
 
-def interrupted(step: int, action: Callable[[], object]) -> bool:
-    """Call *action*, and raise an Interruption before the *step*-th instruction of this thread in `OWNING`.
+def interrupted(step: int, action: Callable[[], object], files: Collection[str | None] = OWNING) -> bool:
+    """Call *action*, and raise an Interruption before the *step*-th instruction of this thread in *files*.
 
     That is more often than Python itself handles signals.
 
@@ -46,7 +60,7 @@ def interrupted(step: int, action: Callable[[], object]) -> bool:
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
         nonlocal steps
-        if frame.f_code.co_filename not in OWNING:
+        if frame.f_code.co_filename not in files:
             return None
         frame.f_trace_opcodes = True
         frame.f_trace_lines = False
@@ -98,7 +112,7 @@ WAYS: dict[str, dict[str, Any]] = {
 @pytest.mark.usefixtures("quiet_finalisers", "temporary")
 @pytest.mark.parametrize("every", [997, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("way", WAYS)
-def test_a_signal_at_every_step(tmp_path: Path, way: str, every: int) -> None:
+def test_a_signal_at_every_step(tmp_path: Path, request: pytest.FixtureRequest, way: str, every: int) -> None:
     """Either the export is whole, or nothing of it is there; no lock, partial or temporary file stays."""
     options = dict(WAYS[way])
     archive = file_archive(tmp_path / "a.db", [post(1, created_at="never")])
@@ -108,6 +122,10 @@ def test_a_signal_at_every_step(tmp_path: Path, way: str, every: int) -> None:
         options["to"] = place / "out"
     asked = ExportOptions(archive=archive, output_dir=place, workers=0, sync=False, **options)
     before = files_below(tmp_path)
+    # What is there already needs no look: each collection takes a hundredth of the time then.
+    gc.collect()
+    gc.freeze()
+    request.addfinalizer(gc.unfreeze)
     whole = ["new/place/out"] if "to" in options else ["manifest.json", "posts.json", "SHA256SUMS"]
     tried = 0
     for step in itertools.count(1, every):
@@ -125,3 +143,74 @@ def test_a_signal_at_every_step(tmp_path: Path, way: str, every: int) -> None:
             assert found == ["new", "new/place", "new/place/all", stamp, *(f"{stamp}/{name}" for name in sorted(whole))]
             shutil.rmtree(tmp_path / "new")
     assert tried > 1000 / every
+
+
+STARTING = {
+    module.__file__
+    for module in (threading, skyexport.cleanup, skyexport.pool, skyexport.exporters, skyexport.progress)
+}
+"""The files with the code that starts threads and ends them."""
+
+
+def idle_pool() -> Pool:
+    """Workers that have nothing to do."""
+    setup = Mock(spec=WorkerSetup)
+    setup.to_json.return_value = b"{}"
+    return Pool(setup, 2)
+
+
+def idle_exporters() -> Exporters:
+    """Exporters that have nothing to do."""
+    return Exporters(2, lambda _: None)
+
+
+def threads() -> int:
+    """How many run. Python has a dummy for each of `_thread` that called `join`, and keeps it before 3.13."""
+    return sum(not thread.name.startswith("Dummy-") for thread in threading.enumerate())
+
+
+def threads_are_well(before: int) -> bool:
+    """Whether those that were started have ended, and new ones can start and end."""
+    ended = _thread.allocate_lock()
+    ended.acquire()
+
+    def another() -> None:
+        threading.Thread(target=ended.release, daemon=True).start()
+
+    _thread.start_new_thread(another, ())
+    if not ended.acquire(timeout=2):
+        return False
+    deadline = time.monotonic() + 2
+    while threads() > before and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return threads() <= before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="cat")
+@pytest.mark.usefixtures("quiet_finalisers")
+@pytest.mark.parametrize("every", [37, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("idle", [idle_pool, idle_exporters])
+def test_a_signal_while_threads_start_and_end(
+    monkeypatch: pytest.MonkeyPatch, idle: Callable[[], Pool | Exporters], every: int
+) -> None:
+    """No thread stays, no process, and no lock that the threads of Python need."""
+
+    def spawn(*_: object, **__: object) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def monitored() -> None:
+        with Monitor(Counters(), MemoryGuard(1 << 40, lambda: 1), None), idle():
+            pass
+
+    monkeypatch.setattr(skyexport.pool, "spawn", spawn)
+    monkeypatch.setattr(skyexport.exporters, "spawn", spawn)
+    before = threads()
+    children = psutil.Process().children()
+    for step in itertools.count(1, every):
+        if not interrupted(step, monitored, STARTING):
+            break
+        gc.collect()
+        assert threads_are_well(before), step
+    assert step > 500
+    _, alive = psutil.wait_procs([one for one in psutil.Process().children() if one not in children], timeout=2)
+    assert not alive

@@ -38,6 +38,15 @@ def test_a_report(run: SlowRun, tmp_path: Path) -> None:
     assert SlowRun.read(tmp_path / "results.json") == run
 
 
+def test_some_files_again(run: SlowRun) -> None:
+    """Of files that ran again the later outcomes count, of the others the earlier ones; the page says so."""
+    later = SlowRun("89abcde", "v", "s", 2, 10, passed={"tests/test_c.py": 2})
+    both = run.with_files(later, ["tests/test_c.py"])
+    assert both.passed == {"tests/test_a.py": 2, "tests/test_c.py": 2}
+    assert (list(both.failed), both.skipped) == (["tests/faults/test_b.py::test_three"], {})
+    assert "tests/test_c.py ran again, by itself, at 89abcde." in both.page()
+
+
 def test_the_page(run: SlowRun) -> None:
     """It says what failed, without control characters."""
     page = run.page()

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-__all__ = ["uninterrupted"]
+__all__ = ["start_thread", "uninterrupted"]
 
 Result = TypeVar("Result")
 
@@ -27,7 +27,7 @@ def uninterrupted(action: Callable[[], Result]) -> Result:
         BaseException: The exception from *action*; else the exception from a signal, raised once *action* is done. If a
             signal arrives before *action* begins, *action* may be left out.
     """
-    if threading.current_thread() is not threading.main_thread() or sys.is_finalizing():
+    if threading.get_ident() != threading.main_thread().ident or sys.is_finalizing():
         return action()
     run = _Run(action)
     interrupted: BaseException | None = None
@@ -50,6 +50,23 @@ def uninterrupted(action: Callable[[], Result]) -> Result:
     if interrupted is not None:
         raise interrupted
     return run.results[0]
+
+
+def start_thread(thread: threading.Thread, started: list[threading.Thread] | None = None) -> None:
+    """Start a thread, and add it to those that are *started*, so that no exception from a signal can interrupt it.
+
+    Such an exception inside of `threading` can leave a lock taken for ever, which all threads need at their end.
+
+    Raises:
+        RuntimeError: The system gives no more threads.
+    """
+
+    def start() -> None:
+        thread.start()
+        if started is not None:
+            started.append(thread)
+
+    uninterrupted(start)
 
 
 class _Run(Generic[Result]):

@@ -25,6 +25,7 @@ from typing import IO, Any
 
 import apsw
 
+from skyexport.cleanup import start_thread
 from skyexport.coordinator import export
 from skyexport.errors import ExportError, MemoryLimitError, StoppedError
 from skyexport.options import ExportOptions
@@ -68,6 +69,12 @@ class Answer:
     error: ExportError | None = None
     said: list[str] = field(default_factory=list)
     """Further messages for people, one line each."""
+
+    @property
+    def has_export(self) -> bool:
+        """Whether the archive has an export now."""
+        kept = isinstance(self.error, StoppedError) and bool(self.error.kept)
+        return self.summary is not None or self.earlier is not None or kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +142,7 @@ class _Exporter:
         Raises:
             StoppedError: The input ended, or there was a signal.
         """
-        threading.Thread(target=self._receive, daemon=True).start()
+        start_thread(threading.Thread(target=self._receive, daemon=True))
         while (request := self._requests.get()) is not None:
             self._unsent = self._answer(request)
             out_of_memory = isinstance(self._unsent.error, MemoryLimitError)
@@ -172,20 +179,21 @@ class _Exporter:
         options = request.options
         watch = partial(self._watch, request.number)
         summary: ExportSummary | None = None
+        earlier: Verification | None = None
         try:
-            if request.resume and (earlier := export_to_skip(options, watch)) is not None:
-                return Answer(request.number, earlier=earlier)
-            if not request.export:
-                return Answer(request.number)
-            # An archive that does not fit into this share is exported again later, alone, with the whole limit.
-            summary = export(options, watch, say=said.append, must_fit=False)
+            if request.resume:
+                earlier = export_to_skip(options, watch)
+            if earlier is None and request.export:
+                # An archive that does not fit into this share is exported again later, alone, with the whole limit.
+                summary = export(options, watch, say=said.append, must_fit=False)
+            return Answer(request.number, summary, earlier, said=said)
         except ExportError as error:
             # If the export is complete, a late signal changes nothing.
-            if summary is None:
+            if summary is None and earlier is None:
                 return Answer(request.number, error=error, said=said)
         except Exception as error:
             return Answer(request.number, error=unexpected(error), said=said)
-        return Answer(request.number, summary, said=said)
+        return Answer(request.number, summary, earlier, said=said)
 
     def _watch(self, number: int, progress: Progress) -> None:
         self._signals.check()

@@ -13,10 +13,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Self
 
-from skyexport.cleanup import uninterrupted
+from skyexport.cleanup import start_thread, uninterrupted
 from skyexport.errors import WorkerError
 from skyexport.exporter import Answer, Moment, Request, read_message, write_message
 from skyexport.pool import SILENT_LARGE_SECONDS, StallWatch, kill_stalled, spawn
@@ -94,24 +95,36 @@ class Exporters:
     Args:
         exporters: The number of exporters.
         on_start: Called with the process id of each new exporter.
+        on_answer: Called with each answer as it comes, in a thread that no signal interrupts.
         debug: Let exporters write to this process's standard error.
 
     Raises:
         WorkerError: A process cannot be started.
     """
 
-    def __init__(self, exporters: int, on_start: Callable[[int], None], *, debug: bool = False) -> None:
+    _stopped = True
+
+    def __init__(
+        self,
+        exporters: int,
+        on_start: Callable[[int], None],
+        on_answer: Callable[[Answer], None] = lambda _: None,
+        *,
+        debug: bool = False,
+    ) -> None:
         self._events: queue.SimpleQueue[tuple[Exporter, Answer | None]] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._on_start = on_start
+        self._on_answer = on_answer
         self._debug = debug
         self._started = 0
         self._stopping = threading.Event()
         self.exporters: list[Exporter] = []
+        self._stopped = False
         try:
             for _ in range(exporters):
                 self.start()
-            self._begin(self._watch)
+            self._begin(kill_stalled, self._stopping, partial(list, self.exporters))
         except BaseException:
             self.stop()
             raise
@@ -122,12 +135,19 @@ class Exporters:
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
         self.stop()
 
+    def __del__(self) -> None:
+        # A signal may have come before the owner had it. (The threads do not hold it.)
+        self.stop()
+
     def start(self) -> None:
         """Start one more exporter.
 
         Raises:
             WorkerError: The process cannot be started.
         """
+        uninterrupted(self._start)
+
+    def _start(self) -> None:
         self._started += 1
         try:
             process = spawn(_PROGRAM, debug=self._debug)
@@ -138,7 +158,7 @@ class Exporters:
         exporter = Exporter(self._started, process)
         self.exporters.append(exporter)
         self._on_start(process.pid)
-        self._begin(self._listen, exporter)
+        self._begin(_listen, exporter, self._events, self._on_answer)
 
     def remove(self, exporter: Exporter) -> None:
         """Remove an exporter that has ended."""
@@ -146,29 +166,12 @@ class Exporters:
         exporter.close()
         self.exporters.remove(exporter)
 
-    def _begin(self, target: Callable[..., None], *arguments: Exporter) -> None:
+    def _begin(self, target: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=target, args=arguments, daemon=True)
         try:
-            thread.start()
+            start_thread(thread, self._threads)
         except RuntimeError as error:
             raise WorkerError(f"the system gives no more threads: {error}", "use fewer, with --workers") from error
-        self._threads.append(thread)
-
-    def _listen(self, exporter: Exporter) -> None:
-        assert exporter.process.stdout is not None
-        while True:
-            message: Answer | Moment | None = None
-            with contextlib.suppress(Exception):
-                message = read_message(exporter.process.stdout)
-            if isinstance(message, Moment):
-                exporter.moment = message
-                continue
-            self._events.put((exporter, message))
-            if message is None:
-                return
-
-    def _watch(self) -> None:
-        kill_stalled(self._stopping, lambda: list(self.exporters))
 
     def receive(self, timeout_seconds: float) -> tuple[Exporter, Answer | None] | None:
         """Wait for the next answer.
@@ -180,15 +183,6 @@ class Exporters:
             return self._events.get(timeout=timeout_seconds)
         except queue.Empty:
             return None
-
-    def late_answers(self) -> list[Answer]:
-        """The answers that were not received before the exporters stopped."""
-        answers = []
-        while not self._events.empty():
-            _, answer = self._events.get()
-            if answer is not None:
-                answers.append(answer)
-        return answers
 
     def how_it_died(self, exporter: Exporter) -> WorkerError:
         """The error for an exporter that ended by itself."""
@@ -205,7 +199,8 @@ class Exporters:
 
     def stop(self) -> None:
         """Stop all exporters; they undo their unfinished exports. It may be called more than once."""
-        uninterrupted(self._stop)
+        if not self._stopped:
+            uninterrupted(self._stop)
 
     def _stop(self) -> None:
         self._stopping.set()
@@ -224,3 +219,25 @@ class Exporters:
             exporter.close()
         self.exporters.clear()
         self._threads.clear()
+        self._stopped = True
+
+
+def _listen(
+    exporter: Exporter,
+    events: queue.SimpleQueue[tuple[Exporter, Answer | None]],
+    on_answer: Callable[[Answer], None],
+) -> None:
+    """Pass on the answers of an exporter; None once it has ended."""
+    assert exporter.process.stdout is not None
+    while True:
+        message: Answer | Moment | None = None
+        with contextlib.suppress(Exception):
+            message = read_message(exporter.process.stdout)
+        if isinstance(message, Moment):
+            exporter.moment = message
+            continue
+        if message is not None:
+            on_answer(message)
+        events.put((exporter, message))
+        if message is None:
+            return

@@ -214,8 +214,8 @@ class _Migration:
         """Archives that this process exports, large ones with a pool of workers."""
         self._looked_for: set[int] = set()
         """Archives of `_alone` that are known to have no earlier export."""
-        self._kept = 0
-        """Exports that were complete when the migration stopped, without an outcome."""
+        self._has_export = bytearray(len(archives))
+        """1 for each archive that has an export now, even if the migration stopped before its outcome."""
         self._own_export: Progress | None = None
         """Progress of the export in this process."""
 
@@ -255,7 +255,7 @@ class _Migration:
         )  # fmt: skip
 
     def _complete(self) -> str:
-        complete = self._outcomes.complete + self._kept
+        complete = self._has_export.count(1)
         are = "is" if complete == 1 else "are"
         return f"{complete:,} of {len(self._archives):,} archives {are} complete"
 
@@ -295,28 +295,27 @@ class _Migration:
     def _by_exporters(self, count: int, monitor: Monitor) -> None:
         requests = self._requests(self._shared_bytes() // count)
         returned: deque[Request] = deque()
-        exporters = Exporters(count, self._tree.add, debug=self._debug)
+        exporters = Exporters(count, self._tree.add, self._answered, debug=self._debug)
         self._counters.in_hand = lambda: [one.moment for one in list(exporters.exporters) if one.moment is not None]
-        try:
-            with exporters:
-                while True:
-                    monitor.check()
-                    self._give(exporters, requests, returned)
-                    if not any(exporter.requests for exporter in exporters.exporters):
-                        break
-                    received = exporters.receive(_POLL_SECONDS)
-                    if received is None:
-                        continue
-                    exporter, answer = received
-                    if answer is not None:
-                        self._take(exporter, answer)
-                    else:
-                        self._replace(exporters, exporter, returned)
-        finally:
-            # Exports that became complete during the stop count too.
-            for answer in exporters.late_answers():
-                self._kept += answer.summary is not None or answer.earlier is not None
-                self._kept += isinstance(answer.error, StoppedError) and bool(answer.error.kept)
+        with exporters:
+            while True:
+                monitor.check()
+                self._give(exporters, requests, returned)
+                if not any(exporter.requests for exporter in exporters.exporters):
+                    break
+                received = exporters.receive(_POLL_SECONDS)
+                if received is None:
+                    continue
+                exporter, answer = received
+                if answer is not None:
+                    self._take(exporter, answer)
+                else:
+                    self._replace(exporters, exporter, returned)
+
+    def _answered(self, answer: Answer) -> None:
+        """Remember an export, also one that becomes complete while the migration stops."""
+        if answer.has_export:
+            self._has_export[answer.number] = 1
 
     def _give(self, exporters: Exporters, requests: Iterator[Request], returned: deque[Request]) -> None:
         """Give every exporter its next requests, as long as there are any."""
@@ -375,8 +374,8 @@ class _Migration:
 
         answer = Answer(number)
         self._counters.in_hand = in_hand
+        summary = earlier = None
         try:
-            earlier = None
             if self._resume and number not in self._looked_for:
                 earlier = export_to_skip(options, watch)
             if earlier is not None:
@@ -385,7 +384,7 @@ class _Migration:
                 summary = export(options, watch, say=answer.said.append, debug=self._debug)
                 answer = Answer(number, summary, said=answer.said)
         except StoppedError as error:
-            self._kept += bool(error.kept)
+            self._answered(Answer(number, summary, earlier, error))
             raise
         except ExportError as error:
             answer = Answer(number, error=error, said=answer.said)
@@ -398,6 +397,7 @@ class _Migration:
 
     def _note(self, answer: Answer) -> None:
         """Record the outcome of an archive."""
+        self._answered(answer)
         counters = self._counters
         path = self._archives[answer.number]
         for line in answer.said:

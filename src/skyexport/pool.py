@@ -20,11 +20,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Protocol, Self
 
 from skyexport import errors
-from skyexport.cleanup import uninterrupted
+from skyexport.cleanup import start_thread, uninterrupted
 from skyexport.errors import ExportError, WorkerError
 from skyexport.messages import Frame, Kind, encode_batch, read_frame, write_frame
 from skyexport.plan import Batch, KeyRange
@@ -150,16 +151,19 @@ class Pool:
         WorkerError: A process cannot be started.
     """
 
+    _stopped = True
+
     def __init__(self, setup: WorkerSetup, workers: int, *, debug: bool = False) -> None:
         self._events: queue.SimpleQueue[tuple[Worker, Frame | None]] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
         self.workers: list[Worker] = []
+        self._stopped = False
         try:
             for number in range(1, workers + 1):
-                self._start(number, setup, debug=debug)
+                uninterrupted(partial(self._start, number, setup, debug=debug))
             if workers:
-                self._begin(self._watch)
+                self._begin(kill_stalled, self._stopping, partial(list, self.workers))
         except BaseException:
             self.stop()
             raise
@@ -168,6 +172,10 @@ class Pool:
         return self
 
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+        self.stop()
+
+    def __del__(self) -> None:
+        # A signal may have come before the owner had it. (The threads do not hold it.)
         self.stop()
 
     def _start(self, number: int, setup: WorkerSetup, *, debug: bool) -> None:
@@ -183,31 +191,15 @@ class Pool:
             ) from error
         worker = Worker(number, process, slots)
         self.workers.append(worker)
-        self._begin(self._listen, worker)
+        self._begin(_listen, worker, self._events)
         worker.send(Kind.SETUP, payload=setup.to_json(slots.handle))
 
-    def _begin(self, target: Callable[..., None], *arguments: Worker) -> None:
+    def _begin(self, target: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=target, args=arguments, daemon=True)
         try:
-            thread.start()
+            start_thread(thread, self._threads)
         except RuntimeError as error:
             raise WorkerError(f"the system gives no more threads: {error}", "use fewer workers") from error
-        self._threads.append(thread)
-
-    def _watch(self) -> None:
-        kill_stalled(self._stopping, lambda: self.workers)
-
-    def _listen(self, worker: Worker) -> None:
-        stream = worker.process.stdout
-        assert stream is not None
-        frame: Frame | None = None
-        while True:
-            with contextlib.suppress(Exception):
-                frame = read_frame(stream)
-            self._events.put((worker, frame))
-            if frame is None:
-                return
-            frame = None
 
     def wait_until_ready(self) -> None:
         """Wait until every worker has loaded everything, so that all of them answer at once from now on.
@@ -267,7 +259,7 @@ class Pool:
 
     def stop(self) -> None:
         """Kill all workers, whatever they are doing, and free their slots. May be called more than once."""
-        if self.workers or self._threads:
+        if not self._stopped:
             uninterrupted(self._stop)
 
     def _stop(self) -> None:
@@ -286,6 +278,21 @@ class Pool:
             worker.slots.close()
         self.workers.clear()
         self._threads.clear()
+        self._stopped = True
+
+
+def _listen(worker: Worker, events: queue.SimpleQueue[tuple[Worker, Frame | None]]) -> None:
+    """Pass on the messages of a worker; None once it has ended."""
+    stream = worker.process.stdout
+    assert stream is not None
+    frame: Frame | None = None
+    while True:
+        with contextlib.suppress(Exception):
+            frame = read_frame(stream)
+        events.put((worker, frame))
+        if frame is None:
+            return
+        frame = None
 
 
 class _Watched(Protocol):

@@ -10,6 +10,7 @@ import os
 import shutil
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -18,6 +19,7 @@ from typing import Literal, Protocol, Self, TextIO
 
 import orjson
 
+from skyexport.cleanup import start_thread, uninterrupted
 from skyexport.memory import MemoryGuard
 from skyexport.options import format_size
 
@@ -174,13 +176,15 @@ class Monitor:
         self._on_progress = on_progress
         self._stop = threading.Event()
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="skyexport-monitor", daemon=True)
+        # If a signal comes before the owner has this object, the thread ends with it.
+        look, stop = weakref.WeakMethod(self._look), self._stop
+        self._thread = threading.Thread(target=_look_often, args=(look, stop), name="skyexport-monitor", daemon=True)
 
     def __enter__(self) -> Self:
         if self._guard.latest_bytes is None:
             self._guard.sample()
         try:
-            self._thread.start()
+            start_thread(self._thread)
         except RuntimeError as error:
             raise MemoryError(f"the system gives no more threads: {error}") from error
         return self
@@ -188,8 +192,7 @@ class Monitor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._stop.set()
-        self._thread.join()
+        uninterrupted(self._end)
         if kind is None:
             self._guard.sample()
             self._counters.stage = "done"
@@ -197,6 +200,10 @@ class Monitor:
             with contextlib.suppress(Exception):
                 if self._on_progress is not None:
                     self._on_progress(self._counters.progress(self._guard.latest_bytes))
+
+    def _end(self) -> None:
+        self._stop.set()
+        self._thread.join()
 
     def check(self) -> None:
         """Raise the error of this thread, if there is one.
@@ -209,20 +216,27 @@ class Monitor:
             raise self._error
         self._guard.check()
 
-    def _run(self) -> None:
-        while not self._stop.wait(_TICK_SECONDS) and self._error is None:
-            try:
-                self._guard.sample()
-            except Exception as error:
-                self._error = error
-            self._report()
-
-    def _report(self) -> None:
+    def _look(self) -> bool:
+        """Sample the memory and report; returns whether to go on."""
+        try:
+            self._guard.sample()
+        except Exception as error:
+            self._error = error
         if self._on_progress is not None:
             try:
                 self._on_progress(self._counters.progress(self._guard.latest_bytes))
             except BaseException as error:
                 self._error = error
+        return self._error is None
+
+
+def _look_often(look: Callable[[], Callable[[], bool] | None], stop: threading.Event) -> None:
+    """Call what *look* returns several times a second."""
+    while not stop.wait(_TICK_SECONDS):
+        now = look()
+        if now is None or not now():
+            return
+        del now
 
 
 class Reporter(Protocol):

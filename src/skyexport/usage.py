@@ -57,8 +57,10 @@ def _hint_for_option(error: Any, root: Any, context: Any, path: str) -> str:
     for command, _ in _options_of_commands(root, name):
         of_program = context is None or context.parent is None
         return f"write it after the command: {path} {command} … {name}" if of_program else f"{command} has that option"
-    if error.possibilities:
-        return f"did you mean {nearest(name, error.possibilities, 0)}?"
+    # Typer compares the dashes, too, so that any long option is similar to any other.
+    bare = {one.lstrip("-"): one for one in error.possibilities or ()}
+    if likely := nearest(name.lstrip("-"), bare):
+        return f"did you mean {bare[likely]}?"
     return f"see {path} --help"
 
 

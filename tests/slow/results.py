@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ET
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 __all__ = ["SlowRun"]
 
@@ -29,6 +30,8 @@ class SlowRun:
     """Test → the first line of its error."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Test → the reason."""
+    again: dict[str, str] = field(default_factory=dict)
+    """File of tests → commit, of those that ran again later, by themselves."""
 
     @classmethod
     def of_report(cls, report: Path, *, code: str, versions: str, system: str, cpus: int) -> Self:
@@ -54,6 +57,21 @@ class SlowRun:
             skipped=dict(sorted(skipped.items())),
         )  # fmt: skip
 
+    def with_files(self, later: SlowRun, files: Collection[str]) -> SlowRun:
+        """This run, but with the outcomes that the tests of some files had *later*."""
+
+        def others(tests: dict[str, Any]) -> dict[str, Any]:
+            return {test: found for test, found in tests.items() if test.partition("::")[0] not in files}
+
+        return replace(
+            self,
+            seconds=self.seconds + later.seconds,
+            passed=dict(sorted({**others(self.passed), **later.passed}.items())),
+            failed=dict(sorted({**others(self.failed), **later.failed}.items())),
+            skipped=dict(sorted({**others(self.skipped), **later.skipped}.items())),
+            again={**self.again, **dict.fromkeys(files, later.code)},
+        )
+
     @classmethod
     def read(cls, path: Path) -> Self:
         """The run that a file tells of."""
@@ -75,6 +93,7 @@ class SlowRun:
                 "| --- | --- | --- | --- |",
                 f"| {self.code} | {self.versions} | {self.system} | {self.cpus} |",
                 "",
+                *(f"{file} ran again, by itself, at {code}.\n" for file, code in sorted(self.again.items())),
                 "| tests | passed |",
                 "| --- | --- |",
                 *(f"| {file} | {count:,} |" for file, count in self.passed.items()),
