@@ -7,6 +7,7 @@ memory with the server: what measures memory needs a process that loads the prog
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import importlib
@@ -92,11 +93,15 @@ class _Server:
             raise subprocess.TimeoutExpired(request.arguments, timeout_seconds)
         return int(status)
 
+    def end(self) -> None:
+        self._process.communicate()
+
 
 @cache
 def _server() -> _Server:
-    """It ends with this process, as its input does then."""
-    return _Server()
+    server = _Server()
+    atexit.register(server.end)
+    return server
 
 
 def run(

@@ -110,7 +110,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.usefixtures("quiet_finalisers", "temporary")
-@pytest.mark.parametrize("every", [997, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [2003, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("way", WAYS)
 def test_a_signal_at_every_step(tmp_path: Path, request: pytest.FixtureRequest, way: str, every: int) -> None:
     """Either the export is whole, or nothing of it is there; no lock, partial or temporary file stays."""
@@ -188,7 +188,7 @@ def threads_are_well(before: int) -> bool:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="cat")
 @pytest.mark.usefixtures("quiet_finalisers")
-@pytest.mark.parametrize("every", [37, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [499, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("idle", [idle_pool, idle_exporters])
 def test_a_signal_while_threads_start_and_end(
     monkeypatch: pytest.MonkeyPatch, idle: Callable[[], Pool | Exporters], every: int

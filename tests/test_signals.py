@@ -187,13 +187,18 @@ def test_a_sort_that_is_left_early(small_archive: make_archive.ArchiveInfo) -> N
 
 
 SWALLOWING = """
-import os, signal, sys, time
+import os, signal, sys, time, weakref
 from skyexport.render import BatchRenderer
 
+def stop(_):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.01)
+
 class Swallows:
-    def __del__(self):
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0.01)
+    __del__ = stop
+
+class Referenced:
+    pass
 
 render = BatchRenderer.render
 batches = []
@@ -201,7 +206,7 @@ batches = []
 def observed(self, batch):
     batches.append(batch)
     if len(batches) == 2:
-        Swallows()
+        ACTION
         sys.stderr.write("went on\\n")
     time.sleep(0.02)
     return render(self, batch)
@@ -213,15 +218,18 @@ main()
 """
 
 
-def test_a_signal_that_gets_lost(slow_archive: Path, tmp_path: Path) -> None:
-    """What a signal raises in a finaliser goes nowhere; the export ends all the same."""
+@pytest.mark.parametrize("action", ["Swallows()", "one = Referenced(); reference = weakref.ref(one, stop); del one"])
+def test_a_signal_that_gets_lost(slow_archive: Path, tmp_path: Path, action: str) -> None:
+    """What a signal raises in a finaliser or a weak reference's callback goes nowhere; the export ends all the same."""
+    program = SWALLOWING.replace("ACTION", action)
     done = subprocess.run(
-        [sys.executable, "-c", SWALLOWING, "export", str(slow_archive), "-o", str(tmp_path / "o"), "-j", "0"],
+        [sys.executable, "-c", program, "export", str(slow_archive), "-o", str(tmp_path / "o"), "-j", "0"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert "went on\n" in done.stderr
     assert done.returncode == 128 + signal.SIGTERM
     assert done.stderr.splitlines()[-1] == "skyexport: stopped by a signal; nothing of this export was kept"
+    assert "ignored" not in done.stderr
     assert files_below(tmp_path) == []
 
 
@@ -245,7 +253,7 @@ def test_two_signals(slow_archive: Path, tmp_path: Path, workers: int, pause: fl
 
 def test_three_signals(slow_archive: Path, tmp_path: Path) -> None:
     """The third one ends the process at once, whatever it is doing; the next export removes what is left."""
-    program = SWALLOWING.replace("Swallows()", "import threading; threading.Thread(target=hurry).start(); hang()")
+    program = SWALLOWING.replace("ACTION", "import threading; threading.Thread(target=hurry).start(); hang()")
     program = program.replace("render = Batch", HANGING + "\nrender = Batch")
     done = subprocess.run(
         [sys.executable, "-c", program, "export", str(slow_archive), "-o", str(tmp_path / "o"), "-j", "0"],
@@ -282,9 +290,11 @@ def hang():
 def answering() -> Iterator[Signals]:
     """Signals of this process, answered as the command does."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    hook = sys.unraisablehook
     signals = Signals()
     signals.install()
     yield signals
+    sys.unraisablehook = hook
     for number, handler in before.items():
         signal.signal(number, handler)
 

@@ -10,10 +10,15 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from skyexport.errors import StoppedError
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 __all__ = ["STOPPING", "Signals"]
 
@@ -40,6 +45,7 @@ class Signals:
         # A parent that ignores SIGCHLD hands this down; then the exit status of a worker would be lost.
         if hasattr(signal, "SIGCHLD") and signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        sys.unraisablehook = self._unraisable
 
     def ignore(self) -> None:
         """Ignore signals from now on: during the exit of Python they would change the exit status."""
@@ -52,6 +58,12 @@ class Signals:
             os._exit(128 + number)
         if len(self._received) == 1 and self._raises:
             raise StoppedError(number)
+
+    @staticmethod
+    def _unraisable(lost: UnraisableHookArgs) -> None:
+        """Report an error that a finalizer raised. That of a signal needs no report, since `check` raises it again."""
+        if not isinstance(lost.exc_value, StoppedError):
+            sys.__unraisablehook__(lost)
 
     def check(self) -> None:
         """Raise the error of the first signal again; the first one may be lost, as in a finalizer.
