@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import _thread
+import concurrent.futures.thread
 import contextlib
 import gc
 import itertools
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,16 +23,20 @@ from unittest.mock import Mock
 import psutil
 import pytest
 
+import skyexport.background
 import skyexport.cleanup
 import skyexport.coordinator
 import skyexport.destination
 import skyexport.exporters
 import skyexport.lock
+import skyexport.media_copying
 import skyexport.pool
 import skyexport.progress
 import skyexport.scratch
 from skyexport import ExportOptions, StrictError, export
 from skyexport.exporters import Exporters
+from skyexport.media_copying import copied_media
+from skyexport.media_root import MediaFile, MediaRoot
 from skyexport.memory import MemoryGuard
 from skyexport.pool import Pool
 from skyexport.progress import Counters, Monitor
@@ -147,9 +154,21 @@ def test_a_signal_at_every_step(tmp_path: Path, request: pytest.FixtureRequest, 
 
 STARTING = {
     module.__file__
-    for module in (threading, skyexport.cleanup, skyexport.pool, skyexport.exporters, skyexport.progress)
-}
+    for module in (
+        threading, concurrent.futures.thread, skyexport.background, skyexport.cleanup, skyexport.exporters,
+        skyexport.media_copying, skyexport.pool, skyexport.progress,
+    )
+}  # fmt: skip
 """The files with the code that starts threads and ends them."""
+
+
+@contextlib.contextmanager
+def idle_copiers() -> Iterator[None]:
+    """Threads that copy media, which refuse each file."""
+    files = [MediaFile("none", "none")] * 6
+    with tempfile.TemporaryDirectory() as folder, MediaRoot(Path(folder)) as root:
+        assert len(list(copied_media(files, root, None, Path(folder, "new"), sync=False, check=lambda: None))) == 6
+    yield
 
 
 def idle_pool() -> Pool:
@@ -189,9 +208,9 @@ def threads_are_well(before: int) -> bool:
 @pytest.mark.skipif(sys.platform == "win32", reason="cat")
 @pytest.mark.usefixtures("quiet_finalisers")
 @pytest.mark.parametrize("every", [499, pytest.param(1, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("idle", [idle_pool, idle_exporters])
+@pytest.mark.parametrize("idle", [idle_copiers, idle_exporters, idle_pool])
 def test_a_signal_while_threads_start_and_end(
-    monkeypatch: pytest.MonkeyPatch, idle: Callable[[], Pool | Exporters], every: int
+    monkeypatch: pytest.MonkeyPatch, idle: Callable[[], AbstractContextManager[object]], every: int
 ) -> None:
     """No thread stays, no process, and no lock that the threads of Python need."""
 

@@ -47,7 +47,7 @@ LAYERS = [
     {"earlier_export", "export_directory"},
     {"readers", "readers.csv_table", "readers.json_array", "readers.json_lines", "readers.parquet_table"},
     {"readers.json_posts"},
-    {"compression", "format_settings"},
+    {"background", "compression", "format_settings"},
     {
         *("cleanup", "extras", "formulas", "json_text", "location", "media_root", "notices", "option_types"),
         *("processes", "shell_words", "signals", "sync", "timestamps"),

@@ -10,15 +10,14 @@ import errno
 import hashlib
 import os
 import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skyexport.cleanup import uninterrupted
+from skyexport.background import Background, Call
 from skyexport.media_root import MEDIA_DIRECTORY, MediaFile, MediaRoot, UnsafePathError
 from skyexport.sync import sync_file
 from skyexport.writer import WrittenFile, output_error
@@ -101,28 +100,25 @@ def copied_media(
     except OSError as error:
         raise output_error(error, str(target), target.parent) from error
     copier = _Copier(root, earlier, target, sync=sync)
-    executor = ThreadPoolExecutor(max_workers=_THREADS)
-    begun: deque[Future[MediaCopy]] = deque()
+    background = Background(_THREADS)
+    begun: deque[Call[MediaCopy]] = deque()
     try:
         for file in files:
-            try:
-                begun.append(executor.submit(copier.copy, file))
-            except RuntimeError as error:
-                raise MemoryError(f"the system allows no more threads: {error}") from error
+            begun.append(background.begin(partial(copier.copy, file)))
             if len(begun) == _AHEAD:
                 yield _waited_for(begun.popleft(), check)
         while begun:
             yield _waited_for(begun.popleft(), check)
     finally:
-        copier.stopped.set()
-        uninterrupted(lambda: executor.shutdown(cancel_futures=True))
+        copier.stopped = True
+        background.end()
 
 
-def _waited_for(copy: Future[MediaCopy], check: Callable[[], None]) -> MediaCopy:
+def _waited_for(copy: Call[MediaCopy], check: Callable[[], None]) -> MediaCopy:
     while True:
         check()
         with contextlib.suppress(TimeoutError):
-            return copy.result(timeout=_WAIT_SECONDS)
+            return copy.result(_WAIT_SECONDS)
 
 
 class _Copier:
@@ -133,7 +129,7 @@ class _Copier:
         self._earlier = earlier
         self._target = target
         self._sync = sync
-        self.stopped = threading.Event()
+        self.stopped = False
 
     def copy(self, file: MediaFile) -> MediaCopy:
         """Copy or link one file.
@@ -236,7 +232,7 @@ class _Copier:
         done = 0
         by_system = hasattr(os, "copy_file_range")
         while done < size:
-            if self.stopped.is_set():
+            if self.stopped:
                 raise _StoppedError
             piece = min(size - done, _PIECE_BYTES)
             try:
@@ -265,7 +261,7 @@ class _Copier:
         size = 0
         os.lseek(file, 0, os.SEEK_SET)
         while block := os.read(file, _BLOCK_BYTES):
-            if self.stopped.is_set():
+            if self.stopped:
                 raise _StoppedError
             digest.update(block)
             size += len(block)
