@@ -1,12 +1,12 @@
 """Calls in other threads, for a main thread that a signal can interrupt at any moment.
 
 The waiting of `concurrent.futures` and of `threading` is written in Python: an exception from a signal inside of it can
-leave a lock taken, and the other threads never end. That of `queue.SimpleQueue` is one step.
+leave a lock taken, and the other threads never end. To wait for a plain lock is one step.
 """
 
 from __future__ import annotations
 
-import queue
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -22,30 +22,55 @@ Result = TypeVar("Result")
 class Call(Generic[Result]):
     """A call that was begun."""
 
-    def __init__(self) -> None:
-        self._outcomes: queue.SimpleQueue[tuple[Result] | BaseException] = queue.SimpleQueue()
+    def __init__(self, action: Callable[[], Result]) -> None:
+        self._action = action
+        self._running = threading.Lock()
+        """Held until the call has ended."""
+        self._running.acquire()
+        self._ended = False
+        self._results: list[Result] = []
+        self._error: BaseException | None = None
 
-    def make(self, action: Callable[[], Result]) -> None:
-        """Call *action*, in its thread."""
+    def __call__(self) -> None:
+        """Call the action, in its thread."""
         try:
-            self._outcomes.put((action(),))
+            self._results.append(self._action())
         except BaseException as error:
-            self._outcomes.put(error)
+            self._error = error
+        finally:
+            self._ended = True
+            self._running.release()
 
-    def result(self, timeout_seconds: float | None = None) -> Result:
-        """Wait for the result, which can be had once.
+    def result(self, timeout_seconds: float = -1) -> Result:
+        """Wait for the result; without end if the time is negative.
 
         Raises:
             TimeoutError: There is none yet.
             BaseException: The error of the call.
         """
-        try:
-            outcome = self._outcomes.get(timeout=timeout_seconds)
-        except queue.Empty:
-            raise TimeoutError from None
-        if isinstance(outcome, BaseException):
-            raise outcome
-        return outcome[0]
+        if not self._ended:
+            self._running.acquire(timeout=timeout_seconds)
+        if not self._ended:
+            raise TimeoutError
+        if self._error is not None:
+            raise self._error
+        return self._results[0]
+
+    def wait(self) -> None:
+        """Wait until the call has ended, whatever happens meanwhile.
+
+        Raises:
+            BaseException: The error of the call; else the exception from a signal, raised once the call has ended.
+        """
+        interrupted: BaseException | None = None
+        while not self._ended:
+            try:
+                self._running.acquire()
+            except BaseException as error:
+                interrupted = error
+        if interrupted is not None and self._error is None:
+            raise interrupted
+        self.result()
 
 
 class Background:
@@ -64,10 +89,10 @@ class Background:
         Raises:
             MemoryError: The system gives no more threads.
         """
-        call = Call[Result]()
+        call = Call(action)
         try:
             # It may start a thread.
-            uninterrupted(partial(self._executor.submit, call.make, action))
+            uninterrupted(partial(self._executor.submit, call))
         except RuntimeError as error:
             raise MemoryError(f"the system gives no more threads: {error}") from error
         return call

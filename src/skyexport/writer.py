@@ -10,10 +10,11 @@ import errno
 import hashlib
 import os
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from skyexport.background import Background, Call
 from skyexport.compression import Compression, compressor_of
 from skyexport.disk import free_bytes
 from skyexport.errors import OutputError, StoppedError
@@ -66,7 +67,7 @@ class OutputFile:
         self.directory = directory
         self._durable = durable
         self._digest = hashlib.sha256()
-        self._hasher: ThreadPoolExecutor | None = None
+        self._hasher: Background | None = None
         self._flushed_to = 0
         self.bytes_written = 0
 
@@ -90,15 +91,15 @@ class OutputFile:
         finally:
             if hashing is not None:
                 # The memory of *data* may have other bytes after this.
-                hashing.result()
+                hashing.wait()
 
-    def _begin_hashing(self, data: bytes | memoryview) -> Future[None] | None:
+    def _begin_hashing(self, data: bytes | memoryview) -> Call[None] | None:
         """Hash *data* in a thread while it is written; None when that is done already."""
         if len(data) >= _HASHED_BESIDE_BYTES:
-            with contextlib.suppress(RuntimeError):  # The system may give no more threads.
+            with contextlib.suppress(MemoryError):  # The system may give no more threads.
                 if self._hasher is None:
-                    self._hasher = ThreadPoolExecutor(1, "skyexport-hasher")
-                return self._hasher.submit(self._digest.update, data)
+                    self._hasher = Background(1)
+                return self._hasher.begin(partial(self._digest.update, data))
         self._digest.update(data)
         return None
 
@@ -131,7 +132,7 @@ class OutputFile:
             OutputError: The system reports only now that something was not written.
         """
         if self._hasher is not None:
-            self._hasher.shutdown()
+            self._hasher.end()
             self._hasher = None
         if self._descriptor < 0:
             return

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
 from skyexport import json_text, timestamps
+from skyexport.background import Background, Call
 from skyexport.extras import require_pyarrow
 from skyexport.format_settings import USUAL, FormatSettings
 from skyexport.formats import arrow_blocks
@@ -342,8 +343,8 @@ class _ParquetFile:
             use_dictionary=[name for name in _FEW_VALUES if name in names],
             write_statistics=[name for name in _RANGED if name in names],
         )  # fmt: skip
-        self._encoder = ThreadPoolExecutor(1, "skyexport-encoder")
-        self._encoding: Future[None] | None = None
+        self._encoder = Background(1)
+        self._encoding: Call[None] | None = None
         """The row group before the one that is gathered."""
         self._chunk = bytearray()
         """The last one, of which more may come."""
@@ -363,7 +364,7 @@ class _ParquetFile:
         yield from self._take_chunk()
         yield from self._encode_row_group()
         yield from self._encoded()
-        self._encoder.shutdown()
+        self._encoder.end()
         self._writer.close()
         yield from self._sink.drained()
 
@@ -386,7 +387,7 @@ class _ParquetFile:
         """Begin to encode what was gathered, once the row group before is encoded, which is given."""
         yield from self._encoded()
         if self._posts:
-            self._encoding = self._encoder.submit(self._write, self._gathered)
+            self._encoding = self._encoder.begin(partial(self._write, self._gathered))
             self._gathered = []
             self._posts = self._bytes = 0
 
