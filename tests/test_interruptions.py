@@ -80,6 +80,8 @@ def interrupted(step: int, action: Callable[[], object], files: Collection[str |
 
     before = sys.gettrace()
     try:
+        # Python 3.12 looks at this, for any frame, only when tracing begins.
+        sys._getframe().f_trace_opcodes = True
         sys.settrace(trace)
         action()
     except (Interruption, StrictError):
