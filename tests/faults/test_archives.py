@@ -17,7 +17,7 @@ from tests.faults.matrix import trials
 from tests.faults.trial import Trial
 
 
-@trials("24", quick=1, full=200, shapes=8)
+@trials("24", quick=3, full=200, shapes=8)
 def test_archive_is_cut_off(trial: Trial) -> None:
     """An archive of which the end is missing is refused, wherever it ends."""
     data = trial.archive.read_bytes()

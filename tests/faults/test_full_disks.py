@@ -126,7 +126,7 @@ def test_disk_is_full_at_the_end(trial: Trial) -> None:
     check_call_failed(trial, with_fault(trial, "error=ENOSPC", call), call, os.strerror(errno.ENOSPC))
 
 
-@trials("9", quick=0, full=20)
+@trials("9", quick=1, full=20)
 def test_full_device(trial: Trial) -> None:
     """And a device that is full."""
     ended = trial.start("-j", str(trial.number % 4), "--to", "/dev/full", to_directory=False).end()

@@ -43,7 +43,7 @@ def check_killed(trial: Trial, ended: Ended, arguments: Sequence[str]) -> None:
     trial.check_next_run()
 
 
-@trials("1", quick=0, full=1000, shapes=0)
+@trials("1", quick=1, full=1000, shapes=0)
 def test_coordinator_is_killed(trial: Trial) -> None:
     """Whenever the coordinator is killed, there is a whole export or none, no worker lives on, the next run cleans."""
     arguments = trial.random.choice(WAYS)

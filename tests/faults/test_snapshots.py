@@ -28,7 +28,7 @@ def check_one_state(trial: Trial, ended: Ended, shape: Shape = USUAL[0]) -> int:
     return step
 
 
-@trials("17", quick=0, full=1000, shapes=1)
+@trials("17", quick=1, full=1000, shapes=1)
 def test_writer_at_the_start(trial: Trial) -> None:
     """A program that commits 2 to 1,500 times a second does not make workers see different states."""
     pause_seconds = 1 / trial.random.choice((2, 20, 200, 500, 1500))
