@@ -111,7 +111,7 @@ def test_whole_files(format_name: str, rows: list[Row], batch_size: int) -> None
         assert rendered_by_row_ids(connection, format_name, batch_size=batch_size)[0] == data
 
 
-@settings(max_examples=30)
+@settings(max_examples=60)
 @given(st.lists(st.builds(lambda row, text: {**row, "text": text}, strategies.posts(), strategies.texts), max_size=4))
 def test_json_is_read_back(rows: list[Row]) -> None:
     """A JSON parser reads every file, and finds each text, count and time in it that was stored."""
@@ -142,7 +142,7 @@ def is_json(text: str) -> bool:
     return True
 
 
-@settings(max_examples=30)
+@settings(max_examples=60)
 @given(st.lists(st.builds(lambda row, text: {**row, "text": text}, strategies.posts(), strategies.texts), max_size=4))
 def test_csv_is_read_back(rows: list[Row]) -> None:
     """A CSV reader finds fifteen fields in every record, and each stored text in its place."""
@@ -642,7 +642,7 @@ def table_of(data: bytes, delimiter: str = ",") -> list[list[str]]:
 chosen_columns = st.lists(st.sampled_from(FORMATS["csv"].columns), min_size=1, unique=True)
 
 
-@settings(max_examples=30)
+@settings(max_examples=60)
 @given(
     rows=st.lists(strategies.posts(), max_size=4),
     columns=chosen_columns,
@@ -696,7 +696,7 @@ def test_safe_cells(name: str, delimiter: str) -> None:
     assert sorted(map(as_stored, safe)) == sorted(BEGINNINGS)
 
 
-@settings(max_examples=20)
+@settings(max_examples=40)
 @given(
     rows=st.lists(strategies.posts(), max_size=4),
     columns=st.lists(st.sampled_from(COLUMNS), min_size=1, unique=True),
@@ -715,7 +715,7 @@ def test_lines_of_some_columns(rows: list[Row], columns: list[str]) -> None:
     assert [list(one) for one in found] == [[name for name in columns if name in one] for one in whole]
 
 
-@settings(max_examples=20)
+@settings(max_examples=40)
 @given(
     rows=st.lists(strategies.posts(), max_size=4),
     columns=st.lists(st.sampled_from(FORMATS["parquet"].columns), min_size=1, unique=True),

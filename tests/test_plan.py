@@ -62,7 +62,7 @@ def an_order(ties: list[int], shift: int) -> ListOrder:
 all_ties = st.lists(st.one_of(st.just(1), st.integers(1, 12)), max_size=25)
 
 
-@settings(max_examples=200)
+@settings(max_examples=500)
 @given(all_ties, st.integers(1, 15), st.integers(0, 50))
 @example([1], 1, 0)
 @example([5], 5, 0)

@@ -168,7 +168,7 @@ _near_instant = st.builds(
 _white_space = st.builds("{}{}".format, st.sampled_from(strategies.WHITE_SPACE), strategies.read_times)
 
 
-@settings(max_examples=60)
+@settings(max_examples=150)
 @given(
     st.lists(st.one_of(_near_instant, strategies.stored_times, _white_space), min_size=1, max_size=8),
     st.one_of(_instants, st.just(INSTANT)),

@@ -155,7 +155,7 @@ def test_sql_reads_usual_times(sqlite: apsw.Connection, stored: str) -> None:
     assert by_sql(sqlite, stored.encode(), seconds=True) == stamp.rfc3339_seconds()
 
 
-@settings(max_examples=150)
+@settings(max_examples=400)
 @given(st.one_of(strategies.near_misses(), strategies.read_times.map(str.encode), strategies.byte_texts))
 @example(b"2024-04-31 00:00:00 +0000 UTC")
 @example(b"2024-05-22 24:00:00 +0000 UTC")
@@ -177,7 +177,7 @@ def test_sql_never_contradicts(sqlite: apsw.Connection, stored: bytes) -> None:
     assert by_sql(sqlite, stored, seconds=True) in (None, stamp and stamp.rfc3339_seconds())
 
 
-@settings(max_examples=150)
+@settings(max_examples=400)
 @given(st.one_of(strategies.near_misses(), strategies.read_times.map(str.encode), strategies.byte_texts))
 def test_parse_is_what_the_contract_says(stored: bytes) -> None:
     """Whatever the text, it is read as the slow reading of the contract has it."""
