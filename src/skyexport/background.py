@@ -36,13 +36,10 @@ class Call(Generic[Result]):
         """Wait for the result, which can be had once.
 
         Raises:
-            TimeoutError: There is none yet.
+            queue.Empty: There is none yet.
             BaseException: The error of the call.
         """
-        try:
-            outcome = self._outcomes.get(timeout=timeout_seconds)
-        except queue.Empty:
-            raise TimeoutError from None
+        outcome = self._outcomes.get(timeout=timeout_seconds)
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome[0]
