@@ -242,6 +242,7 @@ odd_posts = st.lists(
 )  # fmt: skip
 
 
+@settings(max_examples=25)
 @given(rows=odd_posts, format=st.sampled_from(["json", "jsonl", "csv", "parquet"]), csv_safe=st.booleans())
 def test_whatever_is_stored_is_the_same_to_itself(rows: list[Row], format: str, csv_safe: bool) -> None:
     """No post that has not changed is exported again, or listed as gone, whatever its values are."""

@@ -44,7 +44,7 @@ def test_some_files_again(run: SlowRun) -> None:
     both = run.with_files(later, ["tests/test_c.py"])
     assert both.passed == {"tests/test_a.py": 2, "tests/test_c.py": 2}
     assert (list(both.failed), both.skipped) == (["tests/faults/test_b.py::test_three"], {})
-    assert "tests/test_c.py ran again, by itself, at 89abcde." in both.page()
+    assert "Ran again later, at 89abcde: tests/test_c.py." in both.page()
 
 
 def test_the_page(run: SlowRun) -> None:

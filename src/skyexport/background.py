@@ -6,6 +6,7 @@ leave a lock taken, and the other threads never end. To wait for a plain lock is
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -45,13 +46,14 @@ class Call(Generic[Result]):
         """Wait for the result; without end if the time is negative.
 
         Raises:
-            TimeoutError: There is none yet.
+            queue.Empty: There is none yet.
             BaseException: The error of the call.
         """
         if not self._ended:
             self._running.acquire(timeout=timeout_seconds)
         if not self._ended:
-            raise TimeoutError
+            # A TimeoutError may be the error of the call.
+            raise queue.Empty
         if self._error is not None:
             raise self._error
         return self._results[0]

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import queue
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -117,7 +118,7 @@ def copied_media(
 def _waited_for(copy: Call[MediaCopy], check: Callable[[], None]) -> MediaCopy:
     while True:
         check()
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(queue.Empty):
             return copy.result(_WAIT_SECONDS)
 
 

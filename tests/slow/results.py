@@ -81,6 +81,13 @@ class SlowRun:
         """Keep it in a file."""
         path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
+    def _again_at(self) -> dict[str, list[str]]:
+        """Program → the files that ran again with it."""
+        found: dict[str, list[str]] = {}
+        for file, code in sorted(self.again.items()):
+            found.setdefault(code, []).append(file)
+        return found
+
     def page(self) -> str:
         """It as Markdown."""
         counts = f"{sum(self.passed.values()):,} passed, {len(self.failed):,} failed, {len(self.skipped):,} skipped"
@@ -93,7 +100,7 @@ class SlowRun:
                 "| --- | --- | --- | --- |",
                 f"| {self.code} | {self.versions} | {self.system} | {self.cpus} |",
                 "",
-                *(f"{file} ran again, by itself, at {code}.\n" for file, code in sorted(self.again.items())),
+                *(f"Ran again later, at {code}: {', '.join(files)}.\n" for code, files in self._again_at().items()),
                 "| tests | passed |",
                 "| --- | --- |",
                 *(f"| {file} | {count:,} |" for file, count in self.passed.items()),
