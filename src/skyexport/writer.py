@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from skyexport.background import Background, Call
+from skyexport.background import Background
+from skyexport.cleanup import Call
 from skyexport.compression import Compression, compressor_of
 from skyexport.disk import free_bytes
 from skyexport.errors import OutputError, StoppedError

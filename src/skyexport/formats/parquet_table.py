@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Self
 import orjson
 
 from skyexport import json_text, timestamps
-from skyexport.background import Background, Call
+from skyexport.background import Background
+from skyexport.cleanup import Call
 from skyexport.extras import require_pyarrow
 from skyexport.format_settings import USUAL, FormatSettings
 from skyexport.formats import arrow_blocks
