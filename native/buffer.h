@@ -45,6 +45,17 @@ static inline int sky_put(struct sky_out *out, const void *bytes, size_t size)
     return 1;
 }
 
+/* The same at the end of what is free. */
+static inline int sky_put_last(struct sky_out *out, const void *bytes, size_t size)
+{
+    if (sky_room(out) < size) {
+        return 0;
+    }
+    out->end -= size;
+    memcpy(out->end, bytes, size);
+    return 1;
+}
+
 static inline int sky_put_byte(struct sky_out *out, unsigned char byte)
 {
     if (out->at == out->end) {
@@ -100,6 +111,19 @@ static inline uint64_t sky_load(const unsigned char *at)
         eight = eight << 32 | eight >> 32;
     }
     return eight;
+}
+
+/* Four bytes at once, the first one lowest; zeros where the end comes before. */
+static inline uint32_t sky_load_four(const unsigned char *at, const unsigned char *end)
+{
+    if (end - at >= 4) {
+        return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+    }
+    uint32_t four = 0;
+    for (int i = 0; i < end - at; i++) {
+        four |= (uint32_t)at[i] << (8 * i);
+    }
+    return four;
 }
 
 /* Marks bytes that are zero by their highest bit. The lowest mark is right; above it there may be false ones. */

@@ -35,6 +35,7 @@ struct sky_context {
     struct sky_out out;                    /* what is left of the target */
     struct sky_word keys[SKY_MAX_CHOSEN]; /* of JSON: all that stands before each value */
     struct sky_buffer scratch;
+    size_t last_instant; /* of row ids: the size of the last created_at, which is in *scratch* */
     struct sky_arrow_column arrow[SKY_MAX_CHOSEN];
     size_t arrow_text_bytes; /* of the rendered rows, in all columns */
     int has_originals;       /* whether that column is chosen */
@@ -63,6 +64,10 @@ typedef enum sky_status sky_render(const struct sky_row *row);
 sky_render sky_render_json;
 sky_render sky_render_csv;
 sky_render sky_render_arrow;
+
+/* No format: puts the row id of each row, an int64. Where a row has the same created_at as the row before, which is the
+ * only value of a row, its place in the list is put too, behind the earlier ones from the end of the target backwards. */
+sky_render sky_list_row_id;
 
 /* Makes the keys of JSON, when the settings are known. */
 void sky_prepare_json(struct sky_context *context);

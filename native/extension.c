@@ -5,6 +5,9 @@
  * That calls the function of the format, which writes the post into the target: memory that the program has set
  * before, usually the slot in which the batch travels to the writer. When the rows end, `final` gives their number.
  *
+ * Before, sky_list_row_ids takes (row id, created_at) in the order of the index, and finds posts of one instant: only
+ * those must be sorted to have the export order.
+ *
  * The context. Loading the extension makes one for the connection. It has the settings, the target, how far the
  * statement came, and a few buffers that are reused. The program gets its address once, from the SQL function
  * sky_context(), and then calls the functions of skyexport.h. So no address is ever part of a query, and without a
@@ -24,7 +27,7 @@
  * Text must be in UTF-8 in the database: the program refuses other archives before.
  *
  * Where to find what: sqlite_api.h SQLite's functions; skyexport.h the interface; buffer.h and text.c bytes, UTF-8 and
- * JSON strings; json.c reading and writing JSON; times.c; media_names.c; rows.c values of a row; json_posts.c,
+ * JSON strings; json.c reading and writing JSON; times.c; media_names.c; rows.c values of a row, and the list of row ids; json_posts.c,
  * csv_table.c and arrow_table.c the formats.
  */
 #include "context.h"
@@ -81,7 +84,7 @@ static int takes_column(int32_t format, int32_t column)
 
 static int makes_sense(const struct sky_settings *settings)
 {
-    if (settings->format < SKY_JSON || settings->format > SKY_ARROW || settings->column_count < 1 ||
+    if (settings->format < SKY_JSON || settings->format > SKY_ROW_IDS || settings->column_count < 1 ||
         settings->column_count > SKY_MAX_CHOSEN) {
         return 0;
     }
@@ -132,7 +135,7 @@ int skyexport_set_target(struct sky_context *context, void *address, uint64_t ca
 {
     forget_target(context, SKY_NO_TARGET);
     context->result.posts = context->result.bytes = 0;
-    context->result.refused_row_id = context->result.formulas = 0;
+    context->result.refused_row_id = context->result.formulas = context->result.ties = 0;
     context->result.refused_column = -1;
     if (address == NULL) {
         return 1;
@@ -212,6 +215,12 @@ static void step_arrow(struct sqlite3_context *call, int count, struct sqlite3_v
     step(call, values, sky_render_arrow, format_of(call) == SKY_ARROW);
 }
 
+static void step_row_ids(struct sqlite3_context *call, int count, struct sqlite3_value **values)
+{
+    (void)count;
+    step(call, values, sky_list_row_id, format_of(call) == SKY_ROW_IDS);
+}
+
 static void final(struct sqlite3_context *call)
 {
     struct sky_context *context = sqlite->user_data(call);
@@ -264,6 +273,9 @@ static int add_functions(struct sqlite3 *connection, struct sky_context *context
     }
     if (error == SKY_SQLITE_OK) {
         error = add_function(connection, context, "sky_render_arrow", ARGUMENTS, NULL, step_arrow, final);
+    }
+    if (error == SKY_SQLITE_OK) {
+        error = add_function(connection, context, "sky_list_row_ids", 2, NULL, step_row_ids, final);
     }
     return error;
 }

@@ -71,3 +71,33 @@ enum sky_status sky_put_number(const struct sky_row *row, int column, struct sky
     }
     return fits ? SKY_GOING_ON : SKY_TOO_LARGE;
 }
+
+enum sky_status sky_list_row_id(const struct sky_row *row)
+{
+    struct sky_context *context = row->context;
+    struct sky_buffer *last = &context->scratch;
+    struct sky_span instant;
+    if (row->sqlite->value_type(row->values[0]) != SKY_SQLITE_TEXT) {
+        return SKY_NOT_USUAL;
+    }
+    enum sky_status status = sky_read_text(row, 0, &instant);
+    if (status != SKY_GOING_ON) {
+        return status;
+    }
+    if (!sky_buffer_grow(context, last, instant.size)) {
+        return SKY_NO_MEMORY;
+    }
+    int64_t row_id = row->sqlite->value_int64(row->values[-1]);
+    int64_t place = context->result.posts;
+    int is_tied =
+        place > 0 && instant.size == context->last_instant && memcmp(last->bytes, instant.at, instant.size) == 0;
+    struct sky_out out = context->out;
+    if (!sky_put(&out, &row_id, sizeof row_id) || (is_tied && !sky_put_last(&out, &place, sizeof place))) {
+        return SKY_TOO_LARGE;
+    }
+    context->out = out;
+    context->result.ties += is_tied;
+    memcpy(last->bytes, instant.at, instant.size);
+    context->last_instant = instant.size;
+    return SKY_GOING_ON;
+}

@@ -41,7 +41,7 @@ enum sky_column {
 
 enum { SKY_MAX_CHOSEN = 18 };
 
-enum sky_format { SKY_NO_FORMAT, SKY_JSON, SKY_JSON_LINES, SKY_CSV, SKY_ARROW };
+enum sky_format { SKY_NO_FORMAT, SKY_JSON, SKY_JSON_LINES, SKY_CSV, SKY_ARROW, SKY_ROW_IDS };
 
 /* How to render; see docs/formats.md. */
 struct sky_settings {
@@ -68,6 +68,7 @@ struct sky_result {
     int64_t bytes;          /* of the target that they take */
     int64_t refused_row_id; /* 0 when there is none */
     int64_t formulas;       /* cells of the rendered posts that a spreadsheet may take for a formula */
+    int64_t ties;           /* listed row ids whose post is of the same instant as the one before */
     int32_t status;         /* enum sky_status */
     int32_t refused_column; /* whose value was refused; -1 when there is none */
 };

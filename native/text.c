@@ -26,27 +26,31 @@ int sky_is_utf8(struct sky_span text)
     }
 }
 
-static int put_escape(struct sky_out *out, unsigned char byte)
+/* Writes the escape of a character. Gives where it ends, or NULL when there is no room. */
+static unsigned char *put_escape(struct sky_out out, const unsigned char *at)
 {
     static const char digits[] = "0123456789abcdef";
     static const char letters[] = "btn.fr"; /* from U+0008 on */
+    unsigned char byte = *at;
     unsigned char escape[6] = {'\\', byte, '0', '0', 0, 0};
-    if (byte >= 0x20) {
-        return sky_put(out, escape, 2);
-    }
-    if (byte >= 0x08 && byte <= 0x0d && byte != 0x0b) {
+    size_t size = 2;
+    if (byte >= 0x80) { /* a line separator */
+        memcpy(escape, at[2] == 0xa8 ? "\\u2028" : "\\u2029", 6);
+        size = 6;
+    } else if (byte >= 0x08 && byte <= 0x0d && byte != 0x0b) {
         escape[1] = (unsigned char)letters[byte - 0x08];
-        return sky_put(out, escape, 2);
+    } else if (byte < 0x20) {
+        escape[1] = 'u';
+        escape[4] = (unsigned char)digits[byte >> 4];
+        escape[5] = (unsigned char)digits[byte & 0x0f];
+        size = 6;
     }
-    escape[1] = 'u';
-    escape[4] = (unsigned char)digits[byte >> 4];
-    escape[5] = (unsigned char)digits[byte & 0x0f];
-    return sky_put(out, escape, 6);
+    return sky_put(&out, escape, size) ? out.at : NULL;
 }
 
-static int put_line_separator(struct sky_out *out, const unsigned char *at)
+static inline int needs_escape(const unsigned char *at, size_t size)
 {
-    return sky_put(out, at[2] == 0xa8 ? "\\u2028" : "\\u2029", 6);
+    return size == 1 ? !sky_is_plain(*at) : size == 3 && sky_is_line_separator(at);
 }
 
 /* Copies plain ASCII, eight bytes at a time: up to something else, or to where there are no eight bytes any more. */
@@ -70,12 +74,9 @@ static inline const unsigned char *copy_plain(struct sky_out *out, const unsigne
     return at;
 }
 
-/* Copies a character that is not ASCII. */
-static inline int put_character(struct sky_out *out, const unsigned char *at, size_t size, const unsigned char *end)
+/* Copies a character as it is. */
+static inline int copy_character(struct sky_out *out, const unsigned char *at, size_t size, const unsigned char *end)
 {
-    if (size == 3 && sky_is_line_separator(at)) {
-        return put_line_separator(out, at);
-    }
     if (end - at < 4 || sky_room(out) < 4) {
         return sky_put(out, at, size);
     }
@@ -89,18 +90,17 @@ static inline enum sky_status copy_characters(struct sky_out *out, const unsigne
 {
     const unsigned char *at = *from;
     for (int i = 0; i < SKY_SINGLE_CHARACTERS && at < end; i++) {
-        size_t size = 1;
-        int fits;
-        if (*at >= 0x80) {
-            size = sky_character_size(at, end);
-            if (size == 0) {
-                return SKY_NOT_USUAL;
-            }
-            fits = put_character(out, at, size, end);
-        } else {
-            fits = sky_is_plain(*at) ? sky_put_byte(out, *at) : put_escape(out, *at);
+        size_t size = *at < 0x80 ? 1 : sky_character_size(at, end);
+        if (size == 0) {
+            return SKY_NOT_USUAL;
         }
-        if (!fits) {
+        if (needs_escape(at, size)) {
+            unsigned char *after = put_escape(*out, at);
+            if (after == NULL) {
+                return SKY_TOO_LARGE;
+            }
+            out->at = after;
+        } else if (!copy_character(out, at, size, end)) {
             return SKY_TOO_LARGE;
         }
         at += size;
@@ -113,17 +113,22 @@ enum sky_status sky_put_json_string(struct sky_out *out, struct sky_span text)
 {
     const unsigned char *at = text.at;
     const unsigned char *end = text.at + text.size;
-    if (!sky_put_byte(out, '"')) {
+    struct sky_out rest = *out; /* a copy in registers: for all that the compiler knows, *out* may be written into */
+    if (!sky_put_byte(&rest, '"')) {
         return SKY_TOO_LARGE;
     }
     while (at < end) {
-        at = copy_plain(out, at, end);
-        enum sky_status status = copy_characters(out, &at, end);
+        at = copy_plain(&rest, at, end);
+        enum sky_status status = copy_characters(&rest, &at, end);
         if (status != SKY_GOING_ON) {
             return status;
         }
     }
-    return sky_put_byte(out, '"') ? SKY_GOING_ON : SKY_TOO_LARGE;
+    if (!sky_put_byte(&rest, '"')) {
+        return SKY_TOO_LARGE;
+    }
+    *out = rest;
+    return SKY_GOING_ON;
 }
 
 int sky_put_with_separators_escaped(struct sky_out *out, struct sky_span text)
@@ -136,9 +141,14 @@ int sky_put_with_separators_escaped(struct sky_out *out, struct sky_span text)
             at++;
             continue;
         }
-        if (!sky_put(out, copied, (size_t)(at - copied)) || !put_line_separator(out, at)) {
+        if (!sky_put(out, copied, (size_t)(at - copied))) {
             return 0;
         }
+        unsigned char *after = put_escape(*out, at);
+        if (after == NULL) {
+            return 0;
+        }
+        out->at = after;
         at += 3;
         copied = at;
     }

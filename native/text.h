@@ -5,32 +5,22 @@
 #include "buffer.h"
 #include "skyexport.h"
 
-static inline int sky_is_continuation(unsigned char byte)
-{
-    return (byte & 0xc0) == 0x80;
-}
-
 /* Size of the character at *at*, which is not ASCII; 0 when this is not valid UTF-8. */
 static inline size_t sky_character_size(const unsigned char *at, const unsigned char *end)
 {
-    size_t left = (size_t)(end - at);
-    unsigned char first = at[0];
-    if (first < 0xc2 || first > 0xf4 || left < 2) {
-        return 0;
+    uint32_t four = sky_load_four(at, end);
+    if ((four & 0xc0e0) == 0x80c0) {
+        return (four & 0x1e) != 0 ? 2 : 0; /* else overlong */
     }
-    if (first < 0xe0) {
-        return sky_is_continuation(at[1]) ? 2 : 0;
+    if ((four & 0xc0c0f0) == 0x8080e0) {
+        uint32_t first_bits = four & 0x200f;
+        return first_bits != 0 && first_bits != 0x200d ? 3 : 0; /* else overlong, or a surrogate */
     }
-    /* The second byte tells what is overlong, a surrogate, or beyond U+10FFFF. */
-    unsigned char least = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
-    unsigned char most = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
-    if (at[1] < least || at[1] > most || left < 3 || !sky_is_continuation(at[2])) {
-        return 0;
+    if ((four & 0xc0c0c0f8) == 0x808080f0) {
+        uint32_t first_bits = (four & 0x07) << 2 | (four >> 12 & 0x03);
+        return first_bits >= 0x01 && first_bits <= 0x10 ? 4 : 0; /* else overlong, or beyond U+10FFFF */
     }
-    if (first < 0xf0) {
-        return 3;
-    }
-    return left >= 4 && sky_is_continuation(at[3]) ? 4 : 0;
+    return 0;
 }
 
 int sky_is_utf8(struct sky_span text);

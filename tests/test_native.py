@@ -404,7 +404,7 @@ def test_a_refusal_names_the_row(library: NativeLibrary, format_name: str, colum
 class _Context(ctypes.Structure):
     """The beginning of `struct sky_context`."""
 
-    _fields_ = (("result", ctypes.c_char * 40), ("resize", ctypes.c_void_p))
+    _fields_ = (("result", ctypes.c_char * 48), ("resize", ctypes.c_void_p))
 
 
 @each_format

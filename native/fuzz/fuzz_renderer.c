@@ -85,6 +85,9 @@ static struct sky_settings next_settings(struct input *input)
     settings.format = SKY_JSON + (int32_t)(flags & 3);
     settings.csv_safe = (int32_t)(flags >> 2 & 1);
     settings.delimiter = ",;|\t"[flags >> 3 & 3];
+    if ((flags >> 5 & 3) == 3) { /* the list of row ids: it goes by the first column, whichever that is */
+        settings.format = SKY_ROW_IDS;
+    }
     if ((flags & 0x80) == 0) {
         int made = settings.format == SKY_CSV ? SKY_MEDIA_FILES : SKY_ORIGINALS;
         for (int column = 0; column < SKY_STORED_COLUMNS; column++) {
@@ -115,7 +118,8 @@ static struct sky_result run(struct sqlite3 *connection, const struct sky_settin
                              int interrupted)
 {
     struct sky_context *context = context_of(connection);
-    int function = settings->format == SKY_CSV ? 2 : settings->format == SKY_ARROW ? 3 : 1;
+    static const int functions[] = {[SKY_JSON] = 1, [SKY_JSON_LINES] = 1, [SKY_CSV] = 2, [SKY_ARROW] = 3, [SKY_ROW_IDS] = 4};
+    int function = functions[settings->format];
     struct sqlite3_context call = {context, -1, 0};
     struct sky_result result;
     if (!skyexport_set_target(context, target, capacity)) {

@@ -11,11 +11,12 @@ from __future__ import annotations
 import functools
 import os
 import sys
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import apsw
 
@@ -31,6 +32,7 @@ __all__ = [
     "BUILD_VARIABLE",
     "RENDERER_VARIABLE",
     "NativeLibrary",
+    "NativeOrder",
     "NativeRenderer",
     "NativeResult",
     "NotThere",
@@ -38,12 +40,11 @@ __all__ = [
     "find",
     "library",
     "load",
-    "native_renderer",
     "renderer",
     "renderer_in_words",
 ]
 
-SOURCES_SHA256 = "29818619994e25302e2d76a7039836438518bc5f7f2963f90ce9d7ef13f0cf81"
+SOURCES_SHA256 = "8106d0a94de0e66a0901491cebc0fbe98656516caaedbbe84a6c907b8dbb721a"
 """Of the sources that this module goes with: `python tools/build_native.py --write-digest`."""
 
 _ENTRY_POINT = "sqlite3_skyexport_init"
@@ -53,6 +54,9 @@ _COLUMN_NUMBERS = {name: number for number, name in enumerate((*COLUMNS, "media_
 
 _FORMAT_NUMBERS = {"json": 1, "jsonl": 2, "csv": 3, "parquet": 4}
 """As `enum sky_format` has them."""
+
+_ROW_IDS = 5
+"""The number of the format that is none: a list of row ids."""
 
 _AGGREGATES = {
     "json": "sky_render_json",
@@ -101,6 +105,8 @@ class NativeResult:
     """Of the target that these posts take."""
     formulas: int
     """Of these posts: cells that a spreadsheet may take for a formula."""
+    ties: int
+    """Listed posts of the same instant as the one before."""
     refused_row_id: int | None
     """The post that was refused."""
     refused_column: str | None
@@ -191,51 +197,18 @@ def load(connection: apsw.Connection) -> None:
         _context(connection, found)
 
 
-def native_renderer(
-    connection: apsw.Connection, format_name: str, settings: FormatSettings, columns: Mapping[str, str]
-) -> NativeRenderer | None:
-    """The native renderer of a format on *connection*; None where there is none."""
-    found = library()
-    return (
-        NativeRenderer(connection, found, format_name, settings, columns) if isinstance(found, NativeLibrary) else None
-    )
+class _Aggregate:
+    """An aggregate of one connection that writes into memory that it is given.
 
-
-class NativeRenderer:
-    """Renders usual posts of one connection into memory that it is given.
-
-    Several renderers of one connection take turns: each statement goes by the target that was set last.
-
-    Args:
-        connection: Not yet restricted.
-        library: As `find` gives it.
-        format_name: A key of `FORMATS`.
-        settings: How the format is to look.
-        columns: Column of an export → SQL for it, in a query with a table `posts`; None for a table that has them all.
-
-    Raises:
-        apsw.Error: SQLite cannot load the library.
+    Several of one connection take turns: each statement goes by the target that was set last.
     """
 
-    def __init__(
-        self,
-        connection: apsw.Connection,
-        library: NativeLibrary,
-        format_name: str,
-        settings: FormatSettings = USUAL,
-        columns: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, connection: apsw.Connection, library: NativeLibrary, settings: ctypes.Structure) -> None:
         import ctypes
 
-        chosen = settings.columns or FORMATS[format_name].columns or COLUMNS
-        sql = columns or {name: name for name in COLUMNS}
-        read = _read(chosen)
-        arguments = ["posts.rowid", *(sql[name] if name in read else "null" for name in COLUMNS)]
-        self.aggregate_sql = f"{_AGGREGATES[format_name]}({', '.join(arguments)})"
-        """SQL that renders all rows of a query in the order in which they come; its value is their number."""
         self._connection = connection
         self._functions = library.functions
-        self._settings = _settings(format_name, chosen, settings)
+        self._settings = settings
         self._target: ctypes.Array[ctypes.c_char] | None = None
         self._context = ctypes.c_void_p(_context(connection, library))
         address = self._functions.skyexport_result(self._context)
@@ -274,12 +247,69 @@ class NativeRenderer:
             found.posts,
             found.bytes,
             found.formulas,
+            found.ties,
             found.refused_row_id if found.status in _REFUSALS else None,
             _COLUMN_NAMES.get(found.refused_column),
         )
         self._functions.skyexport_set_target(self._context, None, ctypes.c_uint64(0))
         self._target = None
         return result
+
+
+class NativeRenderer(_Aggregate):
+    """Renders usual posts of one connection.
+
+    Args:
+        connection: Not yet restricted.
+        library: As `find` gives it.
+        format_name: A key of `FORMATS`.
+        settings: How the format is to look.
+        columns: Column of an export → SQL for it, in a query with a table `posts`; None for a table that has them all.
+
+    Raises:
+        apsw.Error: SQLite cannot load the library.
+    """
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        library: NativeLibrary,
+        format_name: str,
+        settings: FormatSettings = USUAL,
+        columns: Mapping[str, str] | None = None,
+    ) -> None:
+        chosen = settings.columns or FORMATS[format_name].columns or COLUMNS
+        super().__init__(connection, library, _settings(_FORMAT_NUMBERS[format_name], chosen, settings))
+        sql = columns or {name: name for name in COLUMNS}
+        read = _read(chosen)
+        arguments = ["posts.rowid", *(sql[name] if name in read else "null" for name in COLUMNS)]
+        self.aggregate_sql = f"{_AGGREGATES[format_name]}({', '.join(arguments)})"
+        """SQL that renders all rows of a query in the order in which they come; its value is their number."""
+
+
+class NativeOrder(_Aggregate):
+    """Lists the row ids of posts that come ordered by their times, and finds those of one instant.
+
+    Args:
+        connection: Not yet restricted.
+        library: As `find` gives it.
+    """
+
+    POST_BYTES: ClassVar[int] = 16
+    """Of the target, for each post."""
+
+    aggregate_sql: ClassVar[str] = "sky_list_row_ids(row_id, created_at)"
+
+    def __init__(self, connection: apsw.Connection, library: NativeLibrary) -> None:
+        super().__init__(connection, library, _settings(_ROW_IDS, ("created_at",), USUAL))
+
+    def listed(self, target: bytearray, result: NativeResult) -> tuple[array[int], array[int]]:
+        """What a statement put there: row ids, and the places of those of the same instant as the one before."""
+        row_ids, tied = array("q"), array("q")
+        row_ids.frombytes(target[: 8 * result.posts])
+        tied.frombytes(target[len(target) - 8 * result.ties :])
+        tied.reverse()
+        return row_ids, tied
 
 
 _COLUMN_NAMES = {number: name for name, number in _COLUMN_NUMBERS.items()}
@@ -338,6 +368,7 @@ def _structures() -> _Structures:
             ("bytes", ctypes.c_int64),
             ("refused_row_id", ctypes.c_int64),
             ("formulas", ctypes.c_int64),
+            ("ties", ctypes.c_int64),
             ("status", ctypes.c_int32),
             ("refused_column", ctypes.c_int32),
         )
@@ -345,12 +376,12 @@ def _structures() -> _Structures:
     return _Structures(Settings, Result)
 
 
-def _settings(format_name: str, chosen: tuple[str, ...], settings: FormatSettings) -> ctypes.Structure:
+def _settings(format_number: int, chosen: tuple[str, ...], settings: FormatSettings) -> ctypes.Structure:
     import ctypes
 
     numbers = [_COLUMN_NUMBERS[name] for name in chosen]
     return _structures().settings(
-        _FORMAT_NUMBERS[format_name],
+        format_number,
         len(numbers),
         (ctypes.c_int32 * _MOST_COLUMNS)(*numbers),
         ord(settings.delimiter),

@@ -27,7 +27,8 @@ from skyexport.formats.base import (
     as_bytes,
     stored_value_sql,
 )
-from skyexport.native import NativeRenderer, Status, native_renderer
+from skyexport.native import NativeLibrary, NativeOrder, NativeRenderer, Status
+from skyexport.native import library as native_library
 from skyexport.notices import Notices
 from skyexport.options import format_size
 from skyexport.plan import Batch, KeyRange
@@ -141,7 +142,12 @@ class BatchRenderer:
         native: bool = True,
     ) -> None:
         self._connection = connection
-        self._native = native_renderer(connection, format.name, format.settings, columns) if native else None
+        library = native_library() if native else None
+        self._native: NativeRenderer | None = None
+        self._native_order: NativeOrder | None = None
+        if isinstance(library, NativeLibrary):
+            self._native = NativeRenderer(connection, library, format.name, format.settings, columns)
+            self._native_order = NativeOrder(connection, library)
         self._own_target = memoryview(bytearray(MAX_CHUNK_BYTES)) if self._native is not None else None
         self._target = target
         self._compress = compress
@@ -152,22 +158,21 @@ class BatchRenderer:
         selection.register(connection)
         connection.limit(apsw.SQLITE_LIMIT_LENGTH, MAX_CHUNK_BYTES)
 
-        in_range = (
-            f"posts indexed by {quote_identifier(index or '')}"
+        # Without a limit SQLite might merge the two selects, and then forget about the order.
+        self._range_sql = (
+            "(select rowid as row_id, created_at"
+            f" from posts indexed by {quote_identifier(index or '')}"
             " where created_at <= (select created_at from posts where rowid = :first)"
             " and created_at >= (select created_at from posts where rowid = :last)"
+            " order by created_at desc{then_by} limit -1)"
         )
-        self._count_sql = (
-            "select ifnull(sum(posts), 0), ifnull(max(posts), 0)"
-            f" from (select count(*) as posts from {in_range} group by created_at)"
-        )
-        # Without a limit SQLite might merge the two selects, and then forget about the order.
-        self._apart_sql = f"select rowid as row_id from {in_range} order by created_at desc limit -1"
-        self._tied_sql = f"select rowid as row_id from {in_range} order by created_at desc, uri limit -1"
         self._columns = [columns[name] for name in COLUMNS]
         self._stored_bytes = stored_bytes_sql(columns)
         self._values = ", ".join(stored_value_sql(columns, name) for name in COLUMNS)
-        self._of_source_sql = f"cross join posts on posts.rowid = batch.row_id where {selection.where_sql()}"
+        self._listed_sql = (
+            "(select value as row_id from carray(:row_ids)) as batch"
+            f" cross join posts on posts.rowid = batch.row_id where {selection.where_sql()}"
+        )
 
     def render(self, batch: Batch) -> Iterator[Chunk]:
         """The selected posts of *batch*, as chunks of at most about MAX_CHUNK_BYTES; none when none is selected.
@@ -188,51 +193,76 @@ class BatchRenderer:
             raise ArchiveChangedError("a post went away while it was exported", "export again")
 
     def _chunks(self, batch: Batch) -> Iterator[Chunk]:
-        if isinstance(batch, KeyRange):
-            source = self._source_of(batch)
-            if batch.posts <= _UNIT_POSTS:
-                yield from self._unit(source)
-                return
-            row_ids = self._row_ids(source)
-        else:
-            row_ids = batch.row_ids
+        row_ids = self._in_order(batch) if isinstance(batch, KeyRange) else batch.row_ids
         for start in range(0, len(row_ids), _UNIT_POSTS):
-            yield from self._unit(_listed(row_ids[start : start + _UNIT_POSTS]))
+            yield from self._unit(row_ids[start : start + _UNIT_POSTS])
 
-    def _source_of(self, batch: KeyRange) -> _Source:
-        bounds = {"first": batch.first, "last": batch.last}
-        found: list[Any] = self._connection.execute(self._count_sql, bounds).fetchall()
-        posts, most_of_an_instant = found[0]
-        if posts != batch.posts:
-            raise ArchiveChangedError(f"a range of {batch.posts} posts now holds {posts}", "export again")
-        # The order of the index is that of the export but for posts of one instant; those take a sort.
-        return _Source(self._apart_sql if most_of_an_instant <= 1 else self._tied_sql, bounds)
+    def _in_order(self, batch: KeyRange) -> array[int]:
+        """The row ids of all posts of *batch*, selected or not, in export order."""
+        found = None
+        if self._native_order is not None:
+            found = self._in_order_natively(batch, self._native_order)
+        if found is None:
+            sql = self._range_sql.format(then_by=", uri")
+            found = array(
+                "q", (row[0] for row in self._connection.execute(f"select row_id from {sql}", _bounds(batch)))
+            )
+        if len(found) != batch.posts:
+            raise ArchiveChangedError(f"a range of {batch.posts} posts now holds {len(found)}", "export again")
+        return found
 
-    def _unit(self, source: _Source) -> Iterator[Chunk]:
-        while True:
-            chunk, stop = self._fill(source) if self._native is None else self._fill_natively(source, self._native)
+    def _in_order_natively(self, batch: KeyRange, native: NativeOrder) -> array[int] | None:
+        """The same; None where the times are not usual, or of more posts than *batch* has.
+
+        The order of the index is that of the export but for the posts of one instant: only those are read and sorted.
+        """
+        found = bytearray(native.POST_BYTES * batch.posts)
+        native.set_target(found)
+        try:
+            self._connection.execute(
+                f"select {native.aggregate_sql} from {self._range_sql.format(then_by='')}", _bounds(batch)
+            ).fetchall()
+        except apsw.Error:
+            if native.result().status not in (Status.NOT_USUAL, Status.TOO_LARGE):
+                raise
+            return None
+        row_ids, tied = native.listed(found, native.result())
+        if not tied:
+            return row_ids
+        places = sorted({*tied, *(place - 1 for place in tied)})
+        chosen = apsw.carray(array("q", (row_ids[place] for place in places)))
+        sql = (
+            "select posts.rowid from carray(:row_ids) as batch cross join posts on posts.rowid = batch.value"
+            " order by created_at desc, uri"
+        )
+        in_order: list[Any] = self._connection.execute(sql, {"row_ids": chosen}).fetchall()
+        if len(in_order) < len(places):
+            return None
+        for place, (row_id,) in zip(places, in_order, strict=True):
+            row_ids[place] = row_id
+        return row_ids
+
+    def _unit(self, row_ids: array[int]) -> Iterator[Chunk]:
+        while row_ids:
+            chunk, stop = self._fill(row_ids) if self._native is None else self._fill_natively(row_ids, self._native)
             if chunk.posts:
                 yield chunk
             if stop is None:
                 return
-            row_ids = self._row_ids(source)
             row_ids = row_ids[row_ids.index(stop.row_id) :]
             if stop.at_large_post:
                 yield from self._large_post(row_ids[:1])
                 row_ids = row_ids[1:]
-            if not row_ids:
-                return
-            source = _listed(row_ids)
 
-    def _fill(self, source: _Source) -> tuple[Chunk, _Stop | None]:
-        """The first posts of *source* as one chunk, and where it stopped: nowhere when it has all of them."""
+    def _fill(self, row_ids: array[int]) -> tuple[Chunk, _Stop | None]:
+        """The first posts of *row_ids* as one chunk, and where it stopped: nowhere when it has all of them."""
         parts: list[Part] = []
         size = 0
         notices = Notices()
         stop: _Stop | None = None
         row_id: int | None = None
         try:
-            for row_id, *values in self._select(self._values, source):
+            for row_id, *values in self._select(self._values, row_ids):
                 post_notices = Notices()
                 part = self._format.usual(values, post_notices)
                 if part is None:
@@ -244,36 +274,32 @@ class BatchRenderer:
                 size += len(part) + len(self._format.separator)
                 notices.merge(post_notices)
         except apsw.TooBigError:
-            stop = _Stop(self._first_too_big(source, row_id), at_large_post=True)
+            stop = _Stop(self._first_too_big(row_ids, row_id), at_large_post=True)
         return Chunk(self._format.joined(parts) if parts else b"", len(parts), notices=notices), stop
 
-    def _fill_natively(self, source: _Source, native: NativeRenderer) -> tuple[Chunk, _Stop | None]:
+    def _fill_natively(self, row_ids: array[int], native: NativeRenderer) -> tuple[Chunk, _Stop | None]:
         """The same by the native renderer, with the posts that it refuses from Python in between."""
         filled = _Filled(self._next_target(), self._format)
         stop: _Stop | None = None
-        while stop is None:
-            refused = self._run_natively(source, native, filled)
+        while stop is None and row_ids:
+            refused = self._run_natively(row_ids, native, filled)
             if refused is None:
                 break
             if refused.why is not Status.NOT_USUAL:
                 at_large_post = refused.too_big or not filled.posts
                 stop = _Stop(refused.row_id, at_large_post=at_large_post)
                 break
-            row_ids = self._row_ids(source)
             place = row_ids.index(refused.row_id)
             stop = self._add_refused(row_ids[place : place + 1], filled)
-            rest = row_ids[place + 1 :]
-            if not rest:
-                break
-            source = _listed(rest)
+            row_ids = row_ids[place + 1 :]
         return Chunk(filled.data(), filled.posts, notices=filled.notices), stop
 
-    def _run_natively(self, source: _Source, native: NativeRenderer, filled: _Filled) -> _Refused | None:
-        """Add the posts of *source* to *filled* up to the first that is refused, which is given."""
+    def _run_natively(self, row_ids: array[int], native: NativeRenderer, filled: _Filled) -> _Refused | None:
+        """Add the posts of *row_ids* to *filled* up to the first that is refused, which is given."""
         native.set_target(filled.room())
         failure: apsw.Error | None = None
         try:
-            self._select_one(native.aggregate_sql, source)
+            self._select_one(native.aggregate_sql, row_ids)
         except apsw.Error as error:
             failure = error
         finally:
@@ -283,15 +309,15 @@ class BatchRenderer:
         if failure is None:
             return None
         if isinstance(failure, apsw.TooBigError):
-            after = self._nth(source, result.posts)
-            return _Refused(self._first_too_big(source, after), Status.TOO_LARGE, too_big=True)
+            after = self._nth(row_ids, result.posts)
+            return _Refused(self._first_too_big(row_ids, after), Status.TOO_LARGE, too_big=True)
         if result.refused_row_id is None or result.status is Status.NO_MEMORY:
             raise failure
         return _Refused(result.refused_row_id, result.status, too_big=False)
 
     def _add_refused(self, row_id: array[int], filled: _Filled) -> _Stop | None:
         """Add a post that the native renderer refused; where it does not fit, that is where the chunk stops."""
-        found = self._select(self._values, _listed(row_id)).fetchall()
+        found = self._select(self._values, row_id).fetchall()
         if not found:
             return None
         values: list[Any] = list(found[0][1:])
@@ -313,9 +339,9 @@ class BatchRenderer:
         assert self._own_target is not None
         return self._own_target[:MAX_CHUNK_BYTES]
 
-    def _nth(self, source: _Source, posts: int) -> int | None:
-        """Row id of the last of the first *posts* selected posts of *source*; None when that is none."""
-        found = [row_id for row_id, _ in self._of_any_size("null", source)]
+    def _nth(self, row_ids: array[int], posts: int) -> int | None:
+        """Row id of the last of the first *posts* selected posts of *row_ids*; None when that is none."""
+        found = [row_id for row_id, _ in self._of_any_size("null", row_ids)]
         return found[posts - 1] if posts else None
 
     def _exact(self, values: list[StoredValue], notices: Notices) -> bytes | None:
@@ -330,19 +356,19 @@ class BatchRenderer:
                 return None
         return b"".join(pieces)
 
-    def _first_too_big(self, source: _Source, after: int | None) -> int:
-        """The first selected post of *source*, behind *after*, that has a value which SQLite refused for its size."""
+    def _first_too_big(self, row_ids: array[int], after: int | None) -> int:
+        """The first selected post of *row_ids*, behind *after*, that has a value which SQLite refused for its size."""
         largest = "max(" + ", ".join(f"ifnull(octet_length({column}), 0)" for column in self._columns) + ")"
         passed = after is None
         row_id: int
-        for row_id, size in self._of_any_size(largest, source):
+        for row_id, size in self._of_any_size(largest, row_ids):
             if passed and size > MAX_CHUNK_BYTES:
                 return row_id
             passed = passed or row_id == after
         raise apsw.TooBigError("a value is too large, but not of a post that is exported")
 
     def _large_post(self, row_ids: array[int]) -> Iterator[Chunk]:
-        found = self._of_any_size(f"{self._stored_bytes}, {LargePost.URI_SQL}", _listed(row_ids))
+        found = self._of_any_size(f"{self._stored_bytes}, {LargePost.URI_SQL}", row_ids)
         if not found:
             return
         row_id, stored_bytes, uri = found[0]
@@ -352,7 +378,7 @@ class BatchRenderer:
         size = 0
         posts = 1
         # Nobody else holds the post, so that a format can let go of it.
-        post = self._of_any_size(self._values, _listed(row_ids))
+        post = self._of_any_size(self._values, row_ids)
         for piece in self._format.pieces(_stored_post(post.pop()[1:]), notices):
             gathered.append(piece)
             size += len(piece)
@@ -362,47 +388,29 @@ class BatchRenderer:
                 size = posts = 0
         yield Chunk(b"".join(gathered), posts, notices=notices)
 
-    def _select_one(self, aggregate: str, source: _Source) -> None:
-        """Run an aggregate over the selected posts, in export order."""
-        self._connection.execute(
-            f"select {aggregate} from ({source.sql}) as batch {self._of_source_sql}",
-            {**self._parameters, **source.parameters},
-        ).fetchall()
+    def _select_one(self, aggregate: str, row_ids: array[int]) -> None:
+        """Run an aggregate over the selected posts of *row_ids*, in their order."""
+        self._connection.execute(f"select {aggregate} from {self._listed_sql}", self._bound(row_ids)).fetchall()
 
-    def _select(self, columns: str, source: _Source) -> apsw.Cursor:
-        """Row id and *columns* of each selected post, in export order."""
-        return self._connection.execute(
-            f"select batch.row_id, {columns} from ({source.sql}) as batch {self._of_source_sql}",
-            {**self._parameters, **source.parameters},
-        )
+    def _select(self, columns: str, row_ids: array[int]) -> apsw.Cursor:
+        """Row id and *columns* of each selected post of *row_ids*, in their order."""
+        return self._connection.execute(f"select batch.row_id, {columns} from {self._listed_sql}", self._bound(row_ids))
 
-    def _of_any_size(self, columns: str, source: _Source) -> list[Any]:
+    def _of_any_size(self, columns: str, row_ids: array[int]) -> list[Any]:
         """The same, also of values that are larger than a chunk."""
         self._connection.limit(apsw.SQLITE_LIMIT_LENGTH, _LARGEST_VALUE_BYTES)
         try:
-            return self._select(columns, source).fetchall()
+            return self._select(columns, row_ids).fetchall()
         finally:
             self._connection.limit(apsw.SQLITE_LIMIT_LENGTH, MAX_CHUNK_BYTES)
 
-    def _row_ids(self, source: _Source) -> array[int]:
-        """Of all posts of *source*, selected or not."""
-        if source.row_ids is not None:
-            return source.row_ids
-        return array("q", (row[0] for row in self._connection.execute(source.sql, source.parameters)))
+    def _bound(self, row_ids: array[int]) -> Mapping[str, Any]:
+        """All parameters of a statement about *row_ids*."""
+        return {**self._parameters, "row_ids": apsw.carray(row_ids)}
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """SQL for row ids in export order, and its parameters."""
-
-    sql: str
-    parameters: Mapping[str, Any]
-    row_ids: array[int] | None = None
-    """The row ids that it gives, where they are known."""
-
-
-def _listed(row_ids: array[int]) -> _Source:
-    return _Source("select value as row_id from carray(:row_ids)", {"row_ids": apsw.carray(row_ids)}, row_ids)
+def _bounds(batch: KeyRange) -> Mapping[str, int]:
+    return {"first": batch.first, "last": batch.last}
 
 
 @dataclass(frozen=True, slots=True)
