@@ -1,13 +1,15 @@
-/* Posts as the columns of an Arrow record batch.
+/* Posts as columns, of which the program makes Arrow's.
  *
  * Each column gathers its values in buffers of its own, which are kept for the next batch. In the end they are copied
- * into the target, one behind the other: a table of 64-bit integers, then the buffers as Arrow has them, each at a
- * multiple of 64 bytes. The table has the number of rows, the number of columns, and for each column the number of
- * its nulls and offset and size of three buffers: validity, offsets, values. One that is not there has size 0.
+ * into the target, one behind the other: a table of 64-bit integers, then the parts of the columns, each at a multiple
+ * of 64 bytes. The table has the number of rows, the number of columns, the most bytes that one row has in its texts,
+ * and for each column begin and size of three parts: a byte a row that is 1 where there is a value, the lengths of
+ * texts, and the values. One that is not there has size 0. So blocks are joined by joining their parts. The whole has
+ * a multiple of 64 bytes, too.
  *
  * Whether a row fits is told from a bound on all of this, which is at most some kilobytes above what it takes.
  *
- * Source: docs/formats.md, "posts.parquet"; https://arrow.apache.org/docs/format/Columnar.html
+ * Source: docs/formats.md, "posts.parquet"; src/skyexport/formats/arrow_blocks.py reads it.
  */
 #include "context.h"
 #include "json.h"
@@ -15,10 +17,10 @@
 
 enum {
     ALIGNMENT = 64,
-    TABLE_NUMBERS = 2,
-    NUMBERS_A_COLUMN = 7,
-    BUFFERS_A_COLUMN = 3,
-    VALUE_BYTES = 8, /* of counts and times; of a text: its offset and its bit of validity */
+    TABLE_NUMBERS = 3,
+    PARTS_A_COLUMN = 3,
+    NUMBERS_A_COLUMN = 2 * PARTS_A_COLUMN,
+    VALUE_BYTES = 8, /* of counts and times; more than the length of a text and its byte of validity */
     TIMES = 3,
     MICROSECOND_DIGITS = 6,
     MOST_ORIGINALS_BYTES = TIMES * (SKY_TIME_BYTES + 20)
@@ -49,7 +51,7 @@ static size_t table_bytes(const struct sky_settings *settings)
 static uint64_t bound(const struct sky_settings *settings, uint64_t rows, uint64_t text_bytes)
 {
     uint64_t columns = (uint64_t)settings->column_count;
-    return table_bytes(settings) + columns * BUFFERS_A_COLUMN * ALIGNMENT + columns * rows * VALUE_BYTES + text_bytes;
+    return table_bytes(settings) + (columns * PARTS_A_COLUMN + 1) * ALIGNMENT + columns * rows * VALUE_BYTES + text_bytes;
 }
 
 static int fits(const struct facts *facts, size_t more_text_bytes)
@@ -107,20 +109,13 @@ static enum sky_status begin_text(struct facts *facts, struct sky_arrow_column *
     struct sky_context *context = facts->row->context;
     size_t begin = (size_t)text_end(column, facts->index);
     if (!sky_buffer_grow(context, &column->offsets, sizeof(int32_t) * (facts->index + 2)) ||
-        !sky_buffer_grow(context, &column->validity, facts->index / 8 + 1) ||
+        !sky_buffer_grow(context, &column->validity, facts->index + 1) ||
         !sky_buffer_grow(context, &column->values, begin + most_bytes)) {
         return SKY_NO_MEMORY;
     }
     out->at = column->values.bytes + begin;
     out->end = column->values.bytes + column->values.capacity;
     return SKY_GOING_ON;
-}
-
-/* Sets or clears the bit of a row; the bits behind it are cleared. */
-static void set_bit(unsigned char *bits, size_t index, int bit)
-{
-    unsigned before = index % 8 == 0 ? 0 : bits[index / 8] & ((1U << (index % 8)) - 1);
-    bits[index / 8] = (unsigned char)(before | (unsigned)(bit != 0) << (index % 8));
 }
 
 static enum sky_status end_text(struct facts *facts, struct sky_arrow_column *column, const struct sky_out *out,
@@ -136,7 +131,7 @@ static enum sky_status end_text(struct facts *facts, struct sky_arrow_column *co
         memset(column->offsets.bytes, 0, sizeof offset);
     }
     memcpy(column->offsets.bytes + sizeof offset * (facts->index + 1), &offset, sizeof offset);
-    set_bit(column->validity.bytes, facts->index, !is_null);
+    column->validity.bytes[facts->index] = !is_null;
     facts->text_bytes += end - (size_t)begin;
     return SKY_GOING_ON;
 }
@@ -208,10 +203,10 @@ static enum sky_status add_number(struct facts *facts, struct sky_arrow_column *
 
 static enum sky_status add_flag(struct facts *facts, struct sky_arrow_column *column, int flag)
 {
-    if (!sky_buffer_grow(facts->row->context, &column->values, facts->index / 8 + 1)) {
+    if (!sky_buffer_grow(facts->row->context, &column->values, facts->index + 1)) {
         return SKY_NO_MEMORY;
     }
-    set_bit(column->values.bytes, facts->index, flag);
+    column->values.bytes[facts->index] = flag != 0;
     return SKY_GOING_ON;
 }
 
@@ -259,7 +254,10 @@ enum sky_status sky_render_arrow(const struct sky_row *row)
     int column = SKY_URI;
     facts.row = row;
     facts.index = (size_t)context->result.posts;
-    facts.text_bytes = facts.index == 0 ? 0 : context->arrow_text_bytes;
+    if (facts.index == 0) {
+        context->arrow_text_bytes = context->arrow_most_text_bytes = 0;
+    }
+    facts.text_bytes = context->arrow_text_bytes;
     enum sky_status status = fits(&facts, 0) ? SKY_GOING_ON : SKY_TOO_LARGE;
     if (status == SKY_GOING_ON && context->has_originals) {
         status = read_for_originals(&facts, &column);
@@ -269,43 +267,46 @@ enum sky_status sky_render_arrow(const struct sky_row *row)
         status = add_value(&facts, column, &context->arrow[i]);
     }
     if (status == SKY_GOING_ON) {
+        size_t text_bytes = facts.text_bytes - context->arrow_text_bytes;
         context->arrow_text_bytes = facts.text_bytes;
+        if (text_bytes > context->arrow_most_text_bytes) {
+            context->arrow_most_text_bytes = text_bytes;
+        }
     } else {
         context->result.refused_column = column;
     }
     return status;
 }
 
-/* Copies a buffer to the next multiple of 64 bytes in the target, and notes in the table where it is. */
-static size_t place_buffer(unsigned char *target, size_t used, const unsigned char *bytes, size_t size, int64_t *numbers)
+/* Notes in the table a part that begins at the next multiple of 64 bytes. Gives its begin, cleared up to there. */
+static size_t begin_part(unsigned char *target, size_t used, size_t size, int64_t *numbers)
 {
     size_t begin = (used + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    numbers[0] = size == 0 ? 0 : (int64_t)begin;
+    memset(target + used, 0, begin - used);
+    numbers[0] = (int64_t)begin;
     numbers[1] = (int64_t)size;
+    return begin;
+}
+
+static size_t place_bytes(unsigned char *target, size_t used, const unsigned char *bytes, size_t size, int64_t *numbers)
+{
     if (size == 0) {
         return used;
     }
-    memset(target + used, 0, begin - used);
+    size_t begin = begin_part(target, used, size, numbers);
     memcpy(target + begin, bytes, size);
     return begin + size;
 }
 
-static int64_t count_nulls(const unsigned char *validity, size_t rows)
+static size_t place_lengths(unsigned char *target, size_t used, const struct sky_arrow_column *column, size_t rows,
+                            int64_t *numbers)
 {
-    int64_t nulls = 0;
+    size_t begin = begin_part(target, used, sizeof(int32_t) * rows, numbers);
     for (size_t row = 0; row < rows; row++) {
-        nulls += (validity[row / 8] >> (row % 8) & 1) == 0;
+        int32_t length = text_end(column, row + 1) - text_end(column, row);
+        memcpy(target + begin + sizeof length * row, &length, sizeof length);
     }
-    return nulls;
-}
-
-/* Places a bit for each row, and clears those of a row that was refused in the middle. */
-static size_t place_bits(unsigned char *target, size_t used, unsigned char *bits, size_t rows, int64_t *numbers)
-{
-    if (rows % 8 != 0) {
-        set_bit(bits, rows, 0);
-    }
-    return place_buffer(target, used, bits, (rows + 7) / 8, numbers);
+    return begin + sizeof(int32_t) * rows;
 }
 
 static size_t place_column(struct sky_context *context, int i, size_t rows, size_t used)
@@ -315,16 +316,14 @@ static size_t place_column(struct sky_context *context, int i, size_t rows, size
     int64_t numbers[NUMBERS_A_COLUMN] = {0};
     unsigned char *target = context->target;
     if (is_text(number)) {
-        numbers[0] = count_nulls(column->validity.bytes, rows);
-        if (numbers[0] > 0) {
-            used = place_bits(target, used, column->validity.bytes, rows, numbers + 1);
+        if (memchr(column->validity.bytes, 0, rows) != NULL) {
+            used = place_bytes(target, used, column->validity.bytes, rows, numbers);
         }
-        used = place_buffer(target, used, column->offsets.bytes, sizeof(int32_t) * (rows + 1), numbers + 3);
-        used = place_buffer(target, used, column->values.bytes, (size_t)text_end(column, rows), numbers + 5);
-    } else if (sky_columns[number].kind == SKY_A_FLAG) {
-        used = place_bits(target, used, column->values.bytes, rows, numbers + 5);
+        used = place_lengths(target, used, column, rows, numbers + 2);
+        used = place_bytes(target, used, column->values.bytes, (size_t)text_end(column, rows), numbers + 4);
     } else {
-        used = place_buffer(target, used, column->values.bytes, sizeof(int64_t) * rows, numbers + 5);
+        size_t size = sky_columns[number].kind == SKY_A_FLAG ? 1 : sizeof(int64_t);
+        used = place_bytes(target, used, column->values.bytes, size * rows, numbers + 4);
     }
     memcpy(target + sizeof(int64_t) * (TABLE_NUMBERS + NUMBERS_A_COLUMN * (size_t)i), numbers, sizeof numbers);
     return used;
@@ -333,7 +332,8 @@ static size_t place_column(struct sky_context *context, int i, size_t rows, size
 size_t sky_finish_arrow(struct sky_context *context)
 {
     size_t rows = (size_t)context->result.posts;
-    int64_t numbers[TABLE_NUMBERS] = {context->result.posts, context->settings.column_count};
+    int64_t numbers[TABLE_NUMBERS] = {context->result.posts, context->settings.column_count,
+                                      (int64_t)context->arrow_most_text_bytes};
     size_t used = table_bytes(&context->settings);
     if (rows == 0) {
         return 0; /* nothing was found to have room */
@@ -342,7 +342,8 @@ size_t sky_finish_arrow(struct sky_context *context)
     for (int i = 0; i < context->settings.column_count; i++) {
         used = place_column(context, i, rows, used);
     }
-    return used;
+    int64_t end[2];
+    return begin_part(context->target, used, 0, end);
 }
 
 void sky_free_arrow(struct sky_context *context)

@@ -18,9 +18,9 @@ struct sky_column_facts {
 
 extern const struct sky_column_facts sky_columns[SKY_COLUMNS];
 
-/* The buffers of one Arrow column: two or three of them are used, by its type. */
+/* The buffers of one Arrow column: all of them are used for texts, else the last. */
 struct sky_arrow_column {
-    struct sky_buffer validity; /* a bit a row */
+    struct sky_buffer validity; /* of texts: 1 for each row that has one, 0 for null */
     struct sky_buffer offsets;  /* of texts: where each begins, and where the last one ends */
     struct sky_buffer values;
 };
@@ -37,7 +37,8 @@ struct sky_context {
     struct sky_buffer scratch;
     size_t last_instant; /* of row ids: the size of the last created_at, which is in *scratch* */
     struct sky_arrow_column arrow[SKY_MAX_CHOSEN];
-    size_t arrow_text_bytes; /* of the rendered rows, in all columns */
+    size_t arrow_text_bytes;      /* of the rendered rows, in all columns */
+    size_t arrow_most_text_bytes; /* of one of them */
     int has_originals;       /* whether that column is chosen */
 };
 

@@ -44,7 +44,7 @@ __all__ = [
     "renderer_in_words",
 ]
 
-SOURCES_SHA256 = "8106d0a94de0e66a0901491cebc0fbe98656516caaedbbe84a6c907b8dbb721a"
+SOURCES_SHA256 = "31529c8de9564cc6892ac016be0f3d9daf16efddaeba416d0ab360035a456499"
 """Of the sources that this module goes with: `python tools/build_native.py --write-digest`."""
 
 _ENTRY_POINT = "sqlite3_skyexport_init"

@@ -435,16 +435,13 @@ class _Filled:
         self._target = target
         self._length = 0
         self._separator = format.separator
-        self._alignment = format.alignment
         self.posts = 0
         self.notices = Notices()
 
     @property
     def _begin(self) -> int:
         """Where the next post begins."""
-        if not self.posts:
-            return 0
-        return -(-(self._length + len(self._separator)) // self._alignment) * self._alignment
+        return self._length + len(self._separator) if self.posts else 0
 
     def room(self) -> memoryview:
         """The rest of the target."""
@@ -456,7 +453,7 @@ class _Filled:
             return
         begin = self._begin
         if self.posts:
-            self._target[self._length : begin] = self._separator + bytes(begin - self._length - len(self._separator))
+            self._target[self._length : begin] = self._separator
         self._length = begin + size
         self.posts += posts
 

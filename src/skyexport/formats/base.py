@@ -137,8 +137,6 @@ class Format(Protocol):
     """Whether a file is text: chunks one behind the other, which can be compressed, and of which the size is known."""
     separator: bytes
     """The bytes between two posts of a chunk."""
-    alignment: int
-    """Each part of a chunk begins at a multiple of this many bytes."""
     memory: FormatMemory
     """The memory that it takes."""
 
@@ -202,7 +200,6 @@ class TextFormat(ABC):
     """The bytes before the first post."""
     separator: bytes
     """The bytes between two posts."""
-    alignment = 1
     epilogue: bytes
     """The bytes after the last post."""
     empty: bytes

@@ -1,8 +1,8 @@
 """The Parquet format: a table with a type for each column, for programs that analyse posts.
 
-A chunk is one block of Arrow buffers or several (`arrow_blocks`), which workers make; the writer gathers them to row
-groups, and encodes one in a thread while it gathers the next. What the type of a column cannot hold stands, as in the
-JSON, in the column `originals`.
+A chunk is one block of columns or several (`arrow_blocks`), which workers make; the writer joins them to row groups,
+and encodes one in a thread while it gathers the next. What the type of a column cannot hold stands, as in the JSON, in
+the column `originals`.
 
 Source: docs/formats.md, "posts.parquet".
 """
@@ -91,7 +91,6 @@ class ParquetTable:
     takes = frozenset({"columns"})
     is_text = False
     separator = b""
-    alignment = arrow_blocks.ALIGNMENT
     bytes_around = 0
     memory = FormatMemory(
         library="pyarrow", library_bytes=20_000_000, used_library_bytes=20_000_000,
@@ -347,50 +346,62 @@ class _ParquetFile:
         self._encoder = Background(1)
         self._encoding: Call[None] | None = None
         """The row group before the one that is gathered."""
-        self._chunk = bytearray()
-        """The last one, of which more may come."""
-        self._gathered: list[pa.RecordBatch] = []
-        self._posts = 0
-        """Of a row group, so far."""
-        self._bytes = 0
+        self._gathered, self._other = arrow_blocks.Rows(schema), arrow_blocks.Rows(schema)
+        """The row group that grows, and the one that is encoded, or empty."""
+        self._row_group_bytes = 0
+        """Of the texts that were gathered, as they count."""
+        self._unfinished = bytearray()
+        """A block of which more will come."""
 
     def add(self, data: bytes | memoryview, posts: int) -> Iterator[bytes]:
         """See `DataFile`."""
-        if posts:
-            yield from self._take_chunk()
-        self._chunk += data
+        del posts
+        self._unfinished += data if self._unfinished else b""
+        with memoryview(self._unfinished or data) as view:
+            done = 0
+            for block, end in arrow_blocks.whole_blocks(view):
+                yield from self._add(block)
+                done = end
+            rest = bytearray(view[done:]) if done or not self._unfinished else self._unfinished
+        self._unfinished = rest
 
     def finish(self) -> Iterator[bytes]:
         """See `DataFile`."""
-        yield from self._take_chunk()
+        assert not self._unfinished
         yield from self._encode_row_group()
         yield from self._encoded()
         self._encoder.end()
         self._writer.close()
         yield from self._sink.drained()
 
-    def _take_chunk(self) -> Iterator[bytes]:
-        """Add the posts of the chunk that is complete now."""
-        for batch in arrow_blocks.batches(self._chunk, self._schema):
-            start = 0
-            for row, size in enumerate(_text_bytes(batch)):
-                if self._posts == _ROW_GROUP_POSTS or (self._posts and self._bytes + size > _ROW_GROUP_BYTES):
-                    self._gathered.append(batch.slice(start, row - start))
-                    start = row
-                    yield from self._encode_row_group()
-                self._posts += 1
-                self._bytes += size
-            self._gathered.append(batch.slice(start))
-        # Record batches still look at it: a new one, instead of none in it.
-        self._chunk = bytearray()
+    def _add(self, block: arrow_blocks.Block) -> Iterator[bytes]:
+        gathered = self._gathered
+        if (
+            block.most_text_bytes < _LARGE_POST_BYTES
+            and gathered.count + block.rows <= _ROW_GROUP_POSTS
+            and self._row_group_bytes + block.text_bytes <= _ROW_GROUP_BYTES
+        ):
+            gathered.add(block)
+            self._row_group_bytes += block.text_bytes
+            return
+        start = 0
+        for row, size in enumerate(block.row_text_bytes()):
+            counted = size if size < _LARGE_POST_BYTES else 3 * size
+            posts = self._gathered.count + row - start
+            if posts == _ROW_GROUP_POSTS or (posts and self._row_group_bytes + counted > _ROW_GROUP_BYTES):
+                self._gathered.add(block, start, row)
+                start = row
+                yield from self._encode_row_group()
+            self._row_group_bytes += counted
+        self._gathered.add(block, start)
 
     def _encode_row_group(self) -> Iterator[bytes]:
         """Begin to encode what was gathered, once the row group before is encoded, which is given."""
         yield from self._encoded()
-        if self._posts:
+        if self._gathered.count:
             self._encoding = self._encoder.begin(partial(self._write, self._gathered))
-            self._gathered = []
-            self._posts = self._bytes = 0
+            self._gathered, self._other = self._other, self._gathered
+            self._row_group_bytes = 0
 
     def _encoded(self) -> Iterator[bytes]:
         """Wait for the row group that is being encoded."""
@@ -399,25 +410,9 @@ class _ParquetFile:
             self._encoding = None
             yield from self._sink.drained()
 
-    def _write(self, gathered: list[pa.RecordBatch]) -> None:
-        import pyarrow as pa
-
-        # Where pages end depends on the pieces that a column comes in: let it be one.
-        table = pa.Table.from_batches(gathered, self._schema).combine_chunks()
-        gathered.clear()
-        self._writer.write_table(table, row_group_size=_ROW_GROUP_POSTS)
-
-
-def _text_bytes(batch: pa.RecordBatch) -> list[int]:
-    """How many bytes each post has in its texts, as they count for a row group."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    sizes = pa.array([0] * batch.num_rows, pa.int32())
-    for column in batch.columns:
-        if column.type == pa.string():
-            sizes = pc.add(sizes, pc.fill_null(pc.binary_length(column), 0))
-    return [size if size < _LARGE_POST_BYTES else 3 * size for size in sizes.to_pylist()]
+    def _write(self, rows: arrow_blocks.Rows) -> None:
+        self._writer.write_batch(rows.record_batch(), row_group_size=_ROW_GROUP_POSTS)
+        rows.clear()
 
 
 class _Sink(io.RawIOBase):
