@@ -59,7 +59,7 @@ def _without_own_options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         for name in list(os.environ):
-            if name.startswith("SKYEXPORT_"):
+            if name.startswith("SKYEXPORT_") or name in ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"):
                 patch.delenv(name)
         yield
 

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from skyexport.progress import Progress, Reporter
     from skyexport.summary import ExportSummary
 
-__all__ = ["app", "report"]
+__all__ = ["abandon_standard_output", "app", "report"]
 
 _CONFIG_FILE = "skyexport.config"
 """Key of a context's `meta`: the value of --config."""
@@ -1021,7 +1021,14 @@ def _print(text: str, end: str = "\n") -> None:
     except OSError as error:
         from skyexport.writer import output_error
 
+        abandon_standard_output()
         raise output_error(error, "standard output") from error
+
+
+def abandon_standard_output() -> None:
+    """Let go of what could not be written to standard output: Python would try again, and end with status 120."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(line: str) -> None:

@@ -36,7 +36,7 @@ _SOFT_SHARE = 0.8
 _MAX_PRESSURE = 10
 """Halving any window so many times leaves one batch."""
 
-_WORKER_BYTES = 32_000_000
+_WORKER_BYTES = 36_000_000
 """Memory of a worker before it renders: interpreter, SQLite's cache, and its slots, once all of them are filled."""
 
 _HERE_BYTES = 4_000_000

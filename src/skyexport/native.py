@@ -304,7 +304,7 @@ class NativeOrder(_Aggregate):
         super().__init__(connection, library, _settings(_ROW_IDS, ("created_at",), USUAL))
 
     def listed(self, target: bytearray, result: NativeResult) -> tuple[array[int], array[int]]:
-        """What a statement put there: row ids, and the places of those of the same instant as the one before."""
+        """Row ids that a statement put there, and the places of those of the same instant as the one before."""
         row_ids, tied = array("q"), array("q")
         row_ids.frombytes(target[: 8 * result.posts])
         tied.frombytes(target[len(target) - 8 * result.ties :])

@@ -170,7 +170,7 @@ class BatchRenderer:
         self._stored_bytes = stored_bytes_sql(columns)
         self._values = ", ".join(stored_value_sql(columns, name) for name in COLUMNS)
         self._listed_sql = (
-            "(select value as row_id from carray(:row_ids)) as batch"
+            "(select value as row_id from temp.carray(:row_ids)) as batch"
             f" cross join posts on posts.rowid = batch.row_id where {selection.where_sql()}"
         )
 
@@ -232,7 +232,7 @@ class BatchRenderer:
         places = sorted({*tied, *(place - 1 for place in tied)})
         chosen = apsw.carray(array("q", (row_ids[place] for place in places)))
         sql = (
-            "select posts.rowid from carray(:row_ids) as batch cross join posts on posts.rowid = batch.value"
+            "select posts.rowid from temp.carray(:row_ids) as batch cross join posts on posts.rowid = batch.value"
             " order by created_at desc, uri"
         )
         in_order: list[Any] = self._connection.execute(sql, {"row_ids": chosen}).fetchall()

@@ -51,10 +51,10 @@ The nanoseconds of indexed_at and archived_at are in it, where an archive has th
 
 _COLUMNS = (*COLUMNS, _ORIGINALS)
 
-_ROW_GROUP_POSTS = 1 << 15
-"""As many as programs like to read at once; about 25 MB while they are gathered."""
+_ROW_GROUP_POSTS = 1 << 14
+"""About 14 MB while they are gathered. Twice as many took more time, too: docs/performance.md, "Parquet"."""
 
-_ROW_GROUP_BYTES = 28_000_000
+_ROW_GROUP_BYTES = 14_000_000
 """Of texts and embeds: where posts are larger than usual, a row group has fewer of them."""
 
 _LARGE_POST_BYTES = 8192
