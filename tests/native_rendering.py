@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import apsw
-import pyarrow as pa
 
 from skyexport.format_settings import USUAL, FormatSettings
 from skyexport.formats import FORMATS, arrow_blocks
@@ -49,6 +48,9 @@ SETTINGS = {
 
 EACH_SETTING = [(name, settings) for name, several in SETTINGS.items() for settings in several]
 
+_AT_ONCE = 256
+"""Posts in a statement at most: after each refusal it lists those that are left."""
+
 GUARD = 64
 """Bytes behind a target that must stay as they are."""
 
@@ -58,7 +60,7 @@ class Rendered:
     """Posts in order, as they were rendered, and what was noticed."""
 
     parts: list[bytes] = field(default_factory=list)
-    """Bytes of some posts that follow each other; for Parquet, blocks of Arrow buffers."""
+    """Bytes of some posts that follow each other; for Parquet, blocks of columns."""
     formulas: int = 0
     refused: dict[int, str | None] = field(default_factory=dict)
     """Row id → column whose value was not usual."""
@@ -120,7 +122,7 @@ def rendered_natively(
     memory = bytearray(b"\xa5" * (capacity + GUARD))
     rest = list(row_ids)
     while rest:
-        result = run(connection, renderer, rest, memoryview(memory)[:capacity])
+        result = run(connection, renderer, rest[:_AT_ONCE], memoryview(memory)[:capacity])
         assert memory[capacity:] == b"\xa5" * GUARD
         if result.posts:
             data = bytes(memory[: result.bytes])
@@ -137,13 +139,16 @@ def rendered_natively(
 
 
 def joined(rendered: Rendered, format: Format) -> Any:
-    """The posts in a row: bytes, or a table whose buffers are checked."""
+    """The posts in a row: bytes, or a record batch whose buffers are checked."""
     if not isinstance(format, ParquetTable):
         return format.separator.join(rendered.parts)
-    batches = [batch for part in rendered.parts for batch in arrow_blocks.batches(part, format.schema())]
-    for batch in batches:
-        batch.validate(full=True)
-    return pa.Table.from_batches(batches).combine_chunks()
+    rows = arrow_blocks.Rows(format.schema())
+    for part in rendered.parts:
+        for block, _ in arrow_blocks.whole_blocks(memoryview(part)):
+            rows.add(block)
+    batch = rows.record_batch()
+    batch.validate(full=True)
+    return batch
 
 
 def check_same(

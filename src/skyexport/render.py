@@ -258,12 +258,12 @@ class BatchRenderer:
         """The first posts of *row_ids* as one chunk, and where it stopped: nowhere when it has all of them."""
         parts: list[Part] = []
         size = 0
-        notices = Notices()
+        notices, post_notices = Notices(), Notices()
+        separator_bytes = len(self._format.separator)
         stop: _Stop | None = None
         row_id: int | None = None
         try:
             for row_id, *values in self._select(self._values, row_ids):
-                post_notices = Notices()
                 part = self._format.usual(values, post_notices)
                 if part is None:
                     part = self._exact(values, post_notices)
@@ -271,8 +271,10 @@ class BatchRenderer:
                     stop = _Stop(row_id, at_large_post=part is None)
                     break
                 parts.append(part)
-                size += len(part) + len(self._format.separator)
-                notices.merge(post_notices)
+                size += len(part) + separator_bytes
+                if post_notices:
+                    notices.merge(post_notices)
+                    post_notices = Notices()
         except apsw.TooBigError:
             stop = _Stop(self._first_too_big(row_ids, row_id), at_large_post=True)
         return Chunk(self._format.joined(parts) if parts else b"", len(parts), notices=notices), stop

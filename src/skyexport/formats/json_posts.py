@@ -24,6 +24,7 @@ from skyexport.formats.base import (
     usual_time,
 )
 from skyexport.notices import Notices
+from skyexport.timestamps import usual_rfc3339
 
 __all__ = ["JSON", "LEFT_OUT_WHEN_EMPTY", "JsonPosts", "Layout", "usual_json"]
 
@@ -37,7 +38,7 @@ _PIECE_BYTES = 1 << 18
 _USUAL_BYTES = 1 << 16
 """A larger value is not usual: it goes in pieces."""
 
-_quoted: Callable[[str], str] = json.JSONEncoder(ensure_ascii=False).encode
+_quoted: Callable[[str], str] = json.encoder.encode_basestring
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,8 @@ def _usual_text(value: StoredValue) -> str | None:
 
 
 def _usual_time(value: StoredValue) -> str | None:
-    text = usual_time(value)
+    text = usual_rfc3339(value) if isinstance(value, bytes) else None
+    text = text or usual_time(value)
     return None if text is None else f'"{text}"'
 
 
