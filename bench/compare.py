@@ -132,7 +132,7 @@ TOOLS = (
     python_peer("chdb-csv", "chDB, CSV, 14 columns", "csv", "chdb", note=CHDB_NOTE),
     own("skyexport-jsonl", "-f jsonl -j 2 --no-sync", "-j", "2", "--no-sync", format="jsonl",
         note="compact, converted, hashed"),
-    own("skyexport-parquet", "-f parquet -j 2 --no-sync", "-j", "2", "--no-sync", format="parquet",
+    own("skyexport-parquet", "-f parquet --no-sync", "--no-sync", format="parquet",
         note="Zstandard; times and counts have types, what these cannot hold is kept"),
     python_peer("duckdb-parquet", "DuckDB COPY, Parquet", "parquet", "duckdb",
                 note=f"Zstandard; times as text; memory_limit {peers.DUCKDB_PARQUET_MEMORY}, {peers.THREADS} threads"),

@@ -75,8 +75,11 @@ from skyexport.writer import OrderedWriter
 
 __all__ = ["SQLITE_STEPS", "available_posts", "check_room", "check_strict", "chosen_workers", "export"]
 
-_WORKERS_FROM_POSTS = 40_000
+_WORKERS_FROM_POSTS = 150_000
 """With fewer posts, one process finishes before workers have started (docs/architecture.md)."""
+
+_WORKERS_FROM_SLOW_POSTS = 40_000
+"""The same if Python renders, or if posts are compressed."""
 
 _PIN_ATTEMPTS = 50
 """With a program that commits 1,500 times a second, a fifth of the attempts fail; so many in a row never do."""
@@ -275,10 +278,14 @@ def chosen_workers(
     workers = options.workers
     if not isinstance(workers, int):
         affordable = 0
-        few = options.limit is not None and options.limit < _WORKERS_FROM_POSTS
-        if not few and archive.has_posts(selection, _WORKERS_FROM_POSTS):
-            affordable = guard.affordable_workers(need, available_cpus())
-        workers = affordable if affordable > 1 else 0
+        slow = resolved.compression is not None or native.renderer() == "python"
+        least = _WORKERS_FROM_SLOW_POSTS if slow else _WORKERS_FROM_POSTS
+        few = options.limit is not None and options.limit < least
+        encoders = FORMATS[resolved.format].encoders
+        if not few and archive.has_posts(selection, least):
+            affordable = guard.affordable_workers(need, available_cpus() - encoders)
+        # One worker alone helps where this process has other work beside rendering.
+        workers = affordable if affordable + encoders > 1 else 0
     if must_fit:
         guard.check_workable(need, workers, resolved.format)
     return workers

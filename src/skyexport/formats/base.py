@@ -137,6 +137,8 @@ class Format(Protocol):
     """Whether a file is text: chunks one behind the other, which can be compressed, and of which the size is known."""
     separator: bytes
     """The bytes between two posts of a chunk."""
+    encoders: int
+    """Threads of the process that writes, each as busy as a worker."""
     memory: FormatMemory
     """The memory that it takes."""
 
@@ -195,6 +197,7 @@ class TextFormat(ABC):
     columns: tuple[str, ...] = ()
     takes: frozenset[str] = frozenset()
     is_text = True
+    encoders = 0
     memory = FormatMemory()
     prologue: bytes
     """The bytes before the first post."""

@@ -91,6 +91,7 @@ class ParquetTable:
     columns: tuple[str, ...] = _COLUMNS
     takes = frozenset({"columns"})
     is_text = False
+    encoders = 1
     separator = b""
     bytes_around = 0
     memory = FormatMemory(
