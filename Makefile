@@ -15,13 +15,17 @@ PIP := python -m pip install -qq --disable-pip-version-check --constraint constr
 
 # An environment with what `pip install skyexport` gives, and nothing else; tests run its command.
 BASE := $(VENV)/base
-PACKAGED = pyproject.toml README.md LICENSE $(shell find src docs/share -type f ! -name '*.pyc')
+
+# The native renderer is built with the package: SKYEXPORT_NATIVE=auto, require or off, and CC, say whether and how.
+NATIVE = hatch_build.py tools/build_native.py $(wildcard native/*.[ch])
+PACKAGED = pyproject.toml README.md LICENSE $(NATIVE) \
+  $(shell find src docs/share -type f ! -name '*.pyc' ! -name 'native_renderer.*')
 
 # Modules are compiled once, and not by each of the many processes that tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check smoke manual base slow faults bench bench-whole clean FORCE
+.PHONY: help demo test check smoke manual base sanitize fuzz slow faults bench bench-whole clean FORCE
 
 help: ## Show what can be made.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -31,9 +35,10 @@ $(VENV)/made: FORCE
 	@$(PYTHON) tools/make_environment.py $(VENV)
 	@test -f $@ || touch $@
 
-$(BIN)/skyexport: $(VENV)/made pyproject.toml constraints.txt
+$(BIN)/skyexport: $(VENV)/made pyproject.toml constraints.txt $(NATIVE)
 	@echo 'installing skyexport into $(VENV)'
 	@$(BIN)/$(PIP) --editable .
+	@$(BIN)/skyexport --version
 	@touch $@
 
 $(VENV)/dev: $(BIN)/skyexport
@@ -73,6 +78,12 @@ test: check base ## Set up, check, and run the tests, here and with the built wh
 smoke: $(VENV)/dev ## Check types, and run the tests that show another Python to be fit: bytes, and the command.
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -m 'smoke and not slow' --numprocesses 3 --dist worksteal
+
+sanitize: $(VENV)/dev ## Run the tests of the native renderer with the sanitizers of gcc; ARGUMENTS of pytest.
+	PYTHON=$(BIN)/python sh native/sanitize.sh $(ARGUMENTS)
+
+fuzz: ## Fuzz the native renderer for SECONDS=60, with clang.
+	sh native/fuzz/run.sh $(or $(SECONDS),60)
 
 slow: $(VENV)/dev ## Run the tests that take long, and write down what came of them; FILES=… chooses some.
 	$(BIN)/python -m tests.slow

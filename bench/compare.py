@@ -2,8 +2,9 @@
 
     python bench/compare.py archive.db [--runs 5] [--warmup 1] [--only skyexport,sqlite3] [--results bench/results]
 
-The commands run in turn (A B C … A B C …), each writes its file to the same disk, and the file is removed after each
-run; removing, hashing and emptying the disk's queue are not timed. Every export by skyexport must have the bytes that
+The commands run in turn (A B C … A B C …), each writes its file to the same disk. Before each run the file of the one
+before is removed, the disk's queue is emptied, and a second passes: a target that is there already, and pages that are
+still to be written, make times twice as long. None of this is timed. Every export by skyexport must have the bytes that
 one process alone makes. A peer that is not installed, or that fails, is skipped with a line that says so.
 """
 
@@ -16,6 +17,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -31,6 +33,9 @@ __all__ = ["TOOLS", "Tool", "checked_export", "main", "sha256_of", "targets"]
 
 ARCHIVE, OUTPUT, COPIED = "{archive}", "{output}", "{copied}"
 """Places in a command: the archive, the file to make, and a finished export for cp."""
+
+SETTLE_SECONDS = 1.0
+"""Between emptying the disk's queue and a run."""
 
 SKYEXPORT = (sys.executable, "-m", "skyexport", "export", ARCHIVE, "--json", "--progress", "none")
 PEERS = str(Path(peers.__file__).absolute())
@@ -48,13 +53,22 @@ class Tool:
     key: str
     label: str
     format: str
-    """`json` or `csv`: what it is compared within."""
+    """`json`, `jsonl`, `csv` or `parquet`: what it is compared within."""
     command: tuple[str, ...]
     """With the places above; without OUTPUT its standard output is the file."""
     needs: tuple[str, ...] = ()
     """Python modules that have to be installed, or a program as `/name`."""
     note: str = ""
     """What it does differently."""
+    shape: tuple[str, ...] = ()
+    """Of skyexport: options that decide the bytes, besides the format."""
+    environment: tuple[tuple[str, str], ...] = ()
+    """Variables that are set for it."""
+
+    @property
+    def suffix(self) -> str:
+        """The end of its file's name, by which skyexport is told no other format."""
+        return self.format + {"zstd": ".zst"}.get(self.shape[-1] if self.shape else "", "")
 
     @property
     def own(self) -> bool:
@@ -70,9 +84,16 @@ class Tool:
         return None
 
 
-def own(key: str, label: str, *options: str, format: str = "json", note: str = "", to: str = OUTPUT) -> Tool:
+def own(
+    key: str, label: str, *options: str, format: str = "json", note: str = "", to: str = OUTPUT,
+    shape: tuple[str, ...] = (), renderer: str = "auto",
+) -> Tool:  # fmt: skip
     """An export by skyexport."""
-    return Tool(key, f"skyexport {label}", format, (*SKYEXPORT, "-f", format, "--to", to, *options), note=note)
+    command = (*SKYEXPORT, "-f", format, "--to", to, *options, *shape)
+    return Tool(
+        key, f"skyexport {label}", format, command, note=note, shape=shape,
+        environment=(("SKYEXPORT_RENDERER", renderer),),
+    )  # fmt: skip
 
 
 def python_peer(key: str, label: str, format: str, *needs: str, note: str) -> Tool:
@@ -80,12 +101,16 @@ def python_peer(key: str, label: str, format: str, *needs: str, note: str) -> To
     return Tool(key, label, format, (sys.executable, PEERS, key, ARCHIVE, OUTPUT), needs, note)
 
 
-DUCKDB_NOTE = f"memory_limit {peers.DUCKDB_MEMORY}, {peers.DUCKDB_THREADS} threads; reads all as text, casts numbers"
+DUCKDB_NOTE = f"memory_limit {peers.DUCKDB_MEMORY}, {peers.THREADS} threads; reads all as text, casts numbers"
+CHDB_NOTE = f"{peers.THREADS} threads; times as text"
 
 TOOLS = (
     own("skyexport", "-j 2 --no-sync", "-j", "2", "--no-sync", note="indented, converted, hashed"),
     own("skyexport-sync", "-j 2", "-j", "2", note="the same, and waits until all is on the disk"),
     own("skyexport-j0", "-j 0 --no-sync", "-j", "0", "--no-sync", note="one process"),
+    own("skyexport-python", "-j 2 --no-sync, nothing compiled", "-j", "2", "--no-sync", renderer="python",
+        note="as where there was no compiler: Python renders"),
+    own("skyexport-zstd", "-j 2 --no-sync --compress zstd", "-j", "2", "--no-sync", shape=("--compress", "zstd")),
     own("skyexport-null", "-j 2 --to /dev/null", "-j", "2", "--no-sync", to=os.devnull, note="no disk"),
     Tool("sqlite3", "sqlite3 -json", "json", ("sqlite3", "-readonly", "-json", ARCHIVE, SQL), ("/sqlite3",),
          "compact; embeds as strings"),
@@ -104,6 +129,16 @@ TOOLS = (
     Tool("sqlite3-csv-14", "sqlite3 -csv, 14 columns", "csv",
          ("sqlite3", "-readonly", "-csv", "-header", ARCHIVE, CSV_SQL), ("/sqlite3",),
          "the columns of posts.csv but for the media files: embeds are not read"),
+    python_peer("chdb-csv", "chDB, CSV, 14 columns", "csv", "chdb", note=CHDB_NOTE),
+    own("skyexport-jsonl", "-f jsonl -j 2 --no-sync", "-j", "2", "--no-sync", format="jsonl",
+        note="compact, converted, hashed"),
+    own("skyexport-parquet", "-f parquet --no-sync", "--no-sync", format="parquet",
+        note="Zstandard; times and counts have types, what these cannot hold is kept"),
+    python_peer("duckdb-parquet", "DuckDB COPY, Parquet", "parquet", "duckdb",
+                note=f"Zstandard; times as text; memory_limit {peers.DUCKDB_PARQUET_MEMORY}, {peers.THREADS} threads"),
+    python_peer("polars-parquet", "Polars, ADBC, write_parquet", "parquet", "polars", "adbc_driver_sqlite", "pyarrow",
+                note="Zstandard; times as text"),
+    python_peer("chdb-parquet", "chDB, Parquet", "parquet", "chdb", note=f"Zstandard; {CHDB_NOTE}"),
     python_peer("duckdb-csv", "DuckDB COPY, CSV", "csv", "duckdb", note=f"all 17 columns; {DUCKDB_NOTE}"),
 )  # fmt: skip
 
@@ -154,14 +189,16 @@ class Comparison:
         self.output_bytes: dict[str, int] = {}
         self.skipped: dict[str, str] = {}
 
-    def prepare(self, formats: Iterable[str]) -> None:
+    def prepare(self, tools: Iterable[Tool]) -> None:
         """Export with one process: the bytes that all others must have, and the file for cp."""
-        for format in sorted(formats):
-            output = self._finished(format)
-            command = self.command(own("", "", "-j", "0", "--no-sync", format=format), output)
-            summary = checked_export(run_command(command, cwd=self._scratch), output, None, None)
+        alone = {
+            tool.suffix: own("", "", "-j", "0", "--no-sync", format=tool.format, shape=tool.shape) for tool in tools
+        }
+        for suffix, tool in sorted({"json": own("", "", "-j", "0", "--no-sync"), **alone}.items()):
+            output = self._finished(suffix)
+            summary = checked_export(run_command(self.command(tool, output), cwd=self._scratch), output, None, None)
             self.posts = summary["posts"]
-            self.digests[format] = sha256_of(output)
+            self.digests[suffix] = sha256_of(output)
 
     def measure(self, tools: Sequence[Tool], runs: int, warmup: int) -> None:
         """Run all in turn, so many times."""
@@ -196,14 +233,18 @@ class Comparison:
         return self._scratch / f"posts.{format}"
 
     def _run(self, tool: Tool) -> Run:
-        output = self._scratch / f"out.{tool.format}"
+        output = self._scratch / f"out.{tool.suffix}"
         to_stdout = not tool.own and OUTPUT not in tool.command
         os.sync()  # nobody waits for what others left to be written
+        time.sleep(SETTLE_SECONDS)
         try:
-            run = run_command(self.command(tool, output), cwd=self._scratch, stdout=output if to_stdout else None)
+            run = run_command(
+                self.command(tool, output), cwd=self._scratch, stdout=output if to_stdout else None,
+                environment=dict(tool.environment),
+            )  # fmt: skip
             made = output if OUTPUT in tool.command or to_stdout else None
             if tool.own:
-                checked_export(run, made, self.posts, self.digests[tool.format])
+                checked_export(run, made, self.posts, self.digests[tool.suffix])
             self.output_bytes[tool.key] = made.stat().st_size if made else 0
             if made and not self.output_bytes[tool.key]:
                 raise CommandError("it wrote nothing")
@@ -214,7 +255,7 @@ class Comparison:
 
 def reference(format: str) -> str:
     """The key of the export that others are compared with."""
-    return "skyexport" if format == "json" else "skyexport-csv"
+    return "skyexport" if format == "json" else f"skyexport-{format}"
 
 
 def targets(tools: Mapping[str, Mapping[str, Any]]) -> list[Target]:
@@ -229,26 +270,42 @@ def targets(tools: Mapping[str, Mapping[str, Any]]) -> list[Target]:
             return None
         return float(tools[over][what]) / float(tools[under][what])
 
-    peak = float(tools["skyexport"]["peak_bytes"]) / 1e6 if "skyexport" in tools else None
+    texts = [float(tools[key]["peak_bytes"]) for key in TEXTS if key in tools]
+    peak = max(texts) / 1e6 if texts else None
+    table_peak = float(tools["skyexport-parquet"]["peak_bytes"]) / 1e6 if "skyexport-parquet" in tools else None
+    python = tools.get("skyexport-python")
     return [
-        Target("JSON: time of `sqlite3 -json`", ">=", 2.2, "×", quotient("sqlite3", "skyexport")),
-        Target("JSON: time of DuckDB", ">=", 3, "×", quotient("duckdb", "skyexport")),
-        Target("JSON: time of Polars over ADBC", ">=", 1.6, "×", quotient("polars", "skyexport")),
+        Target("JSON: time of `sqlite3 -json`", ">=", 3.5, "×", quotient("sqlite3", "skyexport")),
+        Target("JSON, one process: time of `sqlite3 -json`", ">=", 2, "×", quotient("sqlite3", "skyexport-j0")),
+        Target("JSON: time of DuckDB", ">=", 5, "×", quotient("duckdb", "skyexport")),
+        Target("JSON: time of Polars over ADBC", ">=", 3.2, "×", quotient("polars", "skyexport")),
         Target("JSON: memory of Polars", ">=", 10, "×", quotient("polars", "skyexport", "peak_bytes")),
-        Target("JSON: time of `sqlite-utils --nl`", ">=", 5, "×", quotient("sqlite-utils", "skyexport")),
-        Target("CSV: time of `sqlite3 -csv`", ">=", 1.8, "×", quotient("sqlite3-csv", "skyexport-csv")),
-        Target("CSV: time of DuckDB", ">=", 4, "×", quotient("duckdb-csv", "skyexport-csv")),
-        Target("JSON: time of one process (-j 0)", ">=", 1.6, "×", quotient("skyexport-j0", "skyexport")),
-        Target("JSON: against the time of `cp`", "<=", 3, "×", quotient("skyexport", "cp")),
+        Target("JSON: time of `sqlite-utils --nl`", ">=", 12, "×", quotient("sqlite-utils", "skyexport")),
+        Target("JSON Lines: time of Polars over ADBC", ">=", 3.5, "×", quotient("polars", "skyexport-jsonl")),
+        Target("CSV: time of `sqlite3 -csv`, 14 columns", ">=", 2.5, "×", quotient("sqlite3-csv-14", "skyexport-csv")),
+        Target("CSV: time of DuckDB", ">=", 5.5, "×", quotient("duckdb-csv", "skyexport-csv")),
+        Target("CSV: time of chDB", ">=", 2.5, "×", quotient("chdb-csv", "skyexport-csv")),
+        Target("Parquet: time of DuckDB", ">=", 1.8, "×", quotient("duckdb-parquet", "skyexport-parquet")),
+        Target("Parquet: time of Polars over ADBC", ">=", 2, "×", quotient("polars-parquet", "skyexport-parquet")),
+        Target("Parquet: time of chDB", ">=", 1.7, "×", quotient("chdb-parquet", "skyexport-parquet")),
+        Target("JSON: against the time of `cp`", "<=", 5, "×", quotient("skyexport", "cp")),
+        Target("JSON: with zstd, against without", "<=", 1.8, "×", quotient("skyexport-zstd", "skyexport")),
         Target("JSON: with syncs, against without", "<=", 1.3, "×", quotient("skyexport-sync", "skyexport")),
-        Target("peak memory of all processes", "<=", 150, "MB", peak),
+        Target(
+            "JSON, nothing compiled", ">=", 50_000, "posts/s", float(python["posts_per_second"]) if python else None
+        ),
+        Target("peak memory of all processes: JSON, JSON Lines, CSV", "<=", 100, "MB", peak),
+        Target("peak memory of all processes: Parquet", "<=", 250, "MB", table_peak),
     ]
+
+
+TEXTS = ("skyexport", "skyexport-jsonl", "skyexport-csv")
 
 
 def markdown(content: Mapping[str, Any]) -> str:
     """The results for readers."""
     archive = content["archive"]
-    rows: dict[str, list[tuple[str, ...]]] = {"json": [], "csv": []}
+    rows: dict[str, list[tuple[str, ...]]] = {"json": [], "jsonl": [], "csv": [], "parquet": []}
     for found in content["tools"].values():
         rows[found["format"]].append(
             (
@@ -316,7 +373,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if missing := tool.missing():
                 comparison.skip(tool, f"{missing} is not installed")
         there = [tool for tool in chosen if tool.key not in comparison.skipped]
-        comparison.prepare({tool.format for tool in there})
+        comparison.prepare(tool for tool in there if tool.own)
         comparison.measure(there, options.runs, options.warmup)
         content = gathered(comparison, there, archive, options.runs, options.warmup)
     write_json(options.results / "compare.json", content)

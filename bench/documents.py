@@ -28,7 +28,8 @@ _BLOCK = re.compile(r"^<!-- table (?P<name>[\w-]+) -->\n(?P<table>.*?)^<!-- /tab
 
 _SPEED = (
     ("JSON", ("skyexport", "sqlite3", "polars", "duckdb", "sqlite-utils")),
-    ("CSV", ("skyexport-csv", "sqlite3-csv-14", "duckdb-csv")),
+    ("CSV", ("skyexport-csv", "sqlite3-csv-14", "chdb-csv", "duckdb-csv")),
+    ("Parquet", ("skyexport-parquet", "duckdb-parquet", "polars-parquet", "chdb-parquet")),
 )
 """Which commands the README compares, a format at a time."""
 
@@ -38,7 +39,7 @@ def _load(directory: Path, name: str) -> Any:
 
 
 def _speed(directory: Path) -> str:
-    """Whole commands: time, memory, and how many times as long as skyexport each one took."""
+    """Whole commands: time, memory, and how many times as long as skyexport each one took, in the same format."""
     tools: Mapping[str, Any] = _load(directory, "compare.json")["tools"]
     rows = []
     for format, names in _SPEED:
@@ -68,8 +69,6 @@ def _targets(directory: Path) -> str:
 _STAGES = {
     "read": ("read the posts from the file", "worker"),
     "render": ("render them", "worker"),
-    "finish": ("finish their bytes", "worker"),
-    "copy": ("copy them into a slot", "worker"),
     "walk": ("walk the index", "coordinator"),
     "hash": ("hash (SHA-256)", "coordinator"),
     "write": ("write to a file (page cache)", "coordinator"),

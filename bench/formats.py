@@ -1,6 +1,6 @@
 """What formats and compression cost: whole exports of one archive, in turn, against JSON.
 
-    python bench/formats.py ARCHIVE [--runs 3] [--workers 2]
+    python bench/formats.py ARCHIVE [--runs 5] [--workers 2]
 
 Prints seconds (median, least, most), their ratio to uncompressed JSON, the size, and the peak of the memory of all
 processes. `json | zstd` pipes the same JSON through the program, with as many threads as there are workers. Nothing is
@@ -10,12 +10,15 @@ synced.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import statistics
 import sys
 import tempfile
+import time
 from pathlib import Path
 
+from compare import SETTLE_SECONDS
 from whole import run_command
 
 WAYS = {
@@ -35,7 +38,7 @@ def main() -> int:
     """The program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("archive", type=Path)
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--ways", default=",".join(WAYS), help="which, with commas between")
     options = parser.parse_args()
@@ -46,6 +49,8 @@ def main() -> int:
     peaks = dict.fromkeys(ways, 0)
     for number in range(options.runs + 1):
         for name in ways:
+            os.sync()  # nobody waits for what others left to be written
+            time.sleep(SETTLE_SECONDS)
             with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
                 place = Path(folder)
                 arguments = WAYS[name].format(workers=options.workers)

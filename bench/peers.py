@@ -1,6 +1,6 @@
 """The other exporters of SQLite that whole commands are compared with, those that are Python programs.
 
-    python bench/peers.py duckdb|duckdb-csv|polars|naive ARCHIVE OUTPUT
+    python bench/peers.py NAME ARCHIVE OUTPUT       # a NAME of PEERS, as duckdb-csv
 
 Each does less than skyexport: times stay as they are stored, embeds stay text, nothing is hashed or synced.
 """
@@ -33,7 +33,10 @@ BLOBS = {"embed_data", "labels"}
 NUMBERS = {"has_media", "is_reply", *(column for column in COLUMNS if column.endswith("_count"))}
 
 DUCKDB_MEMORY = "400MB"
-DUCKDB_THREADS = 2
+DUCKDB_PARQUET_MEMORY = "2GB"
+"""With less it takes several times as long."""
+
+THREADS = 2
 
 
 def posts_sql(columns: tuple[str, ...] = COLUMNS, *, blobs_as_text: bool = False) -> str:
@@ -42,7 +45,7 @@ def posts_sql(columns: tuple[str, ...] = COLUMNS, *, blobs_as_text: bool = False
     return f"select {', '.join(terms)} from posts order by created_at desc, uri"
 
 
-def run_duckdb(archive: Path, output: Path, form: str) -> None:
+def run_duckdb(archive: Path, output: Path, form: str, memory: str = DUCKDB_MEMORY) -> None:
     """DuckDB's COPY through its SQLite scanner.
 
     Every value is read as text, because times as Go prints them are no timestamps for DuckDB; numbers are converted.
@@ -55,8 +58,8 @@ def run_duckdb(archive: Path, output: Path, form: str) -> None:
             connection.execute(f"load '{sqlite_scanner(duckdb.__version__)}'")
         except duckdb.Error as error:
             sys.exit(str(error).splitlines()[0])
-        connection.execute(f"set memory_limit = '{DUCKDB_MEMORY}'")
-        connection.execute(f"set threads = {DUCKDB_THREADS}")
+        connection.execute(f"set memory_limit = '{memory}'")
+        connection.execute(f"set threads = {THREADS}")
         connection.execute(f"set temp_directory = '{output.parent / 'duckdb-tmp'}'")
         connection.execute("set sqlite_all_varchar = true")
         connection.execute(f"attach '{archive}' as archive (type sqlite, read_only)")
@@ -74,11 +77,22 @@ def sqlite_scanner(version: str) -> str:
     return str(package / "extensions" / f"v{version}" / "sqlite_scanner.duckdb_extension")
 
 
-def run_polars(archive: Path, output: Path) -> None:
-    """Polars over ADBC: one data frame, written as lines of JSON."""
+def run_polars(archive: Path, output: Path, form: str) -> None:
+    """Polars over ADBC: one data frame, written as lines of JSON or as Parquet, with Zstandard as it does by itself."""
     polars = import_module("polars")
     uri = f"sqlite:///{archive}"
-    polars.read_database_uri(posts_sql(blobs_as_text=True), uri, engine="adbc").write_ndjson(output)
+    frame = polars.read_database_uri(posts_sql(blobs_as_text=True), uri, engine="adbc")
+    getattr(frame, f"write_{form}")(output)
+
+
+def run_chdb(archive: Path, output: Path, form: str, columns: tuple[str, ...] = COLUMNS) -> None:
+    """ClickHouse in this process, through its table function for SQLite."""
+    chdb = import_module("chdb")
+    names = ", ".join(columns)
+    chdb.query(
+        f"insert into function file('{output}', '{form}') select {names} from sqlite('{archive}', 'posts')"
+        f" order by created_at desc, uri settings max_threads = {THREADS}, engine_file_truncate_on_insert = 1"
+    )
 
 
 def run_naive(archive: Path, output: Path) -> None:
@@ -96,7 +110,13 @@ def run_naive(archive: Path, output: Path) -> None:
 PEERS: dict[str, Callable[[Path, Path], None]] = {
     "duckdb": lambda archive, output: run_duckdb(archive, output, "format json, array true"),
     "duckdb-csv": lambda archive, output: run_duckdb(archive, output, "format csv, header true"),
-    "polars": run_polars,
+    "duckdb-parquet": lambda archive, output: run_duckdb(
+        archive, output, "format parquet, compression zstd", DUCKDB_PARQUET_MEMORY
+    ),
+    "polars": lambda archive, output: run_polars(archive, output, "ndjson"),
+    "polars-parquet": lambda archive, output: run_polars(archive, output, "parquet"),
+    "chdb-csv": lambda archive, output: run_chdb(archive, output, "CSVWithNames", CSV_COLUMNS),
+    "chdb-parquet": lambda archive, output: run_chdb(archive, output, "Parquet"),
     "naive": run_naive,
 }
 

@@ -21,6 +21,7 @@ import apsw
 import psutil
 
 import skyexport
+from skyexport import native
 
 __all__ = [
     "RESULTS", "Target", "environment", "summarised", "table", "targets_table", "thinned", "without_directories",
@@ -30,7 +31,7 @@ __all__ = [
 RESULTS = Path(__file__).parent / "results"
 
 PEER_PACKAGES = (
-    "duckdb", "duckdb-extension-sqlite-scanner", "polars", "adbc-driver-sqlite", "pyarrow", "sqlite-utils",
+    "chdb", "duckdb", "duckdb-extension-sqlite-scanner", "polars", "adbc-driver-sqlite", "pyarrow", "sqlite-utils",
 )  # fmt: skip
 
 # --- Runs ---------------------------------------------------------------------------------------------------------
@@ -99,7 +100,7 @@ class Target:
     """`>=` or `<=`."""
     limit: float
     unit: str
-    """`×`, `%` (of one), `s`, `MB` or nothing."""
+    """`×`, `%` (of one), `s`, `MB`, `posts/s` or nothing."""
     measured: float | None
     """None when something that it needs was not measured."""
 
@@ -126,7 +127,7 @@ class Target:
     def _in_unit(self, value: float, style: str) -> str:
         if self.unit == "%":
             return f"{value:.0%}" if style == "short" else f"{value:.1%}"
-        digits = f"{value:g}" if style == "short" else f"{value:.{ {'MB': 1, '': 0}.get(self.unit, 2) }f}"
+        digits = f"{value:g}" if style == "short" else f"{value:.{ {'MB': 1, 'posts/s': 0, '': 0}.get(self.unit, 2) }f}"
         return f"{digits} {self.unit}".strip()
 
 
@@ -189,6 +190,7 @@ def versions() -> dict[str, str]:
     """Versions of skyexport, of what it runs on, and of the peers that are installed."""
     found = {
         "skyexport": skyexport.__version__,
+        "renderer": native.renderer(),
         "apsw": apsw.apsw_version(),
         "sqlite_of_apsw": apsw.sqlite_lib_version(),
         "sqlite_of_python": sqlite3.sqlite_version,

@@ -2,10 +2,9 @@
 
     python bench/stages.py archive.db [--format json] [--posts 200000] [--results bench/results]
 
-The stages of a worker: *read* the posts from the file, *render* them in SQL (reading included, then taken off),
-*finish* their bytes, *copy* them into a slot. The stages of the coordinator: *walk* the index, *hash* and *write* the
-chunks; *talk* is what is left of its time in a whole export to the null device. From these follows what more workers
-can do: see docs/performance.md.
+The stages of a worker: *read* the posts from the file, *render* them into a slot (reading included, then taken off).
+The stages of the coordinator: *walk* the index, *hash* the chunks, *write* them; hashing goes on in a thread beside
+writing. From these follows what more workers can do: see docs/performance.md.
 """
 
 from __future__ import annotations
@@ -18,20 +17,17 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
 
 import psutil
 
 from skyexport import ExportOptions, export
 from skyexport.archive import Archive
 from skyexport.formats import FORMATS
-from skyexport.formats.base import Format
-from skyexport.notices import Notices
 from skyexport.plan import Batch, KeyRange
-from skyexport.render import MAX_CHUNK_BYTES, BatchRenderer
+from skyexport.render import SLOT_BYTES, BatchRenderer
 from skyexport.selection import Selection
 from skyexport.slots import Slots
 
@@ -55,21 +51,6 @@ def seconds_of(work: Callable[[], object]) -> float:
     return statistics.median(times)
 
 
-class _Watched:
-    """A format that keeps what it is given to finish, so that this stage can be measured alone."""
-
-    def __init__(self, format: Format) -> None:
-        self._format = format
-        self.aggregated: list[tuple[int, Sequence[bytes | None]]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._format, name)
-
-    def finished(self, posts: int, values: Sequence[bytes | None], notices: Notices, /) -> bytes | None:
-        self.aggregated.append((posts, values))
-        return self._format.finished(posts, values, notices)
-
-
 def stages(path: Path, format_name: str, most_posts: int) -> dict[str, float]:
     """Stage → microseconds a post."""
     format = FORMATS[format_name]
@@ -86,26 +67,20 @@ def stages(path: Path, format_name: str, most_posts: int) -> dict[str, float]:
         sample = list(islice(ranges, middle, middle + max(1, most_posts // 1000)))
         posts = sum(batch.posts for batch in sample)
         connection = archive.source.connect()
-        watched = _Watched(format)
-        renderers = [
-            BatchRenderer(connection, archive.columns, archive.created_at_index, shape, EVERYTHING)
-            for shape in (cast(Format, watched), format)
-        ]
+        slots = Slots.create(SLOT_BYTES)
+        renderer = BatchRenderer(
+            connection, archive.columns, archive.created_at_index, format, EVERYTHING,
+            target=lambda: slots.view(0, SLOT_BYTES),
+        )  # fmt: skip
 
         def read() -> None:
             for batch in sample:
                 connection.execute(READ_SQL, (batch.first, batch.last)).fetchall()
 
-        def render(renderer: BatchRenderer) -> list[bytes]:
-            return [chunk.data for batch in sample for chunk in renderer.render(batch)]
-
-        def finish() -> None:
-            for posts, values in watched.aggregated:
-                format.finished(posts, values, Notices())
-
-        def copy() -> None:
-            for number, chunk in enumerate(chunks):
-                slots.fill(number % slots.handle.count, memoryview(chunk))
+        def render() -> None:
+            for batch in sample:
+                for _ in renderer.render(batch):
+                    pass
 
         def hash_chunks() -> None:
             digest = hashlib.sha256()
@@ -117,20 +92,17 @@ def stages(path: Path, format_name: str, most_posts: int) -> dict[str, float]:
                 for chunk in chunks:
                     file.write(chunk)
 
-        chunks = render(renderers[0])
-        slots = Slots.create(MAX_CHUNK_BYTES)
+        chunks = [bytes(chunk.data) for batch in sample for chunk in renderer.render(batch)]
         took = {
             "walk": seconds_of(walk) * posts / count,
             "read": seconds_of(read),
-            "render": seconds_of(lambda: render(renderers[1])),
-            "finish": seconds_of(finish),
-            "copy": seconds_of(copy),
+            "render": seconds_of(render),
             "hash": seconds_of(hash_chunks),
             "write": seconds_of(write),
         }
-        took["render"] -= took["read"] + took["finish"]
-        slots.close()
+        took["render"] -= took["read"]
         connection.close()
+        slots.close()
     return {stage: round(seconds / posts * 1e6, 3) for stage, seconds in took.items()}
 
 
@@ -155,7 +127,7 @@ def predicted_rates(took: dict[str, float], cores: list[int]) -> dict[str, int]:
     A worker spends w microseconds a post and the coordinator c. On n cores the processes can not do more than
     n / (w + c), and the coordinator, which is one process, not more than 1 / c.
     """
-    worker = sum(took[stage] for stage in ("read", "render", "finish", "copy"))
+    worker = sum(took[stage] for stage in ("read", "render"))
     coordinator = took["coordinator_null"] + took["write"]
     return {str(n): round(1e6 * min(n / (worker + coordinator), 1 / coordinator)) for n in cores}
 

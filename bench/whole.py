@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -65,6 +65,7 @@ def run_command(
     stdout: Path | None = None,
     interval_seconds: float = SAMPLE_SECONDS,
     keep_series: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> Run:
     """Run a command to its end.
 
@@ -74,6 +75,7 @@ def run_command(
         stdout: The file that its standard output becomes; None to have it in the result.
         interval_seconds: Time between two samples of memory.
         keep_series: Whether the result has all samples.
+        environment: Variables besides those of this process; None for no others.
 
     Raises:
         CommandError: It failed.
@@ -81,7 +83,10 @@ def run_command(
     arguments = [os.fspath(part) for part in command]
     with TemporaryFile() as errors, open_output(stdout) as output:
         started = time.perf_counter()
-        process = subprocess.Popen(arguments, cwd=cwd, stdin=subprocess.DEVNULL, stdout=output, stderr=errors)
+        process = subprocess.Popen(
+            arguments, cwd=cwd, stdin=subprocess.DEVNULL, stdout=output, stderr=errors,
+            env={**os.environ, **(environment or {})},
+        )  # fmt: skip
         sampler = TreeSampler(process.pid, started, interval_seconds)
         sampler.start()
         try:

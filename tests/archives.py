@@ -16,7 +16,7 @@ import apsw
 import make_archive
 from skyexport.archive import Archive
 from skyexport.formats import FORMATS
-from skyexport.formats.base import COLUMNS, NotUsualError, StoredValue, stored_value_sql
+from skyexport.formats.base import COLUMNS, StoredValue, stored_value_sql
 from skyexport.notices import Notices
 from skyexport.plan import Batch, key_ranges, row_id_batches
 from skyexport.render import BatchRenderer, Chunk
@@ -158,34 +158,32 @@ def stored_rows(connection: apsw.Connection) -> list[StoredRow]:
     return rows
 
 
-def fast_bytes(connection: apsw.Connection, format_name: str) -> tuple[list[bytes], Notices] | None:
-    """All posts by the format's SQL, in order of row ids, and the notices; None if the SQL refuses one of them."""
-    format = FORMATS[format_name]
-    format.register(connection)
-    aggregates = ", ".join(f"cast({aggregate} as blob)" for aggregate in format.aggregates(TABLE_COLUMNS))
-    try:
-        found: list[Any] = connection.execute(
-            f"select {aggregates} from posts group by rowid order by rowid"
-        ).fetchall()
-    except (apsw.SQLError, NotUsualError):
-        return None
-    notices = Notices()
-    posts = [format.finished(1, values, notices) for values in found]
-    return None if None in posts else ([post for post in posts if post is not None], notices)
-
-
-def exact_bytes(connection: apsw.Connection, format_name: str) -> tuple[list[bytes], Notices]:
-    """All posts by the format's generator, in order of row ids, and the notices."""
-    notices = Notices()
+def stored_values(connection: apsw.Connection) -> list[list[StoredValue]]:
+    """The values of every post as a format takes them, in order of row ids."""
     values = ", ".join(stored_value_sql(TABLE_COLUMNS, name) for name in COLUMNS)
+    found: list[Any] = connection.execute(f"select {values} from posts order by rowid").fetchall()
+    return [list(row) for row in found]
+
+
+def usual_bytes(connection: apsw.Connection, format_name: str) -> list[tuple[bytes, Notices] | None]:
+    """Every post in order of row ids as a usual one, and what was noticed; None for a post that is not."""
+    format = FORMATS[format_name]
+    posts: list[tuple[bytes, Notices] | None] = []
+    for values in stored_values(connection):
+        notices = Notices()
+        part = format.usual(values, notices)
+        posts.append(None if part is None else (format.joined([part]), notices))
+    return posts
+
+
+def exact_bytes(connection: apsw.Connection, format_name: str) -> list[tuple[bytes, Notices]]:
+    """The same by the generator that takes every post."""
     posts = []
-    for found in connection.execute(f"select {values} from posts order by rowid"):
-        stored: dict[str, StoredValue] = {}
-        for name, value in zip(COLUMNS, found, strict=True):
-            assert value is None or isinstance(value, bytes | int | float)
-            stored[name] = value
-        posts.append(b"".join(FORMATS[format_name].pieces(stored, notices)))
-    return posts, notices
+    for values in stored_values(connection):
+        notices = Notices()
+        stored = dict(zip(COLUMNS, values, strict=True))
+        posts.append((b"".join(FORMATS[format_name].pieces(stored, notices)), notices))
+    return posts
 
 
 def rendered(

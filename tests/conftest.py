@@ -19,7 +19,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import make_archive
-from skyexport import ExportOptions
+from skyexport import ExportOptions, native
+from skyexport.native import NotThere
 
 settings.register_profile(
     "skyexport",
@@ -58,7 +59,7 @@ def _without_own_options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         for name in list(os.environ):
-            if name.startswith("SKYEXPORT_"):
+            if name.startswith("SKYEXPORT_") or name in ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"):
                 patch.delenv(name)
         yield
 
@@ -152,3 +153,36 @@ def slow_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
         # To make as many posts one by one would take six seconds.
         connection.execute(f"INSERT INTO posts SELECT {values} FROM posts, json_each('[1, 2, 3, 4, 5, 6, 7, 8, 9]')")
     return made.rename(path)
+
+
+RENDERERS = ["native", "python"]
+
+
+@contextlib.contextmanager
+def rendering_with(renderer: str) -> Iterator[None]:
+    """Render with this renderer, in this process and in those that it starts; skips the test if it was not built."""
+    found = native.find()
+    if renderer == "native" and isinstance(found, NotThere):
+        pytest.skip(found.reason)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(native.RENDERER_VARIABLE, renderer)
+            native.library.cache_clear()
+            yield
+    finally:
+        native.library.cache_clear()
+
+
+@pytest.fixture(scope="module", params=RENDERERS)
+def each_renderer(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Render with each renderer in turn, for modules of which every test does."""
+    renderer: str = request.param
+    with rendering_with(renderer):
+        yield renderer
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the renderers of this run at its end."""
+    found = native.find()
+    used = f"python only: {found.reason}" if isinstance(found, NotThere) else "native and python"
+    terminalreporter.write_line(f"renderers: {used}")

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import apsw
 
+from skyexport.formats import arrow_blocks
+from skyexport.formats.parquet_table import ParquetTable
 from tests import strict_json
 from tests.archives import RawText, StoredCell, StoredRow
 
@@ -371,21 +373,18 @@ def parquet_file(rows: Iterable[StoredRow]) -> bytes:
     return b"".join(map(parquet_post, in_export_order(rows)))
 
 
-def content(format_name: str, data: bytes) -> bytes:
+def content(format_name: str, data: bytes | memoryview) -> bytes:
     """The content of a file, or of rendered posts: their bytes, or values where other bytes can mean the same."""
     if format_name != "parquet":
-        return data
+        return bytes(data)
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    source = pa.BufferReader(data)
-    tables = []
-    if data.startswith(b"PAR1"):
-        tables.append(pq.read_table(source))
+    if data[:4] == b"PAR1":
+        tables = [pq.read_table(pa.BufferReader(data))]
     else:
-        while source.tell() < source.size():
-            with pa.ipc.open_stream(source) as stream:
-                tables.append(stream.read_all())
+        schema = ParquetTable().schema()
+        tables = [pa.Table.from_batches([batch]) for batch in arrow_blocks.batches(data, schema)]
     rows = []
     for table in tables:
         for place, name in enumerate(table.column_names):

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 import make_archive
 import skyexport as package
+from skyexport import native
 from skyexport.cli import app
 from skyexport.formats import FORMATS
 from skyexport.signals import Signals
@@ -44,6 +45,7 @@ def test_export_prints_the_path_last(small_archive: make_archive.ArchiveInfo, tm
     lines = done.stderr.splitlines()
     assert lines[0].startswith("2,500 posts to JSON in ")
     assert "peak memory" in lines[1]
+    assert lines[1].endswith({"native": ", native renderer", "python": ", Python renderer"}[native.renderer()])
     assert len(json.loads((tmp_path / lines[-1]).read_bytes())) == 2500
     path = Path(lines[-1])
     assert path.parts[:2] == ("exports", "all")
@@ -60,6 +62,7 @@ def test_json_summary(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -
     assert summary["format"] == "csv"
     assert summary["posts"] == 2500
     assert summary["workers"] == 1
+    assert (summary["renderer"], summary["renderer_problem"]) == (native.renderer(), None)
     assert set(summary["warnings"]) == {"formula"}
     assert summary["warning_places"] == {}
     assert summary["memory_metric"] in ("pss", "uss", "rss")
@@ -483,6 +486,7 @@ def test_inspect(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -> Non
     assert (found["schema_version"], found["archive_schema_version"]) == (1, 3)
     assert found["journal_mode"] == "rollback"
     assert found["created_at_index"] is True
+    assert found["renderer"] == native.renderer_in_words()
     assert set(found["expected_bytes"]) == set(FORMATS)
     for format in ("json", "parquet"):
         expected = found["expected_bytes"][format]
@@ -499,8 +503,13 @@ def posts_of(path: Path) -> list[dict[str, str]]:
 
 
 def test_version() -> None:
-    """--version names program and version."""
-    assert skyexport("--version").stdout == f"skyexport {package.__version__}\n"
+    """--version names program, version and renderer; a renderer that is asked for must be there."""
+    for choice, line in (("auto", native.renderer_in_words()), ("python", "python: SKYEXPORT_RENDERER is python")):
+        done = skyexport("--version", env={native.RENDERER_VARIABLE: choice})
+        assert (done.returncode, done.stdout) == (0, f"skyexport {package.__version__}\nrenderer: {line}\n")
+    done = skyexport("--version", env={native.RENDERER_VARIABLE: "rust"})
+    assert done.returncode == 2
+    assert done.stderr == "skyexport: SKYEXPORT_RENDERER=rust is not a renderer; choose from auto, native, python\n"
 
 
 @pytest.mark.quick(1)

@@ -11,7 +11,7 @@ from skyexport.archive import Archive
 from tests import oracle
 from tests.archives import exported, stored_rows
 
-pytestmark = pytest.mark.smoke
+pytestmark = [pytest.mark.smoke, pytest.mark.usefixtures("each_renderer")]
 
 each_format = pytest.mark.parametrize("format_name", ["json", "csv"])
 """Those that the established exporter has."""

@@ -41,6 +41,7 @@ from skyexport import (
     StrictError,
     coordinator,
     export,
+    native,
 )
 from skyexport.archive import Archive
 from skyexport.format_settings import USUAL
@@ -48,6 +49,7 @@ from skyexport.formats import FORMATS
 from skyexport.memory import ProcessTree
 from tests.archives import RawText, file_archive, post, read_rows
 from tests.command import skyexport, skyexport_json
+from tests.conftest import RENDERERS, rendering_with
 
 CONTRACT_FORMATS = ["json", "csv"]
 """Those that the established exporter has."""
@@ -90,12 +92,16 @@ def expected(folder: Path, name: str) -> bytes:
     return file.read_bytes() if file.exists() else gzip.decompress((folder / f"{name}.gz").read_bytes())
 
 
+@pytest.mark.parametrize("renderer", RENDERERS)
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("format", CONTRACT_FORMATS)
 @pytest.mark.parametrize("name", ["real", "sample", "edge"])
-def test_contract_archives(contract_dir: Path, tmp_path: Path, name: str, format: str, workers: int) -> None:
+def test_contract_archives(
+    contract_dir: Path, tmp_path: Path, name: str, format: str, workers: int, renderer: str
+) -> None:
     """Every post of the contract's archives comes out byte for byte as the established exporter writes it."""
-    written = exported(contract_dir / name / "archive.db", tmp_path / "out", format=format, workers=workers)
+    with rendering_with(renderer):
+        written = exported(contract_dir / name / "archive.db", tmp_path / "out", format=format, workers=workers)
     assert written == expected(contract_dir / name, f"all.{format}")
 
 
@@ -176,6 +182,22 @@ def test_determinism(
         assert plain(files) == plain(oracle[shape])
     else:
         assert files == oracle[shape]
+
+
+@pytest.mark.parametrize("workers", [0, 2, *(pytest.param(count, marks=pytest.mark.slow) for count in (1, 3, 4))])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_renderers_make_the_same_files(
+    small_archive: make_archive.ArchiveInfo, oracle: dict[str, dict[str, bytes]], tmp_path: Path, shape: str,
+    workers: int,
+) -> None:  # fmt: skip
+    """Python alone makes the files that the native renderer makes, compressed ones included."""
+    if native.renderer() == "python":
+        pytest.skip("there is no native renderer")
+    with rendering_with("python"):
+        files = exported_directory(
+            small_archive.path, tmp_path, workers=workers, memory_limit=1 << 30, **SHAPES[shape]
+        )  # fmt: skip
+    assert files == oracle[shape]
 
 
 def plain(files: dict[str, bytes]) -> dict[str, bytes]:

@@ -12,7 +12,7 @@ from skyexport.formats import FORMATS
 from tests import oracle
 from tests.archives import exported, file_archive, memory_archive, read_rows, rendered_by_row_ids, stored_rows
 
-pytestmark = pytest.mark.smoke
+pytestmark = [pytest.mark.smoke, pytest.mark.usefixtures("each_renderer")]
 
 WARNINGS = {
     "json": {"unreadable_time": 6, "unreadable_json": 6, "invalid_utf8": 7, "unreadable_count": 1},

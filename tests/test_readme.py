@@ -154,6 +154,8 @@ def normal(text: str, directory: Path) -> str:
     text = _TIME.sub("<time>", text)
     text = re.sub(r"[\d,.]+ (posts|[kMG]?B)/s", r"<rate> \1/s", text)
     text = re.sub(r"(peak memory) [\d.]+ [kMG]?B \(\w+\)", r"\1 <memory>", text)
+    text = re.sub(r", (native|Python) renderer$", ", <renderer>", text, flags=re.MULTILINE)
+    text = re.sub(r"(?m)^(renderer: +)(native|python.*)$", r"\1<renderer>", text)
     text = re.sub(r"\b\d[\d,.]* (?:m?s|min|h)\b", "<duration>", text)
     return "\n".join(line.rstrip() for line in text.strip().splitlines())
 

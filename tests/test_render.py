@@ -38,6 +38,8 @@ from tests.archives import (
     stored_rows,
 )
 
+pytestmark = pytest.mark.usefixtures("each_renderer")
+
 each_format = pytest.mark.parametrize("format_name", list(FORMATS))
 
 
@@ -83,7 +85,7 @@ def test_row_ids_keep_their_order(posts_apart: apsw.Connection, format_name: str
     """Posts given by row id come out in the order that was given."""
     ids = random.Random(3).sample(range(1, 51), 50)
     (chunk,) = renderer(posts_apart, format_name, index=None).render(RowIds(row_ids(*ids)))
-    assert [int(rest[:8]) + 1 for rest in chunk.data.split(b"app.bsky.feed.post/")[1:]] == ids
+    assert [int(rest[:8]) + 1 for rest in bytes(chunk.data).split(b"app.bsky.feed.post/")[1:]] == ids
 
 
 @each_format
@@ -142,15 +144,21 @@ def test_usual_posts_are_rendered_fast(tmp_path: Path, monkeypatch: pytest.Monke
 
 @each_format
 @pytest.mark.parametrize("max_chunk_bytes", [5_000, 10_000, 20_000])
-def test_halving(
-    posts_apart: apsw.Connection, monkeypatch: pytest.MonkeyPatch, format_name: str, max_chunk_bytes: int
+def test_full_chunks(
+    posts_apart: apsw.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    each_renderer: str,
+    format_name: str,
+    max_chunk_bytes: int,
 ) -> None:
-    """A batch that is larger than a chunk is halved until it fits; the bytes are the same, the chunks in bounds."""
+    """A batch that is larger than a chunk becomes several; the bytes are the same, the chunks in bounds."""
     expected = oracle.FILE[format_name](stored_rows(posts_apart))
     monkeypatch.setattr(render, "MAX_CHUNK_BYTES", max_chunk_bytes)
     chunks = list(renderer(posts_apart, format_name).render(KeyRange(50, 1, 50)))
     assert oracle.content(format_name, joined(format_name, chunks)[0]) == expected
-    assert all(len(chunk.data) <= max_chunk_bytes for chunk in chunks)
+    # A block that Python makes of rows has the gaps of Arrow's buffers besides; a slot has room for those.
+    around = 4_500 if (format_name, each_renderer) == ("parquet", "python") else 0
+    assert all(len(chunk.data) <= max_chunk_bytes + around for chunk in chunks)
     assert sum(chunk.posts for chunk in chunks) == 50
     assert len(chunks) > 1 or len(expected) < max_chunk_bytes or format_name == "parquet"
 
@@ -358,16 +366,3 @@ def test_statements_are_small_enough_to_be_prepared_once(format_name: str) -> No
         for batch in batches:
             list(renderer.render(batch))
         assert connection.cache_stats()["too_big"] == before
-
-
-@pytest.mark.parametrize("did", [None, "did:plc:abc", "did:plc:nobody"])
-def test_progress_within_a_batch(did: str | None) -> None:
-    """Chunks tell how many posts of a large batch were gone through, never more than it has."""
-    rows = [post(number, created_at=f"2024-05-22 18:{number // 60 % 60:02d}:{number % 60:02d} +0000 UTC")
-            for number in range(4500)]  # fmt: skip
-    with replaced_posts(rows) as connection:
-        batch = RowIds(row_ids(*sorted_row_ids(connection)))
-        renderer = BatchRenderer(connection, TABLE_COLUMNS, None, FORMATS["json"], Selection(did))
-        read = [chunk.posts_read for chunk in renderer.render(batch)]
-    assert sum(read) == (0 if did == "did:plc:nobody" else 4500)
-    assert len(read) == (0 if did == "did:plc:nobody" else 3)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 
 from skyexport.errors import OutputError, StoppedError
@@ -29,8 +28,10 @@ def main() -> None:
         report(error, as_json="--json" in sys.argv)
         sys.exit(error.exit_code)
     except OSError as error:
-        # Only texts like --help come here, if standard output cannot be written. Python would try again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        # Only texts like --help come here, if standard output cannot be written.
+        from skyexport.cli import abandon_standard_output
+
+        abandon_standard_output()
         _say(f"cannot write standard output: {error.strerror}")
         sys.exit(OutputError.exit_code)
     finally:

@@ -1,74 +1,74 @@
-"""Calls in other threads, for a main thread that a signal can interrupt at any moment.
-
-The waiting of `concurrent.futures` and of `threading` is written in Python: an exception from a signal inside of it can
-leave a lock taken, and the other threads never end. That of `queue.SimpleQueue` is one step.
-"""
+"""Calls in other threads, for a main thread that a signal can interrupt at any moment."""
 
 from __future__ import annotations
 
+import contextlib
 import queue
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Generic, TypeVar
+from typing import TypeVar
 
-from skyexport.cleanup import uninterrupted
+from skyexport.cleanup import Call, start_thread, uninterrupted
 
-__all__ = ["Background", "Call"]
+__all__ = ["Background"]
 
 Result = TypeVar("Result")
-
-
-class Call(Generic[Result]):
-    """A call that was begun."""
-
-    def __init__(self) -> None:
-        self._outcomes: queue.SimpleQueue[tuple[Result] | BaseException] = queue.SimpleQueue()
-
-    def make(self, action: Callable[[], Result]) -> None:
-        """Call *action*, in its thread."""
-        try:
-            self._outcomes.put((action(),))
-        except BaseException as error:
-            self._outcomes.put(error)
-
-    def result(self, timeout_seconds: float | None = None) -> Result:
-        """Wait for the result, which can be had once.
-
-        Raises:
-            queue.Empty: There is none yet.
-            BaseException: The error of the call.
-        """
-        outcome = self._outcomes.get(timeout=timeout_seconds)
-        if isinstance(outcome, BaseException):
-            raise outcome
-        return outcome[0]
 
 
 class Background:
     """Threads that make calls, in the order in which they begin.
 
+    Not `concurrent.futures`: an exception from a signal inside of it can leave a lock taken (`Call`). To give a call to
+    a thread that runs already is one step, too.
+
     Args:
-        threads: How many; each starts when it is needed.
+        threads: At most so many; each starts with a call.
     """
 
     def __init__(self, threads: int) -> None:
-        self._executor = ThreadPoolExecutor(threads)
+        self._most = threads
+        self._threads: list[threading.Thread] = []
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
 
     def begin(self, action: Callable[[], Result]) -> Call[Result]:
         """Let a thread call *action* as soon as one is free.
 
         Raises:
-            MemoryError: The system gives no more threads.
+            MemoryError: The system gives no thread.
         """
-        call = Call[Result]()
-        try:
-            # It may start a thread.
-            uninterrupted(partial(self._executor.submit, call.make, action))
-        except RuntimeError as error:
-            raise MemoryError(f"the system gives no more threads: {error}") from error
+        call = Call(action)
+        if len(self._threads) < self._most:
+            thread = threading.Thread(target=_make_calls, args=(self._calls,), daemon=True)
+            try:
+                start_thread(thread, self._threads)
+            except RuntimeError as error:
+                if not self._threads:
+                    raise MemoryError(f"the system gives no more threads: {error}") from error
+        self._calls.put(call)
         return call
 
     def end(self) -> None:
         """Wait for the calls that are being made; those that have not begun are left out."""
-        uninterrupted(partial(self._executor.shutdown, cancel_futures=True))
+        uninterrupted(self._end)
+
+    def _end(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._calls.get_nowait()
+        self._let_go()
+        for thread in self._threads:
+            thread.join()
+        self._threads.clear()
+
+    def _let_go(self) -> None:
+        for _ in self._threads:
+            self._calls.put(None)
+
+    def __del__(self) -> None:
+        # A signal may have come before the owner had it. (The threads do not hold it.)
+        self._let_go()
+
+
+def _make_calls(calls: queue.SimpleQueue[Callable[[], None] | None]) -> None:
+    while call := calls.get():
+        call()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import _thread
+import queue
 import sys
 import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-__all__ = ["start_thread", "uninterrupted"]
+__all__ = ["Call", "start_thread", "uninterrupted"]
 
 Result = TypeVar("Result")
 
@@ -29,27 +30,25 @@ def uninterrupted(action: Callable[[], Result]) -> Result:
     """
     if threading.get_ident() != threading.main_thread().ident or sys.is_finalizing():
         return action()
-    run = _Run(action)
+    call = Call(action)
     interrupted: BaseException | None = None
     started = False
-    while not run.ended:
+    while not call.ended:
         try:
             if not started:
                 # Neither threading.Thread nor its Event: an exception inside of those can leave a lock taken for ever.
-                _thread.start_new_thread(run, ())
+                _thread.start_new_thread(call, ())
                 started = True
-            run.running.acquire()
+            call.running.acquire()
         except (RuntimeError, MemoryError):
             # The system gives no more threads, or there is no memory for one.
             started = True
-            run()
+            call()
         except BaseException as error:
             interrupted = error
-    if run.error is not None:
-        raise run.error
-    if interrupted is not None:
+    if interrupted is not None and call.error is None:
         raise interrupted
-    return run.results[0]
+    return call.result()
 
 
 def start_thread(thread: threading.Thread, started: list[threading.Thread] | None = None) -> None:
@@ -69,8 +68,12 @@ def start_thread(thread: threading.Thread, started: list[threading.Thread] | Non
     uninterrupted(start)
 
 
-class _Run(Generic[Result]):
-    """A call that runs once, though several threads may try: after a signal it can be unknown if one was started."""
+class Call(Generic[Result]):
+    """A call that another thread makes, once, though several may try: a signal can hide whether one was started.
+
+    The waiting of `concurrent.futures` and of `threading` is written in Python: an exception from a signal inside of it
+    can leave a lock taken, and the other threads never end. To wait for a plain lock is one step.
+    """
 
     def __init__(self, action: Callable[[], Result]) -> None:
         self._action = action
@@ -79,16 +82,49 @@ class _Run(Generic[Result]):
         """Held until the call has ended."""
         self.running.acquire()
         self.ended = False
-        self.results: list[Result] = []
+        self._results: list[Result] = []
         self.error: BaseException | None = None
 
     def __call__(self) -> None:
+        """Make the call, unless another thread does."""
         if not self._begun.acquire(blocking=False):
             return
         try:
-            self.results.append(self._action())
+            self._results.append(self._action())
         except BaseException as error:
             self.error = error
         finally:
             self.ended = True
             self.running.release()
+
+    def result(self, timeout_seconds: float = -1) -> Result:
+        """Wait for the result; without end if the time is negative.
+
+        Raises:
+            queue.Empty: There is none yet.
+            BaseException: The error of the call.
+        """
+        if not self.ended:
+            self.running.acquire(timeout=timeout_seconds)
+        if not self.ended:
+            # A TimeoutError may be the error of the call.
+            raise queue.Empty
+        if self.error is not None:
+            raise self.error
+        return self._results[0]
+
+    def wait(self) -> None:
+        """Wait until the call has ended, whatever happens meanwhile.
+
+        Raises:
+            BaseException: The error of the call; else the exception from a signal, raised once the call has ended.
+        """
+        interrupted: BaseException | None = None
+        while not self.ended:
+            try:
+                self.running.acquire()
+            except BaseException as error:
+                interrupted = error
+        if interrupted is not None and self.error is None:
+            raise interrupted
+        self.result()

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from skyexport.progress import Progress, Reporter
     from skyexport.summary import ExportSummary
 
-__all__ = ["app", "report"]
+__all__ = ["abandon_standard_output", "app", "report"]
 
 _CONFIG_FILE = "skyexport.config"
 """Key of a context's `meta`: the value of --config."""
@@ -195,7 +195,14 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback for every
 
 def _show_version(wanted: bool) -> None:
     if wanted:
+        from skyexport.native import renderer_in_words
+
         typer.echo(f"skyexport {__version__}")
+        try:
+            typer.echo(f"renderer: {renderer_in_words()}")
+        except OptionError as error:
+            report(error, as_json=False)
+            raise typer.Exit(error.exit_code) from None
         raise typer.Exit
 
 
@@ -203,7 +210,10 @@ def _show_version(wanted: bool) -> None:
 def _skyexport(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", "-V", help="Show the version.", callback=_show_version, is_eager=True)
+        bool,
+        typer.Option(
+            "--version", "-V", help="Show the version and the renderer.", callback=_show_version, is_eager=True
+        ),
     ] = False,
 ) -> None:
     del version
@@ -1011,7 +1021,14 @@ def _print(text: str, end: str = "\n") -> None:
     except OSError as error:
         from skyexport.writer import output_error
 
+        abandon_standard_output()
         raise output_error(error, "standard output") from error
+
+
+def abandon_standard_output() -> None:
+    """Let go of what could not be written to standard output: Python would try again, and end with status 120."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(line: str) -> None:

@@ -62,7 +62,7 @@ class Compression:
             return 4_000_000
         return next((bytes for level, bytes in _ZSTD_BYTES.items() if self.level <= level), max(_ZSTD_BYTES.values()))
 
-    def compressor(self) -> Callable[[bytes], bytes]:
+    def compressor(self) -> Callable[[bytes | memoryview], bytes]:
         """A function that turns data into one complete member or frame. Only one thread may use it."""
         if self.name == "gzip":
             return self._gzip_member
@@ -72,7 +72,7 @@ class Compression:
         )
         return lambda data: compressor.compress(data, zstd.ZstdCompressor.FLUSH_FRAME)
 
-    def _gzip_member(self, data: bytes) -> bytes:
+    def _gzip_member(self, data: bytes | memoryview) -> bytes:
         compressor = zlib.compressobj(self.level, wbits=_GZIP)
         return compressor.compress(data) + compressor.flush()
 
@@ -81,7 +81,7 @@ class Compression:
         return Decompressor(_GzipMember if self.name == "gzip" else _ZstdFrame)
 
 
-def compressor_of(compression: Compression | None) -> Callable[[bytes], bytes] | None:
+def compressor_of(compression: Compression | None) -> Callable[[bytes | memoryview], bytes] | None:
     """A function that compresses chunks; None for no compression."""
     return None if compression is None else compression.compressor()
 

@@ -24,6 +24,7 @@ from typer.core import TyperGroup, TyperOption
 
 from skyexport.errors import OptionError
 from skyexport.format_names import nearest
+from skyexport.native import BUILD_VARIABLE, RENDERER_VARIABLE
 from skyexport.options import parse_path
 
 __all__ = [
@@ -51,6 +52,9 @@ _MAX_DOTS = 100
 """Per line: the time that tomllib needs for dotted keys grows with the square of their dots."""
 
 _PREFIX = "SKYEXPORT_"
+
+_OTHER_VARIABLES = (RENDERER_VARIABLE, BUILD_VARIABLE)
+"""Variables that choose the renderer: when the package is used, and when it is built."""
 
 _NOT_FOR_PROJECTS = frozenset({"from-file", "overwrite", "register", "to"})
 """Options that let an export replace a file, write to an archive, choose archives, or write anywhere."""
@@ -201,7 +205,7 @@ class Configuration:
             OptionError: There is such a variable.
         """
         settings = [setting for settings in self.settings.values() for setting in settings.values()]
-        known = {_PREFIX + CONFIG.upper(), *(setting.variable for setting in settings)}
+        known = {_PREFIX + CONFIG.upper(), *_OTHER_VARIABLES, *(setting.variable for setting in settings)}
         for name in sorted(self._environment):
             if not name.upper().startswith(_PREFIX) or name in known:
                 continue

@@ -31,7 +31,7 @@ from pathlib import Path
 
 import apsw
 
-from skyexport import __version__
+from skyexport import __version__, native
 from skyexport.archive import Archive
 from skyexport.authors import ChosenAuthor, check_author
 from skyexport.compression import compressor_of
@@ -49,18 +49,19 @@ from skyexport.errors import (
     StrictError,
 )
 from skyexport.estimate import Sample
-from skyexport.formats import FORMATS
+from skyexport.formats import FORMATS, format_with
 from skyexport.manifest import manifest_bytes
 from skyexport.media import Media
 from skyexport.memory import UNKNOWN_MEMORY, MemoryGuard, MemoryNeed, ProcessTree
 from skyexport.messages import ChunkReady, Kind
+from skyexport.native import NotThere
 from skyexport.notices import MISSED_LOG, MISSED_LOG_HINT, REUSED_HANDLE, Notices
 from skyexport.options import ExportOptions, Resolved, available_cpus, format_size, resolve
 from skyexport.plan import Plan, row_id_batches
 from skyexport.pool import BATCHES_A_WORKER, Pool, Worker
 from skyexport.progress import Counters, Monitor, Progress
 from skyexport.register import Registry
-from skyexport.render import Chunk, LargePost
+from skyexport.render import MAX_CHUNK_BYTES, Chunk, LargePost
 from skyexport.retention import remove_old_chains
 from skyexport.row_ids import RowIdFile
 from skyexport.scratch import remove_left_scratches
@@ -74,8 +75,11 @@ from skyexport.writer import OrderedWriter
 
 __all__ = ["SQLITE_STEPS", "available_posts", "check_room", "check_strict", "chosen_workers", "export"]
 
-_WORKERS_FROM_POSTS = 40_000
+_WORKERS_FROM_POSTS = 150_000
 """With fewer posts, one process finishes before workers have started (docs/architecture.md)."""
+
+_WORKERS_FROM_SLOW_POSTS = 40_000
+"""The same if Python renders, or if posts are compressed."""
 
 _PIN_ATTEMPTS = 50
 """With a program that commits 1,500 times a second, a fifth of the attempts fail; so many in a row never do."""
@@ -179,8 +183,11 @@ def export(
                 path.parent, now, counters.posts, 0 if media is None else media.counts.files,
                 sum(file.bytes for file in files) + counters.media_bytes,
             )  # fmt: skip
+        library = native.library()
         return ExportSummary(
             format=resolved.format, posts=counters.posts, batches=coordinator.batches, workers=workers,
+            renderer=native.renderer(),
+            renderer_problem=library.reason if isinstance(library, NotThere) and library.is_installed else None,
             seconds=counters.seconds, data_files=coordinator.data_files, bytes=counters.bytes,
             csv_safe=options.csv_safe, peak_memory_bytes=guard.peak_bytes,
             memory_metric=tree.metric,
@@ -271,10 +278,14 @@ def chosen_workers(
     workers = options.workers
     if not isinstance(workers, int):
         affordable = 0
-        few = options.limit is not None and options.limit < _WORKERS_FROM_POSTS
-        if not few and archive.has_posts(selection, _WORKERS_FROM_POSTS):
-            affordable = guard.affordable_workers(need, available_cpus())
-        workers = affordable if affordable > 1 else 0
+        slow = resolved.compression is not None or native.renderer() == "python"
+        least = _WORKERS_FROM_SLOW_POSTS if slow else _WORKERS_FROM_POSTS
+        few = options.limit is not None and options.limit < least
+        encoders = FORMATS[resolved.format].encoders
+        if not few and archive.has_posts(selection, least):
+            affordable = guard.affordable_workers(need, available_cpus() - encoders)
+        # One worker alone helps where this process has other work beside rendering.
+        workers = affordable if affordable + encoders > 1 else 0
     if must_fit:
         guard.check_workable(need, workers, resolved.format)
     return workers
@@ -344,7 +355,7 @@ class _Coordinator:
         self._monitor = monitor
         self._workers = workers
         self._selection = selection
-        self._format = FORMATS[resolved.format].configured(resolved.settings)
+        self._format = format_with(resolved.format, resolved.settings)
         self._writer = OrderedWriter(
             self._format, destination.file, resolved.compression, resolved.split, destination.next_file
         )
@@ -599,7 +610,8 @@ class _Coordinator:
         self._guard.check_affordable(post.needed_bytes)
 
     def _in_this_process(self, plan: Plan, setup: WorkerSetup) -> None:
-        renderer = setup.renderer(self._archive.connection, self._begin_large_post)
+        target = memoryview(bytearray(MAX_CHUNK_BYTES))
+        renderer = setup.renderer(self._archive.connection, self._begin_large_post, lambda: target)
         for batch in plan.batches:
             self._large = None
             unread = batch.posts
@@ -608,8 +620,8 @@ class _Coordinator:
                     self._monitor.check()
                     self._write(chunk.data, chunk)
                     self._note(chunk.notices)
-                    self._counters.posts_read += chunk.posts_read
-                    unread -= chunk.posts_read
+                    self._counters.posts_read += chunk.posts
+                    unread -= chunk.posts
             self._counters.posts_read += unread
             self.batches += 1
 

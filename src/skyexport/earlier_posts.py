@@ -19,7 +19,6 @@ from typing import Any
 import apsw
 import orjson
 
-from skyexport import timestamps
 from skyexport.claims import MAX_CLAIMS_BYTES
 from skyexport.compression import Compression
 from skyexport.destination import author_directory
@@ -27,7 +26,7 @@ from skyexport.earlier_export import LONGEST_VALUE_BYTES, EarlierPost, comparabl
 from skyexport.errors import Difference, OptionError, UnrelatedExportError, VerifyError
 from skyexport.export_chains import chains, earlier_manifests, exports_in
 from skyexport.export_directory import ExportDirectory
-from skyexport.formats.base import StoredValue, as_bytes, stored_time, stored_value_sql
+from skyexport.formats.base import StoredValue, as_bytes, stored_value_sql, usual_time, usual_time_seconds
 from skyexport.json_text import decode
 from skyexport.manifest import path_text
 from skyexport.options import Resolved
@@ -225,11 +224,11 @@ class EarlierPosts:
     def sql(self, schema: str) -> str:
         """SQL that is true for posts that are new or changed since the earlier exports."""
         del schema
-        second = _time_sql(timestamps.rfc3339_seconds_sql, _SECOND)
+        time = stored_value_sql({"indexed_at": "indexed_at"}, "indexed_at")
         return (
             f"not exists (select 1 from {_ATTACHED}.{_TABLE} where seen_uri = {_key_sql('uri')}"
             f" and seen_cid = {_key_sql('cid')}"
-            f" and seen_time = iif(to_second, {second}, {_time_sql(timestamps.rfc3339_sql, _TIME)}))"
+            f" and seen_time = iif(to_second, {_SECOND}({time}), {_TIME}({time})))"
         )
 
     def parameters(self) -> dict[str, str]:
@@ -374,24 +373,18 @@ def _key_sql(column: str) -> str:
     return f"iif({_plain_sql(column)}, cast({column} as blob), {_KEY}(cast({column} as blob)))"
 
 
-def _time_sql(usual: Callable[..., str], function: str) -> str:
-    """SQL for the comparable value of indexed_at."""
-    stored = stored_value_sql({"indexed_at": "indexed_at"}, "indexed_at")
-    return f"ifnull(cast({usual('indexed_at', by_server=False)} as blob), {function}({stored}))"
-
-
 def _comparable(stored: StoredValue) -> bytes | None:
     return comparable(as_bytes(stored))
 
 
 def _comparable_time(stored: StoredValue) -> bytes | None:
-    stamp = stored_time(stored)
-    return comparable(as_bytes(stored)) if stamp is None else stamp.rfc3339().encode()
+    time = usual_time(stored)
+    return comparable(as_bytes(stored)) if time is None else time.encode()
 
 
 def _comparable_second(stored: StoredValue) -> bytes | None:
-    stamp = stored_time(stored)
-    return comparable(as_bytes(stored)) if stamp is None else stamp.rfc3339_seconds().encode()
+    time = usual_time_seconds(stored)
+    return comparable(as_bytes(stored)) if time is None else time.encode()
 
 
 def with_last_chain(resolved: Resolved, did: str | None, archive: Path, say: Callable[[str], None]) -> Resolved:

@@ -16,8 +16,8 @@ from skyexport.authors import Author
 from skyexport.errors import MissingExtraError, OutputError
 from skyexport.estimate import Sample
 from skyexport.extras import INSTALL_PARQUET
-from skyexport.format_settings import USUAL
 from skyexport.formats import FORMATS, Format
+from skyexport.native import renderer_in_words
 from skyexport.options import format_size, parse_path
 from skyexport.scratch import temporary_folder
 from skyexport.selection import Selection
@@ -47,6 +47,7 @@ class Inspection:
         archive_schema_version: Version of its schema, 1 to 3.
         journal_mode: "rollback" or "wal".
         created_at_index: Whether it has the index that exports step along; without, they sort all posts first.
+        renderer: The renderer that exports use: `native`, or `python` and why.
         expected_bytes: Format → size of an export of all posts, estimated from a sample; None for a format that needs
             an extra which is not installed.
         warnings: Kind → count of warnings about the archive itself, as an export has them.
@@ -64,6 +65,7 @@ class Inspection:
     archive_schema_version: int
     journal_mode: JournalMode
     created_at_index: bool
+    renderer: str
     expected_bytes: dict[str, int | None]
     warnings: dict[str, int]
     warning_places: dict[str, list[str]]
@@ -89,6 +91,7 @@ class Inspection:
             ("schema version", str(self.archive_schema_version)),
             ("journal mode", self.journal_mode),
             ("created_at index", index),
+            ("renderer", self.renderer),
             *((f"{name} export", _size_in_words(size)) for name, size in self.expected_bytes.items()),
             ("authors", f"{self.authors:,}"),
         ]
@@ -137,6 +140,7 @@ def _inspected(path: Path) -> Inspection:
             archive_schema_version=archive.schema_version,
             journal_mode=archive.source.journal_mode,
             created_at_index=archive.created_at_index is not None,
+            renderer=renderer_in_words(),
             expected_bytes={name: _expected_bytes(archive, format, posts) for name, format in FORMATS.items()},
             warnings=archive.notices().warnings,
             warning_places=archive.notices().places,
@@ -146,10 +150,10 @@ def _inspected(path: Path) -> Inspection:
 def _expected_bytes(archive: Archive, format: Format, posts: int) -> int | None:
     """The expected bytes of an export of all posts; None if the format needs an extra that is not installed."""
     try:
-        configured = format.configured(USUAL)
+        format.require()
     except MissingExtraError:
         return None
-    return Sample.of(archive, configured, Selection()).expected_bytes(posts)
+    return Sample.of(archive, format, Selection()).expected_bytes(posts)
 
 
 def _size_in_words(size: int | None) -> str:

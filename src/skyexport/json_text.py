@@ -1,8 +1,7 @@
 """JSON as text: reading it strictly, and indenting it without changing a token.
 
 Embeds are stored JSON whose spelling must survive (duplicate keys, `1.0`, 25-digit integers, escapes), so they are
-never parsed into objects. SQLite does this work for nearly every post; here is the same in Python for what SQLite
-cannot take: nesting beyond 1,000 levels, text that is not UTF-8, and values of many megabytes.
+never parsed into objects here: values of many megabytes go through in pieces, nested up to 10,000 levels.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ __all__ = [
     "compact",
     "decode",
     "escape_line_separators",
-    "find_in_utf8",
     "indent",
     "is_utf8",
     "is_valid",
@@ -35,8 +33,6 @@ _PIECE_BYTES = 1 << 18
 
 _UTF8_WINDOW = 1 << 17
 """UTF-8 is checked in windows of this size, so that the decoded text stays in the processor's cache."""
-
-_LINE_SEPARATOR = re.compile(rb"\xe2\x80[\xa8\xa9]")
 
 _ONE_EACH = "skyexport-one-each"
 """Name of the decoding error handler that turns *each* byte that is not valid UTF-8 into one U+FFFD."""
@@ -58,38 +54,25 @@ def decode(data: bytes) -> str:
 
 def is_utf8(data: bytes) -> bool:
     """Whether all of the bytes are valid UTF-8."""
-    return find_in_utf8(data, "") is not None
-
-
-def find_in_utf8(data: bytes, characters: str) -> bool | None:
-    """Whether any of *characters* occurs in *data*; None when *data* is not all valid UTF-8.
-
-    Looking for a character in decoded text takes a tenth of the time that looking for its bytes does.
-    """
     view = memoryview(data)
-    found = False
     start = 0
     try:
         while start < len(data):
             end = start + _UTF8_WINDOW
-            window, read = codecs.utf_8_decode(view[start:end], "strict", end >= len(data))
-            start += read
-            found = found or any(character in window for character in characters)
+            start += codecs.utf_8_decode(view[start:end], "strict", end >= len(data))[1]
     except UnicodeDecodeError:
-        return None
-    return found
+        return False
+    return True
 
 
-def escape_line_separators(data: bytes) -> bytes:
+def escape_line_separators(text: str) -> str:
     """Escape U+2028 and U+2029, which JSON allows and JavaScript once did not."""
-    # One pass with the pattern takes a quarter of the time of two with replace.
-    return _LINE_SEPARATOR.sub(lambda found: rb"\u2028" if found[0] == b"\xe2\x80\xa8" else rb"\u2029", data)
+    return text.replace("\u2028", r"\u2028").replace("\u2029", r"\u2029")
 
 
 def quote(text: str) -> str:
     """A JSON string, quotes included: escapes what JSON demands and U+2028, U+2029; nothing else."""
-    quoted = json.dumps(text, ensure_ascii=False)
-    return quoted.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return escape_line_separators(json.dumps(text, ensure_ascii=False))
 
 
 def quote_pieces(data: bytes) -> Iterator[bytes]:
@@ -224,7 +207,7 @@ def _spelt(token: bytes) -> Iterator[bytes]:
         yield token
         return
     for text in _decoded(token):
-        yield escape_line_separators(text.encode())
+        yield escape_line_separators(text).encode()
 
 
 _PART = re.compile(rb"(?:[^\\]|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u....|\\.){1,65536}+", re.DOTALL)

@@ -18,7 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skyexport.background import Background, Call
+from skyexport.background import Background
+from skyexport.cleanup import Call
 from skyexport.media_root import MEDIA_DIRECTORY, MediaFile, MediaRoot, UnsafePathError
 from skyexport.sync import sync_file
 from skyexport.writer import WrittenFile, output_error

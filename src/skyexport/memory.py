@@ -36,7 +36,7 @@ _SOFT_SHARE = 0.8
 _MAX_PRESSURE = 10
 """Halving any window so many times leaves one batch."""
 
-_WORKER_BYTES = 32_000_000
+_WORKER_BYTES = 36_000_000
 """Memory of a worker before it renders: interpreter, SQLite's cache, and its slots, once all of them are filled."""
 
 _HERE_BYTES = 4_000_000
@@ -56,8 +56,8 @@ _TABLE_BYTES = 45_000_000
 _TABLE_MOST_BYTES = 125_000_000
 """Most memory for the same: the texts of a row group grow with the archive."""
 
-_ROW_ID_BYTES = 16
-"""Memory per post of a batch: the batch may be a list of row ids, and so is its message."""
+_ROW_ID_BYTES = 40
+"""Memory per post of a batch: a list of row ids, and its message or the memory in which a worker sorts it."""
 
 _STEP_BYTES = 5_000_000
 """A suggested limit is a multiple of this, with two steps to spare: samples differ from run to run, since

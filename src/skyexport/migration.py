@@ -37,8 +37,8 @@ from skyexport.resumption import export_to_skip
 
 __all__ = ["MigrationProgress", "each_options", "export_all"]
 
-_LARGE_BYTES = 56_000_000
-"""Size of an archive with 40,000 posts of 1,400 bytes; from there on workers are worth their start."""
+_LARGE_BYTES = 210_000_000
+"""Size of an archive with 150,000 posts of 1,400 bytes; from there on workers are worth their start."""
 
 _EXPORTER_BYTES = 60_000_000
 """The smallest share of the memory limit that an exporter can work with."""

@@ -36,8 +36,8 @@ from skyexport.worker import WorkerSetup
 
 __all__ = ["BATCHES_A_WORKER", "SILENT_LARGE_SECONDS", "Pool", "StallWatch", "Worker", "kill_stalled", "spawn"]
 
-BATCHES_A_WORKER = 2
-"""The one being rendered and the next, so that a worker never waits for the coordinator."""
+BATCHES_A_WORKER = 4
+"""The one being rendered, and some ahead: a worker goes on while another one, or the writer, is late."""
 
 _START_SECONDS = 60
 """No machine takes longer to start an interpreter; a worker that is silent for so long stays silent."""

@@ -77,7 +77,7 @@ def check_for_all(archives: ArchiveList, resolved: Resolved) -> None:
     format = FORMATS[resolved.format]
     if not format.is_text and importlib.util.find_spec("pyarrow") is None:
         # This raises the error. If pyarrow is installed, loading it here would take memory that exporters need.
-        format.configured(resolved.settings)
+        format.require()
     options = resolved.options
     need = MemoryNeed.of(format, resolved.compression, 0)
     MemoryGuard(options.memory_limit_bytes, ProcessTree().sample).check_workable(need, 0, resolved.format)

@@ -17,7 +17,7 @@ from skyexport.destination import check_destination, check_place
 from skyexport.disk import free_bytes, takes_bytes_as_they_are
 from skyexport.earlier_posts import Disappeared, EarlierPosts, with_last_chain
 from skyexport.estimate import Sample
-from skyexport.formats import FORMATS
+from skyexport.formats import format_with
 from skyexport.media import Media
 from skyexport.memory import UNKNOWN_MEMORY, MemoryGuard, ProcessTree
 from skyexport.options import ExportOptions, format_size, resolve
@@ -168,7 +168,7 @@ def dry_run(
         workers = chosen_workers(resolved, archive, selection, guard)
         # From here on: before, a limit that is too small is refused with one that is enough.
         archive.watch(monitor.check, SQLITE_STEPS)
-        format = FORMATS[resolved.format].configured(resolved.settings)
+        format = format_with(resolved.format, resolved.settings)
         compress = compressor_of(resolved.compression)
         narrowings: list[Narrowing] = [] if options.match is None else [archive.matching(options.match)]
         notices = archive.notices()

@@ -106,14 +106,7 @@ class Selection:
         if self.did is not None:
             conditions.append("+did = :did")
         if self.by_date:
-            # In the same second as a bound, fractions decide. There, and for unusual times, ask Python.
-            second = "substr(created_at, 1, 19)"
-            usual = timestamps.usual_sql("created_at", lambda _: "1", by_server=True)
-            conditions.append(
-                f"iif({usual} and {second} not in (:since_second, :until_second),"
-                f" {second} between :since_second and :until_second,"
-                f" sky_selected({stored_value_sql({'created_at': 'created_at'}, 'created_at')}))"
-            )
+            conditions.append(f"sky_selected({stored_value_sql({'created_at': 'created_at'}, 'created_at')})")
         conditions += [narrowing.sql(schema) for narrowing in self.narrowings]
         where = " and ".join(conditions) or "true"
         if self.limit is None:
@@ -130,9 +123,6 @@ class Selection:
         parameters = {}
         if self.did is not None:
             parameters["did"] = self.did
-        if self.by_date:
-            parameters["since_second"] = _BEFORE_FIRST_DAY if self.since is None else _utc(self.since)
-            parameters["until_second"] = _AFTER_LAST_DAY if self.until is None else _utc(self.until)
         for narrowing in self.narrowings:
             parameters |= narrowing.parameters()
         return parameters
@@ -140,7 +130,17 @@ class Selection:
     def register(self, connection: apsw.Connection) -> None:
         """Prepare *connection* for `where_sql`; a function is added only if needed: running statements block that."""
         if self.by_date:
-            add_function(connection, "sky_selected", self._selected)
+            since = _BEFORE_FIRST_DAY if self.since is None else _utc(self.since).replace(" ", "T")
+            until = _AFTER_LAST_DAY if self.until is None else _utc(self.until).replace(" ", "T")
+
+            def selected(stored: StoredValue) -> bool:
+                second = timestamps.usual_rfc3339_seconds(stored) if isinstance(stored, bytes) else None
+                if second is not None and not second.startswith((since, until)):
+                    return since < second < until
+                # Within the seconds of the bounds themselves, fractions decide.
+                return self._selected(stored)
+
+            add_function(connection, "sky_selected", selected)
         for narrowing in self.narrowings:
             narrowing.prepare(connection)
 

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 
 __all__ = ["SLOTS_A_WORKER", "SlotHandle", "Slots"]
 
-SLOTS_A_WORKER = 3
-"""One is being filled, one is finished, one is being written. With fewer, a worker waits; more gained nothing."""
+SLOTS_A_WORKER = 4
+"""One is being filled, one is being written, two wait for it. With three an export took up to 8 % longer."""
 
 _BEAT_BYTES = 4096
 """A page of its own for the beat, behind the slots."""

@@ -21,6 +21,7 @@ import apsw
 from skyexport.errors import ArchiveBusyError, ArchiveChangedError, ArchiveError, OutputError, UnrecoveredError
 from skyexport.formats.base import COLUMNS
 from skyexport.location import files_beside, has_content, printable_path
+from skyexport.native import load as load_native_renderer
 from skyexport.shown_media import ONLY_SHOWN_COLUMN
 
 __all__ = [
@@ -210,6 +211,7 @@ class Source:
                 connection.pragma("query_only", True)
                 connection.pragma("cache_size", -CACHE_KIB)
                 connection.limit(apsw.SQLITE_LIMIT_LENGTH, _USUAL_VALUE_BYTES)
+                load_native_renderer(connection)
                 restrict(connection)
                 connection.pragma("data_version")
             return connection

@@ -40,6 +40,9 @@ _OTHER_WARNINGS = {
 }
 
 
+_RENDERERS = {"native": "native", "python": "Python"}
+
+
 @dataclass(frozen=True, slots=True)
 class ExportSummary:
     """A finished export."""
@@ -49,6 +52,8 @@ class ExportSummary:
     batches: int
     workers: int
     """Worker processes; 0 if this process did the work."""
+    renderer: str
+    """The renderer of usual posts: `native` or `python`."""
     seconds: float
     data_files: int
     bytes: int
@@ -91,6 +96,8 @@ class ExportSummary:
     """The earlier exports that this increment continues, oldest first; empty for a full export."""
     removed: list[Path] = field(default_factory=list)
     """The old exports that `keep` removed."""
+    renderer_problem: str | None = None
+    """Why the installed native renderer could not be used; None if it was used, or is not installed."""
 
     def __repr__(self) -> str:
         to = "" if self.path is None else f", {self.path}"
@@ -119,6 +126,8 @@ class ExportSummary:
             "available_last_post": None if self.available is None else self.available[1],
             "batches": self.batches,
             "workers": self.workers,
+            "renderer": self.renderer,
+            "renderer_problem": self.renderer_problem,
             "seconds": round(self.seconds, 3),
             "posts_per_second": round(self.posts_per_second, 1),
             "data_files": self.data_files,
@@ -156,7 +165,9 @@ class ExportSummary:
         size = format_size(self.bytes)
         if self.data_files > 1:
             size += f" in {self.data_files:,} files"
-        lines.append(f"{size}, peak memory {peak}")
+        lines.append(f"{size}, peak memory {peak}, {_RENDERERS[self.renderer]} renderer")
+        if self.renderer_problem is not None:
+            lines.append(f"note: {self.renderer_problem}")
         if self.media_files:
             files = "1 media file" if self.media_files == 1 else f"{self.media_files:,} media files"
             linked = f", {self.media.linked:,} of them linked" if self.media and self.media.linked else ""

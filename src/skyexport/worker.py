@@ -76,9 +76,12 @@ class WorkerSetup:
         ), slots
 
     def renderer(
-        self, connection: apsw.Connection, before_large_post: Callable[[LargePost], None] = lambda _: None
+        self,
+        connection: apsw.Connection,
+        before_large_post: Callable[[LargePost], None],
+        target: Callable[[], memoryview],
     ) -> BatchRenderer:
-        """The renderer of this export, on *connection*."""
+        """The renderer of this export, on *connection*; see `BatchRenderer`."""
         return BatchRenderer(
             connection,
             self.columns,
@@ -87,6 +90,7 @@ class WorkerSetup:
             self.selection,
             compress=compressor_of(self.compression),
             before_large_post=before_large_post,
+            target=target,
         )
 
 
@@ -94,10 +98,15 @@ class _WorkerArchive:
     """A worker's own connection to the archive, opened when it is to be pinned first."""
 
     def __init__(
-        self, setup: WorkerSetup, before_large_post: Callable[[LargePost], None], while_working: Callable[[], None]
+        self,
+        setup: WorkerSetup,
+        before_large_post: Callable[[LargePost], None],
+        target: Callable[[], memoryview],
+        while_working: Callable[[], None],
     ) -> None:
         self._setup = setup
         self._before_large_post = before_large_post
+        self._target = target
         self._while_working = while_working
         self._connection: apsw.Connection | None = None
         self._renderer: BatchRenderer | None = None
@@ -108,7 +117,7 @@ class _WorkerArchive:
             if self._connection is None:
                 self._connection = self._setup.source.connect(PIN_BUSY_MILLISECONDS)
                 self._connection.set_progress_handler(self._progress, _BEAT_STEPS)
-                self._renderer = self._setup.renderer(self._connection, self._before_large_post)
+                self._renderer = self._setup.renderer(self._connection, self._before_large_post, self._target)
             pinned = pin(self._connection)
         except ArchiveBusyError:
             return False
@@ -140,6 +149,8 @@ class _Worker:
         self._frames: queue.SimpleQueue[Frame] = queue.SimpleQueue()
         self._free_slots: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._turns: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._given_slot: int | None = None
+        """The slot that the renderer writes into, and that was not sent yet."""
         self._sequence = 0
         """Of the batch being rendered."""
         self.telling = False
@@ -156,7 +167,7 @@ class _Worker:
         for slot in range(handle.count):
             self._free_slots.put(slot)
         self._tell(Kind.READY)
-        archive = _WorkerArchive(setup, self._wait_for_turn, self._slots.beat)
+        archive = _WorkerArchive(setup, self._wait_for_turn, self._target, self._slots.beat)
         while True:
             frame = self._next(self._frames)
             with reading(setup.source.display_path):
@@ -200,49 +211,54 @@ class _Worker:
         self._tell(Kind.LARGE, self._sequence, json.dumps(asdict(post)).encode())
         self._next(self._turns)
 
+    def _target(self) -> memoryview:
+        """A slot for the renderer to write into."""
+        self._given_slot = self._take_slot()
+        return self._slots.view(self._given_slot, self._slots.handle.slot_bytes)
+
+    def _take_slot(self) -> int:
+        """The slot that was given to the renderer and is still empty; else the next free one."""
+        slot, self._given_slot = self._given_slot, None
+        return self._next(self._free_slots) if slot is None else slot
+
     def _send(self, batch: Batch, chunks: Iterator[Chunk]) -> None:
-        """Put the chunks of a batch into slots, one after the other, each as soon as there is a free one."""
+        """Send the chunks of a batch, each as soon as the next one is there: the last says that it is the last."""
         notices = Notices()
         unread = batch.posts
-        held = _Part(memoryview(b""), 0, 0, 0, goes_on=False)
+        held: ChunkReady | None = None
         for chunk in chunks:
             notices.merge(chunk.notices)
-            for part in _parts(chunk, self._slots.handle.slot_bytes):
-                if held.data:
-                    self._send_part(held, is_last=False, notices=Notices())
-                    unread -= held.posts_read
-                held = part
-        self._send_part(replace(held, posts_read=unread), is_last=True, notices=notices)
+            for ready in self._in_slots(chunk):
+                if held is not None:
+                    self._tell(Kind.CHUNK, self._sequence, held.encode())
+                    unread -= held.posts
+                held = ready
+        if held is None:
+            held = ChunkReady(self._take_slot(), 0, 0, 0, goes_on=False, posts_read=0, is_last=True)
+        last = replace(held, posts_read=unread, is_last=True, notices=notices)
+        self._tell(Kind.CHUNK, self._sequence, last.encode())
 
-    def _send_part(self, part: _Part, *, is_last: bool, notices: Notices) -> None:
-        slot = self._next(self._free_slots)
-        self._slots.fill(slot, part.data)
-        ready = ChunkReady(
-            slot, len(part.data), part.plain_bytes, part.posts, part.goes_on, part.posts_read, is_last, notices
-        )
-        self._tell(Kind.CHUNK, self._sequence, ready.encode())
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """As much of a chunk as fits into a slot, and the posts that begin in it and that were gone through for it."""
-
-    data: memoryview
-    plain_bytes: int
-    posts: int
-    posts_read: int
-    goes_on: bool
-
-
-def _parts(chunk: Chunk, slot_bytes: int) -> Iterator[_Part]:
-    """A chunk in parts that fit into a slot; its posts count with the first."""
-    data = memoryview(chunk.data)
-    for start in range(0, len(data), slot_bytes):
-        first = start == 0
-        yield _Part(
-            data[start : start + slot_bytes], chunk.plain_bytes * first, chunk.posts * first, chunk.posts_read * first,
-            chunk.goes_on and first,
-        )  # fmt: skip
+    def _in_slots(self, chunk: Chunk) -> Iterator[ChunkReady]:
+        """A chunk in as many slots as it takes; its posts count with the first."""
+        slot_bytes = self._slots.handle.slot_bytes
+        if isinstance(chunk.data, memoryview):
+            # It was rendered into the slot that was given.
+            yield ChunkReady(
+                self._take_slot(), len(chunk.data), chunk.plain_bytes, chunk.posts, chunk.goes_on, chunk.posts,
+                is_last=False,
+            )  # fmt: skip
+            return
+        data = memoryview(chunk.data)
+        for start in range(0, len(data), slot_bytes):
+            part = data[start : start + slot_bytes]
+            slot = self._take_slot()
+            self._slots.fill(slot, part)
+            if start:
+                yield ChunkReady(slot, len(part), 0, 0, goes_on=False, posts_read=0, is_last=False)
+            else:
+                yield ChunkReady(
+                    slot, len(part), chunk.plain_bytes, chunk.posts, chunk.goes_on, chunk.posts, is_last=False
+                )
 
 
 def main() -> None:

@@ -11,8 +11,11 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from skyexport.background import Background
+from skyexport.cleanup import Call
 from skyexport.compression import Compression, compressor_of
 from skyexport.disk import free_bytes
 from skyexport.errors import OutputError, StoppedError
@@ -45,6 +48,10 @@ class WrittenFile:
         return f"{self.sha256}  {self.name}\n"
 
 
+_HASHED_BESIDE_BYTES = 1 << 16
+"""Smaller pieces are hashed before a thread would have begun."""
+
+
 class OutputFile:
     """A file that is written from beginning to end, without a buffer.
 
@@ -61,6 +68,7 @@ class OutputFile:
         self.directory = directory
         self._durable = durable
         self._digest = hashlib.sha256()
+        self._hasher: Background | None = None
         self._flushed_to = 0
         self.bytes_written = 0
 
@@ -71,7 +79,7 @@ class OutputFile:
             OutputError: It cannot be written.
             StoppedError: The reader of a pipe has closed it.
         """
-        self._digest.update(data)
+        hashing = self._begin_hashing(data)
         rest = memoryview(data)
         try:
             while rest:
@@ -81,6 +89,20 @@ class OutputFile:
             self._start_write_back()
         except OSError as error:
             raise output_error(error, self.name, self.directory) from error
+        finally:
+            if hashing is not None:
+                # The memory of *data* may have other bytes after this.
+                hashing.wait()
+
+    def _begin_hashing(self, data: bytes | memoryview) -> Call[None] | None:
+        """Hash *data* in a thread while it is written; None when that is done already."""
+        if len(data) >= _HASHED_BESIDE_BYTES:
+            with contextlib.suppress(MemoryError):  # The system may give no more threads.
+                if self._hasher is None:
+                    self._hasher = Background(1)
+                return self._hasher.begin(partial(self._digest.update, data))
+        self._digest.update(data)
+        return None
 
     def _start_write_back(self) -> None:
         """Make the disk start writing now and then, so that `sync` has little left to wait for."""
@@ -110,6 +132,9 @@ class OutputFile:
         Raises:
             OutputError: The system reports only now that something was not written.
         """
+        if self._hasher is not None:
+            self._hasher.end()
+            self._hasher = None
         if self._descriptor < 0:
             return
         descriptor, self._descriptor = self._descriptor, -1

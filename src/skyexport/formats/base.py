@@ -1,28 +1,25 @@
-"""Formats: how a file begins, continues and ends, and how posts become its bytes.
+"""Formats: how a file begins, continues and ends, and how a post becomes its bytes.
 
-A format renders posts in two ways, which give the same bytes:
+A format renders a post in two ways, which give the same bytes:
 
-- *fast*: SQL aggregates over the posts of a batch, whose values Python finishes with operations on the whole batch;
-  nearly every batch goes this way. It refuses everything that cannot be exported as stored.
-- *exact*: a generator over the stored values of one post, which takes anything, of any size, and counts what it had to
-  change.
+- *usual*: at once, for a post whose values are as nearly all are; it refuses every other post.
+- *pieces*: a value at a time, for a post of any content and size; it counts what it had to change.
 
-Columns of `posts` appear in the SQL under their own names. Values go to Python functions as BLOB where they are no
-numbers, since stored text need not be valid UTF-8.
+Values come from SQLite as BLOB where they are not numbers, since stored text need not be valid UTF-8.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import apsw
 
 from skyexport import json_text, timestamps
-from skyexport.format_settings import FormatSettings
+from skyexport.format_settings import USUAL, FormatSettings
 from skyexport.notices import Notices
 
 __all__ = [
@@ -34,18 +31,17 @@ __all__ = [
     "DataFile",
     "Format",
     "FormatMemory",
-    "NotUsualError",
+    "Part",
     "StoredPost",
     "StoredValue",
     "TextFormat",
-    "add_count",
     "add_function",
     "as_bytes",
-    "count_sql",
     "count_text",
     "stored_time",
     "stored_value_sql",
-    "time_sql",
+    "usual_time",
+    "usual_time_seconds",
 ]
 
 COLUMNS = (
@@ -85,14 +81,12 @@ StoredPost = Mapping[str, StoredValue]
 """One post, column → value; a flag is 0 or 1."""
 
 
-Compress = Callable[[bytes], bytes]
+Compress = Callable[[bytes | memoryview], bytes]
 """Makes of data what can be decompressed by itself."""
 
 
-class TimeSql(Protocol):
-    """SQL for a time as nearly every one is stored, as functions of `timestamps` give it; NULL for any other."""
-
-    def __call__(self, column: str, *, by_server: bool) -> str: ...
+Part = Sized
+"""One post of a chunk, as its format keeps it until the chunk is full; its length is about its size in bytes."""
 
 
 class DataFile(Protocol):
@@ -132,6 +126,7 @@ class Format(Protocol):
 
     name: str
     """As `--format` has it."""
+    settings: FormatSettings
     suffix: str
     """At the end of a data file's name."""
     columns: tuple[str, ...]
@@ -142,6 +137,8 @@ class Format(Protocol):
     """Whether a file is text: chunks one behind the other, which can be compressed, and of which the size is known."""
     separator: bytes
     """The bytes between two posts of a chunk."""
+    encoders: int
+    """Threads of the process that writes, each as busy as a worker."""
     memory: FormatMemory
     """The memory that it takes."""
 
@@ -150,37 +147,29 @@ class Format(Protocol):
         """Size of what a file has before its first post and behind its last one."""
         ...
 
-    def configured(self, settings: FormatSettings) -> Format:
-        """The same with other settings, of which it takes all that are not as usual.
+    def require(self) -> None:
+        """Load the packages that writing a data file needs.
 
         Raises:
-            MissingExtraError: The format needs an extra that is not installed.
+            MissingExtraError: One is missing.
         """
         ...
 
-    def aggregates(self, columns: Mapping[str, str]) -> tuple[str, ...]:
-        """SQL aggregates over the posts of a batch, in export order, from whose values `finished` makes the bytes.
+    def configured(self, settings: FormatSettings) -> Format:
+        """The same format with other settings, of which it takes all that differ from the defaults."""
+        ...
 
-        SQLite raises an error, or a function of `register` raises NotUsualError, for a batch that must be rendered
-        exactly.
+    def usual(self, values: Sequence[StoredValue], notices: Notices) -> Part | None:
+        """One post of a chunk, ready for `joined`; None when a value is not usual, so that it takes `pieces`.
 
         Args:
-            columns: Column → SQL for it; an old schema may lack one, and has a constant in its place.
+            values: Of `COLUMNS`, in that order.
+            notices: Counts what is worth knowing of a post in which nothing had to be changed.
         """
         ...
 
-    def register(self, connection: apsw.Connection) -> None:
-        """Add the Python functions that the aggregates call."""
-        ...
-
-    def finished(self, posts: int, values: Sequence[bytes | None], notices: Notices, /) -> bytes | None:
-        """The bytes of a batch: its posts with separators between them; None when it must be rendered exactly.
-
-        Args:
-            posts: How many there are.
-            values: Of the aggregates, as bytes; None for one of no value at all.
-            notices: Get what is worth knowing of a batch in which nothing had to be changed.
-        """
+    def joined(self, parts: Sequence[Any]) -> bytes:
+        """The bytes of a chunk with these posts: each from `usual`, or from `pieces` as bytes."""
         ...
 
     def pieces(self, post: StoredPost, notices: Notices) -> Iterator[bytes]:
@@ -208,6 +197,7 @@ class TextFormat(ABC):
     columns: tuple[str, ...] = ()
     takes: frozenset[str] = frozenset()
     is_text = True
+    encoders = 0
     memory = FormatMemory()
     prologue: bytes
     """The bytes before the first post."""
@@ -223,10 +213,20 @@ class TextFormat(ABC):
         """See `Format`."""
         return len(self.prologue) + len(self.epilogue)
 
+    settings: FormatSettings = USUAL
+
+    def require(self) -> None:
+        """Load nothing: no other package is needed."""
+        return
+
     def configured(self, settings: FormatSettings) -> Self:
         """As it is: there is nothing to choose."""
         del settings
         return self
+
+    def joined(self, parts: Sequence[Any]) -> bytes:
+        """See `Format`."""
+        return self.separator.join(parts)
 
     def new_file(self, compress: Compress | None = None) -> DataFile:
         """See `Format`."""
@@ -252,10 +252,6 @@ class _TextFile:
         yield self._compress(self._format.epilogue if self._begun else self._format.empty)
 
 
-class NotUsualError(Exception):
-    """A stored value that only the exact rendering can take."""
-
-
 def as_bytes(value: StoredValue) -> bytes:
     """A stored value as the bytes that SQLite's `cast(… as blob)` gives (infinity is `Inf`); NULL as none."""
     if value is None:
@@ -277,24 +273,6 @@ def stored_value_sql(columns: Mapping[str, str], name: str) -> str:
     return f"cast({column} as blob)"
 
 
-def count_sql(columns: Mapping[str, str], name: str) -> str:
-    """SQL for a number; `add_count` adds the function that it calls."""
-    column = columns[name]
-    return f"iif(typeof({column}) = 'integer', {column}, sky_count({stored_value_sql(columns, name)}))"
-
-
-def add_count(connection: apsw.Connection) -> None:
-    """Add sky_count of (a stored value): a number that is no integer as text."""
-
-    def number(value: StoredValue) -> str:
-        found = count_text(value)
-        if found is None:
-            raise NotUsualError
-        return found
-
-    add_function(connection, "sky_count", number)
-
-
 def count_text(value: StoredValue) -> str | None:
     """A stored number as text, 0 for NULL; None for what is no finite number."""
     if value is None:
@@ -304,22 +282,29 @@ def count_text(value: StoredValue) -> str | None:
     return None
 
 
-def time_sql(columns: Mapping[str, str], name: str, usual: TimeSql, function: str) -> str:
-    """SQL for a time.
-
-    Args:
-        columns: Column → SQL for it.
-        name: The column.
-        usual: Gives SQL for a time as nearly every one is stored, and NULL for any other.
-        function: Name of the Python function, of (a stored value), that reads any.
-    """
-    found = usual(columns[name], by_server=name == "created_at")
-    return f"ifnull({found}, {function}({stored_value_sql(columns, name)}))"
-
-
 def stored_time(value: StoredValue) -> timestamps.Timestamp | None:
     """The time that a stored value is, None if it is not a time."""
     return timestamps.parse(value if isinstance(value, int) else json_text.decode(as_bytes(value)))
+
+
+def usual_time(value: StoredValue) -> str | None:
+    """RFC 3339 for a time in a readable spelling, and None for any other."""
+    if isinstance(value, bytes):
+        usual = timestamps.usual_rfc3339(value)
+        if usual is not None:
+            return usual
+    timestamp = stored_time(value)
+    return None if timestamp is None else timestamp.rfc3339()
+
+
+def usual_time_seconds(value: StoredValue) -> str | None:
+    """The same to the second, the fraction cut off."""
+    if isinstance(value, bytes):
+        usual = timestamps.usual_rfc3339_seconds(value)
+        if usual is not None:
+            return usual
+    timestamp = stored_time(value)
+    return None if timestamp is None else timestamp.rfc3339_seconds()
 
 
 def add_function(connection: apsw.Connection, name: str, function: Callable[..., str | bool]) -> None:

@@ -6,32 +6,27 @@ Source: docs/formats.md, "posts.csv"; RFC 4180, with `\\n` as the end of a recor
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Self
 
-import apsw
-
-from skyexport import json_text, timestamps
+from skyexport import json_text
 from skyexport.format_settings import USUAL, FormatSettings
 from skyexport.formats.base import (
+    COLUMNS,
     COUNTS,
     FLAGS,
     TIMES,
-    NotUsualError,
     StoredPost,
     StoredValue,
     TextFormat,
-    add_count,
-    add_function,
     as_bytes,
-    count_sql,
     count_text,
     stored_time,
-    time_sql,
+    usual_time_seconds,
 )
 from skyexport.formats.media_names import media_names
-from skyexport.formulas import MARK, PLAIN_SIGNS, formula_cells, safe_cell
+from skyexport.formulas import formula_cells, safe_cell
 from skyexport.notices import Notices
 
 __all__ = ["CsvRecords", "CsvTable"]
@@ -55,9 +50,7 @@ _HEADINGS = {
 }
 """Column → its heading, in the order of a table with all of them."""
 
-_TEXT = "text"
 _MEDIA = "media_files"
-"""The columns that Python fills in."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -82,15 +75,8 @@ _BEGINS_WITH_SPACE = re.compile(
 )
 _FIRST_OF_SPACE = frozenset(chr(code).encode()[:1] for start, end in _WHITE_SPACE for code in range(start, end))
 
-_PLAIN = bytes(code for code in range(0x21, 0x7F) if code not in b'"\\')
-"""Characters that need no quotes, except for the delimiter: ASCII without space, quote and backslash."""
-
-_TEXT_PLACE = b"\x1e"
-_MEDIA_PLACE = b"\x1f"
-"""Stand for the fields that Python fills in: control characters, which plain identifiers, times and numbers lack."""
-
-_BETWEEN = b"\x1e"
-"""Stands between texts, and between embeds. A text that has it itself is noticed by their number; no JSON has it."""
+_USUAL_BYTES = 1 << 16
+"""A larger value is not usual: it goes in pieces."""
 
 
 class CsvTable(TextFormat):
@@ -104,65 +90,39 @@ class CsvTable(TextFormat):
     epilogue = b"\n"
 
     def __init__(self, settings: FormatSettings = USUAL) -> None:
+        self.settings = settings
         self._columns = settings.columns or self.columns
         self._cells = cells = _Cells(settings)
         header = cells.delimiter.join(_HEADINGS[name].encode() for name in self._columns) + b"\n"
         self.prologue = _BYTE_ORDER_MARK * settings.bom + header * settings.header
         self.empty = self.prologue
-        # The rest of a record once all plain characters are removed: a record with another rest needs quotes.
-        places = {_TEXT: _TEXT_PLACE}
-        self._rest = cells.delimiter.join(places.get(name, b"") for name in self._columns) + b"\n"
-        places[_MEDIA] = _MEDIA_PLACE
-        self._rest_with_media = cells.delimiter.join(places.get(name, b"") for name in self._columns) + b"\n"
+        encoders: dict[str, Callable[[StoredValue], bytes | None]] = {
+            **dict.fromkeys(TIMES, _usual_time), **dict.fromkeys(COUNTS, _usual_count), **dict.fromkeys(FLAGS, _flag),
+        }  # fmt: skip
+        self._fields = [(None if name == _MEDIA else COLUMNS.index(name), encoders.get(name)) for name in self._columns]
 
     def configured(self, settings: FormatSettings) -> Self:
         """With chosen columns, and so on."""
         return type(self)(settings)
 
-    def aggregates(self, columns: Mapping[str, str]) -> tuple[str, ...]:
-        """Records with places for the text and the media; the texts; the embeds of posts with media."""
-        delimiter = f", '{self._cells.delimiter.decode()}', "
-        record = delimiter.join(_field_sql(columns, name) for name in self._columns)
-        embed = f"iif({columns['has_media']}, cast(ifnull({columns['embed_data']}, '') as text), null)"
-        between = _BETWEEN.decode()
-        return (
-            f"string_agg(concat({record}), '\n')",
-            f"string_agg(cast(ifnull({columns['text']}, '') as text), '{between}')"
-            if _TEXT in self._columns
-            else "null",
-            f"string_agg({embed}, '{between}')" if _MEDIA in self._columns else "null",
-        )
-
-    def register(self, connection: apsw.Connection) -> None:
-        """Add sky_csv_time of (a stored value)."""
-        add_count(connection)
-        add_function(connection, "sky_csv_time", _time)
-
-    def finished(self, posts: int, values: Sequence[bytes | None], notices: Notices, /) -> bytes | None:
-        """The records with all of their fields; None when an identifier is not plain or an embed is no JSON."""
-        records, joined_texts, joined_embeds = values
-        if records is None or not self._is_plain(records, posts):
-            return None
-        texts = joined_texts.split(_BETWEEN) if joined_texts is not None else []
-        embeds = joined_embeds.split(_BETWEEN) if joined_embeds is not None else []
-        if len(texts) != posts * (_TEXT in self._columns) or len(embeds) != records.count(_MEDIA_PLACE):
-            return None
-        try:
-            names = [media_names(embed) if embed else b"" for embed in embeds]
-        except ValueError:
-            return None
-        cells = self._cells
-        notices.formulas += formula_cells(texts) + formula_cells(names)
-        if embeds:
-            records = _filled(records, _MEDIA_PLACE, cells.all_written(names))
-        return _filled(records, _TEXT_PLACE, [cells.written(text) for text in texts]) if texts else records
-
-    def _is_plain(self, records: bytes, posts: int) -> bool:
-        """Whether no identifier needs quotes or begins a formula, or has in it what stands between or for fields."""
-        if self._cells.may_begin_formula(records) or (self._cells.alone and b"\n\n" in b"\n" + records + b"\n"):
-            return False
-        rest = records.translate(None, self._cells.plain) + b"\n"
-        return rest.replace(self._rest_with_media, self._rest) == self._rest * posts
+    def usual(self, values: Sequence[StoredValue], notices: Notices) -> bytes | None:
+        """See `Format`."""
+        fields = []
+        formulas = 0
+        for place, encode in self._fields:
+            if encode is not None and place is not None:
+                field = encode(values[place])
+                if field is None:
+                    return None
+                fields.append(field)
+                continue
+            cell = _usual_media(values) if place is None else values[place] or b""
+            if not isinstance(cell, bytes) or len(cell) > _USUAL_BYTES:
+                return None
+            formulas += formula_cells([cell])
+            fields.append(self._cells.written(cell))
+        notices.formulas += formulas
+        return self._cells.delimiter.join(fields)
 
     def pieces(self, post: StoredPost, notices: Notices) -> Iterator[bytes]:
         """One record, a field at a time."""
@@ -198,35 +158,33 @@ _RECORD = re.compile(rb'(?:[^"\n]++|"[^"]*+")++')
 """A record has no end within quotes, and is never empty."""
 
 
-def _field_sql(columns: Mapping[str, str], name: str) -> str:
-    """SQL for a field; of those that Python fills in, for what keeps its place."""
-    if name == _TEXT:
-        return f"'{_TEXT_PLACE.decode()}'"
-    if name == _MEDIA:
-        return f"iif({columns['has_media']}, '{_MEDIA_PLACE.decode()}', '')"
-    if name in TIMES:
-        return time_sql(columns, name, timestamps.rfc3339_seconds_sql, "sky_csv_time")
-    if name in COUNTS:
-        return count_sql(columns, name)
-    if name in FLAGS:
-        return f"iif({columns[name]}, 'true', 'false')"
-    return columns[name]
+_HAS_MEDIA = COLUMNS.index("has_media")
+_EMBED = COLUMNS.index("embed_data")
 
 
-def _time(value: StoredValue) -> str:
-    """A time in any spelling."""
-    timestamp = stored_time(value)
-    if timestamp is None:
-        raise NotUsualError
-    return timestamp.rfc3339_seconds()
+def _usual_media(values: Sequence[StoredValue]) -> bytes | None:
+    """The names of a post's media files; None when its embed is not usual."""
+    embed = values[_EMBED]
+    if not values[_HAS_MEDIA] or not embed:
+        return b""
+    try:
+        return media_names(embed) if isinstance(embed, bytes) and len(embed) <= _USUAL_BYTES else None
+    except ValueError:
+        return None
 
 
-def _filled(records: bytes, place: bytes, fields: list[bytes]) -> bytes:
-    """*records* with a field in each place."""
-    filled = [b""] * (2 * len(fields) + 1)
-    filled[::2] = records.split(place)
-    filled[1::2] = fields
-    return b"".join(filled)
+def _usual_time(value: StoredValue) -> bytes | None:
+    time = usual_time_seconds(value)
+    return None if time is None else time.encode()
+
+
+def _usual_count(value: StoredValue) -> bytes | None:
+    number = count_text(value)
+    return None if number is None else number.encode()
+
+
+def _flag(value: StoredValue) -> bytes:
+    return b"true" if value else b"false"
 
 
 class _Cells:
@@ -234,32 +192,16 @@ class _Cells:
 
     def __init__(self, settings: FormatSettings) -> None:
         self.delimiter = settings.delimiter.encode()
-        self.plain = _PLAIN.replace(self.delimiter, b"")
         self._safe = settings.csv_safe
         self.alone = len(settings.columns) == 1
         """Whether there is one column only: then an empty cell gets quotes, since readers skip empty lines."""
         self._special = re.compile(rb'["\r\n%s]' % re.escape(self.delimiter))
-        odd_begins = [bytes([begin]) for begin in PLAIN_SIGNS + MARK * self._safe]
-        self._odd_begins = [(begin, self.delimiter + begin, b"\n" + begin) for begin in odd_begins]
-
-    def may_begin_formula(self, records: bytes) -> bool:
-        """Whether a field of these records, of which none is quoted, may begin a formula: a negative number may."""
-        return any(
-            begin in records and (after_delimiter in records or after_record in records or records.startswith(begin))
-            for begin, after_delimiter, after_record in self._odd_begins
-        )
 
     def written(self, data: bytes) -> bytes:
         """A cell with quotes and apostrophe, where it needs them."""
         if self._safe:
             data = safe_cell(data)
         return b'"' + data.replace(b'"', b'""') + b'"' if self._needs_quotes(data) else data
-
-    def all_written(self, cells: list[bytes]) -> list[bytes]:
-        """The same for many, which are hardly ever more than plain."""
-        if not self._safe and not self.alone and len(b"\n".join(cells).translate(None, self.plain)) == len(cells) - 1:
-            return cells
-        return [self.written(cell) for cell in cells]
 
     def written_in_pieces(self, data: bytes) -> Iterator[bytes]:
         """The same for a large one."""
@@ -305,7 +247,7 @@ class CsvRecords:
     def record(self, values: list[bytes]) -> bytes:
         """A record of these values, one a column."""
         self.formulas += formula_cells(values)
-        return self._cells.delimiter.join(self._cells.all_written(values)) + b"\n"
+        return self._cells.delimiter.join([self._cells.written(value) for value in values]) + b"\n"
 
 
 class _ExactValues:

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from typing import Self
 
-from skyexport import json_text
 from skyexport.format_settings import USUAL, FormatSettings
 from skyexport.formats.base import COLUMNS
-from skyexport.formats.json_posts import POST_ENDS, JsonPosts, Layout
+from skyexport.formats.json_posts import JsonPosts, Layout
 
 __all__ = ["JsonLines"]
 
@@ -28,17 +27,12 @@ class JsonLines(JsonPosts):
     empty = b""
 
     def __init__(self, settings: FormatSettings = USUAL) -> None:
-        super().__init__(
-            Layout("", b"", ":", "json({})", lambda data, _: json_text.compact(data), 0), settings.columns or COLUMNS
-        )
+        self.settings = settings
+        super().__init__(Layout("", ":", indented=False, level=0), settings.columns or COLUMNS)
 
     def configured(self, settings: FormatSettings) -> Self:
         """With chosen columns."""
         return type(self)(settings)
-
-    def placed(self, text: bytes) -> bytes:
-        """With the line ends between posts."""
-        return text.replace(POST_ENDS.encode(), self.separator)
 
     def posts_of(self, data: bytes) -> list[bytes]:
         """Cut at the separator: there is no line feed within a post."""

@@ -1,74 +1,65 @@
-"""Posts as JSON objects, of which `json_array` and `json_lines` make files: what they share is all but white space.
+"""Posts as JSON objects, of which `json_array` and `json_lines` make files: they differ in white space only.
 
 Source: docs/formats.md, "posts.json".
 """
 
 from __future__ import annotations
 
-import functools
-from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import apsw
-
-from skyexport import json_text, timestamps
+from skyexport import json_text
 from skyexport.formats.base import (
     COLUMNS,
     COUNTS,
     FLAGS,
     TIMES,
-    NotUsualError,
     StoredPost,
     StoredValue,
     TextFormat,
-    add_count,
-    add_function,
     as_bytes,
-    count_sql,
     count_text,
     stored_time,
-    stored_value_sql,
-    time_sql,
+    usual_time,
 )
 from skyexport.notices import Notices
+from skyexport.timestamps import usual_rfc3339
 
-__all__ = ["JSON", "LEFT_OUT_WHEN_EMPTY", "POST_ENDS", "JsonPosts", "Layout", "add_json", "add_time", "json_sql"]
+__all__ = ["JSON", "LEFT_OUT_WHEN_EMPTY", "JsonPosts", "Layout", "usual_json"]
 
 _TEXTS = frozenset({"uri", "cid", "did", "text", "reply_parent", "embed_type"})
 JSON = frozenset({"embed_data", "labels"})
 LEFT_OUT_WHEN_EMPTY = frozenset({"reply_parent", "embed_type", "embed_data", "labels"})
 
-POST_ENDS = "\x1e"
-"""Stands between posts in what SQL gives: no JSON has a control character but between tokens, and there SQL makes none
-but line breaks."""
-
-_CHECKED_BYTES = 16_384
-"""Larger embeds are read in Python, which notices when indentation makes them huge: SQLite makes 2 MB of 2 kB of nested
-lists before anybody can stop it."""
-
-_LARGE_BYTES = 4_000_000
-"""An embed that becomes larger goes the exact way, in pieces."""
-
 _PIECE_BYTES = 1 << 18
 """Tokens of an embed are gathered to pieces of about this size."""
+
+_USUAL_BYTES = 1 << 16
+"""A larger value is not usual: it goes in pieces."""
+
+_quoted: Callable[[str], str] = json.encoder.encode_basestring
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The white space of a format."""
 
-    sql_before_key: str
-    """The text that SQL puts before a key; `finished` may extend it."""
-    before_key: bytes
-    """The bytes before a key in the file."""
+    before_key: str
+    """The text before a key."""
     colon: str
-    embed_sql: str
-    """SQL for JSON in the small, of which `{}` is the stored text."""
-    embed_at: Callable[[bytes, int], Iterator[bytes]]
-    """The same in Python, from a level on."""
+    indented: bool
+    """Whether embeds get a line for each of their values."""
     level: int
-    """At which level keys stand."""
+    """The level of indentation at which keys stand."""
+
+    def embed_pieces(self, data: bytes) -> Iterator[bytes]:
+        """An embed in its place, in pieces.
+
+        Raises:
+            ValueError: It is not exactly one JSON value, or is nested too deep.
+        """
+        return json_text.indent(data, self.level) if self.indented else json_text.compact(data)
 
 
 class JsonPosts(TextFormat):
@@ -82,45 +73,37 @@ class JsonPosts(TextFormat):
     def __init__(self, layout: Layout, columns: Sequence[str] = COLUMNS) -> None:
         self._layout = layout
         self._columns = columns
+        self._line_break = "\n" + "  " * layout.level
+        encoders: dict[str, Callable[[StoredValue], str | None]] = {
+            **dict.fromkeys(_TEXTS, _usual_text), **dict.fromkeys(JSON, self._usual_embed),
+            **dict.fromkeys(TIMES, _usual_time), **dict.fromkeys(COUNTS, count_text), **dict.fromkeys(FLAGS, _flag),
+        }  # fmt: skip
+        self._members = [
+            (COLUMNS.index(name), f'{layout.before_key}"{name}"{layout.colon}', encoders[name],
+             name in LEFT_OUT_WHEN_EMPTY)
+            for name in columns
+        ]  # fmt: skip
 
-    def aggregates(self, columns: Mapping[str, str]) -> tuple[str, ...]:
-        """One text: the members of all posts, with POST_ENDS between posts."""
-        parts: list[str] = []
-        for name in self._columns:
-            key = f'{self._comma(name)}{self._layout.sql_before_key}"{name}"{self._layout.colon}'
-            value = self._value_sql(columns, name)
-            if name not in LEFT_OUT_WHEN_EMPTY:
-                parts += [f"'{key}'", value]
+    def usual(self, values: Sequence[StoredValue], notices: Notices) -> bytes | None:
+        """See `Format`."""
+        del notices
+        members = []
+        for place, key, encode, left_out_when_empty in self._members:
+            value = values[place]
+            if left_out_when_empty and not value:
                 continue
-            member = f"iif(octet_length({columns[name]}) > 0, concat('{key}', {value}), '')"
-            if name in JSON:  # Most embeds and labels are a stored null.
-                member = f"iif({columns[name]} = x'6e756c6c', '{key}null', {member})"
-            parts.append(member)
-        members = f"concat({', '.join(parts)})"
-        if self._columns[0] in LEFT_OUT_WHEN_EMPTY:
-            members = f"substr({members}, 2)"
-        return (f"string_agg({members}, '{POST_ENDS}')",)
-
-    def register(self, connection: apsw.Connection) -> None:
-        """Add sky_json and sky_json_time, each of (a stored value)."""
-        add_count(connection)
-        add_time(connection, '"')
-        add_json(connection, self._layout.embed_at)
-
-    def finished(self, _: int, values: Sequence[bytes | None], __: Notices, /) -> bytes | None:
-        """With the escapes that `json_quote` leaves out (U+2028, U+2029), and put into place; None when not UTF-8."""
-        text = values[0] or b""
-        if not text.isascii():
-            found = json_text.find_in_utf8(text, "\u2028\u2029")
-            if found is None:
+            encoded = encode(value)
+            if encoded is None:
                 return None
-            if found:
-                text = json_text.escape_line_separators(text)
-        return self.placed(text)
+            members.append(key + encoded)
+        text = ",".join(members)
+        return text.encode() if text.isascii() else json_text.escape_line_separators(text).encode()
 
-    @abstractmethod
-    def placed(self, text: bytes) -> bytes:
-        """The output of SQL, with the white space and the braces that the format has between posts."""
+    def _usual_embed(self, value: StoredValue) -> str | None:
+        if value == b"null":
+            return "null"
+        text = usual_json(value, indented=self._layout.indented)
+        return text.replace("\n", self._line_break) if text is not None and self._layout.indented else text
 
     def pieces(self, post: StoredPost, notices: Notices) -> Iterator[bytes]:
         """One post, a value at a time."""
@@ -131,7 +114,7 @@ class JsonPosts(TextFormat):
             value = post[name]
             if name in LEFT_OUT_WHEN_EMPTY and not as_bytes(value):
                 continue
-            yield comma + self._layout.before_key + f'"{name}"{self._layout.colon}'.encode()
+            yield comma + f'{self._layout.before_key}"{name}"{self._layout.colon}'.encode()
             comma = b","
             if name in _TEXTS:
                 yield from values.text_pieces(value, uri, name)
@@ -144,74 +127,58 @@ class JsonPosts(TextFormat):
             else:
                 yield values.count(value, uri, name).encode()
 
-    def _comma(self, name: str) -> str:
-        """Before every key but the first; before that as well, where it may be left out, to be cut off afterwards."""
-        first = self._columns[0]
-        return "" if name == first and first not in LEFT_OUT_WHEN_EMPTY else ","
 
-    def _value_sql(self, columns: Mapping[str, str], name: str) -> str:
-        column = columns[name]
-        if name in _TEXTS:
-            return f"json_quote(cast(ifnull({column}, '') as text))"
-        if name in TIMES:
-            return time_sql(columns, name, functools.partial(timestamps.rfc3339_sql, quote='"'), "sky_json_time")
-        if name in JSON:
-            return json_sql(columns, name, self._layout.embed_sql)
-        if name in COUNTS:
-            return count_sql(columns, name)
-        return f"iif({column}, 'true', 'false')"
+def usual_json(value: StoredValue, *, indented: bool) -> str | None:
+    """JSON as nearly every embed is stored, laid out anew with its spelling kept; None for any other.
 
-
-def json_sql(columns: Mapping[str, str], name: str, embed_sql: str) -> str:
-    """SQL for stored JSON, which is not empty; `add_json` adds the function that it calls.
+    Go writes JSON without white space, and `&`, `<` and `>` as escapes. Where orjson spells the parsed value just so,
+    it spells it with line breaks as well; where it does not, the stored spelling could not be kept.
 
     Args:
-        columns: Column → SQL for it.
-        name: The column.
-        embed_sql: SQL for the JSON that *{}* is.
+        value: The stored value, not empty.
+        indented: Indent by two spaces a level from the margin, instead of no white space at all.
     """
-    column = columns[name]
-    # A BLOB would be taken for SQLite's binary JSON: always cast. JSON5 and a NUL with something after it pass the
-    # parser, so json_valid(…, 1) and format, which stops at a NUL and is faster than looking for one, keep them out. A
-    # line break in the result is never inside a string.
-    stored = f"cast({column} as text)"
-    small = f"octet_length({column}) <= {_CHECKED_BYTES}"
-    valid = f"{small} and json_valid({stored}, 1) and octet_length(format('%s', {stored})) = octet_length({column})"
-    return f"iif({valid}, {embed_sql.format(stored)}, sky_json({stored_value_sql(columns, name)}))"
+    import orjson
+
+    if not isinstance(value, bytes) or len(value) > _USUAL_BYTES:
+        return None
+    try:
+        parsed = orjson.loads(value)
+        spelt = orjson.dumps(parsed)
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return None
+    as_it_is = spelt == value
+    if not as_it_is and _escaped_as_go_does(spelt.decode()).encode() != value:
+        return None
+    text = (orjson.dumps(parsed, option=orjson.OPT_INDENT_2) if indented else spelt).decode()
+    return json_text.escape_line_separators(text) if as_it_is else _escaped_as_go_does(text)
 
 
-def add_json(connection: apsw.Connection, embed_at: Callable[[bytes, int], Iterator[bytes]]) -> None:
-    """Add sky_json of (a stored value): JSON that SQLite did not take, for it is nested too deep or large."""
-
-    def read(value: StoredValue) -> str:
-        data = as_bytes(value)
-        pieces: list[bytes] = []
-        size = 0
-        try:
-            for piece in embed_at(data, 0):
-                pieces.append(piece)
-                size += len(piece)
-                if size > _LARGE_BYTES:
-                    raise NotUsualError
-        except ValueError:
-            raise NotUsualError from None
-        if not json_text.is_utf8(data):
-            raise NotUsualError
-        return b"".join(pieces).decode()
-
-    add_function(connection, "sky_json", read)
+def _escaped_as_go_does(text: str) -> str:
+    """Spell what HTML and JavaScript may stumble over as Go's JSON does. No replacement makes work for a later one."""
+    text = text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e")
+    return text if text.isascii() else json_text.escape_line_separators(text)
 
 
-def add_time(connection: apsw.Connection, quote: str) -> None:
-    """Add sky_json_time of (a stored value): a time in any spelling, in quotes."""
+def _usual_text(value: StoredValue) -> str | None:
+    if value is None:
+        return '""'
+    if not isinstance(value, bytes) or len(value) > _USUAL_BYTES:
+        return None
+    try:
+        return _quoted(value.decode())
+    except UnicodeDecodeError:
+        return None
 
-    def read(value: StoredValue) -> str:
-        timestamp = stored_time(value)
-        if timestamp is None:
-            raise NotUsualError
-        return f"{quote}{timestamp.rfc3339()}{quote}"
 
-    add_function(connection, "sky_json_time", read)
+def _usual_time(value: StoredValue) -> str | None:
+    text = usual_rfc3339(value) if isinstance(value, bytes) else None
+    text = text or usual_time(value)
+    return None if text is None else f'"{text}"'
+
+
+def _flag(value: StoredValue) -> str:
+    return "true" if value else "false"
 
 
 class _ExactValues:
@@ -253,7 +220,7 @@ class _ExactValues:
             self._note("invalid_utf8", uri, column)
         gathered: list[bytes] = []
         size = 0
-        for piece in self._layout.embed_at(data, self._layout.level):
+        for piece in self._layout.embed_pieces(data):
             gathered.append(piece)
             size += len(piece)
             if size >= _PIECE_BYTES:

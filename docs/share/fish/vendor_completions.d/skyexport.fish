@@ -24,7 +24,7 @@ complete -c skyexport -n 'not __skyexport_command >/dev/null' -a verify -d 'Chec
 complete -c skyexport -n 'not __skyexport_command >/dev/null' -a bench -d 'Measure which settings export an archive fastest on this machine.'
 complete -c skyexport -n 'not __skyexport_command >/dev/null' -a config -d 'Show which value each option has, and where it comes from.'
 complete -c skyexport -n 'not __skyexport_command >/dev/null' -l config -r -F -d 'Read options from this TOML file too.'
-complete -c skyexport -n 'not __skyexport_command >/dev/null' -s V -l version -d 'Show the version.'
+complete -c skyexport -n 'not __skyexport_command >/dev/null' -s V -l version -d 'Show the version and the renderer.'
 complete -c skyexport -n 'not __skyexport_command >/dev/null' -s h -l help -d 'Show this message and exit.'
 
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -F
