@@ -14,6 +14,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -333,6 +334,64 @@ def test_real_posts_changed_everywhere(
         with replaced_posts(changed) as connection:
             refused = check_same(connection, library, list(range(1, len(changed) + 1)), format_name)
         assert 0 < len(refused) < len(changed)
+
+
+# --- Lists of row ids -------------------------------------------------------------------------------------------
+
+NEWEST_FIRST = "(select rowid as row_id, created_at from posts order by created_at desc, rowid desc limit -1)"
+
+
+def listed(
+    connection: apsw.Connection, library: NativeLibrary, capacity: int
+) -> tuple[native.NativeResult, list[int], list[int]]:
+    """The row ids of all posts, and the places of those of the same instant as the one before."""
+    order = native.NativeOrder(connection, library)
+    memory = bytearray(b"\xa5" * (capacity + GUARD))
+    order.set_target(memoryview(memory)[:capacity])
+    with contextlib.suppress(apsw.SQLError):
+        connection.execute(f"select {order.aggregate_sql} from {NEWEST_FIRST}").fetchall()
+    result = order.result()
+    assert memory[capacity:] == b"\xa5" * GUARD
+    assert result.bytes == 8 * result.posts
+    row_ids, tied = order.listed(memory[:capacity], result)
+    return result, list(row_ids), list(tied)
+
+
+def expected_list(connection: apsw.Connection) -> tuple[list[int], list[int]]:
+    """The same by Python."""
+    rows: list[Any] = connection.execute(f"select row_id, created_at from {NEWEST_FIRST}").fetchall()
+    tied = [place for place in range(1, len(rows)) if rows[place][1] == rows[place - 1][1]]
+    return [row_id for row_id, _ in rows], tied
+
+
+@given(times=st.lists(st.sampled_from(["2024-05", "2024-05-01", "", "x\0y", "x\0z", "x" * 100]), max_size=30))
+def test_any_list_of_row_ids(library: NativeLibrary, times: list[str]) -> None:
+    """Row ids come as they are given, and which are of one instant; into a small target only the first ones."""
+    with contextlib.closing(
+        memory_archive([post(n, created_at=time) for n, time in enumerate(times, 1)])
+    ) as connection:
+        row_ids, tied = expected_list(connection)
+        for capacity in range(0, 16 * len(times) + 16, 8):
+            result, found, found_tied = listed(connection, library, capacity)
+            if capacity >= 8 * (len(row_ids) + len(tied)):
+                assert result.status is Status.DONE
+                assert (found, found_tied) == (row_ids, tied)
+            else:
+                assert result.status is Status.TOO_LARGE
+                assert result.refused_row_id == row_ids[len(found)]
+                assert found == row_ids[: len(found)]
+                assert found_tied == [place for place in tied if place < len(found)]
+
+
+@pytest.mark.parametrize("time", ["5", "5.5", "x'32303234'"])
+def test_times_that_are_no_texts_are_not_listed(library: NativeLibrary, time: str) -> None:
+    """Other values compare otherwise than by their bytes: the row is refused, and named."""
+    with contextlib.closing(memory_archive([post(1), post(2), post(3)])) as connection:
+        connection.execute(f"update posts set created_at = {time} where rowid = 2")
+        row_ids, _ = expected_list(connection)
+        result, found, _ = listed(connection, library, 1000)
+    assert (result.status, result.refused_row_id) == (Status.NOT_USUAL, 2)
+    assert found == row_ids[: row_ids.index(2)]
 
 
 # --- Bounds and refusals ----------------------------------------------------------------------------------------

@@ -172,12 +172,7 @@ class MemoryNeed:
         return cls(
             here_bytes=here,
             rendering_bytes=rendering + compressing,
-            worker_bytes=_WORKER_BYTES
-            + memory.library_bytes
-            + memory.used_library_bytes
-            + rendering
-            + compressing
-            + row_ids,
+            worker_bytes=_WORKER_BYTES + rendering + compressing + row_ids,
         )
 
     def bytes(self, workers: int) -> int:

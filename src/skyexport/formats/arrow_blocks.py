@@ -17,15 +17,15 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Block", "Rows", "batches", "block", "whole_blocks"]
+__all__ = ["Block", "Rows", "batches", "block", "single_rows", "whole_blocks"]
 
 _ALIGNMENT = 64
 
@@ -34,6 +34,10 @@ _PARTS = 3
 _NUMBERS_A_COLUMN = 2 * _PARTS
 _SPARE_BYTES = 1 << 20
 """Of the memory of a column that was emptied."""
+
+
+Parts: TypeAlias = "tuple[bytes | memoryview, bytes | memoryview, bytes | memoryview]"
+"""Validity, lengths and values of a column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,44 +61,60 @@ class Block:
         return [sum(row) for row in zip(*lengths, strict=True)] if lengths else [0] * self.rows
 
 
-def block(batch: pa.RecordBatch) -> bytes:
-    """A record batch, which is no slice of another, as a block."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
+def block(kinds: Sequence[type], columns: Sequence[Sequence[Any]]) -> bytes:
+    """Columns of one or more rows as a block.
 
-    rows = batch.num_rows
-    parts: list[bytes] = []
-    lengths: list[pa.Array] = []
-    for column in batch.columns:
-        validity = length = b""
-        if column.null_count:
-            validity = _values(pc.cast(pc.is_valid(column), pa.uint8()), rows)
-        if pa.types.is_string(column.type):
-            lengths.append(pc.fill_null(pc.binary_length(column), 0))
-            length = _values(lengths[-1], 4 * rows)
-            values = _values(column, sum(array("i", length)), place=2)
-        elif pa.types.is_boolean(column.type):
-            values = _values(pc.cast(column, pa.uint8()), rows)
+    Args:
+        kinds: What the values of each column are: `str`, `int` or `bool`.
+        columns: The values of each; None for null.
+    """
+    parts: list[Parts] = []
+    sizes: list[array[int]] = []
+    for kind, values in zip(kinds, columns, strict=True):
+        validity = bytes(value is not None for value in values) if None in values else b""
+        if kind is int:
+            parts.append((validity, b"", array("q", (value or 0 for value in values)).tobytes()))
+        elif kind is bool:
+            parts.append((validity, b"", bytes(values)))
         else:
-            values = _values(column, 8 * rows)
-        parts += [validity, length, values]
-    most = pc.max(reduce(pc.add, lengths)).as_py() if lengths else 0
-    used = _HEAD.size + 8 * _NUMBERS_A_COLUMN * batch.num_columns
+            texts = [(value or "").encode() for value in values]
+            sizes.append(array("i", map(len, texts)))
+            parts.append((validity, sizes[-1].tobytes(), b"".join(texts)))
+    most = max(map(sum, zip(*sizes, strict=True))) if sizes else 0
+    return _packed(len(columns[0]), most, parts)
+
+
+def single_rows(found: Block) -> Iterator[bytes]:
+    """Each row as a block of its own."""
+    sizes = found.row_text_bytes()
+    begins = [0] * len(found.columns)
+    """Where the next text of each column begins."""
+    for row in range(found.rows):
+        parts: list[Parts] = []
+        for place, (validity, lengths, values) in enumerate(found.columns):
+            begin, size = begins[place], len(values) // found.rows
+            if lengths:
+                size = array("i", lengths[4 * row : 4 * row + 4].tobytes())[0]
+                begins[place] += size
+            else:
+                begin = row * size
+            is_null = bool(validity) and not validity[row]
+            parts.append((b"\0" if is_null else b"", lengths[4 * row : 4 * row + 4], values[begin : begin + size]))
+        yield _packed(1, sizes[row], parts)
+
+
+def _packed(rows: int, most_text_bytes: int, columns: Sequence[Parts]) -> bytes:
+    used = _HEAD.size + 8 * _NUMBERS_A_COLUMN * len(columns)
     numbers: list[int] = []
-    pieces: list[bytes] = []
-    for part in parts:
+    pieces: list[bytes | memoryview] = []
+    for part in chain.from_iterable(columns):
         begin = _aligned(used) if part else 0
         numbers += [begin, len(part)]
         if part:
             pieces += [bytes(begin - used), part]
             used = begin + len(part)
-    head = _HEAD.pack(rows, batch.num_columns, most) + array("q", numbers).tobytes()
+    head = _HEAD.pack(rows, len(columns), most_text_bytes) + array("q", numbers).tobytes()
     return b"".join([head, *pieces, bytes(_aligned(used) - used)])
-
-
-def _values(column: pa.Array, size: int, place: int = 1) -> bytes:
-    """The first bytes of a buffer of *column*."""
-    return memoryview(column.buffers()[place])[:size].tobytes() if size else b""
 
 
 def whole_blocks(data: memoryview) -> Iterator[tuple[Block, int]]:

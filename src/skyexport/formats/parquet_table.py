@@ -176,12 +176,8 @@ class ParquetTable:
         return b"".join(blocks)
 
     def _block(self, rows: Sequence[Row]) -> bytes:
-        import pyarrow as pa
-
-        schema = self.schema()
-        columns = zip(*(row.values for row in rows), strict=True)
-        arrays = [pa.array(values, field.type) for field, values in zip(schema, columns, strict=True)]
-        return arrow_blocks.block(pa.record_batch(arrays, schema=schema))
+        kinds = [_kind(name) for name in self._columns]
+        return arrow_blocks.block(kinds, list(zip(*(row.values for row in rows), strict=True)))
 
     def schema(self) -> pa.Schema:
         import pyarrow as pa
@@ -214,12 +210,8 @@ class ParquetTable:
 
     def posts_of(self, data: bytes) -> list[bytes]:
         """A block for each post."""
-        import pyarrow as pa
-
         return [
-            arrow_blocks.block(pa.concat_batches([batch.slice(row, 1)]))
-            for batch in arrow_blocks.batches(data, self.schema())
-            for row in range(batch.num_rows)
+            post for block, _ in arrow_blocks.whole_blocks(memoryview(data)) for post in arrow_blocks.single_rows(block)
         ]
 
     def new_file(self, compress: Compress | None = None) -> DataFile:
@@ -228,12 +220,16 @@ class ParquetTable:
         return _ParquetFile(self.schema())
 
 
+def _kind(name: str) -> type:
+    return int if name in TIMES | COUNTS else bool if name in FLAGS else str
+
+
 def _type(name: str) -> pa.DataType:
     import pyarrow as pa
 
     if name in TIMES:
         return pa.timestamp("us", "UTC")
-    return pa.int64() if name in COUNTS else pa.bool_() if name in FLAGS else pa.string()
+    return {int: pa.int64(), bool: pa.bool_(), str: pa.string()}[_kind(name)]
 
 
 def _may_be_null(name: str) -> bool:
