@@ -383,8 +383,10 @@ def content(format_name: str, data: bytes | memoryview) -> bytes:
     if data[:4] == b"PAR1":
         tables = [pq.read_table(pa.BufferReader(data))]
     else:
-        schema = ParquetTable().schema()
-        tables = [pa.Table.from_batches([batch]) for batch in arrow_blocks.batches(data, schema)]
+        found = arrow_blocks.Rows(ParquetTable().schema())
+        for block, _ in arrow_blocks.whole_blocks(memoryview(data)):
+            found.add(block)
+        tables = [pa.Table.from_batches([found.record_batch()])]
     rows = []
     for table in tables:
         for place, name in enumerate(table.column_names):

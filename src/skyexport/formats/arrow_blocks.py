@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Block", "Rows", "batches", "block", "single_rows", "whole_blocks"]
+__all__ = ["Block", "Rows", "block", "single_rows", "whole_blocks"]
 
 _ALIGNMENT = 64
 
@@ -146,7 +146,6 @@ class Rows:
         self._schema = schema
         self._columns = [[_Bytes() for _ in range(_PARTS)] for _ in schema]
         self.count = 0
-        self.text_bytes = 0
 
     def add(self, block: Block, start: int = 0, stop: int | None = None) -> None:
         """Add the rows of *block* from *start* to before *stop*."""
@@ -165,7 +164,6 @@ class Rows:
                 )
                 values = values[before : before + these]
             found.add(values)
-            self.text_bytes += len(values)
         self.count += stop - start
 
     def record_batch(self) -> pa.RecordBatch:
@@ -199,7 +197,7 @@ class Rows:
         for parts in self._columns:
             for part in parts:
                 part.clear()
-        self.count = self.text_bytes = 0
+        self.count = 0
 
 
 class _Bytes:
@@ -229,14 +227,6 @@ class _Bytes:
         if len(self._memory) > 2 * self._used + _SPARE_BYTES:
             self._memory = bytearray()
         self._used = 0
-
-
-def batches(data: bytes | memoryview, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """The record batches of a chunk of whole blocks."""
-    for found, _ in whole_blocks(memoryview(data)):
-        rows = Rows(schema)
-        rows.add(found)
-        yield rows.record_batch()
 
 
 def _aligned(place: int) -> int:

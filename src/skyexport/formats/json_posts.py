@@ -24,7 +24,6 @@ from skyexport.formats.base import (
     usual_time,
 )
 from skyexport.notices import Notices
-from skyexport.timestamps import usual_rfc3339
 
 __all__ = ["JSON", "LEFT_OUT_WHEN_EMPTY", "JsonPosts", "Layout", "usual_json"]
 
@@ -172,8 +171,7 @@ def _usual_text(value: StoredValue) -> str | None:
 
 
 def _usual_time(value: StoredValue) -> str | None:
-    text = usual_rfc3339(value) if isinstance(value, bytes) else None
-    text = text or usual_time(value)
+    text = usual_time(value)
     return None if text is None else f'"{text}"'
 
 

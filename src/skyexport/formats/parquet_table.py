@@ -355,14 +355,15 @@ class _ParquetFile:
     def add(self, data: bytes | memoryview, posts: int) -> Iterator[bytes]:
         """See `DataFile`."""
         del posts
-        self._unfinished += data if self._unfinished else b""
+        if self._unfinished:
+            self._unfinished += data
         with memoryview(self._unfinished or data) as view:
             done = 0
             for block, end in arrow_blocks.whole_blocks(view):
                 yield from self._add(block)
                 done = end
-            rest = bytearray(view[done:]) if done or not self._unfinished else self._unfinished
-        self._unfinished = rest
+            if done or not self._unfinished:
+                self._unfinished = bytearray(view[done:])
 
     def finish(self) -> Iterator[bytes]:
         """See `DataFile`."""
