@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,9 +46,10 @@ def test_it_is_here() -> None:
         ("import no_such_module_of_numpy", "lacks no_such_module_of_numpy"),
         ("raise ImportError('libstdc++.so.6:\\n  cannot open')", "cannot be loaded (libstdc++.so.6: cannot open)"),
         ("int.no_such_name", "cannot be loaded (type object 'int' has no attribute 'no_such_name')"),
+        ("raise ImportError('a.so: failed to map segment')", "cannot be loaded (a.so: failed to map segment)"),
         ("__version__ = '15.0.2'", "16 or newer is not installed, but 15.0.2"),
     ],
-    ids=["missing", "lacks another", "broken library", "broken code", "too old"],
+    ids=["missing", "lacks another", "broken library", "broken code", "not to be run", "too old"],
 )
 def test_the_line(
     small_archive: make_archive.ArchiveInfo, tmp_path: Path, environment: Environment, code: str, problem: str
@@ -57,6 +59,36 @@ def test_the_line(
     assert (done.returncode, done.stdout) == (5, "")
     assert done.stderr == f"skyexport: Parquet needs pyarrow, which {problem}; {INSTALL_PARQUET}\n"
     assert not (tmp_path / "out").exists()
+
+
+NO_ROOM = """
+import resource
+limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 20_000_000, limit))
+"""
+"""Has the system give no more than 20 MB from now on."""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a system that limits the address space")
+@pytest.mark.parametrize("arguments", [("export", "-f", "parquet", "-o", "out"), ("inspect",)])
+@pytest.mark.parametrize(
+    "failure", ["raise ImportError('a.so: failed to map segment')", "raise MemoryError"], ids=["loader", "Python"]
+)
+def test_a_system_without_memory(
+    small_archive: make_archive.ArchiveInfo,
+    tmp_path: Path,
+    environment: Environment,
+    arguments: tuple[str, ...],
+    failure: str,
+) -> None:
+    """Where the system gives no memory to load pyarrow, that is what the line says; nothing asks to install it."""
+    command, *options = arguments
+    done = skyexport(command, small_archive.path, *options, env=environment(NO_ROOM + failure), cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (13, "")
+    assert done.stderr.startswith("skyexport: the system gives no more memory; ")
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.glob("out*"))
 
 
 def test_inspect_leaves_parquet_out(small_archive: make_archive.ArchiveInfo, environment: Environment) -> None:

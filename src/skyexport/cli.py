@@ -18,7 +18,7 @@ import typer.core
 
 from skyexport import __version__
 from skyexport.configuration import CONFIG, PROJECT_FILE, Configuration
-from skyexport.errors import AuthorError, ExportError, OptionError, StoppedError, VerifyError
+from skyexport.errors import AuthorError, ExportError, OptionError, StoppedError, VerifyError, unexpected
 from skyexport.format_names import choice_hint, form_of_name
 from skyexport.help_pages import (
     ARCHIVES,
@@ -959,8 +959,9 @@ def _told(context: typer.Context, *, as_json: bool, debug: bool) -> Iterator[Non
         raise
     except BaseException as error:
         signals.settle()
-        _say_traceback()
-        _leave(ExportError(f"unexpected {type(error).__name__}: {error}", "please report it"), as_json=as_json)
+        if debug or not isinstance(error, MemoryError):
+            _say_traceback()
+        _leave(unexpected(error), as_json=as_json)
 
 
 def _say_project_file(context: typer.Context) -> None:

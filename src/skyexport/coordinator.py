@@ -40,6 +40,7 @@ from skyexport.destination import Destination, check_place, destination_of
 from skyexport.disk import free_bytes, takes_bytes_as_they_are
 from skyexport.earlier_posts import Disappeared, EarlierPosts, may_be_table, with_last_chain
 from skyexport.errors import (
+    NO_MEMORY,
     ArchiveBusyError,
     ArchiveChangedError,
     ArchiveError,
@@ -90,7 +91,6 @@ _ROOM_ENOUGH = 4
 _POLL_SECONDS = 0.1
 """Time between checks of memory and signals while no worker sends anything."""
 
-_NO_MEMORY = "the system gives no more memory"
 
 SQLITE_STEPS = 100_000
 """SQLite steps between checks of memory and signals: some milliseconds."""
@@ -206,7 +206,7 @@ def export(
     except MemoryError as error:
         if path is not None:
             raise
-        raise MemoryLimitError(_NO_MEMORY, "use fewer workers or smaller batches") from error
+        raise MemoryLimitError(NO_MEMORY, "use fewer workers or smaller batches") from error
 
 
 def _media(resolved: Resolved, archive: Archive) -> contextlib.AbstractContextManager[Media | None]:
@@ -240,7 +240,7 @@ def _opened(resolved: Resolved, did: str | None, now: datetime) -> Iterator[Dest
     except MemoryError as error:
         if destination.kept is not None:
             raise
-        raise MemoryLimitError(_NO_MEMORY, "use fewer workers or smaller batches") from error
+        raise MemoryLimitError(NO_MEMORY, "use fewer workers or smaller batches") from error
 
 
 def available_posts(
@@ -597,7 +597,7 @@ class _Coordinator:
         except (MemoryLimitError, MemoryError) as error:
             if self._large is None:
                 raise
-            why = error.message if isinstance(error, MemoryLimitError) else _NO_MEMORY
+            why = error.message if isinstance(error, MemoryLimitError) else NO_MEMORY
             raise self._large.beyond_memory(why) from error
 
     def _begin_large_post(self, post: LargePost) -> None:

@@ -160,9 +160,13 @@ class OutputError(ExportError):
 
 
 class MemoryLimitError(ExportError):
-    """The processes together reached the memory limit."""
+    """The processes together reached the memory limit, or the system gives no more memory."""
 
     exit_code = 13
+
+
+NO_MEMORY = "the system gives no more memory"
+"""The message of a `MemoryLimitError` in which the limit is the system's."""
 
 
 class WorkerError(ExportError):
@@ -197,6 +201,13 @@ class StoppedError(ExportError):
         return 128 + self.signal_number
 
 
+def unexpected(error: BaseException) -> ExportError:
+    """The error to report for any other exception."""
+    if isinstance(error, MemoryError):
+        return MemoryLimitError(NO_MEMORY, "end other programs, and try again")
+    return ExportError(f"unexpected {type(error).__name__}: {error}", "please report it")
+
+
 EXIT_CODES: dict[int, str] = {
     0: "done, even if no post matched",
     1: "an unexpected error: please report it",
@@ -207,7 +218,7 @@ EXIT_CODES: dict[int, str] = {
     10: "the archive or the export is missing, unreadable, or of the wrong kind",
     11: "the archive is busy, or changed while it was read",
     12: "the output cannot be written",
-    13: "the memory limit was reached",
+    13: "the memory limit was reached, or the system gives no more memory",
     14: "a worker process died or stopped responding",
     15: "another export is writing to the same place",
     130: "stopped by Ctrl-C",

@@ -25,6 +25,7 @@ from typing import IO, Any
 
 import apsw
 
+from skyexport import errors
 from skyexport.cleanup import start_thread
 from skyexport.coordinator import export
 from skyexport.errors import ExportError, MemoryLimitError, StoppedError
@@ -121,7 +122,7 @@ def read_message(stream: IO[bytes]) -> Any:
 
 def unexpected(error: BaseException) -> ExportError:
     """The error of an archive for an unexpected exception, with the traceback as its note."""
-    found = ExportError(f"unexpected {type(error).__name__}: {error}", "please report it")
+    found = errors.unexpected(error)
     found.add_note(traceback.format_exc())
     return found
 

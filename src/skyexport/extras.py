@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+
 from skyexport.errors import MissingExtraError
 
 __all__ = ["INSTALL_PARQUET", "require_pyarrow"]
@@ -13,6 +15,10 @@ _OLDEST_PYARROW = 16
 """The version in pyproject.toml, which pip checks only if it installs the extra itself."""
 
 
+_PYARROW_BYTES = 200 << 20
+"""Address space that pyarrow's libraries take, roughly."""
+
+
 def require_pyarrow(purpose: str) -> None:
     """Load pyarrow.
 
@@ -21,6 +27,7 @@ def require_pyarrow(purpose: str) -> None:
 
     Raises:
         MissingExtraError: pyarrow is not installed, cannot be loaded, or is too old.
+        MemoryError: The system gives no memory for it.
     """
     try:
         import pyarrow
@@ -29,6 +36,7 @@ def require_pyarrow(purpose: str) -> None:
         problem = "is not installed" if error.name == "pyarrow" else f"lacks {error.name}"
     except (ImportError, AttributeError, OSError) as error:
         # pyarrow was built for another system, another Python or another NumPy.
+        _check_room(error)
         problem = f"cannot be loaded ({' '.join(str(error).split())[:200]})"
     else:
         version = str(pyarrow.__version__)
@@ -36,3 +44,11 @@ def require_pyarrow(purpose: str) -> None:
             return
         problem = f"{_OLDEST_PYARROW} or newer is not installed, but {version}"
     raise MissingExtraError(f"{purpose} needs pyarrow, which {problem}", INSTALL_PARQUET)
+
+
+def _check_room(error: Exception) -> None:
+    # A library that finds no memory fails like one that is broken, and its words differ between systems.
+    try:
+        mmap.mmap(-1, _PYARROW_BYTES).close()
+    except OSError:
+        raise MemoryError("the system gives no memory for pyarrow") from error
