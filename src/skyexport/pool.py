@@ -61,7 +61,7 @@ _PROGRAM = "from skyexport.worker import main; main()"
 
 _KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "8388608", "MALLOC_TRIM_THRESHOLD_": "16777216"}
 """For glibc: returning the megabytes of each batch to the system and getting them again took an eighth of the time.
-What is larger, for a large post, goes back at once: with it, each worker would keep the memory of its last one."""
+Larger pieces, those of a large post, go back at once; otherwise each worker would keep the memory of its last one."""
 
 
 class StallWatch:
