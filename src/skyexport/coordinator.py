@@ -74,9 +74,17 @@ from skyexport.verification import read_back
 from skyexport.worker import WorkerSetup
 from skyexport.writer import OrderedWriter
 
-__all__ = ["SQLITE_STEPS", "available_posts", "check_room", "check_strict", "chosen_workers", "export"]
+__all__ = [
+    "SQLITE_STEPS",
+    "WORKERS_FROM_POSTS",
+    "available_posts",
+    "check_room",
+    "check_strict",
+    "chosen_workers",
+    "export",
+]
 
-_WORKERS_FROM_POSTS = 150_000
+WORKERS_FROM_POSTS = 150_000
 """With fewer posts, one process finishes before workers have started (docs/architecture.md)."""
 
 _WORKERS_FROM_SLOW_POSTS = 40_000
@@ -90,7 +98,6 @@ _ROOM_ENOUGH = 4
 
 _POLL_SECONDS = 0.1
 """Time between checks of memory and signals while no worker sends anything."""
-
 
 SQLITE_STEPS = 100_000
 """SQLite steps between checks of memory and signals: some milliseconds."""
@@ -279,7 +286,7 @@ def chosen_workers(
     if not isinstance(workers, int):
         affordable = 0
         slow = resolved.compression is not None or native.renderer() == "python"
-        least = _WORKERS_FROM_SLOW_POSTS if slow else _WORKERS_FROM_POSTS
+        least = _WORKERS_FROM_SLOW_POSTS if slow else WORKERS_FROM_POSTS
         few = options.limit is not None and options.limit < least
         encoders = FORMATS[resolved.format].encoders
         if not few and archive.has_posts(selection, least):

@@ -14,7 +14,6 @@ INSTALL_PARQUET = "pip install 'skyexport[parquet]', or pipx inject skyexport py
 _OLDEST_PYARROW = 16
 """The version in pyproject.toml, which pip checks only if it installs the extra itself."""
 
-
 _PYARROW_BYTES = 200 << 20
 """Address space that pyarrow's libraries take, roughly."""
 

@@ -22,7 +22,7 @@ from os import PathLike
 from pathlib import Path
 
 from skyexport.archive_list import ArchiveList
-from skyexport.coordinator import export
+from skyexport.coordinator import WORKERS_FROM_POSTS, export
 from skyexport.destination import remove_partial
 from skyexport.errors import ExportError, MemoryLimitError, OptionError, StoppedError, WorkerError
 from skyexport.exporter import Answer, Moment, Request, unexpected
@@ -37,8 +37,8 @@ from skyexport.resumption import export_to_skip
 
 __all__ = ["MigrationProgress", "each_options", "export_all"]
 
-_LARGE_BYTES = 210_000_000
-"""Size of an archive with 150,000 posts of 1,400 bytes; from there on workers are worth their start."""
+_LARGE_BYTES = 1400 * WORKERS_FROM_POSTS
+"""Size of an archive with posts of 1,400 bytes for which workers are worth their start."""
 
 _EXPORTER_BYTES = 60_000_000
 """The smallest share of the memory limit that an exporter can work with."""
