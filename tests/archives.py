@@ -16,9 +16,9 @@ import apsw
 import make_archive
 from skyexport.archive import Archive
 from skyexport.formats import FORMATS
-from skyexport.formats.base import COLUMNS, StoredValue, stored_value_sql
 from skyexport.notices import Notices
 from skyexport.plan import Batch, key_ranges, row_id_batches
+from skyexport.posts import COLUMNS, StoredValue, stored_value_sql
 from skyexport.render import BatchRenderer, Chunk
 from skyexport.selection import Selection
 

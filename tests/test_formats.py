@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from skyexport.format_settings import DELIMITERS, FormatSettings
 from skyexport.formats import FORMATS, parquet_table
-from skyexport.formats.base import COLUMNS, StoredValue
 from skyexport.notices import Notices
 from skyexport.plan import row_id_batches
+from skyexport.posts import COLUMNS, StoredValue
 from skyexport.render import BatchRenderer
 from skyexport.selection import Selection
 from tests import oracle, strategies, strict_json

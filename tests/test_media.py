@@ -31,7 +31,7 @@ from skyexport import (
     export,
     verify,
 )
-from skyexport.formats.base import add_function
+from skyexport.posts import add_function
 from tests.archives import file_archive, post
 from tests.command import files_below, skyexport, skyexport_json
 from tests.media_files import add_media, exported, media_in, name_of, path_of

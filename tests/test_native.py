@@ -28,8 +28,8 @@ from skyexport.archive import Archive
 from skyexport.errors import OptionError
 from skyexport.format_settings import FormatSettings
 from skyexport.formats import FORMATS
-from skyexport.formats.base import COLUMNS
 from skyexport.native import NativeLibrary, NativeRenderer, NotThere, Status
+from skyexport.posts import COLUMNS
 from tests import oracle, strategies
 from tests.archives import (
     Cell,

@@ -25,7 +25,7 @@ from skyexport.copying import MEDIA_COLUMNS, MEDIA_DETAILS, Copied, copy_posts, 
 from skyexport.created_at import CreatedAtIndex
 from skyexport.errors import ArchiveChangedError, ArchiveError, OptionError, UnrecoveredError
 from skyexport.formats import FORMATS
-from skyexport.formats.base import COLUMNS, Format, StoredValue, as_bytes, stored_time, stored_value_sql
+from skyexport.formats.base import Format
 from skyexport.full_text import FullTextMatch, MatchedBefore, asking, checked_match
 from skyexport.location import archive_location, printable_path
 from skyexport.media_root import MediaFile, ShownFile
@@ -34,6 +34,7 @@ from skyexport.notices import MISSED_LOG, MISSED_LOG_TEXT, Notices
 from skyexport.option_types import check_path, check_type
 from skyexport.options import DEFAULT_BATCH_SIZE, Bound, is_did, parse_author, parse_bound
 from skyexport.plan import Batch, CreatedAtOrder, Plan, key_ranges, row_id_batches
+from skyexport.posts import COLUMNS, StoredValue, as_bytes, stored_time, stored_value_sql
 from skyexport.recovery import recovered
 from skyexport.render import BatchRenderer, Chunk, quote_identifier
 from skyexport.scratch import Scratch

@@ -18,8 +18,8 @@ import apsw
 
 from skyexport import json_text
 from skyexport.errors import ArchiveChangedError, AuthorError
-from skyexport.formats.base import StoredValue, as_bytes, stored_time
 from skyexport.options import is_did, parse_author
+from skyexport.posts import StoredValue, as_bytes, stored_time
 from skyexport.source import Authorizer, as_number
 
 __all__ = ["HANDLES", "Author", "ChosenAuthor", "check_author", "copy_handles", "each_author", "find_author"]

@@ -26,10 +26,10 @@ from skyexport.earlier_export import LONGEST_VALUE_BYTES, EarlierPost, comparabl
 from skyexport.errors import Difference, OptionError, UnrelatedExportError, VerifyError
 from skyexport.export_chains import chains, earlier_manifests, exports_in
 from skyexport.export_directory import ExportDirectory
-from skyexport.formats.base import StoredValue, as_bytes, stored_value_sql, usual_time, usual_time_seconds
 from skyexport.json_text import decode
 from skyexport.manifest import path_text
 from skyexport.options import Resolved
+from skyexport.posts import StoredValue, as_bytes, stored_value_sql, usual_time, usual_time_seconds
 from skyexport.progress import Counters
 from skyexport.scratch import Scratch
 from skyexport.source import Authorizer, reading

@@ -18,7 +18,7 @@ from typing import Any
 import apsw
 
 from skyexport.errors import ArchiveError, OptionError
-from skyexport.formats.base import COLUMNS
+from skyexport.posts import COLUMNS
 from skyexport.shell_words import shell_word
 from skyexport.source import REBUILD, Authorizer, folded, reading
 

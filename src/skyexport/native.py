@@ -23,7 +23,7 @@ import apsw
 from skyexport.errors import OptionError
 from skyexport.format_settings import USUAL, FormatSettings
 from skyexport.formats import FORMATS
-from skyexport.formats.base import COLUMNS, COUNTS, TIMES
+from skyexport.posts import COLUMNS, COUNTS, TIMES
 
 if TYPE_CHECKING:
     import ctypes

@@ -17,21 +17,13 @@ import apsw
 
 from skyexport import json_text
 from skyexport.errors import ArchiveChangedError, MemoryLimitError
-from skyexport.formats.base import (
-    COLUMNS,
-    Compress,
-    Format,
-    Part,
-    StoredPost,
-    StoredValue,
-    as_bytes,
-    stored_value_sql,
-)
+from skyexport.formats.base import Compress, Format, Part
 from skyexport.native import NativeLibrary, NativeOrder, NativeRenderer, Status
 from skyexport.native import library as native_library
 from skyexport.notices import Notices
 from skyexport.options import format_size
 from skyexport.plan import Batch, KeyRange
+from skyexport.posts import COLUMNS, StoredPost, StoredValue, as_bytes, stored_value_sql
 from skyexport.selection import Selection
 
 __all__ = [

@@ -9,7 +9,7 @@ from typing import Protocol
 import apsw
 
 from skyexport import timestamps
-from skyexport.formats.base import StoredValue, add_function, stored_time, stored_value_sql
+from skyexport.posts import StoredValue, add_function, stored_time, stored_value_sql
 
 __all__ = ["Narrowing", "Selection", "Span"]
 

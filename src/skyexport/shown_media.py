@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import apsw
 
-from skyexport.formats.base import add_function
 from skyexport.formats.media_names import media_names
+from skyexport.posts import add_function
 from skyexport.selection import Selection
 
 __all__ = [

@@ -19,9 +19,9 @@ from typing import Literal
 import apsw
 
 from skyexport.errors import ArchiveBusyError, ArchiveChangedError, ArchiveError, OutputError, UnrecoveredError
-from skyexport.formats.base import COLUMNS
 from skyexport.location import files_beside, has_content, printable_path
 from skyexport.native import load as load_native_renderer
+from skyexport.posts import COLUMNS
 from skyexport.shown_media import ONLY_SHOWN_COLUMN
 
 __all__ = [

@@ -10,7 +10,7 @@ from pathlib import Path
 import apsw
 
 import make_archive
-from skyexport.formats.base import COLUMNS
+from skyexport.posts import COLUMNS
 from tests.archives import file_archive, post
 from tests.faults.damage import HANGS_SECONDS, Layout, check_damaged, damage_page, export_damaged
 from tests.faults.matrix import trials

@@ -12,7 +12,7 @@ from pathlib import Path
 import apsw
 
 import make_archive
-from skyexport.formats.base import COLUMNS
+from skyexport.posts import COLUMNS
 from tests.archives import RawText, insert, post
 from tests.command import PROGRAM
 from tests.faults import invariants

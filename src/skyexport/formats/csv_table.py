@@ -12,22 +12,22 @@ from typing import Self
 
 from skyexport import json_text
 from skyexport.format_settings import USUAL, FormatSettings
-from skyexport.formats.base import (
+from skyexport.formats.base import TextFormat
+from skyexport.formats.media_names import media_names
+from skyexport.formulas import formula_cells, safe_cell
+from skyexport.notices import Notices
+from skyexport.posts import (
     COLUMNS,
     COUNTS,
     FLAGS,
     TIMES,
     StoredPost,
     StoredValue,
-    TextFormat,
     as_bytes,
     count_text,
     stored_time,
     usual_time_seconds,
 )
-from skyexport.formats.media_names import media_names
-from skyexport.formulas import formula_cells, safe_cell
-from skyexport.notices import Notices
 
 __all__ = ["CsvRecords", "CsvTable"]
 

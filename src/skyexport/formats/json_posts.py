@@ -10,20 +10,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from skyexport import json_text
-from skyexport.formats.base import (
+from skyexport.formats.base import TextFormat
+from skyexport.notices import Notices
+from skyexport.posts import (
     COLUMNS,
     COUNTS,
     FLAGS,
     TIMES,
     StoredPost,
     StoredValue,
-    TextFormat,
     as_bytes,
     count_text,
     stored_time,
     usual_time,
 )
-from skyexport.notices import Notices
 
 __all__ = ["JSON", "LEFT_OUT_WHEN_EMPTY", "JsonPosts", "Layout", "usual_json"]
 

@@ -23,22 +23,10 @@ from skyexport.cleanup import Call
 from skyexport.extras import require_pyarrow
 from skyexport.format_settings import USUAL, FormatSettings
 from skyexport.formats import arrow_blocks
-from skyexport.formats.base import (
-    COLUMNS,
-    COUNTS,
-    FLAGS,
-    TIMES,
-    Compress,
-    DataFile,
-    FormatMemory,
-    StoredPost,
-    StoredValue,
-    as_bytes,
-    count_text,
-    stored_time,
-)
+from skyexport.formats.base import Compress, DataFile, FormatMemory
 from skyexport.formats.json_posts import JSON, LEFT_OUT_WHEN_EMPTY, usual_json
 from skyexport.notices import Notices
+from skyexport.posts import COLUMNS, COUNTS, FLAGS, TIMES, StoredPost, StoredValue, as_bytes, count_text, stored_time
 
 if TYPE_CHECKING:
     import pyarrow as pa
