@@ -17,7 +17,7 @@ import pytest
 
 from skyexport import ExportOptions, ExportSummary, OptionError, UnrelatedExportError, VerifyError, export, export_all
 from skyexport.destination import place_lock
-from skyexport.export_chains import EXPORT_NAME
+from skyexport.layout import EXPORT_NAME
 from skyexport.options import resolve
 from skyexport.retention import remove_old_chains
 from skyexport.verification import read_back

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skyexport import export, verify
-from skyexport.destination import Destination, destination_of, directory_name
+from skyexport.destination import Destination, destination_of
 from skyexport.errors import AlreadyRunningError, ExportError, OptionError, OutputError, StoppedError, StrictError
+from skyexport.layout import directory_name
 from skyexport.options import ExportOptions, resolve
 from skyexport.rehearsal import dry_run
 from skyexport.resumption import export_to_skip

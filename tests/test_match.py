@@ -18,7 +18,7 @@ from skyexport import ArchiveError, ExportOptions, OptionError, OutputError, exp
 from skyexport.archive import Archive
 from skyexport.copying import counted_posts
 from skyexport.selection import Selection
-from skyexport.shell_words import shell_word
+from skyexport.wording import shell_word
 from tests.archives import Row, file_archive, post
 from tests.command import skyexport, skyexport_json
 

@@ -16,6 +16,7 @@ from skyexport.compression import parse_compression
 from skyexport.errors import MemoryLimitError
 from skyexport.formats import FORMATS
 from skyexport.memory import MemoryGuard, MemoryNeed, ProcessTree
+from skyexport.memory_need import memory_need
 
 LIMIT = 500_000_000
 
@@ -115,16 +116,16 @@ def test_need_grows(format: str) -> None:
     sizes = [0, 500_000, 5_000_000, 30_000_000, 60_000_000, 10**12]
     levels = [None, *map(parse_compression, ("zstd:1", "zstd:3", "zstd:9", "zstd:12", "zstd:19"))]
     for workers in (0, 1, 2, 5):
-        needs = [MemoryNeed.of(FORMATS[format], None, size).bytes(workers) for size in sizes]
+        needs = [memory_need(FORMATS[format], None, size).bytes(workers) for size in sizes]
         assert needs == sorted(needs)
         assert needs[-1] == needs[-2]
-        compressed = [MemoryNeed.of(FORMATS[format], level, 10**8).bytes(workers) for level in levels]
+        compressed = [memory_need(FORMATS[format], level, 10**8).bytes(workers) for level in levels]
         assert compressed == sorted(compressed)
-        plain = MemoryNeed.of(FORMATS[format], None, 10**8).bytes(workers)
+        plain = memory_need(FORMATS[format], None, 10**8).bytes(workers)
         further: list[dict[str, Any]] = [{"batch_size": 1_000_000}, {"lists": True}, {"reads_table": True}]
         for more in further:
-            assert MemoryNeed.of(FORMATS[format], None, 10**8, **more).bytes(workers) > plain
-        assert MemoryNeed.of(FORMATS[format], None, 10**8).bytes(workers + 1) > plain
+            assert memory_need(FORMATS[format], None, 10**8, **more).bytes(workers) > plain
+        assert memory_need(FORMATS[format], None, 10**8).bytes(workers + 1) > plain
 
 
 def test_tree_counts_children() -> None:

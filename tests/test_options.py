@@ -12,16 +12,8 @@ from hypothesis import strategies as st
 
 from skyexport import options as options_module
 from skyexport.errors import OptionError
-from skyexport.options import (
-    Bound,
-    ExportOptions,
-    format_size,
-    parse_author,
-    parse_bound,
-    parse_number,
-    parse_size,
-    resolve,
-)
+from skyexport.options import Bound, ExportOptions, parse_author, parse_bound, parse_number, parse_size, resolve
+from skyexport.wording import format_size
 
 DAY = 86_400 * 10**9
 DID = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"

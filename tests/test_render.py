@@ -17,7 +17,8 @@ from skyexport.errors import ArchiveChangedError
 from skyexport.formats import FORMATS
 from skyexport.notices import Notices
 from skyexport.plan import KeyRange, RowIds, row_id_batches
-from skyexport.render import BatchRenderer, quote_identifier
+from skyexport.posts import MAX_CHUNK_BYTES, quote_identifier
+from skyexport.render import BatchRenderer
 from skyexport.selection import Selection
 from tests import oracle
 from tests.archives import (
@@ -209,7 +210,7 @@ def test_a_post_of_megabytes(format_name: str, column: str) -> None:
         chunks = list(renderer(connection, format_name, index=None).render(RowIds(row_ids(*ids))))
     assert oracle.content(format_name, joined(format_name, chunks)[0]) == expected
     if column != "created_at":
-        assert max(len(chunk.data) for chunk in chunks) < 3 * render.MAX_CHUNK_BYTES // 2
+        assert max(len(chunk.data) for chunk in chunks) < 3 * MAX_CHUNK_BYTES // 2
 
 
 def test_a_batch_of_large_posts(monkeypatch: pytest.MonkeyPatch) -> None:

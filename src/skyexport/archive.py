@@ -27,16 +27,16 @@ from skyexport.errors import ArchiveChangedError, ArchiveError, OptionError, Unr
 from skyexport.formats import FORMATS
 from skyexport.formats.base import Format
 from skyexport.full_text import FullTextMatch, MatchedBefore, asking, checked_match
-from skyexport.location import archive_location, printable_path
+from skyexport.location import archive_location
 from skyexport.media_root import MediaFile, ShownFile
 from skyexport.memory import MemoryGuard
 from skyexport.notices import MISSED_LOG, MISSED_LOG_TEXT, Notices
 from skyexport.option_types import check_path, check_type
 from skyexport.options import DEFAULT_BATCH_SIZE, Bound, is_did, parse_author, parse_bound
 from skyexport.plan import Batch, CreatedAtOrder, Plan, key_ranges, row_id_batches
-from skyexport.posts import COLUMNS, StoredValue, as_bytes, stored_time, stored_value_sql
+from skyexport.posts import COLUMNS, StoredValue, as_bytes, quote_identifier, stored_time, stored_value_sql
 from skyexport.recovery import recovered
-from skyexport.render import BatchRenderer, Chunk, quote_identifier
+from skyexport.render import BatchRenderer, Chunk
 from skyexport.scratch import Scratch
 from skyexport.selection import Narrowing, Selection, Span
 from skyexport.shown_media import (
@@ -59,6 +59,7 @@ from skyexport.source import (
     reading,
     unpin,
 )
+from skyexport.wording import printable_path
 
 __all__ = ["Archive", "Post"]
 

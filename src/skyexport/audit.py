@@ -13,9 +13,10 @@ from skyexport.errors import NoExportError, StoppedError, VerifyError
 from skyexport.export_chains import exports_below
 from skyexport.memory import MemoryGuard, ProcessTree
 from skyexport.option_types import check_paths
-from skyexport.options import format_size, parse_path
+from skyexport.options import parse_path
 from skyexport.progress import SCHEMA_VERSION, Counters, Monitor, Progress
 from skyexport.verification import Verification, verified
+from skyexport.wording import format_size
 
 __all__ = ["Audit", "AuditProgress", "AuditedExport", "verify_all"]
 

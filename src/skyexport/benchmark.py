@@ -24,14 +24,15 @@ from skyexport.archive import Archive
 from skyexport.cleanup import uninterrupted
 from skyexport.coordinator import export
 from skyexport.destination import check_place
+from skyexport.disk import output_error
 from skyexport.errors import ArchiveChangedError, ExportError, MemoryLimitError, OptionError, OutputError
 from skyexport.location import absolute
 from skyexport.memory import UNKNOWN_MEMORY, Metric
-from skyexport.options import MAX_WORKERS, ExportOptions, available_cpus, format_size, parse_bound, resolve
+from skyexport.options import MAX_WORKERS, ExportOptions, available_cpus, parse_bound, resolve
 from skyexport.processes import available_memory_bytes
 from skyexport.progress import SCHEMA_VERSION, duration
 from skyexport.summary import ExportSummary
-from skyexport.writer import output_error
+from skyexport.wording import format_size
 
 __all__ = ["Benchmark", "DigestError", "Measurement", "Recommendation", "benchmark", "recommend"]
 

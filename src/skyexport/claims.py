@@ -16,7 +16,7 @@ from skyexport.compression import Compression, parse_compression
 from skyexport.errors import OptionError
 from skyexport.export_directory import is_plain_name
 from skyexport.format_settings import DELIMITERS, USUAL, FormatSettings
-from skyexport.media_root import MEDIA_DIRECTORY, MEDIA_TABLE
+from skyexport.layout import MEDIA_DIRECTORY, MEDIA_TABLE
 from skyexport.readers import READERS
 from skyexport.readers.csv_table import HEADINGS
 from skyexport.readers.json_posts import KEYS

@@ -1020,7 +1020,7 @@ def _print(text: str, end: str = "\n") -> None:
     try:
         typer.echo(text + end, nl=False)
     except OSError as error:
-        from skyexport.writer import output_error
+        from skyexport.disk import output_error
 
         abandon_standard_output()
         raise output_error(error, "standard output") from error

@@ -53,16 +53,18 @@ from skyexport.estimate import Sample
 from skyexport.formats import FORMATS, format_with
 from skyexport.manifest import manifest_bytes
 from skyexport.media import Media
-from skyexport.memory import UNKNOWN_MEMORY, MemoryGuard, MemoryNeed, ProcessTree
+from skyexport.memory import UNKNOWN_MEMORY, MemoryGuard, ProcessTree
+from skyexport.memory_need import memory_need
 from skyexport.messages import ChunkReady, Kind
 from skyexport.native import NotThere
 from skyexport.notices import MISSED_LOG, MISSED_LOG_HINT, REUSED_HANDLE, Notices
-from skyexport.options import ExportOptions, Resolved, available_cpus, format_size, resolve
+from skyexport.options import ExportOptions, Resolved, available_cpus, resolve
 from skyexport.plan import Plan, row_id_batches
 from skyexport.pool import BATCHES_A_WORKER, Pool, Worker
+from skyexport.posts import MAX_CHUNK_BYTES, LargePost
 from skyexport.progress import Counters, Monitor, Progress
 from skyexport.register import Registry
-from skyexport.render import MAX_CHUNK_BYTES, Chunk, LargePost
+from skyexport.render import Chunk
 from skyexport.retention import remove_old_chains
 from skyexport.row_ids import RowIdFile
 from skyexport.scratch import remove_left_scratches
@@ -71,6 +73,7 @@ from skyexport.sequence import Sequencer
 from skyexport.source import PIN_BUSY_MILLISECONDS, wait_for_writers
 from skyexport.summary import ExportSummary
 from skyexport.verification import read_back
+from skyexport.wording import format_size
 from skyexport.worker import WorkerSetup
 from skyexport.writer import OrderedWriter
 
@@ -275,7 +278,7 @@ def chosen_workers(
     """
     options = resolved.options
     reads_earlier = bool(resolved.since_export) or options.since_last
-    need = MemoryNeed.of(
+    need = memory_need(
         FORMATS[resolved.format], resolved.compression, archive.stored_bytes(), batch_size=options.batch_size,
         lists=options.media or options.match is not None or options.limit is not None or reads_earlier
         or options.snapshot == "copy",

@@ -20,7 +20,7 @@ from skyexport.authors import HANDLES, copy_handles
 from skyexport.errors import ArchiveError
 from skyexport.full_text import MATCHED, asking
 from skyexport.memory import MemoryGuard
-from skyexport.render import MAX_CHUNK_BYTES, LargePost, quote_identifier, stored_bytes_sql
+from skyexport.posts import MAX_CHUNK_BYTES, LargePost, quote_identifier, stored_bytes_sql
 from skyexport.selection import Narrowing, Selection
 from skyexport.shown_media import ONLY_SHOWN_COLUMN, ONLY_SHOWN_SQL, register
 from skyexport.source import BUSY_MILLISECONDS, Source, as_number, folded, reading, restrict, wait_for_writers

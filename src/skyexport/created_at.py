@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import apsw
 
-from skyexport.render import quote_identifier
+from skyexport.posts import quote_identifier
 from skyexport.selection import Span
 from skyexport.source import as_number
 

@@ -15,7 +15,6 @@ import re
 import secrets
 import shutil
 import stat
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
@@ -24,24 +23,30 @@ from pathlib import Path
 from typing import Protocol
 
 from skyexport.cleanup import uninterrupted
+from skyexport.disk import output_error
 from skyexport.errors import AlreadyRunningError, OptionError, OutputError
-from skyexport.export_chains import EXPORT_NAME, enclosing_export
+from skyexport.export_chains import enclosing_export
+from skyexport.layout import (
+    EXPORT_NAME,
+    LONGEST_NAME_BYTES,
+    MEDIA_DIRECTORY,
+    MEDIA_TABLE,
+    author_directory,
+    directory_name,
+)
 from skyexport.location import absolute, files_beside, real_path
 from skyexport.lock import Lock, check_free, remove_leftovers
-from skyexport.media_root import MEDIA_DIRECTORY, MEDIA_TABLE
 from skyexport.options import Resolved
 from skyexport.sync import sync_directory
-from skyexport.writer import OutputFile, WrittenFile, output_error
+from skyexport.writer import OutputFile, WrittenFile
 
 __all__ = [
     "MAX_DATA_FILES",
     "Destination",
-    "author_directory",
     "check_destination",
     "check_output_dir",
     "check_place",
     "destination_of",
-    "directory_name",
     "place_lock",
     "remove_partial",
     "retire",
@@ -49,8 +54,6 @@ __all__ = [
 
 _MANIFEST = "manifest.json"
 _SUMS = "SHA256SUMS"
-_LONGEST_NAME_BYTES = 200
-"""File names may have 255 bytes; the rest is room for suffixes."""
 
 _LOCK = ".skyexport.lock"
 """Name of the lock file in an author's directory, held while an export into it runs."""
@@ -331,38 +334,6 @@ def retire(directory: Path, lock: Lock, *, sync: bool) -> None:
     remove_leftovers(lock, directory.parent, re.compile(re.escape(hidden.name)))
 
 
-def author_directory(output_dir: Path, did: str | None) -> Path:
-    """The directory of an author's exports, or the first one to try if there are none.
-
-    The portable spelling is used where a directory with that name exists, as on a disk that allows no colon in names.
-    """
-    place = output_dir / directory_name(did)
-    portable = output_dir / directory_name(did, portable=True)
-    return portable if not place.exists() and portable.is_dir() else place
-
-
-def directory_name(did: str | None, *, portable: bool = sys.platform == "win32") -> str:
-    """The name of an author's directory: one path component, different for each author.
-
-    Args:
-        did: A valid DID; None for all authors.
-        portable: Write everything but `a-z 0-9 . -` as `_` and two hexadecimal digits, for file systems that allow no
-            colon or ignore case.
-    """
-    if did is None:
-        return "all"
-    name = did
-    if portable:
-        name = "".join(
-            character if character.isascii() and (character.islower() or character.isdigit() or character in ".-")
-            else f"_{ord(character):02x}"
-            for character in did
-        )  # fmt: skip
-    if len(name) > _LONGEST_NAME_BYTES:
-        name = f"{name[: _LONGEST_NAME_BYTES - 65]}-{hashlib.sha256(did.encode()).hexdigest()}"
-    return name
-
-
 class _Directory:
     """`<author or all>/<time>/` with the data files, the manifest, and the checksums of all files."""
 
@@ -640,7 +611,7 @@ def _close(destination: Destination) -> None:
 
 def _hidden_stem(name: str) -> str:
     """The beginning of the names of hidden files beside *name*: different for each file, and never too long."""
-    if len(os.fsencode(name)) <= _LONGEST_NAME_BYTES:
+    if len(os.fsencode(name)) <= LONGEST_NAME_BYTES:
         return f".{name}"
     return f".{name[:20]}-{hashlib.sha256(os.fsencode(name)).hexdigest()}"
 

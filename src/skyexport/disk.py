@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -10,12 +11,21 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["free_bytes", "takes_bytes_as_they_are"]
+from skyexport.errors import OutputError, StoppedError
+from skyexport.wording import format_size
+
+__all__ = ["free_bytes", "output_error", "takes_bytes_as_they_are"]
 
 _PLAIN_FILE_SYSTEMS = frozenset(
     {"ext2", "ext3", "ext4", "xfs", "jfs", "tmpfs", "vfat", "msdos", "exfat", "fat32", "hfs", "ntfs"}
 )
 """File systems that do not compress, do not grow on demand, and are not on another machine, which may do either."""
+
+_NOT_ON_FAT = ':*?"<>|'
+"""Characters that FAT and other file systems of Windows do not allow in names."""
+
+_SIGPIPE = 13
+"""The signal that ends a program whose reader has closed the pipe; Windows has no name for it."""
 
 
 def free_bytes(path: Path) -> int | None:
@@ -51,3 +61,21 @@ def takes_bytes_as_they_are(path: Path) -> bool:
     # Of two mounts at the same place, the later one hides the other.
     nearest = max(enumerate(mounted), key=lambda found: (len(Path(found[1].mountpoint).parts), found[0]), default=None)
     return nearest is not None and nearest[1].fstype.lower() in _PLAIN_FILE_SYSTEMS
+
+
+def output_error(error: OSError, name: str, directory: Path | None = None) -> OutputError | StoppedError:
+    """Turn a system error about writing *name* into one of ours; *directory* is where it lies, None for a stream."""
+    if error.errno == errno.EPIPE:
+        return StoppedError(_SIGPIPE)
+    hint = {
+        errno.ENOSPC: "free some space, or choose another place with -o",
+        errno.EDQUOT: "your quota is used up: free some space, or choose another place with -o",
+        errno.EFBIG: "such a large file is not allowed there: choose another place with -o",
+        errno.EACCES: "check the permissions, or choose another place with -o",
+        errno.EROFS: "choose another place with -o",
+    }.get(error.errno or 0, "")
+    if error.errno == errno.EINVAL and (refused := [character for character in _NOT_ON_FAT if character in name]):
+        hint = f"this disk allows no {' '.join(refused)} in names: choose another name with --to, or another place"
+    what = f"cannot write {name}: {error.strerror or error}"
+    free = free_bytes(directory) if error.errno == errno.ENOSPC and directory is not None else None
+    return OutputError(what if free is None else f"{what}, {format_size(free)} free", hint)

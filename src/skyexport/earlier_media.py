@@ -16,7 +16,7 @@ from typing import Self
 from skyexport.claims import MAX_CLAIMS_BYTES, read_manifest
 from skyexport.errors import NoExportError
 from skyexport.export_directory import ExportDirectory, is_plain_name
-from skyexport.media_root import MEDIA_DIRECTORY
+from skyexport.layout import MEDIA_DIRECTORY
 
 __all__ = ["EarlierMedia"]
 

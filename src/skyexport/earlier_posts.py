@@ -21,19 +21,19 @@ import orjson
 
 from skyexport.claims import MAX_CLAIMS_BYTES
 from skyexport.compression import Compression
-from skyexport.destination import author_directory
 from skyexport.earlier_export import LONGEST_VALUE_BYTES, EarlierPost, comparable, earlier_posts
 from skyexport.errors import Difference, OptionError, UnrelatedExportError, VerifyError
 from skyexport.export_chains import chains, earlier_manifests, exports_in
 from skyexport.export_directory import ExportDirectory
 from skyexport.json_text import decode
-from skyexport.manifest import path_text
+from skyexport.layout import author_directory
 from skyexport.options import Resolved
 from skyexport.posts import StoredValue, as_bytes, stored_value_sql, usual_time, usual_time_seconds
 from skyexport.progress import Counters
 from skyexport.scratch import Scratch
 from skyexport.source import Authorizer, reading
 from skyexport.verification import Verification, read_back
+from skyexport.wording import path_text
 
 __all__ = ["Disappeared", "EarlierExport", "EarlierPosts", "may_be_table", "with_last_chain"]
 

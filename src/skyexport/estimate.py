@@ -10,7 +10,8 @@ from skyexport.archive import Archive
 from skyexport.formats.base import Compress, Format
 from skyexport.options import DEFAULT_BATCH_SIZE
 from skyexport.plan import row_id_batches
-from skyexport.render import BatchRenderer, LargePost
+from skyexport.posts import LargePost
+from skyexport.render import BatchRenderer
 from skyexport.row_ids import RowIdFile
 from skyexport.selection import Selection
 

@@ -21,10 +21,9 @@ import orjson
 from skyexport.claims import MAX_CLAIMS_BYTES
 from skyexport.errors import NoExportError
 from skyexport.export_directory import ExportDirectory
+from skyexport.layout import CLAIMS, EXPORT_NAME
 
 __all__ = [
-    "CLAIMS",
-    "EXPORT_NAME",
     "Chain",
     "FoundExport",
     "chains",
@@ -36,11 +35,6 @@ __all__ = [
     "is_export",
 ]
 
-EXPORT_NAME = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(?:-\d{1,9})?", re.ASCII)
-"""Names of export directories."""
-
-CLAIMS = ("manifest.json", "SHA256SUMS")
-"""The files that mark an export directory."""
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 

@@ -19,8 +19,8 @@ import apsw
 
 from skyexport.errors import ArchiveError, OptionError
 from skyexport.posts import COLUMNS
-from skyexport.shell_words import shell_word
 from skyexport.source import REBUILD, Authorizer, folded, reading
+from skyexport.wording import shell_word
 
 __all__ = ["MATCHED", "FullTextMatch", "MatchedBefore", "asking", "check_query", "checked_match"]
 

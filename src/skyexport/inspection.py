@@ -18,10 +18,11 @@ from skyexport.estimate import Sample
 from skyexport.extras import INSTALL_PARQUET
 from skyexport.formats import FORMATS, Format
 from skyexport.native import renderer_in_words
-from skyexport.options import format_size, parse_path
+from skyexport.options import parse_path
 from skyexport.scratch import temporary_folder
 from skyexport.selection import Selection
 from skyexport.source import JournalMode
+from skyexport.wording import format_size
 
 __all__ = ["Inspection", "author_line", "inspect", "list_authors"]
 

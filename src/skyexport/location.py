@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from skyexport.errors import ArchiveError
+from skyexport.wording import printable_path
 
 __all__ = [
     "FilesBeside",
@@ -20,7 +21,6 @@ __all__ = [
     "archive_location",
     "files_beside",
     "has_content",
-    "printable_path",
     "real_path",
     "why_missing",
 ]
@@ -87,11 +87,6 @@ def why_missing(path: Path) -> str:
     except FileNotFoundError as error:
         return f": {error.strerror}"
     return ""
-
-
-def printable_path(path: Path) -> str:
-    """*path* as it was typed, for messages; a byte that is not UTF-8 is shown as `\\xff`."""
-    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def archive_location(path: Path) -> Path:

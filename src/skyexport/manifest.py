@@ -5,7 +5,6 @@ Source: docs/formats.md, "manifest.json".
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -16,13 +15,14 @@ import orjson
 from skyexport import timestamps
 from skyexport.archive import Archive
 from skyexport.authors import ChosenAuthor
+from skyexport.layout import MEDIA_DIRECTORY, MEDIA_TABLE
 from skyexport.media import MediaCounts
-from skyexport.media_root import MEDIA_DIRECTORY, MEDIA_TABLE
 from skyexport.notices import Notices
 from skyexport.options import Resolved
+from skyexport.wording import path_text
 from skyexport.writer import WrittenFile
 
-__all__ = ["manifest_bytes", "path_text", "source_of"]
+__all__ = ["manifest_bytes", "source_of"]
 
 _FORMAT_VERSION = "dev"
 """The version that the established exporter writes; programs that read its manifests find it here, too."""
@@ -103,11 +103,6 @@ def manifest_bytes(
 def source_of(path: Path, state: Mapping[str, object]) -> dict[str, object]:
     """The value of `source`: the archive at *path* (absolute), and *state*, which comes from `file_state`."""
     return {"path": path_text(path), **state}
-
-
-def path_text(path: Path) -> str:
-    """A path as written in a manifest; bytes that are not UTF-8 are replaced."""
-    return os.fsencode(path).decode(errors="replace")
 
 
 def _rfc3339(instant: int | None) -> str | None:

@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING
 
 from skyexport.background import Background
 from skyexport.cleanup import Call
-from skyexport.media_root import MEDIA_DIRECTORY, MediaFile, MediaRoot, UnsafePathError
+from skyexport.disk import output_error
+from skyexport.layout import MEDIA_DIRECTORY
+from skyexport.media_root import MediaFile, MediaRoot, UnsafePathError
 from skyexport.sync import sync_file
-from skyexport.writer import WrittenFile, output_error
+from skyexport.writer import WrittenFile
 
 if TYPE_CHECKING:
     from skyexport.earlier_media import EarlierMedia

@@ -20,13 +20,8 @@ from typing import Self
 from skyexport.errors import OptionError
 from skyexport.location import absolute
 
-__all__ = ["MEDIA_DIRECTORY", "MEDIA_TABLE", "MediaFile", "MediaRoot", "ShownFile", "UnsafePathError"]
+__all__ = ["MediaFile", "MediaRoot", "ShownFile", "UnsafePathError"]
 
-MEDIA_DIRECTORY = "media"
-"""Name of the directory in an export."""
-
-MEDIA_TABLE = "media.csv"
-"""Name of the table beside it: which posts show which file."""
 
 _BY_DESCRIPTOR = os.open in os.supports_dir_fd
 """Windows cannot name a file relative to its directory's descriptor."""

@@ -30,7 +30,6 @@ __all__ = [
     "Resolved",
     "Split",
     "available_cpus",
-    "format_size",
     "is_did",
     "parse_author",
     "parse_bound",
@@ -654,15 +653,6 @@ def parse_size(text: Size) -> int:
     if not match[2] and 0 < Decimal(match[1]) < _LEAST_WITHOUT_UNIT:
         raise OptionError(f"the size {text!r} has no unit", f"write {match[1]}MB, or {match[1]}B for bytes")
     return int(Decimal(match[1]) * unit)
-
-
-def format_size(size_bytes: float) -> str:
-    """Bytes for people, in powers of 1000, with about three digits: `1.10 GB`."""
-    for unit in ("B", "kB", "MB"):
-        if size_bytes < 1000:
-            return f"{size_bytes:.0f} {unit}" if unit == "B" or size_bytes >= 100 else f"{size_bytes:.1f} {unit}"
-        size_bytes /= 1000
-    return f"{size_bytes:.2f} GB"
 
 
 def parse_bound(bound: Bound, *, end_of_day: bool, name: str = "bound") -> int | None:

@@ -17,11 +17,11 @@ from typing import Literal
 from skyexport.errors import AuthorError, ExportError, OutputError
 from skyexport.memory import Metric, shown_peak
 from skyexport.notices import WARNING, about
-from skyexport.options import format_size
 from skyexport.progress import SCHEMA_VERSION, duration
 from skyexport.scratch import temporary_folder
 from skyexport.summary import ExportSummary
 from skyexport.verification import Verification
+from skyexport.wording import format_size
 
 __all__ = ["Migration", "Outcome", "Outcomes", "nobody_has"]
 

@@ -29,8 +29,9 @@ from skyexport.cleanup import start_thread, uninterrupted
 from skyexport.errors import ExportError, WorkerError
 from skyexport.messages import Frame, Kind, encode_batch, read_frame, write_frame
 from skyexport.plan import Batch, KeyRange
+from skyexport.posts import LargePost
 from skyexport.processes import how_it_ended, is_stopped
-from skyexport.render import SLOT_BYTES, LargePost
+from skyexport.render import SLOT_BYTES
 from skyexport.slots import Slots
 from skyexport.worker import WorkerSetup
 

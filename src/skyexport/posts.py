@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
 
 import apsw
 
 from skyexport import json_text, timestamps
+from skyexport.errors import MemoryLimitError
+from skyexport.wording import format_size
 
 __all__ = [
     "COLUMNS",
     "COUNTS",
     "FLAGS",
+    "MAX_CHUNK_BYTES",
     "TIMES",
+    "LargePost",
     "StoredPost",
     "StoredValue",
     "add_function",
     "as_bytes",
     "count_text",
+    "quote_identifier",
+    "stored_bytes_sql",
     "stored_time",
     "stored_value_sql",
     "usual_time",
@@ -46,14 +54,11 @@ COLUMNS = (
 )
 """The columns of `posts`, in the order in which the JSON has them."""
 
-
 FLAGS = frozenset({"has_media", "is_reply"})
 """The columns that hold booleans."""
 
-
 COUNTS = frozenset({"like_count", "repost_count", "reply_count", "quote_count"})
 """The columns that hold numbers."""
-
 
 TIMES = frozenset({"created_at", "indexed_at", "archived_at"})
 """The columns that hold times."""
@@ -65,6 +70,12 @@ StoredValue = bytes | int | float | None
 
 StoredPost = Mapping[str, StoredValue]
 """One post, column → value; a flag is 0 or 1."""
+
+MAX_CHUNK_BYTES = 4_000_000
+"""Size of a chunk at most, before compression: a batch of 1,000 posts takes about 1.1 MB as JSON."""
+
+_LONGEST_URI_BYTES = 1000
+"""Enough for any uri of Bluesky; a post with a longer one is called by its row id."""
 
 
 def as_bytes(value: StoredValue) -> bytes:
@@ -125,3 +136,44 @@ def usual_time_seconds(value: StoredValue) -> str | None:
 def add_function(connection: apsw.Connection, name: str, function: Callable[..., str | bool]) -> None:
     """Make a Python function of one value callable from SQL; the same value gives the same result."""
     connection.create_scalar_function(name, function, 1, deterministic=True)
+
+
+@dataclass(frozen=True, slots=True)
+class LargePost:
+    """A post that is larger than a chunk, so that rendering it takes several times its size in memory."""
+
+    URI_SQL: ClassVar[str] = f"iif(octet_length(uri) <= {_LONGEST_URI_BYTES}, cast(uri as blob), null)"
+    """SQL for the uri of a post, NULL where it is too long to be named."""
+
+    called: str
+    """Its uri, or what stands for that."""
+    stored_bytes: int
+    """Of all columns that are read."""
+
+    @classmethod
+    def of(cls, row_id: int, uri: StoredValue, stored_bytes: int) -> LargePost:
+        """The post of that row id, for which `URI_SQL` gave *uri*."""
+        called = f"the post with row id {row_id}" if uri is None else json_text.decode(as_bytes(uri))
+        return cls(called, stored_bytes)
+
+    @property
+    def needed_bytes(self) -> int:
+        """The least memory to read it: SQLite holds it once, and Python once."""
+        return 2 * self.stored_bytes
+
+    def beyond_memory(self, why: str) -> MemoryLimitError:
+        """The error that *why* ends the export, with this post."""
+        return MemoryLimitError(
+            f"{why}, with a post of {format_size(self.stored_bytes)}: {self.called}",
+            "allow more with --memory-limit, if there is more",
+        )
+
+
+def stored_bytes_sql(columns: Mapping[str, str]) -> str:
+    """SQL for the bytes of all columns of a post that are read."""
+    return " + ".join(f"ifnull(octet_length({columns[name]}), 0)" for name in COLUMNS)
+
+
+def quote_identifier(name: str) -> str:
+    """The name of a table or index, as SQL takes any name."""
+    return '"' + name.replace('"', '""') + '"'

@@ -13,12 +13,14 @@ from pathlib import Path
 from skyexport.archive_list import ArchiveList
 from skyexport.destination import check_output_dir, check_place
 from skyexport.errors import ArchiveError, OptionError
-from skyexport.export_chains import CLAIMS, is_export
+from skyexport.export_chains import is_export
 from skyexport.format_names import looks_like_data_file
 from skyexport.formats import FORMATS
 from skyexport.full_text import check_query
+from skyexport.layout import CLAIMS
 from skyexport.media_root import MediaRoot
-from skyexport.memory import MemoryGuard, MemoryNeed, ProcessTree
+from skyexport.memory import MemoryGuard, ProcessTree
+from skyexport.memory_need import memory_need
 from skyexport.options import Resolved
 from skyexport.source import is_sqlite
 
@@ -79,7 +81,7 @@ def check_for_all(archives: ArchiveList, resolved: Resolved) -> None:
         # This raises the error. If pyarrow is installed, loading it here would take memory that exporters need.
         format.require()
     options = resolved.options
-    need = MemoryNeed.of(format, resolved.compression, 0)
+    need = memory_need(format, resolved.compression, 0)
     MemoryGuard(options.memory_limit_bytes, ProcessTree().sample).check_workable(need, 0, resolved.format)
     if options.match is not None:
         check_query(options.match)

@@ -21,7 +21,7 @@ import orjson
 
 from skyexport.cleanup import start_thread, uninterrupted
 from skyexport.memory import MemoryGuard
-from skyexport.options import format_size
+from skyexport.wording import format_size
 
 __all__ = ["MODES", "Counters", "Monitor", "Progress", "Reporter", "Stage", "reporter_for"]
 

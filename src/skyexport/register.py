@@ -18,12 +18,12 @@ from pathlib import Path, PurePosixPath
 import apsw
 
 from skyexport.archive import Archive
+from skyexport.disk import output_error
 from skyexport.errors import ArchiveBusyError, ArchiveChangedError, ArchiveError, OptionError, OutputError
 from skyexport.location import absolute, real_path
 from skyexport.notices import MISSED_LOG_HINT, MISSED_LOG_TEXT
 from skyexport.options import Resolved
 from skyexport.source import Authorizer, as_number, folded, restrict, wait_for_writers
-from skyexport.writer import output_error
 
 __all__ = ["Registry"]
 

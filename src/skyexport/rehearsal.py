@@ -20,13 +20,14 @@ from skyexport.estimate import Sample
 from skyexport.formats import format_with
 from skyexport.media import Media
 from skyexport.memory import UNKNOWN_MEMORY, MemoryGuard, ProcessTree
-from skyexport.options import ExportOptions, format_size, resolve
+from skyexport.options import ExportOptions, resolve
 from skyexport.progress import Counters, Monitor, Progress
 from skyexport.register import Registry
 from skyexport.retention import old_chains
 from skyexport.row_ids import RowIdFile
 from skyexport.selection import Narrowing, Selection
 from skyexport.summary import none_in_dates, reused_handle
+from skyexport.wording import format_size
 
 __all__ = ["DryRun", "dry_run"]
 

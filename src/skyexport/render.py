@@ -11,33 +11,34 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import apsw
 
-from skyexport import json_text
-from skyexport.errors import ArchiveChangedError, MemoryLimitError
+from skyexport.errors import ArchiveChangedError
 from skyexport.formats.base import Compress, Format, Part
 from skyexport.native import NativeLibrary, NativeOrder, NativeRenderer, Status
 from skyexport.native import library as native_library
 from skyexport.notices import Notices
-from skyexport.options import format_size
 from skyexport.plan import Batch, KeyRange
-from skyexport.posts import COLUMNS, StoredPost, StoredValue, as_bytes, stored_value_sql
+from skyexport.posts import (
+    COLUMNS,
+    MAX_CHUNK_BYTES,
+    LargePost,
+    StoredPost,
+    StoredValue,
+    quote_identifier,
+    stored_bytes_sql,
+    stored_value_sql,
+)
 from skyexport.selection import Selection
 
 __all__ = [
-    "MAX_CHUNK_BYTES",
     "SLOT_BYTES",
     "BatchRenderer",
     "Chunk",
-    "LargePost",
-    "quote_identifier",
-    "stored_bytes_sql",
 ]
 
-MAX_CHUNK_BYTES = 4_000_000
-"""Size of a chunk at most, before compression: a batch of 1,000 posts takes about 1.1 MB as JSON."""
 
 SLOT_BYTES = MAX_CHUNK_BYTES + 64_000
 """Size of the slot that a chunk travels in: compression makes incompressible data a little larger."""
@@ -47,9 +48,6 @@ _UNIT_POSTS = 2000
 
 _LARGEST_VALUE_BYTES = 1_000_000_000
 """SQLite's own bound on a value, which holds while one large post is read."""
-
-_LONGEST_URI_BYTES = 1000
-"""Enough for any uri of Bluesky; a post with a longer one is called by its row id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,42 +64,6 @@ class Chunk:
     """Of these posts."""
     plain_bytes: int = 0
     """Size of the data before compression."""
-
-
-@dataclass(frozen=True, slots=True)
-class LargePost:
-    """A post that is larger than a chunk, so that rendering it takes several times its size in memory."""
-
-    URI_SQL: ClassVar[str] = f"iif(octet_length(uri) <= {_LONGEST_URI_BYTES}, cast(uri as blob), null)"
-    """SQL for the uri of a post, NULL where it is too long to be named."""
-
-    called: str
-    """Its uri, or what stands for that."""
-    stored_bytes: int
-    """Of all columns that are read."""
-
-    @classmethod
-    def of(cls, row_id: int, uri: StoredValue, stored_bytes: int) -> LargePost:
-        """The post of that row id, for which `URI_SQL` gave *uri*."""
-        called = f"the post with row id {row_id}" if uri is None else json_text.decode(as_bytes(uri))
-        return cls(called, stored_bytes)
-
-    @property
-    def needed_bytes(self) -> int:
-        """The least memory to read it: SQLite holds it once, and Python once."""
-        return 2 * self.stored_bytes
-
-    def beyond_memory(self, why: str) -> MemoryLimitError:
-        """The error that *why* ends the export, with this post."""
-        return MemoryLimitError(
-            f"{why}, with a post of {format_size(self.stored_bytes)}: {self.called}",
-            "allow more with --memory-limit, if there is more",
-        )
-
-
-def stored_bytes_sql(columns: Mapping[str, str]) -> str:
-    """SQL for the bytes of all columns of a post that are read."""
-    return " + ".join(f"ifnull(octet_length({columns[name]}), 0)" for name in COLUMNS)
 
 
 class BatchRenderer:
@@ -476,8 +438,3 @@ class _Stop:
 
 def _stored_post(values: Sequence[StoredValue]) -> StoredPost:
     return dict(zip(COLUMNS, values, strict=True))
-
-
-def quote_identifier(name: str) -> str:
-    """The name of a table or index, as SQL takes any name."""
-    return '"' + name.replace('"', '""') + '"'

@@ -8,9 +8,9 @@ from pathlib import Path
 import apsw
 
 from skyexport.archive import Archive
-from skyexport.destination import author_directory
 from skyexport.errors import ExportError, NoExportError, VerifyError
 from skyexport.export_chains import chains, exports_in
+from skyexport.layout import author_directory
 from skyexport.location import archive_location
 from skyexport.manifest import source_of
 from skyexport.options import ExportOptions, is_did, parse_author, resolve

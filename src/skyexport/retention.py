@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from skyexport.claims import media_sum, read_sums
-from skyexport.destination import author_directory, place_lock, retire
+from skyexport.destination import place_lock, retire
 from skyexport.errors import AlreadyRunningError, ExportError, NoExportError
 from skyexport.export_chains import Chain, FoundExport, chains, exports_in
 from skyexport.export_directory import ExportDirectory
-from skyexport.manifest import path_text
-from skyexport.media_root import MEDIA_DIRECTORY
+from skyexport.layout import MEDIA_DIRECTORY, author_directory
 from skyexport.options import Resolved
+from skyexport.wording import path_text
 
 __all__ = ["old_chains", "remove_old_chains"]
 

@@ -19,10 +19,11 @@ from typing import Literal
 import apsw
 
 from skyexport.errors import ArchiveBusyError, ArchiveChangedError, ArchiveError, OutputError, UnrecoveredError
-from skyexport.location import files_beside, has_content, printable_path
+from skyexport.location import files_beside, has_content
 from skyexport.native import load as load_native_renderer
 from skyexport.posts import COLUMNS
 from skyexport.shown_media import ONLY_SHOWN_COLUMN
+from skyexport.wording import printable_path
 
 __all__ = [
     "BUSY_MILLISECONDS",

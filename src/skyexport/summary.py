@@ -9,9 +9,9 @@ from pathlib import Path
 from skyexport.media import MediaCounts
 from skyexport.memory import Metric, shown_peak
 from skyexport.notices import FORMULA, MISSED_LOG, MISSED_LOG_HINT, REUSED_HANDLE, WARNING
-from skyexport.options import format_size
 from skyexport.progress import SCHEMA_VERSION, duration
 from skyexport.source import JournalMode
+from skyexport.wording import format_size
 from skyexport.writer import WrittenFile
 
 __all__ = ["ExportSummary", "none_in_dates", "reused_handle"]

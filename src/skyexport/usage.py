@@ -13,7 +13,7 @@ from typing import Any
 from skyexport.errors import OptionError
 from skyexport.format_names import nearest
 from skyexport.help_pages import examples_of
-from skyexport.shell_words import shell_word
+from skyexport.wording import shell_word
 
 __all__ = ["check_dashes", "unknown_command", "usage_error", "wants_json"]
 

@@ -24,11 +24,12 @@ from skyexport.export_chains import export_near
 from skyexport.export_directory import ExportDirectory, NotAFileError
 from skyexport.extras import INSTALL_PARQUET
 from skyexport.format_settings import FormatSettings
-from skyexport.media_root import MEDIA_DIRECTORY
+from skyexport.layout import MEDIA_DIRECTORY
 from skyexport.memory import MemoryGuard, ProcessTree
-from skyexport.options import format_size, parse_path
+from skyexport.options import parse_path
 from skyexport.progress import Counters, Monitor, Progress
 from skyexport.readers import READERS, Reader
+from skyexport.wording import format_size
 
 __all__ = ["Verification", "read_back", "verified", "verify"]
 

@@ -28,7 +28,8 @@ from skyexport.formats import FORMATS
 from skyexport.messages import ChunkReady, Frame, Kind, decode_batch, read_frame, write_frame
 from skyexport.notices import Notices
 from skyexport.plan import Batch
-from skyexport.render import BatchRenderer, Chunk, LargePost
+from skyexport.posts import LargePost
+from skyexport.render import BatchRenderer, Chunk
 from skyexport.selection import Selection
 from skyexport.slots import SlotHandle, Slots
 from skyexport.source import PIN_BUSY_MILLISECONDS, Source, pin, reading, unpin

@@ -6,7 +6,6 @@ There is no buffer in between: a chunk is written straight from its slot, and ev
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 from collections.abc import Callable
@@ -17,22 +16,19 @@ from pathlib import Path
 from skyexport.background import Background
 from skyexport.cleanup import Call
 from skyexport.compression import Compression, compressor_of
-from skyexport.disk import free_bytes
-from skyexport.errors import OutputError, StoppedError
+from skyexport.disk import output_error
 from skyexport.formats import Format
-from skyexport.options import Split, format_size
+from skyexport.options import Split
 from skyexport.sync import sync_file
 
-__all__ = ["OrderedWriter", "OutputFile", "WrittenFile", "output_error"]
+__all__ = [
+    "OrderedWriter",
+    "OutputFile",
+    "WrittenFile",
+]
 
 _WRITE_BACK_BYTES = 8_000_000
 """Large enough for one efficient write, small enough to keep the disk busy from the start."""
-
-_NOT_ON_FAT = ':*?"<>|'
-"""Characters that FAT and other file systems of Windows do not allow in names."""
-
-_SIGPIPE = 13
-"""The signal that ends a program whose reader has closed the pipe; Windows has no name for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,21 +257,3 @@ class OrderedWriter:
         """Write the epilogue of the open file."""
         for piece in self._data_file.finish():
             self._file.write(piece)
-
-
-def output_error(error: OSError, name: str, directory: Path | None = None) -> OutputError | StoppedError:
-    """Turn a system error about writing *name* into one of ours; *directory* is where it lies, None for a stream."""
-    if error.errno == errno.EPIPE:
-        return StoppedError(_SIGPIPE)
-    hint = {
-        errno.ENOSPC: "free some space, or choose another place with -o",
-        errno.EDQUOT: "your quota is used up: free some space, or choose another place with -o",
-        errno.EFBIG: "such a large file is not allowed there: choose another place with -o",
-        errno.EACCES: "check the permissions, or choose another place with -o",
-        errno.EROFS: "choose another place with -o",
-    }.get(error.errno or 0, "")
-    if error.errno == errno.EINVAL and (refused := [character for character in _NOT_ON_FAT if character in name]):
-        hint = f"this disk allows no {' '.join(refused)} in names: choose another name with --to, or another place"
-    what = f"cannot write {name}: {error.strerror or error}"
-    free = free_bytes(directory) if error.errno == errno.ENOSPC and directory is not None else None
-    return OutputError(what if free is None else f"{what}, {format_size(free)} free", hint)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import apsw
 
-from skyexport.destination import directory_name
+from skyexport.layout import directory_name
 from tests.faults.matrix import trials
 from tests.faults.shapes import Shape, in_one_file
 from tests.faults.trial import SABOTAGE, Run, Trial, bytes_of, usual_ground
