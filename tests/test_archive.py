@@ -15,8 +15,8 @@ import pytest
 
 import make_archive
 from skyexport import ExportOptions, export
-from skyexport.archive import Archive
 from skyexport.errors import ArchiveBusyError, ArchiveError, OptionError
+from skyexport.listing import Archive
 from skyexport.selection import Selection
 from skyexport.source import Source
 from tests import oracle

@@ -14,10 +14,10 @@ import pytest
 
 import make_archive
 from skyexport import ExportOptions, export
-from skyexport.archive import Archive
 from skyexport.connections import Connections
 from skyexport.errors import ArchiveError, StoppedError
 from skyexport.inspection import inspect
+from skyexport.listing import Archive
 from skyexport.rehearsal import dry_run
 from skyexport.source import Source
 from tests.archives import file_archive, post

@@ -13,8 +13,8 @@ import apsw
 import pytest
 
 from skyexport import ArchiveBusyError, ArchiveError, ExportOptions, OutputError, export
-from skyexport.archive import Archive
 from skyexport.inspection import inspect
+from skyexport.listing import Archive
 from tests.archives import file_archive, fill, post
 from tests.command import export_on_read_only_disk, files_below
 

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from skyexport.archive import Archive, Post
     from skyexport.audit import Audit, AuditedExport, AuditProgress, verify_all
     from skyexport.authors import Author
     from skyexport.coordinator import export
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
         WorkerError,
     )
     from skyexport.inspection import Inspection, inspect
+    from skyexport.listing import Archive, Post
     from skyexport.migration import MigrationProgress, export_all
     from skyexport.options import ExportOptions
     from skyexport.outcome import Migration, Outcome

@@ -7,13 +7,12 @@ tables before anything is read from them.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self, cast, overload
+from typing import Any, Literal, Self, cast
 
 import apsw
 
@@ -23,20 +22,16 @@ from skyexport.cleanup import uninterrupted
 from skyexport.connections import Connections
 from skyexport.copying import MEDIA_COLUMNS, MEDIA_DETAILS, Copied, copy_posts, counted_posts
 from skyexport.created_at import CreatedAtIndex
-from skyexport.errors import ArchiveChangedError, ArchiveError, OptionError, UnrecoveredError
-from skyexport.formats import FORMATS
-from skyexport.formats.base import Format
+from skyexport.errors import ArchiveChangedError, ArchiveError, UnrecoveredError
 from skyexport.full_text import FullTextMatch, MatchedBefore, asking, checked_match
 from skyexport.location import archive_location
 from skyexport.media_root import MediaFile, ShownFile
 from skyexport.memory import MemoryGuard
 from skyexport.notices import MISSED_LOG, MISSED_LOG_TEXT, Notices
-from skyexport.option_types import check_path, check_type
-from skyexport.options import DEFAULT_BATCH_SIZE, Bound, is_did, parse_author, parse_bound
+from skyexport.option_types import check_path
 from skyexport.plan import Batch, CreatedAtOrder, Plan, key_ranges, row_id_batches
 from skyexport.posts import COLUMNS, StoredValue, as_bytes, quote_identifier, stored_time, stored_value_sql
 from skyexport.recovery import recovered
-from skyexport.render import BatchRenderer, Chunk
 from skyexport.scratch import Scratch
 from skyexport.selection import Narrowing, Selection, Span
 from skyexport.shown_media import (
@@ -61,10 +56,7 @@ from skyexport.source import (
 )
 from skyexport.wording import printable_path
 
-__all__ = ["Archive", "Post"]
-
-Post = dict[str, Any]
-"""One post: the object that the JSON export has for it."""
+__all__ = ["Archive"]
 
 _SORT_CACHE_KIB = 32_000
 """Page cache while sorting: the sort spills to a temporary file beyond it."""
@@ -99,12 +91,7 @@ _OPTIONAL_COLUMNS = {"quote_count": "0"}
 
 
 class Archive:
-    """An open archive and its posts. Use it in a `with` statement.
-
-        with Archive("archive.db") as archive:
-            print(archive.count_posts())
-            for post in archive.list_posts(since="2024-01-01"):
-                print(post["created_at"], post["text"])
+    """An open archive. Use it in a `with` statement.
 
     Args:
         path: The SQLite file.
@@ -629,55 +616,6 @@ class Archive:
                 with contextlib.suppress(apsw.ConnectionClosedError):
                     connection.pragma("cache_size", -CACHE_KIB)
 
-    @overload
-    def list_posts(
-        self, did: str | None = None, since: Bound = None, until: Bound = None, limit: Literal[0] = 0, offset: int = 0
-    ) -> Iterator[Post]: ...
-
-    @overload
-    def list_posts(
-        self, did: str | None = None, since: Bound = None, until: Bound = None, limit: int = 0, offset: int = 0
-    ) -> list[Post] | Iterator[Post]: ...
-
-    def list_posts(
-        self, did: str | None = None, since: Bound = None, until: Bound = None, limit: int = 0, offset: int = 0
-    ) -> list[Post] | Iterator[Post]:
-        """Read posts in export order, each as the object that the JSON export has for it.
-
-        Args:
-            did: DID of the author; None for all authors.
-            since: Earliest creation time, inclusive: a date (whole UTC day) or an instant, as in `ExportOptions`. None
-                for no bound.
-            until: Latest creation time, inclusive, as for *since*.
-            limit: Above 0: return a list of at most so many posts. 0: return an iterator over all posts. It holds one
-                batch at a time, and works only while the archive is open.
-            offset: Posts to skip first.
-
-        Raises:
-            OptionError: A bound is not a date, *did* is a handle, a number is negative, or a value has a wrong type.
-            ArchiveError: The archive cannot be read.
-        """
-        check_type("did", did, str | None)
-        check_type("limit", limit, int)
-        check_type("offset", offset, int)
-        if limit < 0 or offset < 0:
-            raise OptionError(f"limit {limit} or offset {offset} is negative", "use 0 or more")
-        if did is not None and not is_did(parse_author(did)):
-            raise OptionError(f"{did} is a handle", "use the DID, which `find_author` returns")
-        selection = Selection(
-            did, parse_bound(since, end_of_day=False, name="since"), parse_bound(until, end_of_day=True, name="until")
-        )
-        posts = self._posts(selection, limit or -1, offset)
-        return list(posts) if limit else posts
-
-    def _posts(self, selection: Selection, limit: int, offset: int) -> Iterator[Post]:
-        # Sort row ids, then render by row id, on a separate connection that the caller cannot disturb.
-        with self.second_connection() as connection, self.reading():
-            renderer = BatchRenderer(connection, self.columns, None, FORMATS["json"], Selection())
-            row_ids = self.sorted_row_ids(selection, limit=limit, offset=offset, connection=connection)
-            for batch in row_id_batches(row_ids, DEFAULT_BATCH_SIZE):
-                yield from _parsed(b"".join(_file(FORMATS["json"], renderer.render(batch))))
-
     @contextlib.contextmanager
     def _reading_names(self) -> Iterator[None]:
         try:
@@ -761,36 +699,3 @@ def _first_readable(times: Iterable[StoredValue]) -> str | None:
     """The first readable time of *times* (RFC 3339); None if none is readable."""
     stamps = filter(None, map(stored_time, times))
     return next((stamp.rfc3339() for stamp in stamps), None)
-
-
-def _file(format: Format, chunks: Iterable[Chunk]) -> Iterator[bytes]:
-    """Yield the pieces of the file that *chunks* make."""
-    file = format.new_file()
-    for chunk in chunks:
-        for piece in file.add(chunk.data, chunk.posts):
-            yield bytes(piece)
-    yield from file.finish()
-
-
-_TOO_DEEP = b"\n" + b"  " * 1000
-"""JSON with such a line has as many levels as SQLite refuses. Python 3.11 takes fewer, 3.13 many more."""
-
-
-def _parsed(posts: bytes) -> list[Post]:
-    try:
-        if _TOO_DEEP in posts:
-            raise RecursionError
-        found: list[Post] = json.loads(posts, parse_int=_integer)
-    except RecursionError:
-        raise ArchiveError(
-            "a post has an embed that is nested too deeply for Python", "export to a file, which allows any depth"
-        ) from None
-    return found
-
-
-def _integer(digits: str) -> int | float:
-    """A JSON integer; a float if it has thousands of digits, which Python refuses."""
-    try:
-        return int(digits)
-    except ValueError:
-        return float(digits)

@@ -20,12 +20,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from skyexport.archive import Archive
 from skyexport.cleanup import uninterrupted
 from skyexport.coordinator import export
 from skyexport.destination import check_place
 from skyexport.disk import output_error
 from skyexport.errors import ArchiveChangedError, ExportError, MemoryLimitError, OptionError, OutputError
+from skyexport.listing import Archive
 from skyexport.location import absolute
 from skyexport.memory import UNKNOWN_MEMORY, Metric
 from skyexport.options import MAX_WORKERS, ExportOptions, available_cpus, parse_bound, resolve

@@ -39,7 +39,6 @@ __all__ = [
     "Status",
     "find",
     "library",
-    "load",
     "renderer",
     "renderer_in_words",
 ]
@@ -188,13 +187,6 @@ def renderer_in_words() -> str:
     """The renderer for people, and why it is not the native one."""
     found = library()
     return f"python: {found.reason}" if isinstance(found, NotThere) else "native"
-
-
-def load(connection: apsw.Connection) -> None:
-    """Load the native renderer, where there is one, into a connection that is not restricted yet."""
-    found = library()
-    if isinstance(found, NativeLibrary):
-        _context(connection, found)
 
 
 class _Aggregate:

@@ -20,7 +20,6 @@ import apsw
 
 from skyexport.errors import ArchiveBusyError, ArchiveChangedError, ArchiveError, OutputError, UnrecoveredError
 from skyexport.location import files_beside, has_content
-from skyexport.native import load as load_native_renderer
 from skyexport.posts import COLUMNS
 from skyexport.shown_media import ONLY_SHOWN_COLUMN
 from skyexport.wording import printable_path
@@ -212,7 +211,6 @@ class Source:
                 connection.pragma("query_only", True)
                 connection.pragma("cache_size", -CACHE_KIB)
                 connection.limit(apsw.SQLITE_LIMIT_LENGTH, _USUAL_VALUE_BYTES)
-                load_native_renderer(connection)
                 restrict(connection)
                 connection.pragma("data_version")
             return connection
