@@ -26,7 +26,7 @@ class NativeRendererHook(BuildHookInterface):  # type: ignore[type-arg]
         if choice not in CHOICES:
             raise SystemExit(f"SKYEXPORT_NATIVE={choice}: use one of {', '.join(CHOICES)}")
         builder = _builder(Path(self.root))
-        library = Path(self.root) / "src" / "skyexport" / builder.library_name()
+        library = Path(self.root) / "src" / "skyexport" / "rendering" / builder.library_name()
         # One of another build must not end up in this wheel.
         library.unlink(missing_ok=True)
         if choice == "off":
@@ -40,13 +40,13 @@ class NativeRendererHook(BuildHookInterface):  # type: ignore[type-arg]
             return
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{builder.wheel_platform()}"
-        build_data["artifacts"].append(f"/src/skyexport/{library.name}")
+        build_data["artifacts"].append(f"/src/skyexport/rendering/{library.name}")
 
     def clean(self, versions: list[str]) -> None:
         """Remove what was built."""
         del versions
         builder = _builder(Path(self.root))
-        (Path(self.root) / "src" / "skyexport" / builder.library_name()).unlink(missing_ok=True)
+        (Path(self.root) / "src" / "skyexport" / "rendering" / builder.library_name()).unlink(missing_ok=True)
 
 
 def _builder(root: Path) -> Any:

@@ -18,13 +18,13 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from conftest import POSTS
 from skyexport import timestamps
-from skyexport.archive import Archive
+from skyexport.archive.archive import Archive
+from skyexport.archive.plan import Batch
 from skyexport.formats import FORMATS, Format
-from skyexport.plan import Batch
-from skyexport.render import BatchRenderer
+from skyexport.output.writer import OrderedWriter, OutputFile
+from skyexport.rendering.renderer import BatchRenderer
+from skyexport.rendering.slots import Slots
 from skyexport.selection import Selection
-from skyexport.slots import Slots
-from skyexport.writer import OrderedWriter, OutputFile
 
 EVERYTHING = Selection()
 BATCH_SIZE = 1000

@@ -21,7 +21,7 @@ import apsw
 import psutil
 
 import skyexport
-from skyexport import native
+from skyexport.rendering import native
 
 __all__ = [
     "RESULTS", "Target", "environment", "summarised", "table", "targets_table", "thinned", "without_directories",

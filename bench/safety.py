@@ -20,8 +20,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from skyexport import ExportOptions, coordinator
-from skyexport.pool import Pool
+from skyexport import ExportOptions
+from skyexport.pipeline import coordinator
+from skyexport.rendering.pool import Pool
 
 OUTPUT = "safety-output.json"
 WAYS: Mapping[str, Sequence[str]] = {

@@ -24,12 +24,12 @@ from pathlib import Path
 import psutil
 
 from skyexport import ExportOptions, export
-from skyexport.archive import Archive
+from skyexport.archive.archive import Archive
+from skyexport.archive.plan import Batch, KeyRange
 from skyexport.formats import FORMATS
-from skyexport.plan import Batch, KeyRange
-from skyexport.render import SLOT_BYTES, BatchRenderer
+from skyexport.rendering.renderer import SLOT_BYTES, BatchRenderer
+from skyexport.rendering.slots import Slots
 from skyexport.selection import Selection
-from skyexport.slots import Slots
 
 RUNS = 5
 EVERYTHING = Selection()

@@ -60,7 +60,7 @@ static size_t unseen_size(const unsigned char *at, size_t size)
 }
 
 /* Whether a spreadsheet may read a cell that begins so as a formula: by a sign, full-width signs too, behind characters
- * that are not seen; or by a break that it may drop. src/skyexport/formulas.py has the list and its sources. */
+ * that are not seen; or by a break that it may drop. src/skyexport/formats/formulas.py has the list and its sources. */
 static int begins_formula(const unsigned char *at, size_t size)
 {
     if (size > 0 && (at[0] == '\t' || at[0] == '\r' || at[0] == '\n' || at[0] == 0)) {

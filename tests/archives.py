@@ -14,12 +14,12 @@ from typing import Any, cast
 import apsw
 
 import make_archive
-from skyexport.archive import Archive
+from skyexport.archive.archive import Archive
+from skyexport.archive.plan import Batch, key_ranges, row_id_batches
 from skyexport.formats import FORMATS
 from skyexport.notices import Notices
-from skyexport.plan import Batch, key_ranges, row_id_batches
 from skyexport.posts import COLUMNS, StoredValue, stored_value_sql
-from skyexport.render import BatchRenderer, Chunk
+from skyexport.rendering.renderer import BatchRenderer, Chunk
 from skyexport.selection import Selection
 
 

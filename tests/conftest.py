@@ -19,8 +19,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import make_archive
-from skyexport import ExportOptions, native
-from skyexport.native import NotThere
+from skyexport import ExportOptions
+from skyexport.rendering import native
+from skyexport.rendering.native import NotThere
 
 settings.register_profile(
     "skyexport",

@@ -11,13 +11,13 @@ from typing import Any
 
 import apsw
 
-from skyexport.format_settings import USUAL, FormatSettings
 from skyexport.formats import FORMATS, arrow_blocks
-from skyexport.formats.base import Format
+from skyexport.formats.format import Format
 from skyexport.formats.parquet_table import ParquetTable
-from skyexport.native import NativeLibrary, NativeRenderer, NativeResult, Status
+from skyexport.formats.settings import USUAL, FormatSettings
 from skyexport.notices import Notices
 from skyexport.posts import COLUMNS, StoredValue, stored_value_sql
+from skyexport.rendering.native import NativeLibrary, NativeRenderer, NativeResult, Status
 from tests.archives import TABLE_COLUMNS
 
 PREBUILT = os.environ.get("NATIVE_LIBRARY")

@@ -125,7 +125,7 @@ def _serve() -> None:
 
     # What needs an extra imports it later, in the run.
     for module in pkgutil.walk_packages(skyexport.__path__, "skyexport."):
-        if module.name != "skyexport.native_renderer":  # An extension of SQLite.
+        if module.name != "skyexport.rendering.native_renderer":  # An extension of SQLite.
             importlib.import_module(module.name)
     gc.freeze()
     while (request := _receive(requests)) is not None:

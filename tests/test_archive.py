@@ -15,10 +15,10 @@ import pytest
 
 import make_archive
 from skyexport import ExportOptions, export
+from skyexport.archive.source import Source
 from skyexport.errors import ArchiveBusyError, ArchiveError, OptionError
-from skyexport.listing import Archive
+from skyexport.pipeline.listing import Archive
 from skyexport.selection import Selection
-from skyexport.source import Source
 from tests import oracle
 from tests.archives import Cell, RawText, exported, file_archive, fill, insert, post, stored_rows, uri_of
 
@@ -379,7 +379,7 @@ def test_a_schema_version_of_another_kind(path: Path, sql: str) -> None:
 
 def test_locked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An archive that another program holds is busy, after a while."""
-    monkeypatch.setattr("skyexport.source.BUSY_MILLISECONDS", 10)
+    monkeypatch.setattr("skyexport.archive.source.BUSY_MILLISECONDS", 10)
     file_archive(path, [post()])
     with writing(path) as connection:
         connection.execute("begin exclusive")

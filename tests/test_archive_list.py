@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from skyexport.archive_list import read_list
 from skyexport.errors import OptionError
+from skyexport.fleet.archive_list import read_list
 from tests.archives import file_archive, post
 from tests.command import skyexport
 

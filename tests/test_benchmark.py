@@ -16,13 +16,21 @@ import apsw
 import pytest
 
 import make_archive
-from skyexport import benchmark as module
-from skyexport import coordinator
-from skyexport.benchmark import DEFAULT_POSTS, DEFAULT_RUNS, Benchmark, DigestError, Measurement, benchmark, recommend
 from skyexport.errors import ArchiveChangedError, MemoryLimitError, OptionError, OutputError
-from skyexport.options import ExportOptions, available_cpus
-from skyexport.progress import Progress
-from skyexport.summary import ExportSummary
+from skyexport.options.export_options import ExportOptions, available_cpus
+from skyexport.pipeline import benchmark as module
+from skyexport.pipeline import coordinator
+from skyexport.pipeline.benchmark import (
+    DEFAULT_POSTS,
+    DEFAULT_RUNS,
+    Benchmark,
+    DigestError,
+    Measurement,
+    benchmark,
+    recommend,
+)
+from skyexport.pipeline.summary import ExportSummary
+from skyexport.runtime.progress import Progress
 from tests.archives import RawText, file_archive, insert, post
 from tests.command import files_below, skyexport, skyexport_json, started
 

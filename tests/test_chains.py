@@ -16,11 +16,11 @@ import apsw
 import pytest
 
 from skyexport import ExportOptions, ExportSummary, OptionError, UnrelatedExportError, VerifyError, export, export_all
-from skyexport.destination import place_lock
 from skyexport.layout import EXPORT_NAME
-from skyexport.options import resolve
-from skyexport.retention import remove_old_chains
-from skyexport.verification import read_back
+from skyexport.options.export_options import resolve
+from skyexport.output.destination import place_lock
+from skyexport.output.retention import remove_old_chains
+from skyexport.verification.verifier import read_back
 from tests.archives import file_archive, insert, post, uri_of
 from tests.command import files_below, skyexport, skyexport_json
 
@@ -266,7 +266,7 @@ def test_the_new_export_is_verified_first(archive: Path, monkeypatch: pytest.Mon
         data.write_bytes(data.read_bytes() + b" ")
         return read_back(path, *arguments)
 
-    monkeypatch.setattr("skyexport.coordinator.read_back", damaged)
+    monkeypatch.setattr("skyexport.pipeline.coordinator.read_back", damaged)
     with pytest.raises(VerifyError):
         nights.night(keep=1)
     assert len(nights.there) == len(before) + 1
@@ -279,7 +279,7 @@ def test_a_killed_removal_is_swept(archive: Path) -> None:
     first = nights.night()
     nights.night()
     program = (
-        "import os, shutil, signal, skyexport.lock as lock\n"
+        "import os, shutil, signal, skyexport.runtime.lock as lock\n"
         "from skyexport import ExportOptions, export\n"
         "def half(path, **_):\n"
         "    os.unlink(os.path.join(path, 'posts.json')); os.kill(os.getpid(), signal.SIGKILL)\n"

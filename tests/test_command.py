@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 
 import make_archive
 import skyexport as package
-from skyexport import native
-from skyexport.cli import app
+from skyexport.cli.app import app
 from skyexport.formats import FORMATS
-from skyexport.signals import Signals
+from skyexport.rendering import native
+from skyexport.runtime.signals import Signals
 from tests.archives import RawText, file_archive, post
 from tests.command import (
     PROGRAM,

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skyexport.compression import Compression, parse_compression
 from skyexport.errors import OptionError
+from skyexport.formats.compression import Compression, parse_compression
 
 WAYS = ["gzip", "gzip:1", "gzip:9", "zstd", "zstd:1", "zstd:19"]
 

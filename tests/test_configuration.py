@@ -19,10 +19,10 @@ from typer.testing import CliRunner, Result
 
 import make_archive
 from skyexport import ExportOptions, export
-from skyexport.cli import app
-from skyexport.configuration import MAX_FILE_BYTES, Configuration, Setting, settings_of, user_file
+from skyexport.cli.app import app
+from skyexport.cli.configuration import MAX_FILE_BYTES, Configuration, Setting, settings_of, user_file
 from skyexport.errors import OptionError
-from skyexport.signals import Signals
+from skyexport.runtime.signals import Signals
 from tests.command import PROGRAM, files_below, skyexport
 from tests.conftest import ROOT
 

@@ -14,12 +14,12 @@ import pytest
 
 import make_archive
 from skyexport import ExportOptions, export
-from skyexport.connections import Connections
+from skyexport.archive.connections import Connections
+from skyexport.archive.source import Source
 from skyexport.errors import ArchiveError, StoppedError
-from skyexport.inspection import inspect
-from skyexport.listing import Archive
-from skyexport.rehearsal import dry_run
-from skyexport.source import Source
+from skyexport.pipeline.inspection import inspect
+from skyexport.pipeline.listing import Archive
+from skyexport.pipeline.rehearsal import dry_run
 from tests.archives import file_archive, post
 from tests.command import files_below, skyexport, skyexport_json
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from skyexport.archive import Archive
+from skyexport.archive.archive import Archive
 from tests import oracle
 from tests.archives import exported, stored_rows
 

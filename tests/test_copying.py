@@ -17,10 +17,10 @@ import pytest
 
 import make_archive
 from skyexport import ArchiveError, ExportOptions, OutputError, export
-from skyexport.archive import Archive
+from skyexport.archive.archive import Archive
 from skyexport.errors import StrictError
 from skyexport.formats import FORMATS
-from skyexport.render import BatchRenderer
+from skyexport.rendering.renderer import BatchRenderer
 from skyexport.selection import Selection
 from tests.archives import RawText, file_archive, post, read_rows, stored_rows
 from tests.command import PROGRAM, files_below, skyexport, skyexport_json, started
@@ -275,7 +275,7 @@ def test_no_room_for_the_copy(tmp_path: Path, folder: Path, monkeypatch: pytest.
     def full(*_: object) -> None:
         raise apsw.FullError("database or disk is full")
 
-    monkeypatch.setattr("skyexport.copying.counted_posts", full)
+    monkeypatch.setattr("skyexport.archive.copying.counted_posts", full)
     with pytest.raises(OutputError, match="set TMPDIR to a larger place"):
         export(ExportOptions(archive=path, output_dir=tmp_path / "o", snapshot="copy"))
     assert files_below(folder) == []

@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skyexport import export, verify
-from skyexport.destination import Destination, destination_of
 from skyexport.errors import AlreadyRunningError, ExportError, OptionError, OutputError, StoppedError, StrictError
+from skyexport.fleet.resumption import export_to_skip
 from skyexport.layout import directory_name
-from skyexport.options import ExportOptions, resolve
-from skyexport.rehearsal import dry_run
-from skyexport.resumption import export_to_skip
+from skyexport.options.export_options import ExportOptions, resolve
+from skyexport.output.destination import Destination, destination_of
+from skyexport.pipeline.rehearsal import dry_run
 from tests.archives import file_archive, post
 from tests.command import files_below
 
@@ -365,7 +365,7 @@ def leftovers(tmp_path: Path, to: Path | None) -> tuple[list[Path], list[Path]]:
         for path in left:
             path.mkdir()
             (path / "posts.json").write_text("half")
-        (tmp_path / "all" / ".skyexport.lock").write_text("process 12")
+        (tmp_path / "all" / ".skyexport.runtime.lock").write_text("process 12")
         similar = [tmp_path / "all" / name for name in (".2024-05-06-0123abcd.partial", ".partial", "x.partial")]
         similar.append(tmp_path / "other" / left[0].name)
         similar[-1].parent.mkdir()

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from skyexport.disk import free_bytes, takes_bytes_as_they_are
+from skyexport.runtime.disk import free_bytes, takes_bytes_as_they_are
 
 
 def test_free_bytes(tmp_path: Path) -> None:

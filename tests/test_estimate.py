@@ -8,9 +8,9 @@ import apsw
 import pytest
 
 import make_archive
-from skyexport.archive import Archive
-from skyexport.estimate import Sample
+from skyexport.archive.archive import Archive
 from skyexport.formats import FORMATS
+from skyexport.pipeline.estimate import Sample
 from skyexport.selection import Selection
 from tests.archives import exported, file_archive, post
 

@@ -39,14 +39,14 @@ from skyexport import (
     OutputError,
     Progress,
     StrictError,
-    coordinator,
     export,
-    native,
 )
-from skyexport.archive import Archive
-from skyexport.format_settings import USUAL
+from skyexport.archive.archive import Archive
 from skyexport.formats import FORMATS
-from skyexport.memory import ProcessTree
+from skyexport.formats.settings import USUAL
+from skyexport.pipeline import coordinator
+from skyexport.rendering import native
+from skyexport.runtime.memory import ProcessTree
 from tests.archives import RawText, file_archive, post, read_rows
 from tests.command import skyexport, skyexport_json
 from tests.conftest import RENDERERS, rendering_with
@@ -841,7 +841,7 @@ def test_post_beyond_the_memory_limit(tmp_path: Path, format: str, workers: str)
 def test_post_that_reaches_the_memory_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
     """So does one that takes more than was foreseen; one with an absurd uri is called by its row id."""
     path = file_archive(tmp_path / "a.db", [post(1), post(2, uri=uri, text="\x01" * 150_000_000)])
-    monkeypatch.setattr("skyexport.memory.MemoryGuard.check_affordable", lambda *_: None)
+    monkeypatch.setattr("skyexport.runtime.memory.MemoryGuard.check_affordable", lambda *_: None)
     limit = int(((ProcessTree().sample() or 0) + 20_000_000) / 0.8) + 20_000_000
     options = ExportOptions(archive=path, output_dir=tmp_path / "o", workers=0, memory_limit=limit)
     called = uri if uri == "at://x" else "the post with row id 2"

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import make_archive
-from skyexport.compression import parse_compression
 from skyexport.errors import OptionError
-from skyexport.format_names import form_of_name, unknown_format
 from skyexport.formats import FORMATS
+from skyexport.formats.compression import parse_compression
+from skyexport.formats.names import form_of_name, unknown_format
 from tests.command import skyexport
 
 

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skyexport.format_settings import DELIMITERS, FormatSettings
+from skyexport.archive.plan import row_id_batches
 from skyexport.formats import FORMATS, parquet_table
+from skyexport.formats.settings import DELIMITERS, FormatSettings
 from skyexport.notices import Notices
-from skyexport.plan import row_id_batches
 from skyexport.posts import COLUMNS, StoredValue
-from skyexport.render import BatchRenderer
+from skyexport.rendering.renderer import BatchRenderer
 from skyexport.selection import Selection
 from tests import oracle, strategies, strict_json
 from tests.archives import (

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from skyexport.formulas import as_stored, formula_cells, safe_cell
+from skyexport.formats.formulas import as_stored, formula_cells, safe_cell
 from tests import oracle, strategies
 
 BREAKS = "\t\r\n\0"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from skyexport.archive import Archive
+from skyexport.archive.archive import Archive
 from skyexport.formats import FORMATS
 from tests import oracle
 from tests.archives import exported, file_archive, memory_archive, read_rows, rendered_by_row_ids, stored_rows

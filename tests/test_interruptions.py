@@ -23,30 +23,36 @@ from unittest.mock import Mock
 import psutil
 import pytest
 
-import skyexport.background
-import skyexport.cleanup
-import skyexport.coordinator
-import skyexport.destination
-import skyexport.exporters
-import skyexport.lock
-import skyexport.media_copying
-import skyexport.pool
-import skyexport.progress
-import skyexport.scratch
+import skyexport.fleet.exporters
+import skyexport.output.destination
+import skyexport.output.media_copying
+import skyexport.pipeline.coordinator
+import skyexport.rendering.pool
+import skyexport.runtime.background
+import skyexport.runtime.cleanup
+import skyexport.runtime.lock
+import skyexport.runtime.progress
+import skyexport.runtime.scratch
 from skyexport import ExportOptions, StrictError, export
-from skyexport.exporters import Exporters
-from skyexport.media_copying import copied_media
-from skyexport.media_root import MediaFile, MediaRoot
-from skyexport.memory import MemoryGuard
-from skyexport.pool import Pool
-from skyexport.progress import Counters, Monitor
-from skyexport.worker import WorkerSetup
+from skyexport.fleet.exporters import Exporters
+from skyexport.output.media_copying import copied_media
+from skyexport.rendering.pool import Pool
+from skyexport.rendering.worker import WorkerSetup
+from skyexport.runtime.media_root import MediaFile, MediaRoot
+from skyexport.runtime.memory import MemoryGuard
+from skyexport.runtime.progress import Counters, Monitor
 from tests.archives import file_archive, post
 from tests.command import files_below
 
 OWNING = {
     module.__file__
-    for module in (contextlib, skyexport.cleanup, skyexport.destination, skyexport.lock, skyexport.scratch)
+    for module in (
+        contextlib,
+        skyexport.runtime.cleanup,
+        skyexport.output.destination,
+        skyexport.runtime.lock,
+        skyexport.runtime.scratch,
+    )
 }
 """The files with the code that makes, owns and removes things."""
 
@@ -157,8 +163,8 @@ def test_a_signal_at_every_step(tmp_path: Path, request: pytest.FixtureRequest, 
 STARTING = {
     module.__file__
     for module in (
-        threading, concurrent.futures.thread, skyexport.background, skyexport.cleanup, skyexport.exporters,
-        skyexport.media_copying, skyexport.pool, skyexport.progress,
+        threading, concurrent.futures.thread, skyexport.runtime.background, skyexport.runtime.cleanup,
+        skyexport.fleet.exporters, skyexport.output.media_copying, skyexport.rendering.pool, skyexport.runtime.progress,
     )
 }  # fmt: skip
 """The files with the code that starts threads and ends them."""
@@ -223,8 +229,8 @@ def test_a_signal_while_threads_start_and_end(
         with Monitor(Counters(), MemoryGuard(1 << 40, lambda: 1), None), idle():
             pass
 
-    monkeypatch.setattr(skyexport.pool, "spawn", spawn)
-    monkeypatch.setattr(skyexport.exporters, "spawn", spawn)
+    monkeypatch.setattr(skyexport.rendering.pool, "spawn", spawn)
+    monkeypatch.setattr(skyexport.fleet.exporters, "spawn", spawn)
     before = threads()
     children = psutil.Process().children()
     for step in itertools.count(1, every):

@@ -16,7 +16,7 @@ import pytest
 
 from skyexport import ExportOptions, OutputError, export
 from skyexport.errors import AlreadyRunningError
-from skyexport.lock import Lock, remove_leftovers
+from skyexport.runtime.lock import Lock, remove_leftovers
 from tests.archives import file_archive, post
 from tests.command import files_below
 
@@ -25,7 +25,7 @@ posix_only = pytest.mark.skipif(sys.platform == "win32", reason="POSIX locks, li
 HOLD = """
 import sys
 from pathlib import Path
-from skyexport.lock import Lock
+from skyexport.runtime.lock import Lock
 lock = Lock(Path(sys.argv[1]), "into here")
 lock.take()
 print("held", flush=True)
@@ -36,7 +36,7 @@ CONTEND = """
 import os, sys
 from pathlib import Path
 from skyexport.errors import AlreadyRunningError
-from skyexport.lock import Lock
+from skyexport.runtime.lock import Lock
 held = 0
 while held < 200:
     lock = Lock(Path(sys.argv[1]), "into here")

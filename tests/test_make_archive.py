@@ -13,7 +13,7 @@ import apsw
 import pytest
 
 import make_archive
-from skyexport.source import Source
+from skyexport.archive.source import Source
 from tests.conftest import ROOT
 
 

@@ -23,12 +23,12 @@ import pytest
 import make_archive
 import skyexport as package
 from skyexport import ExportOptions, OptionError, export, export_all, verify
-from skyexport import migration as migration_module
-from skyexport.archive_list import ArchiveList, read_list
 from skyexport.errors import StoppedError
-from skyexport.exporter import Request
-from skyexport.exporters import Exporter
-from skyexport.outcome import Outcome, Outcomes
+from skyexport.fleet import migration as migration_module
+from skyexport.fleet.archive_list import ArchiveList, read_list
+from skyexport.fleet.exporter import Request
+from skyexport.fleet.exporters import Exporter
+from skyexport.fleet.outcome import Outcome, Outcomes
 from tests.archives import RawText, file_archive, insert, post
 from tests.command import PROGRAM, assert_gone, files_below, skyexport, skyexport_json, started
 
@@ -563,7 +563,7 @@ def test_from_python(tmp_path: Path) -> None:
 def test_many_outcomes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Outcomes beyond some megabytes lie in a temporary file without a name, and are read back in order."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("skyexport.outcome._IN_MEMORY_BYTES", 10_000)
+    monkeypatch.setattr("skyexport.fleet.outcome._IN_MEMORY_BYTES", 10_000)
     outcomes = Outcomes(300)
     for number in reversed(range(300)):
         outcomes.put(number, Outcome(Path(f"{number}.db"), error=package.ArchiveError(f"no {number}")))

@@ -15,8 +15,8 @@ import pytest
 
 import make_archive
 from skyexport import ArchiveError, ExportOptions, OptionError, OutputError, export
-from skyexport.archive import Archive
-from skyexport.copying import counted_posts
+from skyexport.archive.archive import Archive
+from skyexport.archive.copying import counted_posts
 from skyexport.selection import Selection
 from skyexport.wording import shell_word
 from tests.archives import Row, file_archive, post
@@ -336,8 +336,8 @@ def test_room_for_what_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """Room is needed for the posts that are found, not for all."""
     rows = [post(number, text="cats" if number < 10 else "dogs") for number in range(2000)]
     archive = searchable(tmp_path / "a.db", rows)
-    monkeypatch.setattr("skyexport.coordinator.free_bytes", lambda _: 50_000)
-    monkeypatch.setattr("skyexport.coordinator.takes_bytes_as_they_are", lambda _: True)
+    monkeypatch.setattr("skyexport.pipeline.coordinator.free_bytes", lambda _: 50_000)
+    monkeypatch.setattr("skyexport.pipeline.coordinator.takes_bytes_as_they_are", lambda _: True)
     assert len(uris(exported(archive, tmp_path / "out", match="cats"))) == 10
     for match in ("dogs", None):
         with pytest.raises(OutputError, match="needs"):

@@ -12,11 +12,11 @@ from typing import Any
 import psutil
 import pytest
 
-from skyexport.compression import parse_compression
 from skyexport.errors import MemoryLimitError
 from skyexport.formats import FORMATS
-from skyexport.memory import MemoryGuard, MemoryNeed, ProcessTree
-from skyexport.memory_need import memory_need
+from skyexport.formats.compression import parse_compression
+from skyexport.pipeline.memory_need import memory_need
+from skyexport.runtime.memory import MemoryGuard, MemoryNeed, ProcessTree
 
 LIMIT = 500_000_000
 

@@ -8,9 +8,9 @@ from array import array
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skyexport.messages import ChunkReady, Kind, decode_batch, encode_batch, read_frame, write_frame
+from skyexport.archive.plan import Batch, KeyRange, RowIds
 from skyexport.notices import Notices
-from skyexport.plan import Batch, KeyRange, RowIds
+from skyexport.rendering.messages import ChunkReady, Kind, decode_batch, encode_batch, read_frame, write_frame
 
 INTEGERS = st.integers(-(2**63), 2**63 - 1)
 

@@ -23,13 +23,15 @@ from hypothesis import strategies as st
 
 import build_native
 import make_archive
-from skyexport import ExportOptions, export, native, source
-from skyexport.archive import Archive
+from skyexport import ExportOptions, export
+from skyexport.archive import source
+from skyexport.archive.archive import Archive
 from skyexport.errors import OptionError
-from skyexport.format_settings import FormatSettings
 from skyexport.formats import FORMATS
-from skyexport.native import NativeLibrary, NativeRenderer, NotThere, Status
+from skyexport.formats.settings import FormatSettings
 from skyexport.posts import COLUMNS
+from skyexport.rendering import native
+from skyexport.rendering.native import NativeLibrary, NativeRenderer, NotThere, Status
 from tests import oracle, strategies
 from tests.archives import (
     Cell,
@@ -751,7 +753,7 @@ def source_distribution(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def project(source_distribution: Path, tmp_path: Path) -> Path:
     """The same with a library of an earlier build, which must end up in no wheel."""
     copy = shutil.copytree(source_distribution, tmp_path / "project")
-    (copy / "src" / "skyexport" / build_native.library_name()).write_text("old")
+    (copy / "src" / "skyexport" / "rendering" / build_native.library_name()).write_text("old")
     return copy
 
 
@@ -794,7 +796,7 @@ def test_a_wheel_without_the_renderer(project: Path, choice: str, compiler: str,
     assert (tag, library) == ("none-any.whl", None)
     told = [line for line in said.splitlines() if "renderer" in line]
     assert told == ([] if problem is None else [f"without the native renderer, exports take longer: {problem}"])
-    assert not (project / "src" / "skyexport" / build_native.library_name()).exists()
+    assert not (project / "src" / "skyexport" / "rendering" / build_native.library_name()).exists()
 
 
 @pytest.mark.parametrize(("choice", "compiler", "said"), [
@@ -812,7 +814,7 @@ def test_no_wheel(project: Path, choice: str, compiler: str, said: str) -> None:
 
 def test_an_editable_installation(project: Path) -> None:
     """It builds the renderer beside the modules, and removes it when it is not wanted any more."""
-    library = project / "src" / "skyexport" / build_native.library_name()
+    library = project / "src" / "skyexport" / "rendering" / build_native.library_name()
     code = "from hatchling.build import build_editable; print(build_editable('.'))"
     for choice in ("require", "off"):
         environment = {**os.environ, "SKYEXPORT_NATIVE": choice}

@@ -10,9 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skyexport import options as options_module
 from skyexport.errors import OptionError
-from skyexport.options import Bound, ExportOptions, parse_author, parse_bound, parse_number, parse_size, resolve
+from skyexport.options import export_options as options_module
+from skyexport.options.export_options import (
+    Bound,
+    ExportOptions,
+    parse_author,
+    parse_bound,
+    parse_number,
+    parse_size,
+    resolve,
+)
 from skyexport.wording import format_size
 
 DAY = 86_400 * 10**9

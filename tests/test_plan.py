@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from skyexport.plan import Batch, KeyRange, RowIds, key_ranges, row_id_batches
+from skyexport.archive.plan import Batch, KeyRange, RowIds, key_ranges, row_id_batches
 
 
 class ListOrder:

@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from skyexport import pool
-from skyexport.coordinator import export
 from skyexport.errors import MemoryLimitError, WorkerError
-from skyexport.options import ExportOptions
+from skyexport.options.export_options import ExportOptions
+from skyexport.pipeline.coordinator import export
+from skyexport.rendering import pool
 from tests.archives import file_archive, post
 from tests.command import assert_gone, files_below, started, wait_for_output, wait_for_workers
 
@@ -26,7 +26,7 @@ IN_WORKERS = """
 import sys
 if sys.argv[0] == "-c":
     import os, time
-    from skyexport.render import BatchRenderer
+    from skyexport.rendering.renderer import BatchRenderer
 
     class Nasty(Exception):
         def __init__(self):
@@ -98,8 +98,8 @@ def half(stream, kind, *content, **more):
     stream.flush()
     raise MemoryError
 
-import skyexport.worker
-skyexport.worker.write_frame = half
+import skyexport.rendering.worker
+skyexport.rendering.worker.write_frame = half
 """
 
 
@@ -125,7 +125,7 @@ def test_no_memory_in_this_process(options: ExportOptions, monkeypatch: pytest.M
     def fail(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("skyexport.render.BatchRenderer.render", fail)
+    monkeypatch.setattr("skyexport.rendering.renderer.BatchRenderer.render", fail)
     with pytest.raises(MemoryLimitError, match="gives no more memory"):
         export(ExportOptions(archive=options.archive, output_dir=options.output_dir, workers=0))
     assert not Path(options.output_dir).exists()

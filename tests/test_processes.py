@@ -18,7 +18,7 @@ import pytest
 
 from skyexport import ExportOptions, export
 from skyexport.errors import WorkerError
-from skyexport.processes import is_stopped, process_of
+from skyexport.runtime.processes import is_stopped, process_of
 from tests.command import PROGRAM, wait_for_output, wait_for_workers
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX processes")

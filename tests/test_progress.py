@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from skyexport.progress import Progress, Stage, duration, reporter_for
+from skyexport.runtime.progress import Progress, Stage, duration, reporter_for
 
 
 def moment(seconds: float, posts: int = 0, stage: Stage = "exporting") -> Progress:

@@ -19,49 +19,18 @@ from tests.conftest import ROOT
 
 SOURCE = ROOT / "src" / "skyexport"
 
-LAYERS = [
-    {"__main__"},
-    {"cli"},
-    {"configuration", "usage"},
-    {"help_pages"},
-    {"audit", "benchmark", "migration", "rehearsal"},
-    {"exporters"},
-    {"exporter"},
-    {"preflight", "resumption", "outcome"},
-    {"coordinator", "earlier_posts", "inspection", "verification"},
-    {"estimate", "retention"},
-    {"destination", "manifest", "pool", "summary"},
-    {"media"},
-    {"media_copying", "register", "row_ids"},
-    {"progress", "sequence", "writer", "worker"},
-    {"archive", "archive_list", "disk", "messages", "slots"},
-    {"authors", "connections", "copying", "created_at", "recovery", "scratch"},
-    {"full_text", "lock", "memory", "native", "render", "shown_media", "source"},
-    {"plan", "selection", "options"},
-    {"format_names"},
-    {"formats", "formats.csv_table", "formats.json_array", "formats.json_lines", "formats.parquet_table"},
-    {"formats.json_posts"},
-    {"formats.arrow_blocks", "formats.base", "formats.media_names"},
-    {"earlier_media", "export_chains"},
-    {"claims"},
-    {"earlier_export", "export_directory"},
-    {"readers", "readers.csv_table", "readers.json_array", "readers.json_lines", "readers.parquet_table"},
-    {"readers.json_posts"},
-    {"background", "compression", "format_settings"},
-    {
-        *("cleanup", "extras", "formulas", "json_text", "location", "media_root", "notices", "option_types"),
-        *("processes", "shell_words", "signals", "sync", "timestamps"),
-    },
-    {"errors"},
-]
-"""From the command down; a module imports from layers below its own, or from its own."""
+PACKAGES = (
+    *("cli", "fleet", "pipeline", "output", "verification", "rendering", "archive", "options", "formats", "runtime"),
+    "",
+)
+"""From the command down to the words at the top level, which are in no package. Imports go from left to right only."""
 
 
 def modules() -> dict[str, Path]:
     found = {}
     for path in SOURCE.rglob("*.py"):
         name = ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
-        if name != "__init__":
+        if name not in ("__init__", "__main__"):
             found[name] = path
     return found
 
@@ -75,19 +44,32 @@ def imports_of(path: Path) -> set[str]:
     return names
 
 
-def test_layers() -> None:
-    """Imports go down the layers, and every module is in one."""
-    layer_of = {name: number for number, names in enumerate(LAYERS) for name in names}
-    assert set(layer_of) == set(modules())
-    for name, path in modules().items():
-        for imported in imports_of(path):
-            assert layer_of[imported] >= layer_of[name], f"{name} imports {imported}"
+def test_packages() -> None:
+    """Imports between packages go from left to right, so there are no circles; each package says what it is for."""
+    found = modules()
+    for name, path in found.items():
+        for imported in imports_of(path) - {""}:
+            assert place_of(imported) >= place_of(name), f"{name} imports {imported}"
+    for name in filter(None, PACKAGES):
+        first, empty, *more = (ast.get_docstring(ast.parse(found[name].read_text(encoding="utf-8"))) or "").split("\n")
+        assert first.endswith("."), name
+        assert not empty, name
+        assert more, name
+
+
+def place_of(module: str) -> int:
+    """The place in `PACKAGES` of the package that a module is in."""
+    package = module.partition(".")[0]
+    return PACKAGES.index(package if (SOURCE / package).is_dir() else "")
 
 
 def test_connections_are_made_in_few_places() -> None:
     """No module opens an archive, or a copy of one, but those in which it is restricted at once."""
     found = {name for name, path in modules().items() if "apsw.Connection(" in path.read_text(encoding="utf-8")}
-    assert found == {"connections", "copying", "earlier_posts", "full_text", "recovery", "register", "source"}
+    assert found == {
+        *(f"archive.{name}" for name in ("connections", "copying", "full_text", "recovery", "registry", "source")),
+        "verification.increments",
+    }
 
 
 def error_classes() -> list[type[ExportError]]:

@@ -38,8 +38,8 @@ from skyexport import (
     verify,
     verify_all,
 )
-from skyexport.cli import app
-from skyexport.options import resolve
+from skyexport.cli.app import app
+from skyexport.options.export_options import resolve
 from tests.archives import file_archive, post
 from tests.command import files_below
 from tests.conftest import ROOT

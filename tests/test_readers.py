@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skyexport.format_settings import USUAL
 from skyexport.formats import FORMATS
-from skyexport.readers import READERS
+from skyexport.formats.settings import USUAL
+from skyexport.verification.readers import READERS
 from tests.archives import Row, memory_archive, post, read_rows, rendered_by_row_ids
 from tests.conftest import ROOT
 from tests.oracle import CSV_HEADER, JSON_KEYS, OPTIONAL_KEYS

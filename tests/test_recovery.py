@@ -13,8 +13,8 @@ import apsw
 import pytest
 
 from skyexport import ArchiveBusyError, ArchiveError, ExportOptions, OutputError, export
-from skyexport.inspection import inspect
-from skyexport.listing import Archive
+from skyexport.pipeline.inspection import inspect
+from skyexport.pipeline.listing import Archive
 from tests.archives import file_archive, fill, post
 from tests.command import export_on_read_only_disk, files_below
 
@@ -206,7 +206,7 @@ def test_no_room_for_the_copy(tmp_path: Path, folder: Path, monkeypatch: pytest.
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("skyexport.recovery._write", full)
+    monkeypatch.setattr("skyexport.archive.recovery._write", full)
     with pytest.raises(OutputError, match=r"to recover it: No space left on device; set TMPDIR") as caught:
         Archive(archive)
     assert caught.value.exit_code == 12

@@ -270,7 +270,7 @@ def test_another_program_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """A short write is waited for; of one that lasts it is said that the export is complete all the same."""
     place = home(tmp_path)
     archive = place / "data" / "archive.db"
-    from skyexport.register import Registry
+    from skyexport.archive.registry import Registry
 
     then = Registry.add
 
@@ -288,7 +288,7 @@ def test_another_program_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(Registry, "add", add(0.5))
     assert registered(place).registered is not None
-    monkeypatch.setattr("skyexport.register._BUSY_MILLISECONDS", 200)
+    monkeypatch.setattr("skyexport.archive.registry._BUSY_MILLISECONDS", 200)
     monkeypatch.setattr(Registry, "add", add(1.5))
     with pytest.raises(ArchiveBusyError, match="is complete, but could not be registered") as caught:
         registered(place)
@@ -317,7 +317,7 @@ def test_errors_while_registering(
     def failing(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("skyexport.register.Registry._insert", failing)
+    monkeypatch.setattr("skyexport.archive.registry.Registry._insert", failing)
     with pytest.raises(kind, match="is complete, but could not be registered") as caught:
         registered(place)
     assert getattr(caught.value, "exit_code", 0) == code
@@ -329,7 +329,7 @@ def test_errors_while_registering(
 def test_a_trigger_that_comes_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The list is looked at again when it is written to, in the same transaction; a trigger never runs."""
     place = home(tmp_path)
-    from skyexport.register import Registry
+    from skyexport.archive.registry import Registry
 
     then = Registry.add
 
@@ -349,7 +349,7 @@ def test_an_archive_that_was_replaced(tmp_path: Path, monkeypatch: pytest.Monkey
     """Only the archive that was exported is written to."""
     place = home(tmp_path)
     archive = place / "data" / "archive.db"
-    from skyexport.register import Registry
+    from skyexport.archive.registry import Registry
 
     then = Registry.add
 

@@ -11,14 +11,15 @@ import apsw
 import pytest
 
 import make_archive
-from skyexport import json_text, render
-from skyexport.archive import Archive
+from skyexport import json_text
+from skyexport.archive.archive import Archive
+from skyexport.archive.plan import KeyRange, RowIds, row_id_batches
 from skyexport.errors import ArchiveChangedError
 from skyexport.formats import FORMATS
 from skyexport.notices import Notices
-from skyexport.plan import KeyRange, RowIds, row_id_batches
 from skyexport.posts import MAX_CHUNK_BYTES, quote_identifier
-from skyexport.render import BatchRenderer
+from skyexport.rendering import renderer as rendering
+from skyexport.rendering.renderer import BatchRenderer
 from skyexport.selection import Selection
 from tests import oracle
 from tests.archives import (
@@ -154,7 +155,7 @@ def test_full_chunks(
 ) -> None:
     """A batch that is larger than a chunk becomes several; the bytes are the same, the chunks in bounds."""
     expected = oracle.FILE[format_name](stored_rows(posts_apart))
-    monkeypatch.setattr(render, "MAX_CHUNK_BYTES", max_chunk_bytes)
+    monkeypatch.setattr(rendering, "MAX_CHUNK_BYTES", max_chunk_bytes)
     chunks = list(renderer(posts_apart, format_name).render(KeyRange(50, 1, 50)))
     assert oracle.content(format_name, joined(format_name, chunks)[0]) == expected
     # A block that Python makes of rows has the gaps of Arrow's buffers besides; a slot has room for those.
@@ -169,7 +170,7 @@ def test_large_posts_between_small_ones(
     posts_apart: apsw.Connection, monkeypatch: pytest.MonkeyPatch, format_name: str
 ) -> None:
     """A post larger than a chunk goes out in pieces at its place; those before and after it are not affected."""
-    monkeypatch.setattr(render, "MAX_CHUNK_BYTES", 4_000)
+    monkeypatch.setattr(rendering, "MAX_CHUNK_BYTES", 4_000)
     large = 'é"\n\u2028, '.encode() * 2_000 + b"\xff"
     for number, row_id in enumerate((10, 11, 50)):
         posts_apart.execute("update posts set text = cast(? as text) where rowid = ?", (large * (number + 1), row_id))
@@ -316,7 +317,7 @@ def test_an_abandoned_batch_leaves_nothing_behind(
     posts_apart: apsw.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A batch whose chunks were not all taken does not disturb the next one."""
-    monkeypatch.setattr(render, "MAX_CHUNK_BYTES", 3_000)
+    monkeypatch.setattr(rendering, "MAX_CHUNK_BYTES", 3_000)
     posts_apart.execute("update posts set text = ?, indexed_at = 'never' where rowid = 50", ("x" * 50_000,))
     render_posts = renderer(posts_apart)
     assert not next(render_posts.render(KeyRange(50, 50, 1))).notices.counts

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from skyexport import ExportOptions, OutputError, export
-from skyexport.scratch import Scratch, remove_left_scratches, temporary_folder
+from skyexport.runtime.scratch import Scratch, remove_left_scratches, temporary_folder
 from tests.archives import file_archive, post
 from tests.command import files_below
 
@@ -21,7 +21,7 @@ posix_only = pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissio
 
 HOLD = """
 import sys
-from skyexport.scratch import Scratch
+from skyexport.runtime.scratch import Scratch
 scratch = Scratch()
 (scratch.path / "file").write_text("private")
 print(scratch.path, flush=True)

@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skyexport.sequence import Sequencer
+from skyexport.rendering.sequence import Sequencer
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=30), st.randoms(use_true_random=False))

@@ -11,7 +11,7 @@ import apsw
 import pytest
 
 from skyexport import ArchiveError, verify
-from skyexport.shown_media import digest_of
+from skyexport.archive.shown_media import digest_of
 from tests.archives import Cell, file_archive, post
 from tests.command import skyexport, skyexport_json
 from tests.media_files import add_media, cid_of, exported, images, media_in, name_of

@@ -17,11 +17,11 @@ import pytest
 
 import make_archive
 from skyexport import ExportOptions, StoppedError, StrictError, export
-from skyexport.archive import Archive
-from skyexport.cleanup import uninterrupted
-from skyexport.scratch import Scratch
+from skyexport.archive.archive import Archive
+from skyexport.runtime.cleanup import uninterrupted
+from skyexport.runtime.scratch import Scratch
+from skyexport.runtime.signals import Signals
 from skyexport.selection import Selection
-from skyexport.signals import Signals
 from tests.archives import file_archive, post
 from tests.command import PROGRAM, assert_gone, files_below, started, wait_for_output, wait_for_workers
 
@@ -188,7 +188,7 @@ def test_a_sort_that_is_left_early(small_archive: make_archive.ArchiveInfo) -> N
 
 SWALLOWING = """
 import os, signal, sys, time, weakref
-from skyexport.render import BatchRenderer
+from skyexport.rendering.renderer import BatchRenderer
 
 def stop(_):
     os.kill(os.getpid(), signal.SIGTERM)
@@ -348,7 +348,7 @@ main()
 
 
 @pytest.mark.quick(2)
-@pytest.mark.parametrize("module", ["typer", "skyexport.coordinator", "orjson", "json.decoder", "apsw"])
+@pytest.mark.parametrize("module", ["typer", "skyexport.pipeline.coordinator", "orjson", "json.decoder", "apsw"])
 def test_a_signal_while_modules_are_loaded(slow_archive: Path, tmp_path: Path, module: str) -> None:
     """It is answered like any other, also while a module in Rust loads one in Python and expects no error."""
     program = LOADING.replace("MODULE", module)

@@ -32,9 +32,9 @@ from skyexport import (
     export,
     verify,
 )
-from skyexport.earlier_export import LONGEST_VALUE_BYTES, EarlierPost, earlier_posts
 from skyexport.json_text import decode
-from skyexport.verification import read_back
+from skyexport.verification.earlier_export import LONGEST_VALUE_BYTES, EarlierPost, earlier_posts
+from skyexport.verification.verifier import read_back
 from tests.archives import Row, file_archive, insert, post
 from tests.command import files_below, skyexport, skyexport_json
 from tests.strategies import identifiers, integer_times, read_times
@@ -399,7 +399,7 @@ def test_an_increment_may_lose_all_its_posts(tmp_path: Path) -> None:
 
 def test_too_many_that_disappeared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More posts than a manifest can list are refused, with how many there are."""
-    monkeypatch.setattr("skyexport.earlier_posts._MOST_DISAPPEARED", 5)
+    monkeypatch.setattr("skyexport.verification.increments._MOST_DISAPPEARED", 5)
     archive = file_archive(tmp_path / "a.db", many(10))
     first = exported(archive, tmp_path / "out")
     run(archive, f"delete from posts where uri <> '{uri(5)}'")
@@ -469,7 +469,7 @@ def test_a_file_that_changes_between_verifying_and_reading(tmp_path: Path, monke
         first.path.write_bytes(first.path.read_bytes().replace(b"bafyreia", b"bafyreib"))
         return found
 
-    monkeypatch.setattr("skyexport.earlier_posts.read_back", verified_and_changed)
+    monkeypatch.setattr("skyexport.verification.increments.read_back", verified_and_changed)
     with pytest.raises(VerifyError):
         exported(archive, tmp_path / "out", first)
 

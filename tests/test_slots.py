@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from skyexport.slots import Slots
+from skyexport.rendering.slots import Slots
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="descriptors are handed over on POSIX")
@@ -16,7 +16,7 @@ def test_another_process_fills_them() -> None:
     """What one process puts into a slot, the other sees, and only there."""
     slots = Slots.create(1000, count=3)
     program = (
-        "import sys; from skyexport.slots import SlotHandle, Slots;"
+        "import sys; from skyexport.rendering.slots import SlotHandle, Slots;"
         "Slots.attach(SlotHandle(int(sys.argv[1]), '', 1000, 3)).fill(1, memoryview(b'x' * 1000))"
     )
     descriptor = slots.handle.descriptor

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skyexport import ExportOptions, OutputError, destination, export
-from skyexport.compression import compressor_of, parse_compression
+from skyexport import ExportOptions, OutputError, export
 from skyexport.formats import FORMATS
-from skyexport.options import Split
-from skyexport.writer import OrderedWriter, OutputFile
+from skyexport.formats.compression import compressor_of, parse_compression
+from skyexport.options.export_options import Split
+from skyexport.output import destination
+from skyexport.output.writer import OrderedWriter, OutputFile
 from tests.archives import file_archive, post
 
 

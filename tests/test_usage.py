@@ -16,10 +16,10 @@ from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 import make_archive
-from skyexport.cli import app
+from skyexport.cli.app import app
+from skyexport.cli.help_pages import GROUPS, examples_of, grouped_options, option_record
 from skyexport.errors import EXIT_CODES
-from skyexport.help_pages import GROUPS, examples_of, grouped_options, option_record
-from skyexport.signals import Signals
+from skyexport.runtime.signals import Signals
 from tests.command import skyexport, started
 
 GROUP: Any = get_command(app)
@@ -132,7 +132,7 @@ EARLY = """
 import os, signal, sys
 import skyexport.cli
 from skyexport.__main__ import main
-skyexport.cli.app = lambda **_: os.kill(os.getpid(), signal.SIGINT)
+skyexport.cli.app.app = lambda **_: os.kill(os.getpid(), signal.SIGINT)
 sys.argv = ["skyexport", "inspect", "a.db", "--json"]
 main()
 """

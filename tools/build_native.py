@@ -4,7 +4,7 @@
     python tools/build_native.py --write-digest             # after a change in native/
 
 The compiler is $CC, else `cc`, else Microsoft's `cl`. The library carries the SHA-256 of its sources; the program loads
-it only when that is the one it knows (`SOURCES_SHA256` in src/skyexport/native.py).
+it only when that is the one it knows (`SOURCES_SHA256` in src/skyexport/rendering/native.py).
 
 Exit status: 0 made, 1 could not be compiled.
 """
@@ -28,7 +28,7 @@ from pathlib import Path
 __all__ = ["CompileError", "build", "digest", "library_name", "wheel_platform"]
 
 SOURCES = Path(__file__).resolve().parents[1] / "native"
-_MODULE = SOURCES.parent / "src" / "skyexport" / "native.py"
+_MODULE = SOURCES.parent / "src" / "skyexport" / "rendering" / "native.py"
 
 STRICT = ("-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Wconversion", "-Wshadow")
 """Flags under which the sources compile without a warning. Users' builds do not have them: compilers learn new ones."""

@@ -17,9 +17,9 @@ from typer.core import TyperArgument, TyperGroup, TyperOption
 from typer.main import get_command
 
 from skyexport import __version__
-from skyexport.cli import app
+from skyexport.cli.app import app
+from skyexport.cli.help_pages import examples_of, grouped_options, option_record
 from skyexport.errors import EXIT_CODES
-from skyexport.help_pages import examples_of, grouped_options, option_record
 
 SHARE = Path(__file__).resolve().parents[1] / "docs" / "share"
 

@@ -19,9 +19,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from skyexport.audit import Audit, AuditedExport, AuditProgress, verify_all
-    from skyexport.authors import Author
-    from skyexport.coordinator import export
+    from skyexport.archive.authors import Author
     from skyexport.errors import (
         AlreadyRunningError,
         ArchiveBusyError,
@@ -41,15 +39,17 @@ if TYPE_CHECKING:
         VerifyError,
         WorkerError,
     )
-    from skyexport.inspection import Inspection, inspect
-    from skyexport.listing import Archive, Post
-    from skyexport.migration import MigrationProgress, export_all
-    from skyexport.options import ExportOptions
-    from skyexport.outcome import Migration, Outcome
-    from skyexport.progress import Progress
-    from skyexport.rehearsal import DryRun, dry_run
-    from skyexport.summary import ExportSummary
-    from skyexport.verification import Verification, verify
+    from skyexport.fleet.migration import MigrationProgress, export_all
+    from skyexport.fleet.outcome import Migration, Outcome
+    from skyexport.options.export_options import ExportOptions
+    from skyexport.pipeline.coordinator import export
+    from skyexport.pipeline.inspection import Inspection, inspect
+    from skyexport.pipeline.listing import Archive, Post
+    from skyexport.pipeline.rehearsal import DryRun, dry_run
+    from skyexport.pipeline.summary import ExportSummary
+    from skyexport.runtime.progress import Progress
+    from skyexport.verification.audit import Audit, AuditedExport, AuditProgress, verify_all
+    from skyexport.verification.verifier import Verification, verify
 
 __all__ = [
     "AlreadyRunningError",
@@ -94,27 +94,27 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Archive": "archive",
-    "Audit": "audit",
-    "AuditProgress": "audit",
-    "AuditedExport": "audit",
-    "Author": "authors",
-    "DryRun": "rehearsal",
-    "ExportOptions": "options",
-    "ExportSummary": "summary",
-    "Inspection": "inspection",
-    "Migration": "outcome",
-    "MigrationProgress": "migration",
-    "Outcome": "outcome",
-    "Post": "archive",
-    "Progress": "progress",
-    "Verification": "verification",
-    "dry_run": "rehearsal",
-    "export": "coordinator",
-    "export_all": "migration",
-    "inspect": "inspection",
-    "verify": "verification",
-    "verify_all": "audit",
+    "Archive": "pipeline.listing",
+    "Audit": "verification.audit",
+    "AuditProgress": "verification.audit",
+    "AuditedExport": "verification.audit",
+    "Author": "archive.authors",
+    "DryRun": "pipeline.rehearsal",
+    "ExportOptions": "options.export_options",
+    "ExportSummary": "pipeline.summary",
+    "Inspection": "pipeline.inspection",
+    "Migration": "fleet.outcome",
+    "MigrationProgress": "fleet.migration",
+    "Outcome": "fleet.outcome",
+    "Post": "pipeline.listing",
+    "Progress": "runtime.progress",
+    "Verification": "verification.verifier",
+    "dry_run": "pipeline.rehearsal",
+    "export": "pipeline.coordinator",
+    "export_all": "fleet.migration",
+    "inspect": "pipeline.inspection",
+    "verify": "verification.verifier",
+    "verify_all": "verification.audit",
 }
 
 

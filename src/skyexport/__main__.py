@@ -6,7 +6,7 @@ import contextlib
 import sys
 
 from skyexport.errors import OutputError, StoppedError
-from skyexport.signals import Signals
+from skyexport.runtime.signals import Signals
 
 __all__ = ["main"]
 
@@ -17,19 +17,19 @@ def main() -> None:
     signals.install()
     try:
         with signals.waiting():
-            from skyexport.cli import app
+            from skyexport.cli.app import app
 
         app(prog_name="skyexport", obj=signals)
     except StoppedError as error:
         # The signal came before a command started.
         signals.settle()
-        from skyexport.cli import report
+        from skyexport.cli.app import report
 
         report(error, as_json="--json" in sys.argv)
         sys.exit(error.exit_code)
     except OSError as error:
         # Only texts like --help come here, if standard output cannot be written.
-        from skyexport.cli import abandon_standard_output
+        from skyexport.cli.app import abandon_standard_output
 
         abandon_standard_output()
         _say(f"cannot write standard output: {error.strerror}")

@@ -26,7 +26,7 @@ def nobody_can_run() -> bool:
     """Whether this user may become another user, who can read the program's files."""
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         return False
-    command = [*NOBODY, sys.executable, "-c", "import skyexport.worker"]
+    command = [*NOBODY, sys.executable, "-c", "import skyexport.rendering.worker"]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 

@@ -1,13 +1,17 @@
-"""The output formats, by the name that `--format` takes."""
+"""How a post is spelt.
+
+Here belongs what depends on an output format: its bytes, its settings, its names, and compression. `FORMATS` has the
+formats by the name that `--format` takes.
+"""
 
 from __future__ import annotations
 
-from skyexport.format_settings import FormatSettings
-from skyexport.formats.base import Format
 from skyexport.formats.csv_table import CsvTable
+from skyexport.formats.format import Format
 from skyexport.formats.json_array import JsonArray
 from skyexport.formats.json_lines import JsonLines
 from skyexport.formats.parquet_table import ParquetTable
+from skyexport.formats.settings import FormatSettings
 
 __all__ = ["FORMATS", "Format", "format_with"]
 

@@ -11,10 +11,10 @@ from dataclasses import replace
 from typing import Self
 
 from skyexport import json_text
-from skyexport.format_settings import USUAL, FormatSettings
-from skyexport.formats.base import TextFormat
-from skyexport.formats.media_names import media_names
-from skyexport.formulas import formula_cells, safe_cell
+from skyexport.embeds import media_names
+from skyexport.formats.format import TextFormat
+from skyexport.formats.formulas import formula_cells, safe_cell
+from skyexport.formats.settings import USUAL, FormatSettings
 from skyexport.notices import Notices
 from skyexport.posts import (
     COLUMNS,

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Self
 
-from skyexport.format_settings import USUAL, FormatSettings
 from skyexport.formats.json_posts import JsonPosts, Layout
+from skyexport.formats.settings import USUAL, FormatSettings
 from skyexport.posts import COLUMNS
 
 __all__ = ["JsonLines"]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from skyexport import json_text
-from skyexport.formats.base import TextFormat
+from skyexport.formats.format import TextFormat
 from skyexport.notices import Notices
 from skyexport.posts import (
     COLUMNS,

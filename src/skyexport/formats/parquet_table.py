@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any, Self
 import orjson
 
 from skyexport import json_text, timestamps
-from skyexport.background import Background
-from skyexport.cleanup import Call
 from skyexport.extras import require_pyarrow
-from skyexport.format_settings import USUAL, FormatSettings
 from skyexport.formats import arrow_blocks
-from skyexport.formats.base import Compress, DataFile, FormatMemory
+from skyexport.formats.format import Compress, DataFile, FormatMemory
 from skyexport.formats.json_posts import JSON, LEFT_OUT_WHEN_EMPTY, usual_json
+from skyexport.formats.settings import USUAL, FormatSettings
 from skyexport.notices import Notices
 from skyexport.posts import COLUMNS, COUNTS, FLAGS, TIMES, StoredPost, StoredValue, as_bytes, count_text, stored_time
+from skyexport.runtime.background import Background
+from skyexport.runtime.cleanup import Call
 
 if TYPE_CHECKING:
     import pyarrow as pa

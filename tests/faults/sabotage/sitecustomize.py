@@ -44,10 +44,10 @@ def strike(what: str) -> None:
 
 def sabotage(where: str, what: str, count: int) -> None:
     """Have the fault happen."""
-    from skyexport import worker
-    from skyexport.messages import Kind, write_frame
-    from skyexport.plan import Batch
-    from skyexport.render import BatchRenderer, Chunk
+    from skyexport.archive.plan import Batch
+    from skyexport.rendering import worker
+    from skyexport.rendering.messages import Kind, write_frame
+    from skyexport.rendering.renderer import BatchRenderer, Chunk
 
     met = 0
 
@@ -106,7 +106,7 @@ def main() -> None:
         secrets.token_hex = lambda nbytes=None: "00" * (nbytes or 32)
     elif plan == "clock":
         jump()
-    elif plan and token and any("skyexport.worker" in argument for argument in sys.orig_argv):
+    elif plan and token and any("skyexport.rendering.worker" in argument for argument in sys.orig_argv):
         try:
             Path(token).unlink()
         except FileNotFoundError:

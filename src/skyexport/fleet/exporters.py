@@ -1,0 +1,243 @@
+"""Exporters from the outside: start them, hand them archives, notice when one dies, stop them.
+
+As in `pool`, which starts the processes; but an exporter does whole exports, so it can fail without the others. To stop
+an exporter, this module closes its input and waits while the exporter undoes its unfinished export.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from types import TracebackType
+from typing import Self
+
+from skyexport.errors import WorkerError
+from skyexport.fleet.exporter import Answer, Moment, Request, read_message, write_message
+from skyexport.rendering.pool import SILENT_LARGE_SECONDS, StallWatch, kill_stalled, spawn
+from skyexport.runtime.cleanup import start_thread, uninterrupted
+from skyexport.runtime.processes import how_it_ended
+from skyexport.runtime.signals import STOPPING
+
+__all__ = ["Exporter", "Exporters"]
+
+REQUESTS_AT_ONCE = 2
+"""The archive in work and the next one, so that an exporter never waits."""
+
+_LEAVE_SECONDS = 5.0
+"""Time for an exporter to stop: undoing an export takes milliseconds, unless the disk is slow."""
+
+_STOPPED = tuple(128 + number for number in STOPPING)
+"""Exit statuses of an exporter that a signal stopped."""
+
+_PROGRAM = "from skyexport.fleet.exporter import main; main()"
+
+
+@dataclass(eq=False)
+class Exporter:
+    """One exporter process."""
+
+    number: int
+    process: subprocess.Popen[bytes]
+    requests: dict[int, Request] = field(default_factory=dict)
+    """Number → request, of the requests without an answer; the one in work is the first."""
+    moment: Moment | None = None
+    """The last progress of the request in work; None before the first."""
+    leaves: bool = False
+    """Whether the exporter is about to end by itself."""
+    stalled: str = ""
+    """Why the exporter had to be killed; "" if it was not."""
+    _watch: StallWatch = field(default_factory=StallWatch)
+
+    def give(self, request: Request) -> None:
+        """Send a request. If the exporter is dead, the end of its output will show it."""
+        self.requests[request.number] = request
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError, ValueError):
+            write_message(self.process.stdin, request)
+
+    def answered(self, number: int) -> None:
+        """Note that the request with this number has its answer."""
+        del self.requests[number]
+        self.moment = None
+
+    def end_input(self) -> None:
+        """Ask the exporter to stop."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+
+    def close(self) -> None:
+        """Close the pipes of an exporter that has ended, once its listener is done."""
+        self.end_input()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    def kill_if_stalled(self, passed_seconds: float) -> None:
+        """Kill the exporter if it has made no progress for too long.
+
+        Args:
+            passed_seconds: Time since the last call.
+        """
+        in_hand = next(iter(list(self.requests)), None)
+        seen = None if in_hand is None else (in_hand, None if self.moment is None else self.moment.pulse)
+        self.stalled = self.stalled or self._watch.look(self.process, seen, passed_seconds, SILENT_LARGE_SECONDS)
+
+
+class Exporters:
+    """The exporters of one migration. Use it in a `with` statement, which stops them at its end.
+
+    Args:
+        exporters: The number of exporters.
+        on_start: Called with the process id of each new exporter.
+        on_answer: Called with each answer as it comes, in a thread that no signal interrupts.
+        debug: Let exporters write to this process's standard error.
+
+    Raises:
+        WorkerError: A process cannot be started.
+    """
+
+    _stopped = True
+
+    def __init__(
+        self,
+        exporters: int,
+        on_start: Callable[[int], None],
+        on_answer: Callable[[Answer], None] = lambda _: None,
+        *,
+        debug: bool = False,
+    ) -> None:
+        self._events: queue.SimpleQueue[tuple[Exporter, Answer | None]] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._on_start = on_start
+        self._on_answer = on_answer
+        self._debug = debug
+        self._started = 0
+        self._stopping = threading.Event()
+        self.exporters: list[Exporter] = []
+        self._stopped = False
+        try:
+            for _ in range(exporters):
+                self.start()
+            self._begin(kill_stalled, self._stopping, partial(list, self.exporters))
+        except BaseException:
+            self.stop()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+        self.stop()
+
+    def __del__(self) -> None:
+        # A signal may have come before the owner had it. (The threads do not hold it.)
+        self.stop()
+
+    def start(self) -> None:
+        """Start one more exporter.
+
+        Raises:
+            WorkerError: The process cannot be started.
+        """
+        uninterrupted(self._start)
+
+    def _start(self) -> None:
+        self._started += 1
+        try:
+            process = spawn(_PROGRAM, debug=self._debug)
+        except OSError as error:
+            raise WorkerError(
+                f"cannot start exporter {self._started}: {error.strerror}", "use fewer, with --workers"
+            ) from error
+        exporter = Exporter(self._started, process)
+        self.exporters.append(exporter)
+        self._on_start(process.pid)
+        self._begin(_listen, exporter, self._events, self._on_answer)
+
+    def remove(self, exporter: Exporter) -> None:
+        """Remove an exporter that has ended."""
+        exporter.process.wait()
+        exporter.close()
+        self.exporters.remove(exporter)
+
+    def _begin(self, target: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=target, args=arguments, daemon=True)
+        try:
+            start_thread(thread, self._threads)
+        except RuntimeError as error:
+            raise WorkerError(f"the system gives no more threads: {error}", "use fewer, with --workers") from error
+
+    def receive(self, timeout_seconds: float) -> tuple[Exporter, Answer | None] | None:
+        """Wait for the next answer.
+
+        Returns:
+            An exporter and its answer, or an exporter and None if it has ended; None if nothing came in time.
+        """
+        try:
+            return self._events.get(timeout=timeout_seconds)
+        except queue.Empty:
+            return None
+
+    def how_it_died(self, exporter: Exporter) -> WorkerError:
+        """The error for an exporter that ended by itself."""
+        how = how_it_ended(exporter.process)
+        hint = "the system may have run out of memory; try fewer, with --workers"
+        if exporter.stalled:
+            how, hint = exporter.stalled, "find out who or what stopped it"
+        return WorkerError(f"the exporter of this archive {how}", hint)
+
+    def was_stopped(self, exporter: Exporter) -> bool:
+        """Whether a signal ended the exporter while it had no archive in work."""
+        exporter.process.wait()
+        return exporter.process.returncode in _STOPPED
+
+    def stop(self) -> None:
+        """Stop all exporters; they undo their unfinished exports. It may be called more than once."""
+        if not self._stopped:
+            uninterrupted(self._stop)
+
+    def _stop(self) -> None:
+        self._stopping.set()
+        for exporter in self.exporters:
+            exporter.end_input()
+        deadline = time.monotonic() + _LEAVE_SECONDS
+        for exporter in self.exporters:
+            try:
+                exporter.process.wait(timeout=max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                exporter.process.kill()
+                exporter.process.wait()
+        for thread in self._threads:
+            thread.join()
+        for exporter in self.exporters:
+            exporter.close()
+        self.exporters.clear()
+        self._threads.clear()
+        self._stopped = True
+
+
+def _listen(
+    exporter: Exporter,
+    events: queue.SimpleQueue[tuple[Exporter, Answer | None]],
+    on_answer: Callable[[Answer], None],
+) -> None:
+    """Pass on the answers of an exporter; None once it has ended."""
+    assert exporter.process.stdout is not None
+    while True:
+        message: Answer | Moment | None = None
+        with contextlib.suppress(Exception):
+            message = read_message(exporter.process.stdout)
+        if isinstance(message, Moment):
+            exporter.moment = message
+            continue
+        if message is not None:
+            on_answer(message)
+        events.put((exporter, message))
+        if message is None:
+            return

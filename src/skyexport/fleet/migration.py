@@ -1,0 +1,415 @@
+"""Exports of many archives at once, scheduled so that all cores stay busy.
+
+The flow. An archive is small if its export takes less time than workers need to start. A few exporters export small
+archives side by side, each archive in one process; an exporter always has its next archive at hand. Then the large
+archives follow one by one, each with its own pool of workers.
+
+The memory bound. The limit holds for all processes together. Each exporter gets an equal share of the memory that this
+process leaves. An archive that does not fit into a share is exported later, alone, with all of the memory.
+
+The failure story. A failure concerns one archive, even if an exporter dies: it is reported, and the other exports go
+on. If the migration itself ends, as after a signal, the exporters undo their unfinished exports. Complete exports stay,
+and the next migration can skip their archives.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from os import PathLike
+from pathlib import Path
+
+from skyexport.errors import ExportError, MemoryLimitError, OptionError, StoppedError, WorkerError
+from skyexport.fleet.archive_list import ArchiveList
+from skyexport.fleet.exporter import Answer, Moment, Request, unexpected
+from skyexport.fleet.exporters import REQUESTS_AT_ONCE, Exporter, Exporters
+from skyexport.fleet.outcome import Migration, Outcome, Outcomes
+from skyexport.fleet.preflight import check_for_all
+from skyexport.fleet.resumption import export_to_skip
+from skyexport.notices import about
+from skyexport.options.export_options import ExportOptions, available_cpus, resolve
+from skyexport.output.destination import remove_partial
+from skyexport.pipeline.coordinator import WORKERS_FROM_POSTS, export
+from skyexport.runtime.memory import UNKNOWN_MEMORY, MemoryGuard, ProcessTree
+from skyexport.runtime.progress import Counters, Monitor, Progress
+
+__all__ = ["MigrationProgress", "each_options", "export_all"]
+
+_LARGE_BYTES = 1400 * WORKERS_FROM_POSTS
+"""Size of an archive with posts of 1,400 bytes for which workers are worth their start."""
+
+_EXPORTER_BYTES = 60_000_000
+"""The smallest share of the memory limit that an exporter can work with."""
+
+_LIMIT_SHARE = 0.95
+"""Share of the memory limit that exporters get; the rest is for growth of this process."""
+
+_POLL_SECONDS = 0.1
+"""How often to check for signals while no exporter sends anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationProgress(Progress):
+    """The progress of a migration; posts and bytes are totals of all archives."""
+
+    archives: int = 0
+    """Archives that are exported, skipped or failed."""
+    archives_to_do: int = 0
+    """All archives."""
+    archives_failed: int = 0
+    source_bytes: int = 0
+    """Bytes of the archives read so far."""
+    source_bytes_to_read: int = 0
+    """Bytes of all archives."""
+
+    @property
+    def fraction(self) -> float:
+        """The part that is done, 0 to 1, by the size of the archives."""
+        if not self.source_bytes_to_read:
+            return self.archives / self.archives_to_do if self.archives_to_do else 0.0
+        return min(1.0, self.source_bytes / self.source_bytes_to_read)
+
+    def sentence(self) -> str:
+        """The progress for people, in one line."""
+        failed = f" ({self.archives_failed:,} failed)" if self.archives_failed else ""
+        return self._line(f"{self.archives:,} of {self.archives_to_do:,} archives{failed}, {self.posts:,} posts")
+
+
+def export_all(
+    archives: Iterable[str | PathLike[str]],
+    options: ExportOptions,
+    on_progress: Callable[[MigrationProgress], None] | None = None,
+    *,
+    resume_batch: bool = False,
+    on_outcome: Callable[[Outcome], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
+    debug: bool = False,
+) -> Migration:
+    """Export many archives, each into a directory of its own below *options.output_dir*, named after its file.
+
+        archives = ["a.db", "b.db"]
+        done = export_all(archives, ExportOptions(archive=archives[0], format="csv"))
+        for outcome in done.outcomes:
+            print(outcome.path, outcome.status)
+
+    Args:
+        archives: Paths of the archives; a missing one is a failure of that archive only.
+        options: The options for all archives; its *archive* is ignored. *workers* is the number of processes at any
+            time, and the memory limit holds for all of them together.
+        on_progress: Called several times a second, as in `export`; an exception that it raises ends the migration.
+        resume_batch: Skip archives that already have a verified export of their current state with the same options.
+        on_outcome: Called with the outcome of each archive as soon as it is known.
+        say: Called with further messages for people, one line each.
+        debug: Let processes write to this process's standard error.
+
+    Returns:
+        The outcome of each archive. Failures of single archives raise nothing.
+
+    Raises:
+        OptionError: An archive is named twice, *archives* is not a list, or an option such as *to* is for one archive
+            only; nothing was started.
+        StoppedError: A signal stopped the migration. The message says how many archives are complete.
+        ExportError: No archive can be exported with these options, and nothing was started; or the migration cannot
+            go on.
+    """
+    resolved = resolve(options)
+    _check_for_many(options)
+    found = ArchiveList(archives)
+    check_for_all(found, resolved)
+    migration = _Migration(found, options, resume=resume_batch, on_outcome=on_outcome, say=say, debug=debug)
+    return migration.run(on_progress)
+
+
+def each_options(archives: Iterable[str | PathLike[str]], options: ExportOptions) -> Iterator[ExportOptions]:
+    """Yield the options of each of many archives, as `export_all` uses them.
+
+    Raises:
+        ExportError: As `export_all` raises it before it starts.
+    """
+    _check_for_many(options)
+    found = ArchiveList(archives)
+    check_for_all(found, resolve(options))
+    for number in range(len(found)):
+        yield _options_of(found, number, options)
+
+
+def _options_of(archives: ArchiveList, number: int, options: ExportOptions) -> ExportOptions:
+    """The options for the archive with this number."""
+    return replace(options, archive=archives[number], output_dir=Path(options.output_dir) / archives.name(number))
+
+
+def _check_for_many(options: ExportOptions) -> None:
+    """Refuse options that are for one archive only."""
+    if options.to is not None:
+        raise OptionError("--to is for one archive", "use -o for the exports of several")
+    if options.since_export:
+        raise OptionError("--since-export is for one archive", "run a command for each archive")
+    if options.register:
+        raise OptionError(
+            "--register is for one archive: bskyarchive finds no exports in directories named after archives",
+            "run a command for each archive",
+        )
+
+
+class _Counters(Counters):
+    """Counts all archives; the monitor reads it from another thread."""
+
+    def __init__(self, archives: ArchiveList) -> None:
+        super().__init__()
+        self._sizes = archives.sizes
+        self.archives = 0
+        self.archives_failed = 0
+        self.archives_to_do = len(archives)
+        self.source_bytes = 0
+        self.source_bytes_to_read = sum(archives.sizes)
+        self.in_hand: Callable[[], list[Moment]] = list
+        """Returns the progress of the archives in work."""
+
+    def progress(self, memory_bytes: int | None) -> MigrationProgress:
+        """The progress so far."""
+        moments = self.in_hand()
+        posts = self.posts + sum(moment.posts for moment in moments)
+        values = {
+            **asdict(super().progress(memory_bytes)),
+            "posts": posts,
+            "posts_read": posts,
+            "bytes": self.bytes + sum(moment.bytes for moment in moments),
+        }
+        source_bytes = self.source_bytes + sum(round(self._sizes[one.number] * one.fraction) for one in moments)
+        return MigrationProgress(
+            **values, archives=self.archives, archives_to_do=self.archives_to_do, archives_failed=self.archives_failed,
+            source_bytes=source_bytes, source_bytes_to_read=self.source_bytes_to_read,
+        )  # fmt: skip
+
+
+_WHERE_DISKS_WAIT = 2
+"""Exporters per core with sync, since each waits for the disk five times per archive (docs/performance.md)."""
+
+
+class _Migration:
+    """Hands archives to exporters, and exports large ones in this process."""
+
+    def __init__(
+        self,
+        archives: ArchiveList,
+        options: ExportOptions,
+        *,
+        resume: bool,
+        on_outcome: Callable[[Outcome], None],
+        say: Callable[[str], None],
+        debug: bool,
+    ) -> None:
+        self._archives = archives
+        self._options = options
+        self._resume = resume
+        self._on_outcome = on_outcome
+        self._say = say
+        self._debug = debug
+        self._outcomes = Outcomes(len(archives))
+        self._counters = _Counters(archives)
+        self._tree = ProcessTree()
+        self._alone: list[int] = []
+        """Archives that this process exports, large ones with a pool of workers."""
+        self._looked_for: set[int] = set()
+        """Archives of `_alone` that are known to have no earlier export."""
+        self._has_export = bytearray(len(archives))
+        """1 for each archive that has an export now, even if the migration stopped before its outcome."""
+        self._own_export: Progress | None = None
+        """Progress of the export in this process."""
+
+    def run(self, on_progress: Callable[[MigrationProgress], None] | None) -> Migration:
+        """Export all archives."""
+        # Exporters and exports enforce the limit; this guard only samples memory for the progress.
+        guard = MemoryGuard(sys.maxsize, self._sample)
+
+        def report(moment: Progress) -> None:
+            if on_progress is not None and isinstance(moment, MigrationProgress):
+                on_progress(moment)
+
+        if self._tree.metric is None:
+            self._say(UNKNOWN_MEMORY)
+        try:
+            with Monitor(self._counters, guard, report) as monitor:
+                self._counters.stage = "exporting"
+                exporters = self._exporters()
+                if exporters:
+                    self._by_exporters(exporters, monitor)
+                else:
+                    self._alone = list(range(len(self._archives)))
+                for number in sorted(self._alone):
+                    monitor.check()
+                    self._by_this_process(number, monitor)
+        except StoppedError as error:
+            error.message = f"stopped by a signal; {self._complete()}"
+            raise
+        except ExportError as error:
+            error.message = f"{error.message}; {self._complete()}"
+            raise
+        return Migration(
+            outcomes=self._outcomes, format=resolve(self._options).format, output_dir=Path(self._options.output_dir),
+            author=self._options.author,
+            exporters=exporters, posts=self._counters.posts, bytes=self._counters.bytes,
+            seconds=self._counters.seconds, peak_memory_bytes=guard.peak_bytes, memory_metric=self._tree.metric,
+        )  # fmt: skip
+
+    def _complete(self) -> str:
+        complete = self._has_export.count(1)
+        are = "is" if complete == 1 else "are"
+        return f"{complete:,} of {len(self._archives):,} archives {are} complete"
+
+    def _sample(self) -> int | None:
+        own = self._own_export
+        return own.memory_bytes if own is not None and own.memory_bytes else self._tree.sample()
+
+    def _is_small(self, number: int) -> bool:
+        return self._archives.sizes[number] < _LARGE_BYTES
+
+    def _exporters(self) -> int:
+        """The number of exporters that cores, archives and memory allow; 0 if one would do."""
+        wanted = self._options.workers
+        if not isinstance(wanted, int):
+            # While one exporter waits for the disk, another can work.
+            wanted = available_cpus() * (_WHERE_DISKS_WAIT if self._options.sync else 1)
+        useful = sum(self._resume or size < _LARGE_BYTES for size in self._archives.sizes)
+        affordable = self._shared_bytes() // _EXPORTER_BYTES
+        exporters = min(wanted, useful, affordable)
+        return exporters if exporters > 1 else 0
+
+    def _shared_bytes(self) -> int:
+        """The memory that the limit leaves for exporters."""
+        return int(self._options.memory_limit_bytes * _LIMIT_SHARE) - (self._tree.sample() or 0)
+
+    def _requests(self, memory_bytes: int) -> Iterator[Request]:
+        """The requests to exporters: export a small archive, or look for an earlier export of a large one."""
+        for number in range(len(self._archives)):
+            small = self._is_small(number)
+            if small or self._resume:
+                options = _options_of(self._archives, number, self._options)
+                options = replace(options, workers=0, memory_limit=memory_bytes)
+                yield Request(number, options, self._resume, small)
+            else:
+                self._alone.append(number)
+
+    def _by_exporters(self, count: int, monitor: Monitor) -> None:
+        requests = self._requests(self._shared_bytes() // count)
+        returned: deque[Request] = deque()
+        exporters = Exporters(count, self._tree.add, self._answered, debug=self._debug)
+        self._counters.in_hand = lambda: [one.moment for one in list(exporters.exporters) if one.moment is not None]
+        with exporters:
+            while True:
+                monitor.check()
+                self._give(exporters, requests, returned)
+                if not any(exporter.requests for exporter in exporters.exporters):
+                    break
+                received = exporters.receive(_POLL_SECONDS)
+                if received is None:
+                    continue
+                exporter, answer = received
+                if answer is not None:
+                    self._take(exporter, answer)
+                else:
+                    self._replace(exporters, exporter, returned)
+
+    def _answered(self, answer: Answer) -> None:
+        """Remember an export, also one that becomes complete while the migration stops."""
+        if answer.has_export:
+            self._has_export[answer.number] = 1
+
+    def _give(self, exporters: Exporters, requests: Iterator[Request], returned: deque[Request]) -> None:
+        """Give every exporter its next requests, as long as there are any."""
+        for waiting in range(REQUESTS_AT_ONCE):
+            for exporter in exporters.exporters:
+                if len(exporter.requests) == waiting and not exporter.leaves:
+                    request = returned.popleft() if returned else next(requests, None)
+                    if request is None:
+                        return
+                    exporter.give(request)
+
+    def _take(self, exporter: Exporter, answer: Answer) -> None:
+        """Handle the answer of an exporter."""
+        exporter.answered(answer.number)
+        exporter.leaves = isinstance(answer.error, MemoryLimitError)
+        if isinstance(answer.error, StoppedError):
+            # This process did not ask the exporter to stop.
+            exporter.leaves = True
+            kept = f"; the export was complete: {answer.error.kept}" if answer.error.kept else ""
+            stopped = f"the exporter of this archive was stopped by signal {answer.error.signal_number}{kept}"
+            self._note(Answer(answer.number, error=WorkerError(stopped, "export it again")))
+        elif exporter.leaves or (answer.summary is None and answer.earlier is None and answer.error is None):
+            self._alone.append(answer.number)
+            self._looked_for.add(answer.number)
+        else:
+            self._note(answer)
+
+    def _replace(self, exporters: Exporters, exporter: Exporter, returned: deque[Request]) -> None:
+        """Replace an exporter that has ended: its archive in work has failed, and its other requests are returned."""
+        rest = list(exporter.requests.values())
+        if rest and not exporter.leaves:
+            remove_partial(Path(rest[0].options.output_dir))
+            if not exporters.was_stopped(exporter):
+                lost = rest.pop(0)
+                self._note(Answer(lost.number, error=exporters.how_it_died(exporter)))
+        returned.extend(rest)
+        exporters.remove(exporter)
+        try:
+            exporters.start()
+        except WorkerError:
+            if not exporters.exporters:
+                raise
+
+    def _by_this_process(self, number: int, monitor: Monitor) -> None:
+        """Export one archive in this process, with workers if it is large."""
+        options = _options_of(self._archives, number, self._options)
+        if self._is_small(number):
+            options = replace(options, workers=0)
+
+        def watch(moment: Progress) -> None:
+            self._own_export = moment
+            monitor.check()
+
+        def in_hand() -> list[Moment]:
+            return [] if self._own_export is None else [Moment.of(number, self._own_export)]
+
+        answer = Answer(number)
+        self._counters.in_hand = in_hand
+        summary = earlier = None
+        try:
+            if self._resume and number not in self._looked_for:
+                earlier = export_to_skip(options, watch)
+            if earlier is not None:
+                answer = Answer(number, earlier=earlier)
+            else:
+                summary = export(options, watch, say=answer.said.append, debug=self._debug)
+                answer = Answer(number, summary, said=answer.said)
+        except StoppedError as error:
+            self._answered(Answer(number, summary, earlier, error))
+            raise
+        except ExportError as error:
+            answer = Answer(number, error=error, said=answer.said)
+        except Exception as error:
+            answer = Answer(number, error=unexpected(error), said=answer.said)
+        finally:
+            self._counters.in_hand = list
+            self._own_export = None
+        self._note(answer)
+
+    def _note(self, answer: Answer) -> None:
+        """Record the outcome of an archive."""
+        self._answered(answer)
+        counters = self._counters
+        path = self._archives[answer.number]
+        for line in answer.said:
+            # The migration has printed this line once for all archives.
+            if line != UNKNOWN_MEMORY:
+                self._say(about(path, line))
+        outcome = Outcome(path, answer.summary, answer.earlier, answer.error)
+        self._outcomes.put(answer.number, outcome)
+        counters.archives += 1
+        counters.archives_failed += outcome.status == "failed"
+        counters.source_bytes += self._archives.sizes[answer.number]
+        if answer.summary is not None:
+            counters.posts += answer.summary.posts
+            counters.bytes += answer.summary.bytes
+        self._on_outcome(outcome)

@@ -1,0 +1,4 @@
+"""The machine, not the posts.
+
+Here belongs what an operating system gives and takes: signals, locks, processes, memory, disks, and progress.
+"""

@@ -1,0 +1,89 @@
+"""Reading posts.parquet: a table with the columns of posts, whose values must all be readable."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, BinaryIO
+
+from skyexport.extras import require_pyarrow
+from skyexport.formats.settings import FormatSettings
+from skyexport.verification.readers.json_posts import KEYS
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+
+__all__ = ["PARQUET_COLUMNS", "ParquetTableReader", "opened_table"]
+
+_TIMES = ("created_at", "indexed_at", "archived_at")
+_COUNTS = ("like_count", "repost_count", "reply_count", "quote_count")
+_FLAGS = ("has_media", "is_reply")
+
+PARQUET_COLUMNS = {
+    **dict.fromkeys((*KEYS, "originals"), "string"),
+    **dict.fromkeys(_TIMES, "timestamp[us, tz=UTC]"),
+    **dict.fromkeys(_COUNTS, "int64"),
+    **dict.fromkeys(_FLAGS, "bool"),
+}
+"""Column → its type, in the order of a table with all columns."""
+
+_ROWS = 4096
+"""Rows read at once."""
+
+
+@contextlib.contextmanager
+def opened_table(open_file: Callable[[], BinaryIO]) -> Iterator[pq.ParquetFile]:
+    """Open a table for reading with pyarrow.
+
+    Raises:
+        MissingExtraError: pyarrow is not installed.
+        pyarrow.ArrowException, OSError: The file is not a table, or cannot be read.
+    """
+    require_pyarrow("reading Parquet")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with contextlib.ExitStack() as closing:
+        opened = closing.enter_context(open_file())
+        source: BinaryIO | pa.NativeFile = opened
+        # Threads of pyarrow release their buffers at the end. With a Python file they need Python's lock for that, and
+        # abort the process if it is about to end: one process of a hundred, on a busy machine.
+        with contextlib.suppress(OSError):
+            source = closing.enter_context(pa.OSFile(f"/dev/fd/{opened.fileno()}"))
+        yield closing.enter_context(pq.ParquetFile(source))
+
+
+class ParquetTableReader:
+    """Reads posts.parquet; see `Reader`. It ignores the blocks, and opens the file itself at the end.
+
+    Args:
+        settings: The settings of the file, with its columns.
+        open_file: Opens the file.
+
+    Raises:
+        MissingExtraError: pyarrow is not installed.
+    """
+
+    def __init__(self, settings: FormatSettings, open_file: Callable[[], BinaryIO]) -> None:
+        require_pyarrow("reading Parquet")
+        self._columns = settings.columns or tuple(PARQUET_COLUMNS)
+        self._open_file = open_file
+        self.posts = 0
+
+    def feed(self, data: bytes) -> None:
+        """Ignore *data*: a table can only be read from its end."""
+
+    def finish(self) -> None:
+        """Read the whole table; see `Reader`."""
+        import pyarrow as pa
+
+        try:
+            with opened_table(self._open_file) as file:
+                found = {field.name: str(field.type) for field in file.schema_arrow}
+                if list(found.items()) != [(name, PARQUET_COLUMNS[name]) for name in self._columns]:
+                    raise ValueError(f"not a table of posts: it has {', '.join(map(' '.join, found.items()))[:1000]}")
+                for batch in file.iter_batches(batch_size=_ROWS, use_threads=False):
+                    batch.validate(full=True)
+                    self.posts += batch.num_rows
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"not Parquet: {str(error).splitlines()[0][:300]}") from None

@@ -1,0 +1,535 @@
+"""Verifying an export: whether the files of a directory match its manifest and checksums.
+
+Everything in the directory may come from a stranger. Small files are read whole, up to a limit. A data file is read
+once, from beginning to end, for its checksum and by a reader that shares nothing with the code that wrote the file.
+Each difference is noted, and the rest is still verified.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from skyexport.errors import Difference, MissingExtraError, NoExportError, VerifyError
+from skyexport.extras import INSTALL_PARQUET
+from skyexport.formats.compression import Compression, Decompressor
+from skyexport.formats.settings import FormatSettings
+from skyexport.layout import MEDIA_DIRECTORY
+from skyexport.options.export_options import parse_path
+from skyexport.runtime.memory import MemoryGuard, ProcessTree
+from skyexport.runtime.progress import Counters, Monitor, Progress
+from skyexport.runtime.strange_directory import ExportDirectory, NotAFileError
+from skyexport.verification.chains import export_near
+from skyexport.verification.claims import (
+    MAX_CLAIMS_BYTES,
+    Checksum,
+    Manifest,
+    Sums,
+    media_sum,
+    read_manifest,
+    read_sums,
+)
+from skyexport.verification.readers import READERS, Reader
+from skyexport.wording import format_size
+
+__all__ = ["Verification", "read_back", "verified", "verify"]
+
+_MANIFEST = "manifest.json"
+_SUMS = "SHA256SUMS"
+_BLOCK_BYTES = 1 << 20
+"""Bytes read at once: the size of a chunk of an export."""
+
+_MISSING = "missing"
+_EXTRA = "not part of the export"
+
+_LONGEST_LINE_BYTES = 1000
+"""Length of a line of SHA256SUMS. Longer lines are cut, and then not valid."""
+
+_MEDIA_DIFFERENCES = 1000
+"""Differing media files that are named; more are only counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """An export whose files match its manifest."""
+
+    directory: Path
+    format: str
+    settings: FormatSettings
+    compression: Compression | None
+    data_files: list[str]
+    """Names of the data files, in order."""
+    posts: int
+    """Posts in the data files: counted, or the manifest's number if `posts_read` is false."""
+    posts_read: bool
+    """Whether the data files were read back; false if that needs an extra that is not installed."""
+    bytes: int
+    """Size of the data files."""
+    media_files: int
+    """Number of media files."""
+    checksums: list[Checksum]
+    """The files whose bytes match the checksums in the manifest or in SHA256SUMS."""
+    unverified: list[str]
+    """Files without a checksum, as in exports of the established exporter; empty for exports of this program."""
+    seconds: float
+
+    def __repr__(self) -> str:
+        return f"<Verification: {self.sentence()}>"
+
+    def to_dict(self) -> dict[str, object]:
+        """The object that `--json` prints."""
+        return {
+            "status": "ok",
+            **asdict(self),
+            "settings": self.settings.changed(),
+            "compression": None if self.compression is None else str(self.compression),
+            "directory": _text(self.directory),
+            "seconds": round(self.seconds, 3),
+        }
+
+    def sentence(self) -> str:
+        """The result in one line, for people."""
+        parts = ["1 post" if self.posts == 1 else f"{self.posts:,} posts"]
+        if self.media_files:
+            parts.append("1 media file" if self.media_files == 1 else f"{self.media_files:,} media files")
+        if self.checksums:
+            parts.append("all checksums match")
+        if self.unverified:
+            parts.append(f"no checksums for {', '.join(self.unverified)}")
+        unread = "" if self.posts_read else f"; the posts were not read, which needs pyarrow: {INSTALL_PARQUET}"
+        return f"{self.directory}: OK: {', '.join(parts)}{unread}"
+
+
+def verify(
+    directory: str | os.PathLike[str],
+    on_progress: Callable[[Progress], None] | None = None,
+    *,
+    extra_files_allowed: bool = False,
+) -> Verification:
+    """Verify the export in *directory*: it must have the files, bytes, and posts that its manifest lists.
+
+        print(verify("exports/all/2026-11-24_11-23-22").posts)
+
+    The order of posts depends on times as the archive stores them, which an export does not have, so only the checksum
+    covers it. Manifests of the established exporter have no checksums. Then the data file must be readable and have
+    the right number of posts, and `unverified` lists the files without a checksum.
+
+    Args:
+        directory: An export directory, `<output-dir>/<author or all>/<time>`.
+        on_progress: Called as in `export`, with the stage `verifying`.
+        extra_files_allowed: Ignore files in the directory that do not belong to the export.
+
+    Raises:
+        OptionError: *directory* is not a path.
+        VerifyError: Something differs; `differences` lists everything.
+        NoExportError: There is no such directory, or no export in it.
+        MissingExtraError: The data files have no checksums, and reading them needs an extra that is not installed.
+    """
+    path = parse_path(directory, "directory")
+    counters = Counters()
+    counters.stage = "verifying"
+    with Monitor(counters, MemoryGuard(sys.maxsize, ProcessTree().sample), on_progress) as monitor:
+        return verified(path, counters, monitor.check, extra_files_allowed=extra_files_allowed)
+
+
+def verified(
+    path: Path, counters: Counters, check: Callable[[], None], *, extra_files_allowed: bool = False
+) -> Verification:
+    """Verify as `verify` does, for a caller with its own monitor.
+
+    Args:
+        path: An export directory.
+        counters: Updated with the progress.
+        check: Called now and then; an exception from it ends the verification.
+        extra_files_allowed: As in `verify`.
+    """
+    started = time.monotonic()
+    with ExportDirectory(path) as opened:
+        verifier = _Verifier(opened, counters)
+        verifier.read_claims(path)
+        verifier.compare(check)
+    manifest = verifier.manifest
+    differences = [one for one in verifier.differences if not (one.extra and extra_files_allowed)]
+    if differences or manifest.format is None:
+        raise VerifyError(_text(path), differences)
+    unverified = verifier.unverified()
+    if verifier.missing_extra is not None and not set(manifest.data_files).isdisjoint(unverified):
+        raise verifier.missing_extra
+    return Verification(
+        directory=path, format=manifest.format, settings=manifest.settings, compression=manifest.compression,
+        data_files=manifest.data_files,
+        posts=counters.posts if verifier.missing_extra is None else manifest.posts or 0,
+        posts_read=verifier.missing_extra is None, bytes=counters.bytes,
+        media_files=manifest.media_files, checksums=verifier.checksums, unverified=unverified,
+        seconds=time.monotonic() - started,
+    )  # fmt: skip
+
+
+def read_back(
+    path: Path, counters: Counters, check: Callable[[], None], *, extra_files_allowed: bool = False
+) -> Verification:
+    """Verify an export while another one is being made; in *counters*, only `read_back_bytes` grows."""
+    own = Counters()
+    before = counters.read_back_bytes
+
+    def look() -> None:
+        counters.read_back_bytes = before + own.bytes + own.media_bytes
+        check()
+
+    return verified(path, own, look, extra_files_allowed=extra_files_allowed)
+
+
+@dataclass(slots=True)
+class _Expected:
+    """The expected size and checksum of a file."""
+
+    bytes: int | None = None
+    sha256: dict[str, str] = field(default_factory=dict)
+    """Name of the file that contains the checksum → the checksum."""
+
+
+class _Verifier:
+    """Verifies one directory, and notes the differences."""
+
+    def __init__(self, directory: ExportDirectory, counters: Counters) -> None:
+        self._directory = directory
+        self._counters = counters
+        self._names = dict.fromkeys(directory.names())
+        """All names in the directory, in order; a dict finds a name quickly, however many a stranger made."""
+        self._expected: dict[str, _Expected] = {}
+        self._small_files: dict[str, bytes] = {}
+        """The manifest, name → content."""
+        self._sums = Sums()
+        self.manifest = Manifest()
+        self.differences: list[Difference] = []
+        self._media_differences = 0
+        """Differing media files, named or not."""
+        self._media_intact = True
+        """Whether all of these are extra files."""
+        self.checksums: list[Checksum] = []
+        self._data_files: set[str] = set()
+        self._read_files: set[str] = set()
+        """The data files that could be read to the end."""
+        self._posts_read = 0
+        self.missing_extra: MissingExtraError | None = None
+        """The reason why posts were not read back, though the checksums of their files were compared."""
+
+    def read_claims(self, path: Path) -> None:
+        """Read the manifest and SHA256SUMS.
+
+        Raises:
+            NoExportError: *path* has neither.
+        """
+        if _MANIFEST not in self._names and _SUMS not in self._names:
+            below = export_near(path)
+            raise NoExportError(
+                f"there is no export in {path}: no {_MANIFEST}",
+                "name the directory that an export made, <output-dir>/<author or all>/<time>"
+                if below is None
+                else f"there are exports below it, like {below}; `skyexport verify --recursive` verifies all",
+            )
+        content = self._small_file(_MANIFEST)
+        if content is not None:
+            self.manifest = read_manifest(content)
+            self._note(_MANIFEST, *self.manifest.problems)
+        self._counters.posts_to_read = self.manifest.posts or 0
+        self._data_files.update(self.manifest.data_files)
+        for name in (_MANIFEST, *self.manifest.files):
+            self._expect(name)
+        for checksum in self.manifest.checksums or ():
+            expected = self._expect(checksum.name)
+            expected.bytes = checksum.bytes
+            expected.sha256[_MANIFEST] = checksum.sha256
+        if self.manifest.checksums is not None or _SUMS in self._names:
+            self._read_sums()
+
+    def _read_sums(self) -> None:
+        if _SUMS in self._names:
+            with self._noting(_SUMS):
+                self._sums = read_sums(self._lines(_SUMS))
+                self._note(_SUMS, *self._sums.problems)
+                if self.manifest.checksums is not None:
+                    missing = [name for name in self._expected if name not in self._sums.files]
+                    self._note(_SUMS, *(f"has no line for {name}" for name in missing))
+                    if self._sums.media_files != self.manifest.media_files:
+                        self._note(
+                            _SUMS,
+                            f"has lines for {self._sums.media_files:,} media files;"
+                            f" {_MANIFEST} says {self.manifest.media_files:,}",
+                        )
+                for name, sha256 in self._sums.files.items():
+                    self._expect(name).sha256[_SUMS] = sha256
+        self._expect(_SUMS)
+
+    def _expect(self, name: str) -> _Expected:
+        return self._expected.setdefault(name, _Expected())
+
+    def compare(self, check: Callable[[], None]) -> None:
+        """Compare the directory with the expected files.
+
+        Args:
+            check: Called now and then; an exception from it ends the comparison.
+        """
+        for name, content in self._small_files.items():
+            self._compare_bytes(name, len(content), hashlib.sha256(content).hexdigest())
+        for name in self._expected:
+            if name not in self._names:
+                self._note(name, "missing")
+            elif name not in (_MANIFEST, _SUMS):
+                self._compare_file(name, check)
+        self._compare_posts()
+        if self._expected.keys() - {_MANIFEST, _SUMS}:
+            for name in self._names:
+                if name not in self._expected and name != MEDIA_DIRECTORY:
+                    self._note(name, _EXTRA, extra=True)
+            self._compare_media(check)
+
+    def _compare_posts(self) -> None:
+        """Compare the number of posts, if all data files could be read."""
+        said = self.manifest.posts
+        if said not in (None, self._posts_read) and self._data_files == self._read_files:
+            name = self.manifest.data_files[0] if len(self._data_files) == 1 else "the data files"
+            self._note(name, f"the number of posts is {self._posts_read:,}; {_MANIFEST} says {said:,}")
+
+    def _posts_of(self, name: str, format: str) -> _Posts:
+        reader: Reader
+        try:
+            reader = READERS[format][1](self.manifest.settings, lambda: os.fdopen(self._directory.open(name), "rb"))
+        except MissingExtraError as error:
+            reader, self.missing_extra = _Unread(), error
+        compression = self.manifest.compression
+        return _Posts(reader, self._counters, compression.decompressor() if compression is not None else None)
+
+    def _compare_file(self, name: str, check: Callable[[], None]) -> None:
+        """Read a file once, from beginning to end, and compare it with its expected size and checksum."""
+        posts = None
+        if name in self._data_files and self.manifest.format is not None:
+            posts = self._posts_of(name, self.manifest.format)
+        digest = hashlib.sha256()
+        size = 0
+        with self._noting(name):
+            for block in _blocks(self._directory, name):
+                check()
+                size += len(block)
+                digest.update(block)
+                if posts is not None:
+                    posts.read(block)
+            self._compare_bytes(name, size, digest.hexdigest())
+            if posts is not None:
+                posts.finish()
+                self._note(name, *posts.problems)
+                self._posts_read += posts.posts
+                if not posts.problems and self.missing_extra is None:
+                    self._read_files.add(name)
+
+    def _compare_bytes(self, name: str, size: int, sha256: str) -> None:
+        expected = self._expect(name)
+        if expected.bytes not in (None, size):
+            self._note(name, f"has {size:,} bytes; {_MANIFEST} says {expected.bytes:,}")
+        if not expected.sha256:
+            return
+        self.checksums.append(Checksum(name, size, sha256))
+        wrong = [who for who, said in expected.sha256.items() if said != sha256]
+        if len(wrong) < len(expected.sha256):
+            # The other one agrees with the file.
+            for who in wrong:
+                self._note(who, f"says that the SHA-256 of {name} is {expected.sha256[who]}; it is {sha256}")
+        else:
+            for said in dict.fromkeys(expected.sha256.values()):
+                say = " and ".join(who for who in wrong if expected.sha256[who] == said)
+                self._note(name, f"has the SHA-256 {sha256}; according to {say} it is {said}")
+
+    def _compare_media(self, check: Callable[[], None]) -> None:
+        said = self.manifest.media_files
+        if MEDIA_DIRECTORY not in self._names:
+            if said:
+                self._note(MEDIA_DIRECTORY, "missing")
+            return
+        with self._noting(MEDIA_DIRECTORY), self._directory.subdirectory(MEDIA_DIRECTORY) as media:
+            files, others = media.count_files()
+            if self._sums.media_files:
+                self._counters.media_files_to_read = self._sums.media_files
+                self._compare_media_files(media, files + len(others), check)
+            elif files and not said:
+                self._note(MEDIA_DIRECTORY, _EXTRA, extra=True)
+            else:
+                # Without checksums, the names of the files are unknown; but litter has names of its own.
+                for name in others:
+                    self._note_media(name, _EXTRA, extra=True)
+                if files != said:
+                    self._note(MEDIA_DIRECTORY, f"the number of files is {files:,}; {_MANIFEST} says {said:,}")
+
+    def _compare_media_files(self, media: ExportDirectory, names: int, check: Callable[[], None]) -> None:
+        """Compare each media file with its line of SHA256SUMS; the directory has *names* entries."""
+        there = 0
+        for name, said in self._media_sums():
+            wrong = ""
+            try:
+                digest = hashlib.sha256()
+                for block in _blocks(media, name):
+                    check()
+                    digest.update(block)
+                    self._counters.media_bytes += len(block)
+                if digest.hexdigest() != said:
+                    wrong = f"has the SHA-256 {digest.hexdigest()}; according to {_SUMS} it is {said}"
+            except OSError as error:
+                wrong = _why_unreadable(error)
+            there += wrong != _MISSING
+            self._counters.media_files += 1
+            if wrong:
+                self._note_media(name, wrong)
+        if names > there:
+            extra = set(media.names())
+            for name, _ in self._media_sums():
+                extra.discard(name)
+            for name in sorted(extra):
+                self._note_media(name, _EXTRA, extra=True)
+        if self._media_differences > _MEDIA_DIFFERENCES:
+            more = f"{self._media_differences - _MEDIA_DIFFERENCES:,} more files differ"
+            self._note(MEDIA_DIRECTORY, more, extra=self._media_intact)
+
+    def _note_media(self, name: str, what: str, *, extra: bool = False) -> None:
+        self._media_differences += 1
+        self._media_intact = self._media_intact and extra
+        if self._media_differences <= _MEDIA_DIFFERENCES:
+            self._note(f"{MEDIA_DIRECTORY}/{name}", what, extra=extra)
+
+    def _media_sums(self) -> Iterator[tuple[str, str]]:
+        """Name and SHA-256 of each media file, according to SHA256SUMS."""
+        return filter(None, map(media_sum, self._lines(_SUMS)))
+
+    def _lines(self, name: str) -> Iterator[bytes]:
+        """The lines of a file, with their ends; a very long line is cut, so that it is not valid."""
+        rest = b""
+        for block in _blocks(self._directory, name):
+            *lines, rest = (rest + block).split(b"\n")
+            yield from (line[:_LONGEST_LINE_BYTES] + b"\n" for line in lines)
+            rest = rest[: _LONGEST_LINE_BYTES + 1]
+        if rest:
+            yield rest
+
+    def unverified(self) -> list[str]:
+        """The files without a checksum."""
+        if self.manifest.checksums is not None:
+            return []
+        files = [name for name, expected in self._expected.items() if not expected.sha256 and name != _SUMS]
+        return [*files, MEDIA_DIRECTORY] if self.manifest.media_files > self._sums.media_files else files
+
+    def _small_file(self, name: str) -> bytes | None:
+        """The content of a file; None if it cannot be read (noted here) or is missing (noted later)."""
+        if name not in self._names:
+            return None
+        content = bytearray()
+        with self._noting(name):
+            for block in _blocks(self._directory, name):
+                content += block
+                if len(content) > MAX_CLAIMS_BYTES:
+                    self._note(name, f"is larger than {format_size(MAX_CLAIMS_BYTES)}, the limit for this file")
+                    return None
+            self._small_files[name] = bytes(content)
+        return self._small_files.get(name)
+
+    @contextlib.contextmanager
+    def _noting(self, name: str) -> Iterator[None]:
+        """Note the error that keeps a file from being read."""
+        try:
+            yield
+        except OSError as error:
+            self._note(name, _why_unreadable(error))
+
+    def _note(self, name: str, *whats: str, extra: bool = False) -> None:
+        self.differences += [Difference(_text(name), what, extra) for what in whats]
+
+
+def _why_unreadable(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return _MISSING
+    return str(error) if isinstance(error, NotAFileError) else f"cannot be read: {error.strerror}"
+
+
+def _blocks(directory: ExportDirectory, name: str) -> Iterator[bytes]:
+    """A file from beginning to end.
+
+    Raises:
+        OSError: It cannot be read, or is not a plain file.
+    """
+    descriptor = directory.open(name)
+    try:
+        left = os.fstat(descriptor).st_size
+        while block := os.read(descriptor, _BLOCK_BYTES):
+            left -= len(block)
+            if left < 0:
+                break
+            yield block
+        if left:
+            raise OSError(errno.EAGAIN, "it is being changed")
+    finally:
+        os.close(descriptor)
+
+
+class _Unread:
+    """Stands in for a reader whose extra is not installed: reads nothing."""
+
+    posts = 0
+
+    def feed(self, data: bytes) -> None:
+        """Ignore *data*."""
+
+    def finish(self) -> None:
+        """Do nothing."""
+
+
+class _Posts:
+    """The posts of a data file, counted as the file is read."""
+
+    def __init__(self, reader: Reader, counters: Counters, decompressor: Decompressor | None) -> None:
+        self._reader = reader
+        self._counters = counters
+        self._posts_before = counters.posts
+        self._decompressor = decompressor
+        self.problems: list[str] = []
+        """The first problem that keeps the file from being read; empty if there is none."""
+
+    @property
+    def posts(self) -> int:
+        """Whole posts read so far."""
+        return self._reader.posts
+
+    def read(self, block: bytes) -> None:
+        """Read the next block."""
+        self._counters.bytes += len(block)
+        self._read(lambda: self._feed(block))
+
+    def _feed(self, block: bytes) -> None:
+        for plain in self._decompressor.feed(block) if self._decompressor is not None else (block,):
+            self._reader.feed(plain)
+
+    def finish(self) -> None:
+        """End the file."""
+        self._read(self._finish)
+
+    def _finish(self) -> None:
+        if self._decompressor is not None:
+            self._decompressor.finish()
+        self._reader.finish()
+
+    def _read(self, read: Callable[[], None]) -> None:
+        """Call *read*, unless there was a problem already; note the problem that it finds."""
+        if not self.problems:
+            try:
+                read()
+            except ValueError as error:
+                self.problems.append(str(error))
+            self._counters.posts = self._counters.posts_read = self._posts_before + self._reader.posts
+
+
+def _text(path: Path | str) -> str:
+    """A path as text; bytes that are not UTF-8 are replaced."""
+    return os.fsencode(path).decode(errors="replace")
