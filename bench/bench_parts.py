@@ -19,6 +19,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from conftest import POSTS
 from skyexport import timestamps
 from skyexport.archive.archive import Archive
+from skyexport.archive.export_order import plan_of
 from skyexport.archive.plan import Batch
 from skyexport.formats import FORMATS, Format
 from skyexport.output.writer import OrderedWriter, OutputFile
@@ -43,7 +44,7 @@ def archive(archive_path: Path) -> Iterator[Archive]:
 
 def batches_of(archive: Archive, batch_size: int = BATCH_SIZE) -> list[Batch]:
     """All batches of the archive."""
-    return list(archive.plan(EVERYTHING, batch_size, POSTS).batches)
+    return list(plan_of(archive, EVERYTHING, batch_size, POSTS).batches)
 
 
 def measured(benchmark: BenchmarkFixture, run: Callable[[], Result]) -> Result:

@@ -25,6 +25,7 @@ import psutil
 
 from skyexport import ExportOptions, export
 from skyexport.archive.archive import Archive
+from skyexport.archive.export_order import plan_of
 from skyexport.archive.plan import Batch, KeyRange
 from skyexport.formats import FORMATS
 from skyexport.rendering.renderer import SLOT_BYTES, BatchRenderer
@@ -60,7 +61,7 @@ def stages(path: Path, format_name: str, most_posts: int) -> dict[str, float]:
             raise SystemExit("an archive without the created_at index is sorted, not walked: choose another")
 
         def walk() -> list[Batch]:
-            return list(archive.plan(EVERYTHING, 1000, count).batches)
+            return list(plan_of(archive, EVERYTHING, 1000, count).batches)
 
         ranges = [batch for batch in walk() if isinstance(batch, KeyRange)]
         middle = max(0, (len(ranges) - most_posts // 1000) // 2)

@@ -15,6 +15,7 @@ import apsw
 
 import make_archive
 from skyexport.archive.archive import Archive
+from skyexport.archive.export_order import order_of, row_ids_in_order
 from skyexport.archive.plan import Batch, key_ranges, row_id_batches
 from skyexport.formats import FORMATS
 from skyexport.notices import Notices
@@ -232,10 +233,10 @@ def rendered_by_row_ids(
 def planned(archive: Archive, selection: Selection, batch_size: int) -> Iterator[Batch]:
     """The batches of an export, cut along the created_at index where there is one."""
     if archive.created_at_index is None:
-        yield from row_id_batches(archive.sorted_row_ids(selection), batch_size)
+        yield from row_id_batches(row_ids_in_order(archive, selection), batch_size)
         return
     for span in selection.spans():
-        yield from key_ranges(archive.order(span), batch_size)
+        yield from key_ranges(order_of(archive, span), batch_size)
 
 
 def exported(

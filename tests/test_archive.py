@@ -15,6 +15,7 @@ import pytest
 
 import make_archive
 from skyexport import ExportOptions, export
+from skyexport.archive.media_rows import count_media
 from skyexport.archive.source import Source
 from skyexport.errors import ArchiveBusyError, ArchiveError, OptionError
 from skyexport.pipeline.listing import Archive
@@ -287,11 +288,11 @@ def test_names_in_capitals(path: Path, tmp_path: Path, format_name: str, snapsho
     to = tmp_path / "out"
     export(ExportOptions(archive=path, to=to, format=format_name, snapshot=snapshot, workers=0))
     with Archive(path) as archive:
-        assert archive.schema_version == 3
+        assert archive.schema.version == 3
         assert archive.created_at_index == "idx_posts_created_at"
-        assert archive.did_index == "idx_posts_did"
-        assert archive.uri_index
-        assert archive.count_media() == 0
+        assert archive.schema.did_index == "idx_posts_did"
+        assert archive.schema.uri_index
+        assert count_media(archive) == 0
         assert to.read_bytes() == oracle.FILE[format_name](stored_rows(archive.connection))
         with pytest.raises(apsw.AuthError):
             archive.connection.execute("select * from SESSIONS")
@@ -401,7 +402,7 @@ def test_schema_versions(path: Path, version: int, noted: bool) -> None:
         with writing(path) as connection:
             connection.execute("drop table schema_version")
     with Archive(path) as archive:
-        assert archive.schema_version == version
+        assert archive.schema.version == version
         assert archive.count_posts() == 1
         assert archive.list_posts(limit=1)[0]["quote_count"] == (0 if version == 1 else 4)  # type: ignore[index]
 
@@ -416,7 +417,7 @@ def test_indexes(path: Path) -> None:
         connection.execute("create index expression on posts(substr(created_at, 1, 10))")
     with Archive(path) as archive:
         assert archive.created_at_index is None
-        assert archive.did_index in ("idx_posts_did", "other")
+        assert archive.schema.did_index in ("idx_posts_did", "other")
     with writing(path) as connection:
         connection.execute('create index "an ""index" on posts(created_at, uri)')
     with Archive(path) as archive:

@@ -18,6 +18,7 @@ import pytest
 import make_archive
 from skyexport import ArchiveError, ExportOptions, OutputError, export
 from skyexport.archive.archive import Archive
+from skyexport.archive.export_order import plan_of
 from skyexport.errors import StrictError
 from skyexport.formats import FORMATS
 from skyexport.rendering.renderer import BatchRenderer
@@ -160,15 +161,14 @@ def test_the_archive_is_free_while_posts_are_rendered(
     path = file_archive(tmp_path / "a.db", [post(number) for number in range(200)], wal=wal)
     export(ExportOptions(archive=path, to=tmp_path / "before", workers=0))
     written = []
-    plan = Archive.plan
 
-    def observed(self: Archive, *arguments: Any) -> Any:
+    def observed(archive: Archive, *arguments: Any) -> Any:
         with contextlib.closing(apsw.Connection(str(path))) as other:
             other.execute("update posts set text = 'changed'; delete from posts where rowid > 100")
         written.append(True)
-        return plan(self, *arguments)
+        return plan_of(archive, *arguments)
 
-    monkeypatch.setattr(Archive, "plan", observed)
+    monkeypatch.setattr("skyexport.pipeline.coordinator.plan_of", observed)
     options = ExportOptions(archive=path, output_dir=tmp_path / "o", workers=workers, batch_size=50, snapshot="copy")
     summary = export(options)
     assert written

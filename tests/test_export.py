@@ -926,14 +926,13 @@ def test_a_post_that_goes_away_from_a_sample(
     """To find out whether there is room nothing is held: who deletes a post meanwhile does not end the export."""
     path = tmp_path / "a.db"
     path.write_bytes(small_archive.path.read_bytes())
-    chosen = Archive.sample_row_ids
 
-    def disturbed(self: Archive, stretches: int, posts: int) -> list[list[int]]:
-        found = chosen(self, stretches, posts)
+    def disturbed(archive: Archive, stretches: int, posts: int) -> list[list[int]]:
+        found = sample_row_ids(archive, stretches, posts)
         with contextlib.closing(apsw.Connection(str(path))) as other:
             other.execute("delete from posts where rowid = ?", (found[0][0],))
         return found
 
-    monkeypatch.setattr(Archive, "sample_row_ids", disturbed)
+    monkeypatch.setattr("skyexport.pipeline.estimate.sample_row_ids", disturbed)
     small_disk(path.stat().st_size * 3, "ext4")
     assert export(ExportOptions(archive=path, to=tmp_path / "out", workers=0)).posts == small_archive.posts - 1

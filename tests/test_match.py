@@ -17,6 +17,7 @@ import make_archive
 from skyexport import ArchiveError, ExportOptions, OptionError, OutputError, export
 from skyexport.archive.archive import Archive
 from skyexport.archive.copying import counted_posts
+from skyexport.archive.export_order import row_ids_in_order
 from skyexport.selection import Selection
 from skyexport.wording import shell_word
 from tests.archives import Row, file_archive, post
@@ -282,7 +283,7 @@ def test_only_what_was_asked_for_can_be_read(tmp_path: Path) -> None:
         match = opened.matching("cats")
         with pytest.raises(apsw.AuthError):
             opened.connection.execute("select * from sqlite_schema")
-        assert len(list(opened.sorted_row_ids(Selection(narrowings=[match])))) == 4
+        assert len(list(row_ids_in_order(opened, Selection(narrowings=[match])))) == 4
         for sql in (
             "select * from sessions",
             "attach 'x.db' as x",

@@ -18,6 +18,7 @@ import pytest
 import make_archive
 from skyexport import ExportOptions, StoppedError, StrictError, export
 from skyexport.archive.archive import Archive
+from skyexport.archive.export_order import row_ids_in_order
 from skyexport.runtime.cleanup import uninterrupted
 from skyexport.runtime.scratch import Scratch
 from skyexport.runtime.signals import Signals
@@ -176,12 +177,12 @@ def test_a_sort_that_is_left_early(small_archive: make_archive.ArchiveInfo) -> N
     """Whoever takes only some of the sorted posts does not leave the large page cache behind."""
     with Archive(small_archive.path) as archive:
         usual = archive.connection.pragma("cache_size")
-        ids = archive.sorted_row_ids(Selection())
+        ids = row_ids_in_order(archive, Selection())
         next(ids)
         assert archive.connection.pragma("cache_size") != usual
         ids.close()  # type: ignore[attr-defined]
         assert archive.connection.pragma("cache_size") == usual
-        for _ in archive.sorted_row_ids(Selection()):
+        for _ in row_ids_in_order(archive, Selection()):
             pass
         assert archive.connection.pragma("cache_size") == usual
 

@@ -16,30 +16,17 @@ from typing import Any, Literal, Self, cast
 
 import apsw
 
-from skyexport import json_text
 from skyexport.archive.authors import Author, ChosenAuthor, each_author, find_author
 from skyexport.archive.connections import Connections
 from skyexport.archive.copying import MEDIA_COLUMNS, MEDIA_DETAILS, Copied, copy_posts, counted_posts
-from skyexport.archive.created_at import CreatedAtIndex
-from skyexport.archive.full_text import FullTextMatch, MatchedBefore, asking, checked_match
-from skyexport.archive.plan import Batch, CreatedAtOrder, Plan, key_ranges, row_id_batches
+from skyexport.archive.full_text import FullTextMatch, MatchedBefore, checked_match
 from skyexport.archive.recovery import recovered
-from skyexport.archive.shown_media import (
-    ONLY_SHOWN_COLUMN,
-    ONLY_SHOWN_SQL,
-    files_sql,
-    parameters,
-    posts_with_media_sql,
-    register,
-    unknown_sql,
-)
+from skyexport.archive.schema import checked_schema
 from skyexport.archive.source import (
     BUSY_MILLISECONDS,
-    CACHE_KIB,
     Source,
     as_number,
     file_state,
-    folded,
     pin,
     reading,
     unpin,
@@ -47,47 +34,23 @@ from skyexport.archive.source import (
 from skyexport.errors import ArchiveChangedError, ArchiveError, UnrecoveredError
 from skyexport.notices import MISSED_LOG, MISSED_LOG_TEXT, Notices
 from skyexport.options.types import check_path
-from skyexport.posts import COLUMNS, StoredValue, as_bytes, quote_identifier, stored_time, stored_value_sql
+from skyexport.posts import StoredValue, stored_time, stored_value_sql
 from skyexport.runtime.cleanup import uninterrupted
 from skyexport.runtime.location import archive_location
-from skyexport.runtime.media_root import MediaFile, ShownFile
 from skyexport.runtime.memory import MemoryGuard
 from skyexport.runtime.scratch import Scratch
-from skyexport.selection import Narrowing, Selection, Span
+from skyexport.selection import Narrowing, Selection
 from skyexport.wording import printable_path
 
 __all__ = ["Archive"]
 
-_SORT_CACHE_KIB = 32_000
-"""Page cache while sorting: the sort spills to a temporary file beyond it."""
-
-_FEW_SHARE = 0.2
-"""Posts of an author with at most this share of all posts are found through the index on did, and sorted."""
-
 _TIMES_LOOKED_AT = 100
 """Posts to look at for the first readable time, before giving up."""
-
-_MAX_MEDIA_PATH_BYTES = 5000
-"""More than any system allows."""
-
-_DETAILS_SQL = {
-    "mime_type": "substr(cast(mime_type as blob), 1, 255)",
-    "width": "iif(typeof(width) = 'integer', width, null)",
-    "height": "iif(typeof(height) = 'integer', height, null)",
-    "alt_text": "iif(octet_length(alt_text) <= 1000000, cast(alt_text as blob), null)",
-}
-"""Column of `MEDIA_DETAILS` → SQL for its value; NULL if bskyarchive would not store such a value."""
 
 _COPY = "posts.db"
 """Name of a private copy."""
 
-_READ_TABLES = ("posts", "media", "schema_version")
 _RESTORE = "restore it from a backup, or try sqlite3's .recover"
-_KNOWN_VERSIONS = (1, 2, 3)
-_ROW_ID = "rowid"
-"""The name of the row id in all statements here; a column of that name would hide it."""
-_OPTIONAL_COLUMNS = {"quote_count": "0"}
-"""Column that old schemas lack → SQL that replaces it."""
 
 
 class Archive:
@@ -148,10 +111,9 @@ class Archive:
             self.watch(lambda: None, 100_000)
             with self.reading(), self._reading_names():
                 self._check_size()
-                self.columns = self._checked_columns()
-                self.schema_version = self._checked_version()
-                self.created_at_index = self._index_on("created_at") if self._has_all_times() else None
-                self.did_index = self._index_on("did")
+                self.schema = checked_schema(self.connection, self.display_path)
+            self.columns = self.schema.columns
+            self.created_at_index = self.schema.created_at_index
         except BaseException:
             self.close()
             raise
@@ -224,20 +186,20 @@ class Archive:
         while_held: Callable[[apsw.Connection, str], None] = lambda *_: None,
     ) -> Copied:
         with self.reading():
-            indexes = {"created_at": self.created_at_index, "did": self.did_index, "uri": self._index_on("uri")}
+            indexes = {"created_at": self.created_at_index, "did": self.schema.did_index, "uri": self.schema.uri_index}
             media_columns: tuple[str, ...] = ()
-            if self._has_media_columns():
-                present = self._columns_of("media")
+            if self.schema.has_media_columns:
+                present = self.schema.media_columns
                 media_columns = (*MEDIA_COLUMNS, *(name for name in MEDIA_DETAILS if not present.get(name, True)))
         return copy_posts(
             self.source,
             target,
             self.columns,
-            self.schema_version,
+            self.schema.version,
             {column: index for column, index in indexes.items() if index is not None},
             indexed=(*indexed, "uri") if media else indexed,
             selection=selection,
-            media=media_columns if media and "media" in self._tables else None,
+            media=media_columns if media and "media" in self.schema.tables else None,
             handles=handles,
             matched=matched,
             while_held=while_held,
@@ -260,12 +222,6 @@ class Archive:
         if self._match != query:
             raise ArchiveError(f"{self.display_path} was recovered in a copy, without its full-text index")
         return MatchedBefore()
-
-    @property
-    def uri_index(self) -> bool:
-        """Whether there is an index on uri."""
-        with self.reading():
-            return self._index_on("uri") is not None
 
     def __enter__(self) -> Self:
         return self
@@ -349,13 +305,13 @@ class Archive:
             ArchiveError: The indexes disagree about it, so stepping along one would miss posts.
         """
         with self.reading():
-            indexes = (self.created_at_index, self._index_on("uri"))
+            indexes = (self.created_at_index, self.schema.uri_index)
             return counted_posts(self.connection, "main", filter(None, indexes), self.display_path)
 
     def has_posts(self, selection: Selection, posts: int) -> bool:
         """Estimate quickly whether *selection* has at least *posts* posts. The answer may be yes for fewer."""
         with self.reading():
-            if selection.did is not None and self.did_index is not None:
+            if selection.did is not None and self.schema.did_index is not None:
                 wrote = "select count(*) from (select 1 from posts where did = ? limit ?)"
                 return as_number(self.connection.execute(wrote, (selection.did, posts)).get) >= posts
             if not selection.by_date or self.created_at_index is None:
@@ -387,78 +343,6 @@ class Archive:
         """The number of posts by the author *did*."""
         with self.reading():
             return as_number(self.connection.execute("select count(*) from posts where did = ?", (did,)).get)
-
-    def count_media(self) -> int:
-        """The number of media rows; 0 if the archive has no media table."""
-        if "media" not in self._tables:
-            return 0
-        with self.reading():
-            return as_number(self.connection.execute("select count(*) from media").get)
-
-    def media_of(self, selection: Selection) -> Iterator[ShownFile]:
-        """Yield each media file once for each selected post that has or shows it, ordered by hash, then by uri.
-
-        The archive records one post for each file. Other posts that show it are found by its name (`shown_media`).
-
-        Raises:
-            ArchiveError: The media table lacks hashes, posts, paths or sizes.
-        """
-        if "media" not in self._tables:
-            return
-        with self.reading():
-            self._prepare_for_media(selection)
-            present = self._columns_of("media")
-            details = {name: "null" if present.get(name, True) else sql for name, sql in _DETAILS_SQL.items()}
-            # Text sorts as file names do; a value of another type is not a hash.
-            values = (
-                "iif(typeof(hash) = 'text', cast(hash as blob), null)",
-                f"substr(cast(file_path as blob), 1, {_MAX_MEDIA_PATH_BYTES})",
-                "size_bytes",
-                *details.values(),
-            )
-            uri_indexed = self._index_on("uri") is not None
-            sql = files_sql(selection, values, self._only_shown_sql(), uri_indexed=uri_indexed)
-            last: tuple[object, object] | None = None
-            file: MediaFile | None = None
-            for stored_hash, stored_path, size, *found, uri in self.connection.execute(sql, parameters(selection)):
-                # A table without its usual key may have a row twice; the first one counts.
-                if (stored_hash, uri) == last:
-                    continue
-                if file is None or last is None or last[0] != stored_hash:
-                    file = MediaFile(json_text.decode(as_bytes(stored_hash)), os.fsdecode(as_bytes(stored_path)))
-                last = stored_hash, uri
-                yield ShownFile(file, size if isinstance(size, int) else 0, as_bytes(uri), *map(as_bytes, found))
-
-    def count_posts_without_known_media(self, selection: Selection) -> int:
-        """The number of selected posts with media for which `media_of` finds no file.
-
-        Raises:
-            ArchiveError: As for `media_of`.
-        """
-        with self.reading():
-            if "media" not in self._tables:
-                selection.register(self.connection)
-                sql = f"select count(*) from ({posts_with_media_sql(selection)})"
-            else:
-                self._prepare_for_media(selection)
-                sql = unknown_sql(selection, self._only_shown_sql())
-            return as_number(self.connection.execute(sql, parameters(selection)).get)
-
-    def _prepare_for_media(self, selection: Selection) -> None:
-        if not self._has_media_columns():
-            raise ArchiveError(
-                f"{self.display_path} has a table media without {', '.join(MEDIA_COLUMNS)}", "leave out --media"
-            )
-        if "json_each" in self._tables:
-            raise self._not_an_archive("it has a table json_each", "leave out --media")
-        selection.register(self.connection)
-        register(self.connection)
-
-    def _only_shown_sql(self) -> str:
-        """The argument *only_shown* for the SQL of `shown_media`."""
-        if self.source.private and ONLY_SHOWN_COLUMN in self._columns_of("media"):
-            return ONLY_SHOWN_COLUMN
-        return "null" if self._index_on("uri") is None else ONLY_SHOWN_SQL.format(schema="")
 
     def find_author(self, asked: str) -> ChosenAuthor:
         """Find an author by DID or handle.
@@ -516,106 +400,6 @@ class Archive:
             )
         return first, last
 
-    def sample_row_ids(self, stretches: int, posts: int) -> list[list[int]]:
-        """Row ids of at most *posts* posts: neighbours from at most *stretches* places across the archive."""
-        found: list[list[int]] = []
-        with self.reading():
-            bounds = self.connection.execute("select min(rowid), max(rowid) from posts having count(*) > 0").fetchall()
-            for lowest, highest in bounds:
-                length = as_number(highest) - as_number(lowest) + 1
-                for number in range(stretches):
-                    start = as_number(lowest) + length * number // stretches
-                    if found:
-                        start = max(start, found[-1][-1] + 1)
-                    sql = "select rowid from posts where rowid >= ? order by rowid limit ?"
-                    rows = self.connection.execute(sql, (start, posts // stretches)).fetchall()
-                    if rows:
-                        found.append([as_number(row_id) for (row_id,) in rows])
-        return found
-
-    def count_within(self, span: Span) -> int:
-        """The number of posts in *span*, by all authors."""
-        with self.reading():
-            return as_number(
-                self.connection.execute(f"select count(*) from posts where {span.where}", span.parameters).get
-            )
-
-    def plan(self, selection: Selection, batch_size: int, posts: int) -> Plan:
-        """Cut the selected posts into batches.
-
-        Args:
-            selection: The posts to export.
-            batch_size: Most posts in a batch.
-            posts: The result of `count_posts`.
-        """
-        by_author = False
-        if selection.did is not None and self.did_index is not None:
-            wrote = self.count_by(selection.did)
-            by_author = wrote <= posts * _FEW_SHARE
-        if by_author or self.created_at_index is None or selection.by_list:
-            row_ids = self.sorted_row_ids(selection, by_author=by_author)
-            at_most = wrote if by_author else posts
-            exact = not (selection.by_date or selection.by_list) and (by_author or selection.did is None)
-            return Plan(row_id_batches(row_ids, batch_size), at_most, exact)
-        spans = selection.spans()
-        within = posts if not selection.by_date else sum(self.count_within(span) for span in spans)
-        return Plan(self._key_ranges(spans, batch_size, within), within, exact=True)
-
-    def _key_ranges(self, spans: Iterable[Span], batch_size: int, posts: int) -> Iterator[Batch]:
-        with self.reading():
-            for span in spans:
-                for batch in key_ranges(self.order(span), batch_size):
-                    posts -= batch.posts
-                    if posts < 0:
-                        # A damaged index can lead in circles.
-                        raise ArchiveChangedError("the index leads to more posts than it has", "export again")
-                    yield batch
-
-    def order(self, span: Span) -> CreatedAtOrder:
-        """The posts of *span*, newest first; the archive must have a created_at index."""
-        assert self.created_at_index is not None
-        return CreatedAtIndex(self.connection, self.created_at_index, span)
-
-    def sorted_row_ids(
-        self,
-        selection: Selection,
-        *,
-        by_author: bool = False,
-        limit: int = -1,
-        offset: int = 0,
-        connection: apsw.Connection | None = None,
-    ) -> Iterator[int]:
-        """Yield row ids of the selected posts in export order. One sort finds them; a large one uses a temporary file.
-
-        Args:
-            selection: The posts.
-            by_author: Whether to find the posts through the index on did.
-            limit: Most row ids if *selection* has no limit; negative for all.
-            offset: Row ids to skip first.
-            connection: Another connection to this archive; None for its own.
-        """
-        connection = connection or self.connection
-        index = f"indexed by {quote_identifier(self.did_index)}" if by_author and self.did_index else ""
-        where = replace(selection, limit=None).where_sql()
-        if selection.limit is not None:
-            limit = selection.limit
-        if by_author:
-            where = where.replace("+did = :did", "did = :did")
-        selection.register(connection)
-        with self.reading(), asking(selection.narrowings, self.display_path):
-            connection.pragma("cache_size", -_SORT_CACHE_KIB)
-            try:
-                for (row_id,) in connection.execute(
-                    f"select rowid from posts {index} where {where}"
-                    " order by created_at desc, uri limit :limit offset :offset",
-                    {**selection.parameters(), "limit": limit, "offset": offset},
-                ):
-                    yield as_number(row_id)
-            finally:
-                # A caller that stops early may have closed the connection too.
-                with contextlib.suppress(apsw.ConnectionClosedError):
-                    connection.pragma("cache_size", -CACHE_KIB)
-
     @contextlib.contextmanager
     def _reading_names(self) -> Iterator[None]:
         try:
@@ -630,69 +414,6 @@ class Archive:
         size = Path(self.source.path).stat().st_size
         if size % as_number(self.connection.pragma("page_size")):
             raise ArchiveError(f"{self.display_path} is damaged: it is cut off within its last page", _RESTORE)
-
-    def _checked_columns(self) -> dict[str, str]:
-        """Check that `posts` is a plain table with all that an export needs. Returns column → SQL for its value."""
-        tables = {folded(row[1]): row for row in self.connection.execute("pragma table_list") if row[0] == "main"}
-        if "posts" not in tables:
-            raise self._not_an_archive("no table posts")
-        for name in filter(tables.__contains__, _READ_TABLES):
-            _, _, kind, _, without_rowid, _ = tables[name]
-            if kind != "table":
-                raise self._not_an_archive(f"{name} is not a plain table")
-            if name == "posts" and without_rowid:
-                raise self._not_an_archive("posts is a table without row ids")
-        present = self._columns_of("posts")
-        missing = [name for name in COLUMNS if name not in present and name not in _OPTIONAL_COLUMNS]
-        if missing:
-            raise self._not_an_archive(f"posts has no column {', '.join(missing)}")
-        # Only columns that are read are computed, so other generated columns do no harm.
-        if generated := [name for name in COLUMNS if present.get(name)]:
-            raise self._not_an_archive(f"posts has a generated column {', '.join(generated)}")
-        if _ROW_ID in present:
-            raise self._not_an_archive(f"posts has a column {_ROW_ID}, which hides the row ids")
-        self._tables = frozenset(tables)
-        return {name: name if name in present else _OPTIONAL_COLUMNS[name] for name in COLUMNS}
-
-    def _not_an_archive(self, why: str, hint: str = "") -> ArchiveError:
-        return ArchiveError(f"{self.display_path} is not a bskyarchive archive: {why}", hint)
-
-    def _columns_of(self, table: str) -> dict[str, bool]:
-        """Column in lower case → whether it is hidden or generated."""
-        return {folded(str(row[1])): bool(row[6]) for row in self.connection.execute(f"pragma table_xinfo({table})")}
-
-    def _has_media_columns(self) -> bool:
-        present = self._columns_of("media")
-        return not any(present.get(name, True) for name in MEDIA_COLUMNS)
-
-    def _checked_version(self) -> int:
-        noted: list[Any] = []
-        if "schema_version" in self._tables:
-            if self._columns_of("schema_version").get("version", True):
-                raise self._not_an_archive("schema_version has no column version")
-            noted = self.connection.execute("select max(version) from schema_version having count(*) > 0").fetchall()
-        for (version,) in noted:
-            if not isinstance(version, int) or version not in _KNOWN_VERSIONS:
-                raise ArchiveError(
-                    f"{self.display_path} has schema version {version!r:.100},"
-                    f" and this skyexport knows 1 to {_KNOWN_VERSIONS[-1]}",
-                    "try a newer skyexport",
-                )
-            return version
-        return 1 if self.columns["quote_count"] == "0" else 3 if "exports" in self._tables else 2
-
-    def _has_all_times(self) -> bool:
-        """Whether every post has a time: steps along the index compare times, and NULL compares with nothing."""
-        return not self.connection.execute("select 1 from posts where created_at is null limit 1").fetchall()
-
-    def _index_on(self, column: str) -> str | None:
-        """Name of a full index whose first column is *column*, compared bytewise; None if there is none."""
-        for _, name, _, _, partial in self.connection.execute("pragma index_list(posts)").fetchall():
-            keys = self.connection.execute(f"pragma index_xinfo({quote_identifier(str(name))})").fetchall()
-            first, collation = str(keys[0][2]), str(keys[0][4])
-            if not partial and folded(first) == column and folded(collation) == "binary":
-                return str(name)
-        return None
 
 
 def _first_readable(times: Iterable[StoredValue]) -> str | None:

@@ -92,7 +92,7 @@ def manifest_bytes(
         "options": resolved.of_the_output(did),
         "source": {
             **source_of(archive.path, archive.state),
-            "schema_version": archive.schema_version,
+            "schema_version": archive.schema.version,
             "posts": archive_posts,
         },
         **narrowed,

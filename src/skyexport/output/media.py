@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
 from skyexport.archive.archive import Archive
+from skyexport.archive.media_rows import count_posts_without_known_media, media_of
 from skyexport.errors import OptionError, OutputError
 from skyexport.formats.csv_table import CsvRecords
 from skyexport.formats.settings import FormatSettings
@@ -103,7 +104,7 @@ class Media:
             OptionError: None of the files is in the media root that the options name.
             OutputError: There is no room for the list.
         """
-        self._list = _MediaList(archive.media_of(selection), self._settings)
+        self._list = _MediaList(media_of(archive, selection), self._settings)
         self._closing.callback(self._list.close)
         named = self._named_root is not None and self._earlier is None
         if named and self._list.files and next(self.sizes(), None) is None:
@@ -111,7 +112,7 @@ class Media:
                 f"none of {self._list.files:,} media files is in {self._named_root}",
                 "check --media-root; without it, paths are relative to the archive's directory",
             )
-        self.counts.posts_without = archive.count_posts_without_known_media(selection)
+        self.counts.posts_without = count_posts_without_known_media(archive, selection)
 
     def least_bytes(self, enough: int) -> int:
         """Bytes that the files take at least; the archive's own number if that is no more than *enough*."""

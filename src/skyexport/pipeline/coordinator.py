@@ -35,6 +35,7 @@ from skyexport import __version__
 from skyexport.archive.archive import Archive
 from skyexport.archive.authors import ChosenAuthor, check_author
 from skyexport.archive.copying import REINDEX
+from skyexport.archive.export_order import plan_of
 from skyexport.archive.plan import Plan, row_id_batches
 from skyexport.archive.registry import Registry
 from skyexport.archive.row_ids import RowIdFile
@@ -491,7 +492,7 @@ class _Coordinator:
 
     def _plan(self, posts: int) -> Plan:
         """The batches of the archive, which has *posts* posts, or of the posts that narrowings and limit select."""
-        plan = self._archive.plan(self._narrowed, self._options.batch_size, posts)
+        plan = plan_of(self._archive, self._narrowed, self._options.batch_size, posts)
         if not self._narrowed.by_list:
             return plan
         self._chosen = RowIdFile.of(plan)
@@ -504,7 +505,10 @@ class _Coordinator:
                 check_author(connection, schema, self._author, str(self._archive.path))
             if self._earlier is not None:
                 self.disappeared = self._earlier.disappeared(
-                    connection, schema, uri_index=self._archive.uri_index, allow_unrelated=self._options.allow_unrelated
+                    connection,
+                    schema,
+                    uri_index=self._archive.schema.uri_index is not None,
+                    allow_unrelated=self._options.allow_unrelated,
                 )
 
     def _sample(self) -> Sample | None:

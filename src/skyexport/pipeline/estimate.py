@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from skyexport.archive.archive import Archive
+from skyexport.archive.export_order import sample_row_ids
 from skyexport.archive.plan import row_id_batches
 from skyexport.archive.row_ids import RowIdFile
 from skyexport.formats.format import Compress, Format
@@ -69,7 +70,7 @@ class Sample:
         with archive.reading(), contextlib.ExitStack() as closing:
             if chosen is None:
                 connection = closing.enter_context(archive.second_connection())
-                stretches: Sequence[Sequence[int]] = archive.sample_row_ids(_STRETCHES, _SAMPLE_POSTS)
+                stretches: Sequence[Sequence[int]] = sample_row_ids(archive, _STRETCHES, _SAMPLE_POSTS)
             else:
                 connection = archive.connection
                 stretches = chosen.stretches(_STRETCHES, _SAMPLE_POSTS)

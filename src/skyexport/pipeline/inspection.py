@@ -13,6 +13,7 @@ import orjson
 
 from skyexport.archive.archive import Archive
 from skyexport.archive.authors import Author
+from skyexport.archive.media_rows import count_media
 from skyexport.archive.source import JournalMode
 from skyexport.errors import MissingExtraError, OutputError
 from skyexport.extras import INSTALL_PARQUET
@@ -137,8 +138,8 @@ def _inspected(path: Path) -> Inspection:
             largest_authors=list(archive.authors(_LARGEST_AUTHORS)),
             first_post=first,
             last_post=last,
-            media_rows=archive.count_media(),
-            archive_schema_version=archive.schema_version,
+            media_rows=count_media(archive),
+            archive_schema_version=archive.schema.version,
             journal_mode=archive.source.journal_mode,
             created_at_index=archive.created_at_index is not None,
             renderer=renderer_in_words(),

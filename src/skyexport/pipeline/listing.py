@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Literal, overload
 
 from skyexport.archive import archive as source
+from skyexport.archive.export_order import row_ids_in_order
 from skyexport.archive.plan import row_id_batches
 from skyexport.errors import ArchiveError, OptionError
 from skyexport.formats import FORMATS
@@ -90,7 +91,7 @@ class Archive(source.Archive):
         # Sort row ids, then render by row id, on a separate connection that the caller cannot disturb.
         with self.second_connection() as connection, self.reading():
             renderer = BatchRenderer(connection, self.columns, None, FORMATS["json"], Selection())
-            row_ids = self.sorted_row_ids(selection, limit=limit, offset=offset, connection=connection)
+            row_ids = row_ids_in_order(self, selection, limit=limit, offset=offset, connection=connection)
             for batch in row_id_batches(row_ids, DEFAULT_BATCH_SIZE):
                 yield from _parsed(b"".join(_file(FORMATS["json"], renderer.render(batch))))
 

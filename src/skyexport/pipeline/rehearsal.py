@@ -11,6 +11,7 @@ from typing import Any
 
 from skyexport.archive.archive import Archive
 from skyexport.archive.authors import check_author
+from skyexport.archive.export_order import plan_of
 from skyexport.archive.registry import Registry
 from skyexport.archive.row_ids import RowIdFile
 from skyexport.formats import format_with
@@ -197,9 +198,12 @@ def dry_run(
         if earlier is not None:
             with archive.reading():
                 disappeared = earlier.disappeared(
-                    archive.connection, "main", uri_index=archive.uri_index, allow_unrelated=options.allow_unrelated
+                    archive.connection,
+                    "main",
+                    uri_index=archive.schema.uri_index is not None,
+                    allow_unrelated=options.allow_unrelated,
                 )
-        plan = archive.plan(narrowed, options.batch_size, archive_posts)
+        plan = plan_of(archive, narrowed, options.batch_size, archive_posts)
         if narrowed.by_list:
             with RowIdFile.of(plan) as chosen:
                 posts = chosen.posts
