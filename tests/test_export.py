@@ -42,6 +42,7 @@ from skyexport import (
     export,
 )
 from skyexport.archive.archive import Archive
+from skyexport.archive.export_order import sample_row_ids
 from skyexport.formats import FORMATS
 from skyexport.formats.settings import USUAL
 from skyexport.pipeline import coordinator

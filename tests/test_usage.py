@@ -130,7 +130,7 @@ def test_interrupted_with_json(slow_archive: Path, here: Path) -> None:
 
 EARLY = """
 import os, signal, sys
-import skyexport.cli
+import skyexport.cli.app
 from skyexport.__main__ import main
 skyexport.cli.app.app = lambda **_: os.kill(os.getpid(), signal.SIGINT)
 sys.argv = ["skyexport", "inspect", "a.db", "--json"]

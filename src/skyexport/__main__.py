@@ -23,13 +23,13 @@ def main() -> None:
     except StoppedError as error:
         # The signal came before a command started.
         signals.settle()
-        from skyexport.cli.app import report
+        from skyexport.cli.printing import report
 
         report(error, as_json="--json" in sys.argv)
         sys.exit(error.exit_code)
     except OSError as error:
         # Only texts like --help come here, if standard output cannot be written.
-        from skyexport.cli.app import abandon_standard_output
+        from skyexport.cli.printing import abandon_standard_output
 
         abandon_standard_output()
         _say(f"cannot write standard output: {error.strerror}")

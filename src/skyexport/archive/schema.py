@@ -25,7 +25,7 @@ _OPTIONAL_COLUMNS = {"quote_count": "0"}
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """What an archive has."""
+    """The tables, columns and indexes of an archive."""
 
     tables: frozenset[str]
     """Names, in lower case."""

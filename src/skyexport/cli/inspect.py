@@ -1,0 +1,57 @@
+"""`skyexport inspect`: what an archive has."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+import typer.core
+
+from skyexport.options.export_options import (
+    parse_path,
+)
+
+if TYPE_CHECKING:
+    pass
+from skyexport.cli import printing
+from skyexport.cli.boundary import signals_of, told
+from skyexport.cli.parameters import ArchivePath, AsJson, Debug
+
+__all__ = ["inspect_command"]
+
+
+def inspect_command(
+    context: typer.Context,
+    archive: ArchivePath,
+    authors: Annotated[
+        bool, typer.Option("--authors", help="List all authors instead, one per line: posts, DID, handle.")
+    ] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Show the contents of an archive, and how large exports would be."""
+    signals = signals_of(context)
+    with told(context, as_json=as_json, debug=debug):
+        with signals.waiting():
+            from skyexport.fleet.preflight import check_archive_names
+            from skyexport.pipeline.inspection import author_line, inspect, list_authors
+
+        check_archive_names([archive])
+        path = parse_path(archive, "archive")
+        if authors:
+            count, every = list_authors(path)
+            if as_json:
+                head = {"status": "ok", "path": os.fsencode(path.resolve()).decode(errors="replace"), "authors": count}
+                printing.print_json({**head, "all_authors": []}, inner=map(asdict, every))
+            else:
+                for author in every:
+                    printing.print_line(printing.printable(author_line(author)))
+            return
+        found = inspect(path)
+        if as_json:
+            printing.print_json(found.to_dict())
+        else:
+            for line in found.lines():
+                printing.print_line(printing.printable(line))
