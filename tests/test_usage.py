@@ -17,8 +17,9 @@ from typer.testing import CliRunner, Result
 
 import make_archive
 from skyexport.cli.app import app
-from skyexport.cli.help_pages import GROUPS, examples_of, grouped_options, option_record
+from skyexport.cli.help_pages import examples_of, grouped_options, option_record
 from skyexport.errors import EXIT_CODES
+from skyexport.options.declarations import GROUPS
 from skyexport.runtime.signals import Signals
 from tests.command import skyexport, started
 

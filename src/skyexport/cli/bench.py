@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     pass
 from skyexport.cli import printing
 from skyexport.cli.boundary import signals_of, told
-from skyexport.cli.parameters import ArchivePath, AsJson, Debug
+from skyexport.options.declarations import ArchivePath, AsJson, Debug
 
 __all__ = ["bench_command"]
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     pass
 from skyexport.cli import printing
 from skyexport.cli.boundary import configuration_of, told
-from skyexport.cli.parameters import AsJson, Debug
+from skyexport.options.declarations import AsJson, Debug
 
 __all__ = ["config_command"]
 

@@ -7,21 +7,11 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
 import typer.core
 
-from skyexport.cli.help_pages import (
-    ARCHIVES,
-    INCREMENTS,
-    MEDIA,
-    MESSAGES,
-    OUTPUT,
-    POSTS,
-    SPEED,
-    TABLES,
-)
 from skyexport.errors import AuthorError, ExportError, OptionError, StoppedError
 from skyexport.formats.names import choice_hint, form_of_name
 from skyexport.notices import WARNING
@@ -43,298 +33,92 @@ if TYPE_CHECKING:
     from skyexport.runtime.progress import Progress, Reporter
 from skyexport.cli import printing
 from skyexport.cli.boundary import signals_of, told
-from skyexport.cli.parameters import AsJson, Debug
+from skyexport.options.declarations import (
+    AllowUnrelated,
+    Archives,
+    AsJson,
+    Author,
+    BatchSize,
+    Columns,
+    CompressionName,
+    CsvSafe,
+    Debug,
+    Delimiter,
+    DryRun,
+    FormatName,
+    FromFile,
+    Keep,
+    Limit,
+    LinkMedia,
+    Match,
+    Media,
+    MediaRoot,
+    MemoryLimit,
+    NoBom,
+    NoHeader,
+    NoSync,
+    OutputDir,
+    Overwrite,
+    ProgressMode,
+    Quiet,
+    Register,
+    ResumeBatch,
+    Since,
+    SinceExport,
+    SinceLast,
+    Snapshot,
+    SplitBytes,
+    SplitPosts,
+    Strict,
+    To,
+    Until,
+    Verbose,
+    Workers,
+)
 
 __all__ = ["export_command"]
 
 
 def export_command(
     context: typer.Context,
-    archives: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="ARCHIVE...",
-            help="SQLite files; only --register writes to them.",
-            show_default=False,
-        ),
-    ] = None,
-    format: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            "-f",
-            metavar="json|jsonl|csv|parquet",
-            help="The format.",
-            show_default="by --to, else json",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    to: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Write just this data file; - is standard output.",
-            show_default=False,
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    output_dir: Annotated[
-        str | None,
-        typer.Option(
-            "--output-dir",
-            "-o",
-            metavar="DIR",
-            help="Write into DIR/AUTHOR/TIME.",
-            show_default=str(DEFAULT_OUTPUT_DIR),
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Let --to replace a file.", rich_help_panel=OUTPUT)
-    ] = False,
-    compress: Annotated[
-        str | None,
-        typer.Option(
-            metavar="gzip|zstd[:LEVEL]",
-            help="Compress text formats.",
-            show_default="by --to, else none",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    columns: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A,B,C",
-            help="Only these, in this order; not json.",
-            show_default="all",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    delimiter: Annotated[
-        str | None,
-        typer.Option(
-            metavar="CHAR",
-            help="One of , ; | or tab.",
-            show_default="by --to, else ,",
-            rich_help_panel=TABLES,
-        ),
-    ] = None,
-    no_header: Annotated[
-        bool, typer.Option("--no-header", help="Leave out the row of column names.", rich_help_panel=TABLES)
-    ] = False,
-    no_bom: Annotated[
-        bool, typer.Option("--no-bom", help="Leave out the byte order mark.", rich_help_panel=TABLES)
-    ] = False,
-    csv_safe: Annotated[
-        bool,
-        typer.Option("--csv-safe", help="Prefix formula-like cells with an apostrophe.", rich_help_panel=TABLES),
-    ] = False,
-    split_posts: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N",
-            help="Start a new file after N posts.",
-            show_default="one file",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    split_bytes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE",
-            help="Start a new file before SIZE, like 100MB (uncompressed).",
-            show_default="one file",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    author: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DID|HANDLE",
-            help="Only posts by did:plc:… or alice.bsky.social.",
-            show_default="every author",
-            rich_help_panel=POSTS,
-        ),
-    ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DATE",
-            help="From this day (UTC) or instant.",
-            show_default="first post",
-            rich_help_panel=POSTS,
-        ),
-    ] = None,
-    until: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DATE",
-            help="To this day's end, or instant.",
-            show_default="last post",
-            rich_help_panel=POSTS,
-        ),
-    ] = None,
-    match: Annotated[
-        str | None,
-        typer.Option(
-            metavar="QUERY",
-            help="""Only posts that the archive's full-text index finds: cats dogs, cats OR dogs, "the cat", cat*.""",
-            show_default=False,
-            rich_help_panel=POSTS,
-        ),
-    ] = None,
-    limit: Annotated[
-        str | None,
-        typer.Option(metavar="N", help="Only the newest N of these posts.", show_default="all", rich_help_panel=POSTS),
-    ] = None,
-    workers: Annotated[
-        str,
-        typer.Option(
-            "--workers",
-            "-j",
-            metavar="auto|N",
-            help="Worker processes. auto: one per CPU, 0 for small archives.",
-            rich_help_panel=SPEED,
-        ),
-    ] = "auto",
-    memory_limit: Annotated[
-        str,
-        typer.Option(
-            metavar="SIZE",
-            help="For all processes together, like 1GB.",
-            rich_help_panel=SPEED,
-        ),
-    ] = "500MB",
-    batch_size: Annotated[str, typer.Option(metavar="N", help="Posts per batch.", rich_help_panel=SPEED)] = str(
-        DEFAULT_BATCH_SIZE
-    ),
-    no_sync: Annotated[
-        bool,
-        typer.Option("--no-sync", help="Do not wait for the disk: a crash may lose the export.", rich_help_panel=SPEED),
-    ] = False,
-    snapshot: Annotated[
-        str,
-        typer.Option(
-            metavar="pin|copy",
-            help="pin: hold the archive until all is read. copy: only until its posts are copied.",
-            rich_help_panel=SPEED,
-        ),
-    ] = "pin",
-    media: Annotated[
-        bool,
-        typer.Option("--media", help="Copy the posts' media files too, into media/.", rich_help_panel=MEDIA),
-    ] = False,
-    media_root: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DIR",
-            help="Base of media paths.",
-            show_default="ARCHIVE's directory",
-            rich_help_panel=MEDIA,
-        ),
-    ] = None,
-    link_media: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DIR",
-            help="Hard-link unchanged files of the earlier export DIR instead of copying them.",
-            show_default=False,
-            rich_help_panel=MEDIA,
-        ),
-    ] = None,
-    since_export: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="DIR",
-            help="Only posts new or changed since the export DIR; repeat for its increments, oldest first.",
-            show_default=False,
-            rich_help_panel=INCREMENTS,
-        ),
-    ] = None,
-    since_last: Annotated[
-        bool,
-        typer.Option(
-            "--since-last",
-            help="Only posts new or changed since the newest full export in DIR/AUTHOR and its increments.",
-            rich_help_panel=INCREMENTS,
-        ),
-    ] = False,
-    allow_unrelated: Annotated[
-        bool,
-        typer.Option(
-            "--allow-unrelated",
-            help="Accept earlier exports of another archive.",
-            rich_help_panel=INCREMENTS,
-        ),
-    ] = False,
-    keep: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N",
-            help="Verify the new export, then keep only N full exports with their increments.",
-            show_default="all",
-            rich_help_panel=INCREMENTS,
-        ),
-    ] = None,
-    from_file: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LIST",
-            help="Also export the archives in LIST: one path per line, or as find -print0 prints; - is standard input.",
-            show_default=False,
-            rich_help_panel=ARCHIVES,
-        ),
-    ] = None,
-    resume_batch: Annotated[
-        bool,
-        typer.Option(
-            "--resume-batch",
-            help="Skip archives whose current state already has a verified export with these options.",
-            rich_help_panel=ARCHIVES,
-        ),
-    ] = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            help="Show what an export would do; write nothing.",
-            rich_help_panel=MESSAGES,
-        ),
-    ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Fail if a value cannot be exported as stored.", rich_help_panel=MESSAGES)
-    ] = False,
-    register: Annotated[
-        bool,
-        typer.Option(
-            "--register",
-            help="List the export in the archive, as bskyarchive does: the only write to an archive.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = False,
-    quiet: Annotated[
-        int,
-        typer.Option(
-            "--quiet",
-            "-q",
-            count=True,
-            help="Print warnings and errors only; -qq: errors only.",
-            show_default=False,
-            rich_help_panel=MESSAGES,
-        ),
-    ] = 0,
-    verbose: Annotated[
-        bool,
-        typer.Option("--verbose", "-v", help="Print settings and checksums as well.", rich_help_panel=MESSAGES),
-    ] = False,
-    progress: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|bar|plain|json|none",
-            help="auto: a bar on a terminal, else lines.",
-            rich_help_panel=MESSAGES,
-        ),
-    ] = "auto",
+    archives: Archives = None,
+    format: FormatName = None,
+    to: To = None,
+    output_dir: OutputDir = None,
+    overwrite: Overwrite = False,
+    compress: CompressionName = None,
+    columns: Columns = None,
+    delimiter: Delimiter = None,
+    no_header: NoHeader = False,
+    no_bom: NoBom = False,
+    csv_safe: CsvSafe = False,
+    split_posts: SplitPosts = None,
+    split_bytes: SplitBytes = None,
+    author: Author = None,
+    since: Since = None,
+    until: Until = None,
+    match: Match = None,
+    limit: Limit = None,
+    workers: Workers = "auto",
+    memory_limit: MemoryLimit = "500MB",
+    batch_size: BatchSize = str(DEFAULT_BATCH_SIZE),
+    no_sync: NoSync = False,
+    snapshot: Snapshot = "pin",
+    media: Media = False,
+    media_root: MediaRoot = None,
+    link_media: LinkMedia = None,
+    since_export: SinceExport = None,
+    since_last: SinceLast = False,
+    allow_unrelated: AllowUnrelated = False,
+    keep: Keep = None,
+    from_file: FromFile = None,
+    resume_batch: ResumeBatch = False,
+    dry_run: DryRun = False,
+    strict: Strict = False,
+    register: Register = False,
+    quiet: Quiet = 0,
+    verbose: Verbose = False,
+    progress: ProgressMode = "auto",
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:

@@ -12,21 +12,9 @@ from typing import Any
 import typer.core
 
 from skyexport.errors import EXIT_CODES
+from skyexport.options.declarations import GROUPS
 
-__all__ = ["ARCHIVES", "GROUPS", "INCREMENTS", "MEDIA", "MESSAGES", "OUTPUT", "POSTS", "SPEED", "TABLES"]
-__all__ += ["HelpfulCommand", "HelpfulGroup", "epilog", "examples_of", "grouped_options", "option_record"]
-
-POSTS = "Which posts"
-OUTPUT = "Where to, and in which form"
-TABLES = "CSV"
-MEDIA = "Media"
-INCREMENTS = "Increments"
-ARCHIVES = "Many archives"
-SPEED = "Speed and memory"
-MESSAGES = "Checks and messages"
-
-GROUPS = (POSTS, OUTPUT, TABLES, MEDIA, INCREMENTS, ARCHIVES, SPEED, MESSAGES)
-"""In the order of the help; options without a group come last."""
+__all__ = ["HelpfulCommand", "HelpfulGroup", "epilog", "examples_of", "grouped_options", "option_record"]
 
 _FEW_OPTIONS = 12
 """Up to this many options are shown as one list."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from skyexport.verification.audit import AuditedExport
 from skyexport.cli import printing
 from skyexport.cli.boundary import signals_of, told
-from skyexport.cli.parameters import AsJson, Debug
+from skyexport.options.declarations import AsJson, Debug
 
 __all__ = ["verify_command"]
 
