@@ -18,8 +18,8 @@ from typer.testing import CliRunner, Result
 import make_archive
 from skyexport import Archive, ArchiveChangedError, AuthorError, ExportOptions, OptionError, StrictError, export
 from skyexport.archive import authors as authors_module
+from skyexport.archive.authorizer import Authorizer
 from skyexport.archive.authors import Author, ChosenAuthor, check_author
-from skyexport.archive.source import Authorizer
 from skyexport.cli.app import app
 from skyexport.fleet.migration import export_all
 from skyexport.output.destination import destination_of

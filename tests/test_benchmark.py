@@ -17,7 +17,7 @@ import pytest
 
 import make_archive
 from skyexport.errors import ArchiveChangedError, MemoryLimitError, OptionError, OutputError
-from skyexport.options.export_options import ExportOptions, available_cpus
+from skyexport.options.export_options import ExportOptions
 from skyexport.pipeline import benchmark as module
 from skyexport.pipeline import coordinator
 from skyexport.pipeline.benchmark import (
@@ -30,6 +30,7 @@ from skyexport.pipeline.benchmark import (
     recommend,
 )
 from skyexport.pipeline.summary import ExportSummary
+from skyexport.runtime.processes import available_cpus
 from skyexport.runtime.progress import Progress
 from tests.archives import RawText, file_archive, insert, post
 from tests.command import files_below, skyexport, skyexport_json, started

@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 import build_native
 import make_archive
 from skyexport import ExportOptions, export
-from skyexport.archive import source
 from skyexport.archive.archive import Archive
+from skyexport.archive.authorizer import restrict
 from skyexport.errors import OptionError
 from skyexport.formats import FORMATS
 from skyexport.formats.settings import FormatSettings
@@ -547,7 +547,7 @@ def test_a_restricted_connection(tmp_path: Path, library: NativeLibrary) -> None
     path = make_archive.make_archive(tmp_path / "a.db", posts=20, seed=5).path
     with contextlib.closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
         renderer = NativeRenderer(connection, library, "json")
-        source.restrict(connection)
+        restrict(connection)
         target = bytearray(60_000)
         renderer.set_target(memoryview(target))
         assert connection.execute(f"select {renderer.aggregate_sql} from posts").get == 20

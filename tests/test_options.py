@@ -12,15 +12,8 @@ from hypothesis import strategies as st
 
 from skyexport.errors import OptionError
 from skyexport.options import export_options as options_module
-from skyexport.options.export_options import (
-    Bound,
-    ExportOptions,
-    parse_author,
-    parse_bound,
-    parse_number,
-    parse_size,
-    resolve,
-)
+from skyexport.options.export_options import ExportOptions, resolve
+from skyexport.options.values import Bound, parse_author, parse_bound, parse_number, parse_size
 from skyexport.wording import format_size
 
 DAY = 86_400 * 10**9

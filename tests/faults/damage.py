@@ -152,7 +152,7 @@ def damage_page(data: bytearray, choices: random.Random, layout: Layout) -> None
     data[start : start + layout.page_bytes] = choices.choice(contents)
 
 
-def _header(data: bytearray, choices: random.Random, layout: Layout) -> None:
+def header(data: bytearray, choices: random.Random, layout: Layout) -> None:
     _change_number(data, choices, layout, *choices.choice(_HEADER_FIELDS))
 
 
@@ -203,7 +203,7 @@ def _length(data: bytearray, choices: random.Random, layout: Layout) -> None:
 DAMAGES: dict[str, Callable[[bytearray, random.Random, Layout], None]] = {
     "bytes": _bytes,
     "page": damage_page,
-    "header": _header,
+    "header": header,
     "tree": _tree,
     "pointer": _pointer,
     "record": _record,

@@ -19,18 +19,11 @@ import apsw
 from skyexport.archive.authors import Author, ChosenAuthor, each_author, find_author
 from skyexport.archive.connections import Connections
 from skyexport.archive.copying import MEDIA_COLUMNS, MEDIA_DETAILS, Copied, copy_posts, counted_posts
+from skyexport.archive.files import file_state
 from skyexport.archive.full_text import FullTextMatch, MatchedBefore, checked_match
 from skyexport.archive.recovery import recovered
 from skyexport.archive.schema import checked_schema
-from skyexport.archive.source import (
-    BUSY_MILLISECONDS,
-    Source,
-    as_number,
-    file_state,
-    pin,
-    reading,
-    unpin,
-)
+from skyexport.archive.source import BUSY_MILLISECONDS, Source, as_number, pin, reading, unpin
 from skyexport.errors import ArchiveChangedError, ArchiveError, UnrecoveredError
 from skyexport.notices import MISSED_LOG, MISSED_LOG_TEXT, Notices
 from skyexport.options.types import check_path

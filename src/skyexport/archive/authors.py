@@ -17,9 +17,10 @@ from typing import Any
 import apsw
 
 from skyexport import json_text
-from skyexport.archive.source import Authorizer, as_number
+from skyexport.archive.authorizer import Authorizer
+from skyexport.archive.source import as_number
 from skyexport.errors import ArchiveChangedError, AuthorError
-from skyexport.options.export_options import is_did, parse_author
+from skyexport.options.values import is_did, parse_author
 from skyexport.posts import StoredValue, as_bytes, stored_time
 
 __all__ = ["HANDLES", "Author", "ChosenAuthor", "check_author", "copy_handles", "each_author", "find_author"]

@@ -16,10 +16,11 @@ from typing import Any, cast
 
 import apsw
 
+from skyexport.archive.authorizer import folded, restrict
 from skyexport.archive.authors import HANDLES, copy_handles
 from skyexport.archive.full_text import MATCHED, asking
 from skyexport.archive.shown_media import ONLY_SHOWN_COLUMN, ONLY_SHOWN_SQL, register
-from skyexport.archive.source import BUSY_MILLISECONDS, Source, as_number, folded, reading, restrict, wait_for_writers
+from skyexport.archive.source import BUSY_MILLISECONDS, Source, as_number, reading, wait_for_writers
 from skyexport.errors import ArchiveError
 from skyexport.posts import MAX_CHUNK_BYTES, LargePost, quote_identifier, stored_bytes_sql
 from skyexport.runtime.memory import MemoryGuard

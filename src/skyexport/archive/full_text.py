@@ -17,7 +17,8 @@ from typing import Any
 
 import apsw
 
-from skyexport.archive.source import REBUILD, Authorizer, folded, reading
+from skyexport.archive.authorizer import Authorizer, folded
+from skyexport.archive.source import REBUILD, reading
 from skyexport.errors import ArchiveError, OptionError
 from skyexport.posts import COLUMNS
 from skyexport.wording import shell_word

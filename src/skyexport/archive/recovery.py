@@ -15,7 +15,8 @@ from pathlib import Path
 
 import apsw
 
-from skyexport.archive.source import reading, restrict
+from skyexport.archive.authorizer import restrict
+from skyexport.archive.source import reading
 from skyexport.errors import ArchiveBusyError, ArchiveChangedError, ArchiveError, OutputError
 from skyexport.runtime.location import files_beside
 

@@ -18,7 +18,8 @@ from pathlib import Path, PurePosixPath
 import apsw
 
 from skyexport.archive.archive import Archive
-from skyexport.archive.source import Authorizer, as_number, folded, restrict, wait_for_writers
+from skyexport.archive.authorizer import Authorizer, folded, restrict
+from skyexport.archive.source import as_number, wait_for_writers
 from skyexport.errors import ArchiveBusyError, ArchiveChangedError, ArchiveError, OptionError, OutputError
 from skyexport.notices import MISSED_LOG_HINT, MISSED_LOG_TEXT
 from skyexport.options.export_options import Resolved

@@ -8,8 +8,8 @@ from typing import Any
 
 import apsw
 
+from skyexport.archive.authorizer import folded
 from skyexport.archive.copying import MEDIA_COLUMNS
-from skyexport.archive.source import folded
 from skyexport.errors import ArchiveError
 from skyexport.posts import COLUMNS, quote_identifier
 

@@ -10,17 +10,16 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 import apsw
 
-from skyexport.archive.shown_media import ONLY_SHOWN_COLUMN
+from skyexport.archive.authorizer import restrict
+from skyexport.archive.files import HEADER_BYTES, MAGIC, header_of
 from skyexport.errors import ArchiveBusyError, ArchiveChangedError, ArchiveError, OutputError, UnrecoveredError
-from skyexport.posts import COLUMNS
 from skyexport.runtime.location import files_beside, has_content
 from skyexport.wording import printable_path
 
@@ -29,16 +28,11 @@ __all__ = [
     "CACHE_KIB",
     "PIN_BUSY_MILLISECONDS",
     "REBUILD",
-    "Authorizer",
     "JournalMode",
     "Source",
     "as_number",
-    "file_state",
-    "folded",
-    "is_sqlite",
     "pin",
     "reading",
-    "restrict",
     "unpin",
     "wait_for_writers",
 ]
@@ -56,43 +50,13 @@ program that keeps writing in rollback mode leaves less than a millisecond betwe
 CACHE_KIB = 2000
 """Page cache of a connection. Batches lie close together in the file; more was not faster (docs/architecture.md)."""
 
-_COUNTED = ""
-"""The column name that SQLite reports for `count(*)`, which reads no particular column."""
-_MEDIA_COLUMNS = (
-    "hash",
-    "post_uri",
-    "mime_type",
-    "file_path",
-    "size_bytes",
-    "width",
-    "height",
-    "alt_text",
-    "created_at",
-)
-_READABLE: Mapping[str, frozenset[str] | None] = {
-    "posts": frozenset({*COLUMNS, "rowid", _COUNTED}),
-    "media": frozenset({*_MEDIA_COLUMNS, ONLY_SHOWN_COLUMN, "rowid", _COUNTED}),
-    "schema_version": frozenset({"version", _COUNTED}),
-    "carray": None,
-    "json_each": None,
-}
-"""Table → the columns that an export may read, None for all. carray holds the row ids of a batch, json_each the result
-of a function of ours."""
-_ALLOWED_PRAGMAS = frozenset(
-    {"cache_size", "data_version", "index_list", "index_xinfo", "page_count", "page_size", "table_list", "table_xinfo"}
-)
-_ALLOWED_ACTIONS = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_FUNCTION, apsw.SQLITE_TRANSACTION, apsw.SQLITE_RECURSIVE})
 
 _USUAL_VALUE_BYTES = 4_000_000
 """No value is larger, except in a large post: those are read one at a time, with a bound of their own (`render`)."""
 
-_MAGIC = b"SQLite format 3\x00"
-_HEADER_BYTES = 100
 _WAL_VERSION = 2
 _READ_VERSION_AT = 19
 """Offset of the read version. SQLite uses it, even if the write version before it differs."""
-_CHANGES_AT = slice(24, 28)
-"""Where SQLite counts the transactions that were written to the file itself."""
 _RECOVER = "start and stop bskyarchive once, then export again"
 
 REBUILD = """leave out --match, or run sqlite3's `insert into posts_fts(posts_fts) values ('rebuild')` on a copy"""
@@ -157,13 +121,13 @@ class Source:
         shown = printable_path(location) if display_path is None else display_path
         try:
             status = location.stat()
-            header = _header(location)
+            header = header_of(location)
         except (OSError, apsw.Error) as error:
             reason = error.strerror if isinstance(error, OSError) else "permission denied, most likely"
             raise ArchiveError(f"cannot read {shown}: {reason}") from None
         if not status.st_size:
             raise ArchiveError(f"{shown} is empty", "name an archive that bskyarchive has written to")
-        if not header.startswith(_MAGIC) or len(header) < _HEADER_BYTES:
+        if not header.startswith(MAGIC) or len(header) < HEADER_BYTES:
             raise ArchiveError(f"{shown} is not a SQLite database", "name the archive's .db file")
         if int.from_bytes(header[56:60]) in _UTF_16:
             raise ArchiveError(f"{shown} is not a bskyarchive archive: its text is in UTF-16")
@@ -325,162 +289,6 @@ def _damaged(path: str, error: apsw.Error) -> ArchiveError:
     )
 
 
-def _header(path: Path) -> bytes:
-    """The beginning of the file, read through SQLite.
-
-    If we closed the file ourselves, POSIX would drop the locks that a connection of this process may hold on it.
-    """
-    size = path.stat().st_size
-    file = apsw.VFSFile("", str(path), [apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READONLY, 0])
-    try:
-        return file.xRead(min(_HEADER_BYTES, size), 0)
-    finally:
-        file.xClose()
-
-
-def is_sqlite(path: Path) -> bool:
-    """Whether *path* is a SQLite file, or may be one because it cannot be read."""
-    try:
-        return path.is_file() and _header(path).startswith(_MAGIC)
-    except (OSError, ValueError):
-        return False
-    except apsw.Error:
-        return True
-
-
-def restrict(connection: apsw.Connection, also_insert: Collection[str] = ()) -> None:
-    """Let a connection read only posts and media, trust no schema, and run no views or triggers.
-
-    Args:
-        connection: A connection with every database that it needs attached.
-        also_insert: Tables of its main database that may get new rows.
-    """
-
-    connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
-    connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
-    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 0)
-    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
-    connection.pragma("cell_size_check", True)
-    connection.pragma("mmap_size", 0)
-    connection.pragma("schema_version")
-    connection.authorizer = Authorizer(also_insert)
-
-
-class Authorizer:
-    """Allows reading only the columns that an export needs: the table `sessions` holds access tokens.
-
-    Args:
-        also_insert: Tables of the main database that may get new rows.
-    """
-
-    def __init__(self, also_insert: Collection[str] = ()) -> None:
-        self._also_insert = frozenset(also_insert)
-        self._readable = dict(_READABLE)
-        self._attaching = False
-
-    @classmethod
-    def of(cls, connection: apsw.Connection) -> Authorizer:
-        """The authorizer of a connection that `restrict` has restricted."""
-        authorizer = connection.authorizer
-        assert isinstance(authorizer, Authorizer)
-        return authorizer
-
-    def allow_reading(self, tables: Collection[str]) -> None:
-        """Allow reading these tables as well, for an export whose options need them."""
-        self._readable |= dict.fromkeys(tables)
-
-    @contextlib.contextmanager
-    def reading_for_a_while(self, *tables: str) -> Iterator[None]:
-        """Allow reading these tables, inside a `with` block only."""
-        with self._also(dict.fromkeys(tables)):
-            yield
-
-    @classmethod
-    @contextlib.contextmanager
-    def reading_columns(cls, connection: apsw.Connection, columns: Mapping[str, frozenset[str]]) -> Iterator[None]:
-        """Allow *connection* to read only these columns of other tables, inside a `with` block only.
-
-        Args:
-            connection: A connection that `restrict` has restricted.
-            columns: Table → columns, all in lower case.
-        """
-        authorizer = cls.of(connection)
-        try:
-            with authorizer._also(columns):
-                yield
-        finally:
-            # SQLite asks only when it prepares a statement, and apsw keeps prepared ones: this makes them expire.
-            connection.authorizer = authorizer
-
-    @contextlib.contextmanager
-    def _also(self, columns: Mapping[str, frozenset[str] | None]) -> Iterator[None]:
-        added = {table: names for table, names in columns.items() if table not in self._readable}
-        self._readable |= added
-        try:
-            yield
-        finally:
-            for table in added:
-                self._readable.pop(table, None)
-
-    def attach(self, connection: apsw.Connection, uri: str, name: str) -> None:
-        """Attach a database of our own, which is not allowed otherwise."""
-        self._attaching = True
-        try:
-            connection.execute(f"attach ? as {name}", (uri,))
-        finally:
-            self._attaching = False
-
-    def _may_read(self, table: str, column: str) -> bool:
-        columns = self._readable.get(table, frozenset())
-        return columns is None or column in columns
-
-    def __call__(self, action: int, first: str | None, *others: str | None) -> int:
-        # Names come as the archive's schema writes them; names of pragmas come in lower case.
-        name = None if first is None else folded(first)
-        allowed = (
-            action in _ALLOWED_ACTIONS
-            or (action == apsw.SQLITE_READ and self._may_read(name or "", folded(others[0] or "")))
-            or (action == apsw.SQLITE_PRAGMA and first in _ALLOWED_PRAGMAS)
-            or (action == apsw.SQLITE_INSERT and others[1] == "main" and name in self._also_insert)
-            or (action == apsw.SQLITE_ATTACH and self._attaching)
-        )
-        return apsw.SQLITE_OK if allowed else apsw.SQLITE_DENY
-
-
-def file_state(location: Path) -> dict[str, object]:
-    """The state of an archive's files, for a manifest: it changes with every write to the archive.
-
-    The modification time alone is not enough. A program may write twice within the clock's resolution, and in WAL mode
-    it writes only to the log until the next checkpoint.
-
-    Args:
-        location: The archive's path, as `archive_location` returns it.
-
-    Raises:
-        OSError, apsw.Error: The files cannot be read.
-    """
-    status = location.stat()
-    state: dict[str, object] = {
-        "bytes": status.st_size,
-        "modified": _modified(status),
-        "changes": int.from_bytes(_header(location)[_CHANGES_AT]),
-    }
-    found = files_beside(location)
-    for name, beside in (("log", found.log), ("journal", found.journal)):
-        if has_content(beside):
-            status = beside.stat()
-            state[name] = {"bytes": status.st_size, "modified": _modified(status)}
-    return state
-
-
-def _modified(status: os.stat_result) -> str:
-    try:
-        return datetime.fromtimestamp(status.st_mtime, UTC).isoformat().replace("+00:00", "Z")
-    except (ValueError, OverflowError):
-        # Beyond the year 9999.
-        return f"{status.st_mtime_ns} ns"
-
-
 def _may_miss_log(location: Path) -> bool:
     """Whether an archive in WAL mode may have newer posts in a log that SQLite cannot find.
 
@@ -495,11 +303,6 @@ def _may_miss_log(location: Path) -> bool:
     except OSError:
         # Opening it reports the reason.
         return False
-
-
-def folded(name: str) -> str:
-    """The name of a table or column as SQLite compares it: `A` to `Z` in lower case, other characters unchanged."""
-    return name.encode("utf-8", "surrogatepass").lower().decode("utf-8", "surrogatepass")
 
 
 def as_number(value: object) -> int:

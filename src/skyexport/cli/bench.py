@@ -8,12 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 import typer.core
 
-from skyexport.options.export_options import (
-    ExportOptions,
-    parse_number,
-    parse_path,
-    parse_size,
-)
+from skyexport.options.export_options import ExportOptions
+from skyexport.options.values import parse_number, parse_path, parse_size
 
 if TYPE_CHECKING:
     pass

@@ -24,7 +24,7 @@ from typer.core import TyperGroup, TyperOption
 
 from skyexport.errors import OptionError
 from skyexport.formats.names import nearest
-from skyexport.options.export_options import parse_path
+from skyexport.options.values import parse_path
 from skyexport.rendering.native import BUILD_VARIABLE, RENDERER_VARIABLE
 
 __all__ = [

@@ -15,17 +15,8 @@ import typer.core
 from skyexport.errors import AuthorError, ExportError, OptionError, StoppedError
 from skyexport.formats.names import choice_hint, form_of_name
 from skyexport.notices import WARNING
-from skyexport.options.export_options import (
-    DEFAULT_BATCH_SIZE,
-    DEFAULT_OUTPUT_DIR,
-    ExportOptions,
-    parse_columns,
-    parse_delimiter,
-    parse_file,
-    parse_number,
-    parse_path,
-    parse_size,
-)
+from skyexport.options.export_options import DEFAULT_BATCH_SIZE, DEFAULT_OUTPUT_DIR, ExportOptions
+from skyexport.options.values import parse_columns, parse_delimiter, parse_file, parse_number, parse_path, parse_size
 
 if TYPE_CHECKING:
     from skyexport.fleet.outcome import Migration, Outcome

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 import typer.core
 
-from skyexport.options.export_options import (
-    parse_path,
-)
+from skyexport.options.values import parse_path
 
 if TYPE_CHECKING:
     pass

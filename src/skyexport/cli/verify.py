@@ -10,9 +10,7 @@ import typer
 import typer.core
 
 from skyexport.errors import StoppedError, VerifyError
-from skyexport.options.export_options import (
-    parse_path,
-)
+from skyexport.options.values import parse_path
 
 if TYPE_CHECKING:
     from skyexport.verification.audit import AuditedExport

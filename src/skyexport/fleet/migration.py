@@ -29,10 +29,11 @@ from skyexport.fleet.outcome import Migration, Outcome, Outcomes
 from skyexport.fleet.preflight import check_for_all
 from skyexport.fleet.resumption import export_to_skip
 from skyexport.notices import about
-from skyexport.options.export_options import ExportOptions, available_cpus, resolve
+from skyexport.options.export_options import ExportOptions, resolve
 from skyexport.output.destination import remove_partial
 from skyexport.pipeline.coordinator import WORKERS_FROM_POSTS, export
 from skyexport.runtime.memory import UNKNOWN_MEMORY, MemoryGuard, ProcessTree
+from skyexport.runtime.processes import available_cpus
 from skyexport.runtime.progress import Counters, Monitor, Progress
 
 __all__ = ["MigrationProgress", "each_options", "export_all"]

@@ -10,8 +10,8 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
+from skyexport.archive.files import is_sqlite
 from skyexport.archive.full_text import check_query
-from skyexport.archive.source import is_sqlite
 from skyexport.errors import ArchiveError, OptionError
 from skyexport.fleet.archive_list import ArchiveList
 from skyexport.formats import FORMATS

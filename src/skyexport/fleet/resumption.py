@@ -8,10 +8,11 @@ from pathlib import Path
 import apsw
 
 from skyexport.archive.archive import Archive
-from skyexport.archive.source import file_state
+from skyexport.archive.files import file_state
 from skyexport.errors import ExportError, NoExportError, VerifyError
 from skyexport.layout import author_directory
-from skyexport.options.export_options import ExportOptions, is_did, parse_author, resolve
+from skyexport.options.export_options import ExportOptions, resolve
+from skyexport.options.values import is_did, parse_author
 from skyexport.output.manifest import source_of
 from skyexport.runtime.location import archive_location
 from skyexport.runtime.progress import Progress

@@ -9,10 +9,8 @@ Source: docs/formats.md, "posts.parquet".
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import orjson
@@ -25,11 +23,11 @@ from skyexport.formats.json_posts import JSON, LEFT_OUT_WHEN_EMPTY, usual_json
 from skyexport.formats.settings import USUAL, FormatSettings
 from skyexport.notices import Notices
 from skyexport.posts import COLUMNS, COUNTS, FLAGS, TIMES, StoredPost, StoredValue, as_bytes, count_text, stored_time
-from skyexport.runtime.background import Background
-from skyexport.runtime.cleanup import Call
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+from skyexport.formats.parquet_file import ROW_GROUP_BYTES, ParquetFile
 
 __all__ = ["ParquetTable"]
 
@@ -39,14 +37,6 @@ The nanoseconds of indexed_at and archived_at are in it, where an archive has th
 
 _COLUMNS = (*COLUMNS, _ORIGINALS)
 
-_ROW_GROUP_POSTS = 1 << 14
-"""About 14 MB while they are gathered. Twice as many took more time, too: docs/performance.md, "Parquet"."""
-
-_ROW_GROUP_BYTES = 14_000_000
-"""Of texts and embeds: where posts are larger than usual, a row group has fewer of them."""
-
-_LARGE_POST_BYTES = 8192
-"""A post from this size on counts three times: pages and row groups of such take several times as much memory."""
 
 _USUAL_BYTES = 1 << 16
 """A larger value is not usual: its post is a block of its own."""
@@ -54,21 +44,9 @@ _USUAL_BYTES = 1 << 16
 _PIECE_BYTES = 1 << 18
 """A large post is passed on in pieces of this many bytes."""
 
-_FEW_VALUES = ("did", "embed_type", "labels")
-"""Columns that often have the same value again: they get a dictionary."""
-
-_RANGED = ("uri", "did", "created_at", "indexed_at", "like_count", "repost_count", "reply_count", "quote_count")
-"""Columns of which the least and the greatest value of a row group are worth knowing."""
-
-_PAGE_POSTS = 64
-"""Between looks whether a page is full: with the usual 1,024 a page of large embeds has a hundred megabytes."""
 
 _AROUND_ROW_BYTES = 200
 """About what a post takes in a block beside its texts."""
-
-_LEVELS = {"text": 3, "embed_data": 3, "created_at": 3}
-"""Levels of Zstandard, its own default; other columns have level 1, which makes them no larger, or hardly, in less than
-half the time: identifiers have nothing to find. docs/performance.md, "Parquet"."""
 
 
 class ParquetTable:
@@ -85,7 +63,7 @@ class ParquetTable:
     memory = FormatMemory(
         library="pyarrow", library_bytes=20_000_000, used_library_bytes=20_000_000,
         rendering_bytes=25_000_000, rendering_most_bytes=33_000_000,
-        gathered_share=3.5, gathered_most_bytes=_ROW_GROUP_BYTES,
+        gathered_share=3.5, gathered_most_bytes=ROW_GROUP_BYTES,
     )  # fmt: skip
 
     def __init__(self, settings: FormatSettings = USUAL) -> None:
@@ -205,7 +183,7 @@ class ParquetTable:
     def new_file(self, compress: Compress | None = None) -> DataFile:
         """See `Format`; it is compressed in itself."""
         del compress
-        return _ParquetFile(self.schema())
+        return ParquetFile(self.schema())
 
 
 def _kind(name: str) -> type:
@@ -313,116 +291,3 @@ class _ExactValues:
 
     def _note(self, kind: str, column: str) -> None:
         self._notices.add(kind, f"{column} of {self._uri}")
-
-
-class _ParquetFile:
-    """Gathers blocks to row groups, whose boundaries depend on the posts only."""
-
-    def __init__(self, schema: pa.Schema) -> None:
-        import pyarrow.parquet as pq
-
-        self._sink = _Sink()
-        self._schema = schema
-        names = frozenset(schema.names)
-        self._writer = pq.ParquetWriter(
-            self._sink, schema, compression="zstd", write_batch_size=_PAGE_POSTS,
-            compression_level={name: _LEVELS.get(name, 1) for name in schema.names},
-            use_dictionary=[name for name in _FEW_VALUES if name in names],
-            write_statistics=[name for name in _RANGED if name in names],
-        )  # fmt: skip
-        self._encoder = Background(1)
-        self._encoding: Call[None] | None = None
-        """The row group before the one that is gathered."""
-        self._gathered, self._other = arrow_blocks.Rows(schema), arrow_blocks.Rows(schema)
-        """The row group that grows, and the one that is encoded, or empty."""
-        self._row_group_bytes = 0
-        """Of the texts that were gathered, as they count."""
-        self._unfinished = bytearray()
-        """A block of which more will come."""
-
-    def add(self, data: bytes | memoryview, posts: int) -> Iterator[bytes]:
-        """See `DataFile`."""
-        del posts
-        if self._unfinished:
-            self._unfinished += data
-        with memoryview(self._unfinished or data) as view:
-            done = 0
-            for block, end in arrow_blocks.whole_blocks(view):
-                yield from self._add(block)
-                done = end
-            if done or not self._unfinished:
-                self._unfinished = bytearray(view[done:])
-
-    def finish(self) -> Iterator[bytes]:
-        """See `DataFile`."""
-        assert not self._unfinished
-        yield from self._encode_row_group()
-        yield from self._encoded()
-        self._encoder.end()
-        self._writer.close()
-        yield from self._sink.drained()
-
-    def _add(self, block: arrow_blocks.Block) -> Iterator[bytes]:
-        gathered = self._gathered
-        if (
-            block.most_text_bytes < _LARGE_POST_BYTES
-            and gathered.count + block.rows <= _ROW_GROUP_POSTS
-            and self._row_group_bytes + block.text_bytes <= _ROW_GROUP_BYTES
-        ):
-            gathered.add(block)
-            self._row_group_bytes += block.text_bytes
-            return
-        start = 0
-        for row, size in enumerate(block.row_text_bytes()):
-            counted = size if size < _LARGE_POST_BYTES else 3 * size
-            posts = self._gathered.count + row - start
-            if posts == _ROW_GROUP_POSTS or (posts and self._row_group_bytes + counted > _ROW_GROUP_BYTES):
-                self._gathered.add(block, start, row)
-                start = row
-                yield from self._encode_row_group()
-            self._row_group_bytes += counted
-        self._gathered.add(block, start)
-
-    def _encode_row_group(self) -> Iterator[bytes]:
-        """Begin to encode what was gathered, once the row group before is encoded, which is given."""
-        yield from self._encoded()
-        if self._gathered.count:
-            self._encoding = self._encoder.begin(partial(self._write, self._gathered))
-            self._gathered, self._other = self._other, self._gathered
-            self._row_group_bytes = 0
-
-    def _encoded(self) -> Iterator[bytes]:
-        """Wait for the row group that is being encoded."""
-        if self._encoding is not None:
-            self._encoding.result()
-            self._encoding = None
-            yield from self._sink.drained()
-
-    def _write(self, rows: arrow_blocks.Rows) -> None:
-        self._writer.write_batch(rows.record_batch(), row_group_size=_ROW_GROUP_POSTS)
-        rows.clear()
-
-
-class _Sink(io.RawIOBase):
-    """Takes what is written to a file, until it is asked for it."""
-
-    def __init__(self) -> None:
-        self._written: list[bytes] = []
-        self._size = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._size
-
-    def write(self, data: Any) -> int:
-        piece = bytes(data)
-        self._written.append(piece)
-        self._size += len(piece)
-        return len(piece)
-
-    def drained(self) -> Iterator[bytes]:
-        """All that was written since the last time."""
-        written, self._written = self._written, []
-        yield from written

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from skyexport.errors import ArchiveChangedError, ExportError, MemoryLimitError, OptionError, OutputError
-from skyexport.options.export_options import MAX_WORKERS, ExportOptions, available_cpus, parse_bound, resolve
+from skyexport.options.export_options import MAX_WORKERS, ExportOptions, resolve
+from skyexport.options.values import parse_bound
 from skyexport.output.destination import check_place
 from skyexport.pipeline.coordinator import export
 from skyexport.pipeline.listing import Archive
@@ -30,7 +31,7 @@ from skyexport.runtime.cleanup import uninterrupted
 from skyexport.runtime.disk import output_error
 from skyexport.runtime.location import absolute
 from skyexport.runtime.memory import UNKNOWN_MEMORY, Metric
-from skyexport.runtime.processes import available_memory_bytes
+from skyexport.runtime.processes import available_cpus, available_memory_bytes
 from skyexport.runtime.progress import SCHEMA_VERSION, duration
 from skyexport.wording import format_size
 

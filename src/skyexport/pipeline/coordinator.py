@@ -53,7 +53,7 @@ from skyexport.errors import (
 from skyexport.formats import FORMATS, format_with
 from skyexport.formats.compression import compressor_of
 from skyexport.notices import MISSED_LOG, MISSED_LOG_HINT, REUSED_HANDLE, Notices
-from skyexport.options.export_options import ExportOptions, Resolved, available_cpus, resolve
+from skyexport.options.export_options import ExportOptions, Resolved, resolve
 from skyexport.output.destination import Destination, check_place, destination_of
 from skyexport.output.manifest import manifest_bytes
 from skyexport.output.media import Media
@@ -72,6 +72,7 @@ from skyexport.rendering.sequence import Sequencer
 from skyexport.rendering.worker import WorkerSetup
 from skyexport.runtime.disk import free_bytes, takes_bytes_as_they_are
 from skyexport.runtime.memory import UNKNOWN_MEMORY, MemoryGuard, ProcessTree
+from skyexport.runtime.processes import available_cpus
 from skyexport.runtime.progress import Counters, Monitor, Progress
 from skyexport.runtime.scratch import remove_left_scratches
 from skyexport.selection import Narrowing, Selection

@@ -18,7 +18,7 @@ from skyexport.archive.source import JournalMode
 from skyexport.errors import MissingExtraError, OutputError
 from skyexport.extras import INSTALL_PARQUET
 from skyexport.formats import FORMATS, Format
-from skyexport.options.export_options import parse_path
+from skyexport.options.values import parse_path
 from skyexport.pipeline.estimate import Sample
 from skyexport.rendering.native import renderer_in_words
 from skyexport.runtime.scratch import temporary_folder

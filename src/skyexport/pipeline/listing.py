@@ -12,8 +12,9 @@ from skyexport.archive.plan import row_id_batches
 from skyexport.errors import ArchiveError, OptionError
 from skyexport.formats import FORMATS
 from skyexport.formats.format import Format
-from skyexport.options.export_options import DEFAULT_BATCH_SIZE, Bound, is_did, parse_author, parse_bound
+from skyexport.options.export_options import DEFAULT_BATCH_SIZE
 from skyexport.options.types import check_type
+from skyexport.options.values import Bound, is_did, parse_author, parse_bound
 from skyexport.rendering.renderer import BatchRenderer, Chunk
 from skyexport.selection import Selection
 

@@ -29,6 +29,7 @@ from skyexport.posts import (
     stored_bytes_sql,
     stored_value_sql,
 )
+from skyexport.rendering.filling import Filled
 from skyexport.rendering.native import NativeLibrary, NativeOrder, NativeRenderer, Status
 from skyexport.rendering.native import library as native_library
 from skyexport.selection import Selection
@@ -235,7 +236,7 @@ class BatchRenderer:
 
     def _fill_natively(self, row_ids: array[int], native: NativeRenderer) -> tuple[Chunk, _Stop | None]:
         """The same by the native renderer, with the posts that it refuses from Python in between."""
-        filled = _Filled(self._next_target(), self._format)
+        filled = Filled(self._next_target(), self._format)
         stop: _Stop | None = None
         while stop is None and row_ids:
             refused = self._run_natively(row_ids, native, filled)
@@ -250,7 +251,7 @@ class BatchRenderer:
             row_ids = row_ids[place + 1 :]
         return Chunk(filled.data(), filled.posts, notices=filled.notices), stop
 
-    def _run_natively(self, row_ids: array[int], native: NativeRenderer, filled: _Filled) -> _Refused | None:
+    def _run_natively(self, row_ids: array[int], native: NativeRenderer, filled: Filled) -> _Refused | None:
         """Add the posts of *row_ids* to *filled* up to the first that is refused, which is given."""
         native.set_target(filled.room())
         failure: apsw.Error | None = None
@@ -271,7 +272,7 @@ class BatchRenderer:
             raise failure
         return _Refused(result.refused_row_id, result.status, too_big=False)
 
-    def _add_refused(self, row_id: array[int], filled: _Filled) -> _Stop | None:
+    def _add_refused(self, row_id: array[int], filled: Filled) -> _Stop | None:
         """Add a post that the native renderer refused; where it does not fit, that is where the chunk stops."""
         found = self._select(self._values, row_id).fetchall()
         if not found:
@@ -377,54 +378,6 @@ class _Refused:
     why: Status
     too_big: bool
     """Whether one of its values is larger than a chunk."""
-
-
-class _Filled:
-    """A target, as far as it is filled with posts.
-
-    Args:
-        target: Where the chunk grows.
-        format: Of the posts.
-    """
-
-    def __init__(self, target: memoryview, format: Format) -> None:
-        self._target = target
-        self._length = 0
-        self._separator = format.separator
-        self.posts = 0
-        self.notices = Notices()
-
-    @property
-    def _begin(self) -> int:
-        """Where the next post begins."""
-        return self._length + len(self._separator) if self.posts else 0
-
-    def room(self) -> memoryview:
-        """The rest of the target."""
-        return self._target[min(self._begin, len(self._target)) :]
-
-    def add_written(self, posts: int, size: int) -> None:
-        """Take in posts that were written at the beginning of `room`."""
-        if not posts:
-            return
-        begin = self._begin
-        if self.posts:
-            self._target[self._length : begin] = self._separator
-        self._length = begin + size
-        self.posts += posts
-
-    def add(self, data: bytes) -> bool:
-        """Add a post; False where it does not fit."""
-        room = self.room()
-        if len(data) > len(room):
-            return False
-        room[: len(data)] = data
-        self.add_written(1, len(data))
-        return True
-
-    def data(self) -> memoryview:
-        """All posts."""
-        return self._target[: self._length]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ import psutil
 if sys.platform != "win32":
     import signal
 
-__all__ = ["available_memory_bytes", "how_it_ended", "is_stopped", "process_of"]
+
+__all__ = ["available_cpus", "available_memory_bytes", "how_it_ended", "is_stopped", "process_of"]
 
 
 def process_of(pid: int) -> psutil.Process | None:
@@ -59,3 +60,18 @@ def how_it_ended(process: subprocess.Popen[bytes]) -> str:
     if status == 0 and sys.platform != "win32" and signal.getsignal(signal.SIGCHLD) is not signal.SIG_DFL:
         return "ended, status unknown"
     return f"ended with status {status}"
+
+
+def available_cpus() -> int:
+    """The number of CPUs that this process may use, by affinity and, on Linux, the quota of its control group."""
+    try:
+        cpus = len(os.sched_getaffinity(0))
+    except AttributeError:
+        cpus = os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            cpus = min(cpus, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass
+    return cpus

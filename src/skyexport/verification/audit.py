@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from skyexport.errors import NoExportError, StoppedError, VerifyError
-from skyexport.options.export_options import parse_path
 from skyexport.options.types import check_paths
+from skyexport.options.values import parse_path
 from skyexport.runtime.memory import MemoryGuard, ProcessTree
 from skyexport.runtime.progress import SCHEMA_VERSION, Counters, Monitor, Progress
 from skyexport.verification.chains import exports_below

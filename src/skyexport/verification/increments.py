@@ -19,7 +19,8 @@ from typing import Any
 import apsw
 import orjson
 
-from skyexport.archive.source import Authorizer, reading
+from skyexport.archive.authorizer import Authorizer
+from skyexport.archive.source import reading
 from skyexport.errors import Difference, OptionError, UnrelatedExportError, VerifyError
 from skyexport.formats.compression import Compression
 from skyexport.json_text import decode

@@ -22,7 +22,7 @@ from skyexport.extras import INSTALL_PARQUET
 from skyexport.formats.compression import Compression, Decompressor
 from skyexport.formats.settings import FormatSettings
 from skyexport.layout import MEDIA_DIRECTORY
-from skyexport.options.export_options import parse_path
+from skyexport.options.values import parse_path
 from skyexport.runtime.memory import MemoryGuard, ProcessTree
 from skyexport.runtime.progress import Counters, Monitor, Progress
 from skyexport.runtime.strange_directory import ExportDirectory, NotAFileError
