@@ -18,7 +18,7 @@ import pytest
 from skyexport import ExportOptions, ExportSummary, OptionError, UnrelatedExportError, VerifyError, export, export_all
 from skyexport.layout import EXPORT_NAME
 from skyexport.options.export_options import resolve
-from skyexport.output.destination import place_lock
+from skyexport.output.places import place_lock
 from skyexport.output.retention import remove_old_chains
 from skyexport.verification.verifier import read_back
 from tests.archives import file_archive, insert, post, uri_of

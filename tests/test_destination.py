@@ -365,7 +365,7 @@ def leftovers(tmp_path: Path, to: Path | None) -> tuple[list[Path], list[Path]]:
         for path in left:
             path.mkdir()
             (path / "posts.json").write_text("half")
-        (tmp_path / "all" / ".skyexport.runtime.lock").write_text("process 12")
+        (tmp_path / "all" / ".skyexport.lock").write_text("process 12")
         similar = [tmp_path / "all" / name for name in (".2024-05-06-0123abcd.partial", ".partial", "x.partial")]
         similar.append(tmp_path / "other" / left[0].name)
         similar[-1].parent.mkdir()

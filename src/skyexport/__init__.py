@@ -49,7 +49,8 @@ if TYPE_CHECKING:
     from skyexport.pipeline.summary import ExportSummary
     from skyexport.runtime.progress import Progress
     from skyexport.verification.audit import Audit, AuditedExport, AuditProgress, verify_all
-    from skyexport.verification.verifier import Verification, verify
+    from skyexport.verification.result import Verification
+    from skyexport.verification.verifier import verify
 
 __all__ = [
     "AlreadyRunningError",

@@ -32,8 +32,8 @@ def shell_word(text: str, platform: str = sys.platform) -> str:
     return shlex.quote(text)
 
 
-def path_text(path: Path) -> str:
-    """A path as written in a manifest; bytes that are not UTF-8 are replaced."""
+def path_text(path: str | os.PathLike[str]) -> str:
+    """A path as JSON has it; bytes that are not UTF-8 are replaced."""
     return os.fsencode(path).decode(errors="replace")
 
 

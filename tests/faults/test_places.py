@@ -26,7 +26,7 @@ from tests.faults.trial import SABOTAGE, Run, Trial, bytes_of, usual_ground
 SECONDS_AHEAD = 30
 """So many of the next times are planted as names: longer than it takes until an export has its own."""
 
-LOCKS = (".skyexport.runtime.lock", ".posts.lock")
+LOCKS = (".skyexport.lock", ".posts.lock")
 
 Tree = dict[str, tuple[int, str]]
 """Path → mode, and the digest of a file or the target of a link."""
@@ -225,7 +225,7 @@ IN_DIRECTORY, TO_FILE, COPYING = (), ("--to", "OUT/posts"), ("--snapshot", "copy
 PLANTED: dict[str, tuple[str, ...]] = {
     "OUT": IN_DIRECTORY,
     "OUT/all": IN_DIRECTORY,
-    "OUT/all/.skyexport.runtime.lock": IN_DIRECTORY,
+    "OUT/all/.skyexport.lock": IN_DIRECTORY,
     "OUT/all/STAMP": IN_DIRECTORY,
     "OUT/all/.STAMP-00000000.partial": IN_DIRECTORY,
     "OUT/posts": TO_FILE,

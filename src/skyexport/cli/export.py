@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from skyexport.formats.names import choice_hint, form_of_name
 from skyexport.notices import WARNING
 from skyexport.options.export_options import DEFAULT_BATCH_SIZE, DEFAULT_OUTPUT_DIR, ExportOptions
 from skyexport.options.values import parse_columns, parse_delimiter, parse_file, parse_number, parse_path, parse_size
+from skyexport.wording import path_text
 
 if TYPE_CHECKING:
     from skyexport.fleet.outcome import Migration, Outcome
@@ -275,7 +275,7 @@ def _dry_runs(paths: list[str], options: ExportOptions, watch: Callable[[Progres
     exit_code = without_author = 0
     found: list[dict[str, object]] = []
     for one in each_options(paths, options):
-        path = os.fsencode(one.archive).decode(errors="replace")
+        path = path_text(one.archive)
         try:
             result = dry_run(one, watch, say=printing.say)
         except StoppedError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +9,7 @@ import typer
 import typer.core
 
 from skyexport.options.values import parse_path
+from skyexport.wording import path_text
 
 if TYPE_CHECKING:
     pass
@@ -41,7 +41,7 @@ def inspect_command(
         if authors:
             count, every = list_authors(path)
             if as_json:
-                head = {"status": "ok", "path": os.fsencode(path.resolve()).decode(errors="replace"), "authors": count}
+                head = {"status": "ok", "path": path_text(path.resolve()), "authors": count}
                 printing.print_json({**head, "all_authors": []}, inner=map(asdict, every))
             else:
                 for author in every:

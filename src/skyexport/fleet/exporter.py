@@ -34,7 +34,7 @@ from skyexport.pipeline.summary import ExportSummary
 from skyexport.runtime.cleanup import start_thread
 from skyexport.runtime.progress import Progress
 from skyexport.runtime.signals import Signals
-from skyexport.verification.verifier import Verification
+from skyexport.verification.result import Verification
 
 __all__ = ["Answer", "Moment", "Request", "main", "read_message", "unexpected", "write_message"]
 

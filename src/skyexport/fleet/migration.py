@@ -30,7 +30,7 @@ from skyexport.fleet.preflight import check_for_all
 from skyexport.fleet.resumption import export_to_skip
 from skyexport.notices import about
 from skyexport.options.export_options import ExportOptions, resolve
-from skyexport.output.destination import remove_partial
+from skyexport.output.places import remove_partial
 from skyexport.pipeline.coordinator import WORKERS_FROM_POSTS, export
 from skyexport.runtime.memory import UNKNOWN_MEMORY, MemoryGuard, ProcessTree
 from skyexport.runtime.processes import available_cpus

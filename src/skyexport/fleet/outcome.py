@@ -20,8 +20,8 @@ from skyexport.pipeline.summary import ExportSummary
 from skyexport.runtime.memory import Metric, shown_peak
 from skyexport.runtime.progress import SCHEMA_VERSION, duration
 from skyexport.runtime.scratch import temporary_folder
-from skyexport.verification.verifier import Verification
-from skyexport.wording import format_size
+from skyexport.verification.result import Verification
+from skyexport.wording import format_size, path_text
 
 __all__ = ["Migration", "Outcome", "Outcomes", "nobody_has"]
 
@@ -86,7 +86,7 @@ class Outcome:
 
     def to_dict(self) -> dict[str, object]:
         """The object in the list `archives` of `--json`."""
-        found: dict[str, object] = {"path": _text(self.path), "status": self.status}
+        found: dict[str, object] = {"path": path_text(self.path), "status": self.status}
         if self.error is not None and self.without_author:
             return found | {"directory": None, "posts": 0, "bytes": 0, "reason": self.error.message}
         if self.error is not None:
@@ -94,7 +94,7 @@ class Outcome:
             return found | failure | self.error.details()
         done, called = (self.summary, "summary") if self.earlier is None else (self.earlier, "verification")
         assert done is not None
-        directory = None if done.directory is None else _text(done.directory)
+        directory = None if done.directory is None else path_text(done.directory)
         return found | {"directory": directory, "posts": done.posts, "bytes": done.bytes, called: done.to_dict()}
 
     def sentence(self) -> str:
@@ -237,7 +237,7 @@ class Migration:
             "exporters": self.exporters,
             "peak_memory_bytes": self.peak_memory_bytes,
             "memory_metric": self.memory_metric,
-            "output_dir": _text(self.output_dir),
+            "output_dir": path_text(self.output_dir),
         }
 
     def to_dict(self) -> dict[str, object]:
@@ -331,7 +331,3 @@ def _folder() -> str | None:
         return str(temporary_folder())
     except OutputError:
         return None
-
-
-def _text(path: Path) -> str:
-    return os.fsencode(path).decode(errors="replace")

@@ -17,7 +17,8 @@ from skyexport.output.manifest import source_of
 from skyexport.runtime.location import archive_location
 from skyexport.runtime.progress import Progress
 from skyexport.verification.chains import chains, exports_in
-from skyexport.verification.verifier import Verification, verify
+from skyexport.verification.result import Verification
+from skyexport.verification.verifier import verify
 
 __all__ = ["export_to_skip"]
 

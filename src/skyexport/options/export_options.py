@@ -40,6 +40,7 @@ from skyexport.options.values import (
     parse_size,
 )
 from skyexport.runtime.location import absolute
+from skyexport.wording import path_text
 
 __all__ = [
     "SNAPSHOTS",
@@ -346,4 +347,4 @@ def _plain(value: object) -> object:
         return value.isoformat()
     if value is None or isinstance(value, bool | int | float):
         return value
-    return os.fsencode(str(value)).decode(errors="replace")
+    return path_text(str(value))

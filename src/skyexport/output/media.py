@@ -29,6 +29,7 @@ from skyexport.runtime.media_root import MediaFile, MediaRoot, ShownFile, Unsafe
 from skyexport.runtime.progress import Counters
 from skyexport.runtime.scratch import temporary_folder
 from skyexport.selection import Selection
+from skyexport.wording import path_text
 
 if TYPE_CHECKING:
     from skyexport.verification.previous_media import EarlierMedia
@@ -179,7 +180,7 @@ class Media:
                     counters.media_bytes += copy.written.bytes
                     files.add_copy(copy.written)
                 if copy.warning is not None:
-                    path = os.fsencode(copy.file_path).decode(errors="replace")
+                    path = path_text(copy.file_path)
                     notices = Notices()
                     notices.add(copy.warning, f"{path}: {copy.why}" if copy.why else path)
                     note(notices)

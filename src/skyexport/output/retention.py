@@ -15,7 +15,7 @@ from typing import BinaryIO
 from skyexport.errors import AlreadyRunningError, ExportError, NoExportError
 from skyexport.layout import MEDIA_DIRECTORY, author_directory
 from skyexport.options.export_options import Resolved
-from skyexport.output.destination import place_lock, retire
+from skyexport.output.places import place_lock, retire
 from skyexport.runtime.strange_directory import ExportDirectory
 from skyexport.verification.chains import Chain, FoundExport, chains, exports_in
 from skyexport.verification.claims import media_sum, read_sums

@@ -33,7 +33,7 @@ from skyexport.runtime.location import absolute
 from skyexport.runtime.memory import UNKNOWN_MEMORY, Metric
 from skyexport.runtime.processes import available_cpus, available_memory_bytes
 from skyexport.runtime.progress import SCHEMA_VERSION, duration
-from skyexport.wording import format_size
+from skyexport.wording import format_size, path_text
 
 __all__ = ["Benchmark", "DigestError", "Measurement", "Recommendation", "benchmark", "recommend"]
 
@@ -149,7 +149,7 @@ class Benchmark:
     def to_dict(self) -> dict[str, Any]:
         """The object that `--json` prints."""
         measurements = [measurement.to_dict() for measurement in self.measurements]
-        own = {"path": _text(self.path), "measurements": measurements}
+        own = {"path": path_text(self.path), "measurements": measurements}
         return {"schema_version": SCHEMA_VERSION, "status": "ok", **asdict(self), **own}
 
     def lines(self) -> list[str]:
@@ -203,9 +203,9 @@ def recommend(measurements: Sequence[Measurement], archive_posts: int, options: 
     why = "the fastest" if workers == fastest else f"hardly slower than {_in_words(fastest)}"
     if workers and 0 in total:
         why += f", {total[0] / total[workers]:.1f} times as fast as one process"
-    command = ["skyexport", "export", _text(Path(options.archive)), "-j", str(workers)]
+    command = ["skyexport", "export", path_text(Path(options.archive)), "-j", str(workers)]
     if Path(options.output_dir) != Path():
-        command += ["-o", _text(Path(options.output_dir))]
+        command += ["-o", path_text(Path(options.output_dir))]
     if options.memory_limit_bytes != ExportOptions(archive=options.archive).memory_limit_bytes:
         command += ["--memory-limit", str(options.memory_limit_bytes)]
     chosen = found[workers].values()
@@ -398,7 +398,3 @@ def _target(target: str, sync: bool) -> str:
 
 def _in_words(workers: int) -> str:
     return {0: "in one process", 1: "with 1 worker"}.get(workers, f"with {workers} workers")
-
-
-def _text(path: Path) -> str:
-    return os.fsencode(path).decode(errors="replace")

@@ -23,7 +23,7 @@ from skyexport.pipeline.estimate import Sample
 from skyexport.rendering.native import renderer_in_words
 from skyexport.runtime.scratch import temporary_folder
 from skyexport.selection import Selection
-from skyexport.wording import format_size
+from skyexport.wording import format_size, path_text
 
 __all__ = ["Inspection", "author_line", "inspect", "list_authors"]
 
@@ -78,7 +78,7 @@ class Inspection:
 
     def to_dict(self) -> dict[str, Any]:
         """The object that `--json` prints."""
-        path = os.fsencode(self.path).decode(errors="replace")
+        path = path_text(self.path)
         return {"status": "ok", **asdict(self), "path": path}
 
     def lines(self) -> list[str]:

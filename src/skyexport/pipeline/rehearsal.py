@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,7 +27,7 @@ from skyexport.runtime.memory import UNKNOWN_MEMORY, MemoryGuard, ProcessTree
 from skyexport.runtime.progress import Counters, Monitor, Progress
 from skyexport.selection import Narrowing, Selection
 from skyexport.verification.increments import Disappeared, EarlierPosts, with_last_chain
-from skyexport.wording import format_size
+from skyexport.wording import format_size, path_text
 
 __all__ = ["DryRun", "dry_run"]
 
@@ -94,9 +93,9 @@ class DryRun:
 
     def to_dict(self) -> dict[str, Any]:
         """The object that `--json` prints."""
-        place = None if self.place is None else os.fsencode(self.place).decode(errors="replace")
+        place = None if self.place is None else path_text(self.place)
         first, last = self.available or (None, None)
-        removed = [os.fsencode(path).decode(errors="replace") for path in self.removed]
+        removed = [path_text(path) for path in self.removed]
         values = {**asdict(self), "available_first_post": first, "available_last_post": last, "removed": removed}
         del values["available"]
         return {"status": "ok", "dry_run": True, **values, "place": place}

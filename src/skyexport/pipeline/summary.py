@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from skyexport.output.media import MediaCounts
 from skyexport.output.writer import WrittenFile
 from skyexport.runtime.memory import Metric, shown_peak
 from skyexport.runtime.progress import SCHEMA_VERSION, duration
-from skyexport.wording import format_size
+from skyexport.wording import format_size, path_text
 
 __all__ = ["ExportSummary", "none_in_dates", "reused_handle"]
 
@@ -227,4 +226,4 @@ def none_in_dates(available: tuple[str | None, str | None] | None) -> list[str]:
 
 
 def _text(path: Path | None) -> str | None:
-    return None if path is None else os.fsencode(path).decode(errors="replace")
+    return None if path is None else path_text(path)

@@ -15,8 +15,9 @@ from skyexport.options.values import parse_path
 from skyexport.runtime.memory import MemoryGuard, ProcessTree
 from skyexport.runtime.progress import SCHEMA_VERSION, Counters, Monitor, Progress
 from skyexport.verification.chains import exports_below
-from skyexport.verification.verifier import Verification, verified
-from skyexport.wording import format_size
+from skyexport.verification.result import Verification
+from skyexport.verification.verifier import verified
+from skyexport.wording import format_size, path_text
 
 __all__ = ["Audit", "AuditProgress", "AuditedExport", "verify_all"]
 
@@ -38,7 +39,7 @@ class AuditedExport:
 
     def to_dict(self) -> dict[str, object]:
         """The object in the list `exports` of `--json`."""
-        found: dict[str, object] = {"directory": os.fsencode(self.directory).decode(errors="replace")}
+        found: dict[str, object] = {"directory": path_text(self.directory)}
         if self.verification is not None:
             return found | self.verification.to_dict()
         assert self.error is not None

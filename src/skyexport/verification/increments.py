@@ -33,7 +33,8 @@ from skyexport.runtime.strange_directory import ExportDirectory
 from skyexport.verification.chains import chains, earlier_manifests, exports_in
 from skyexport.verification.claims import MAX_CLAIMS_BYTES
 from skyexport.verification.earlier_export import LONGEST_VALUE_BYTES, EarlierPost, comparable, earlier_posts
-from skyexport.verification.verifier import Verification, read_back
+from skyexport.verification.result import Verification
+from skyexport.verification.verifier import read_back
 from skyexport.wording import path_text
 
 __all__ = ["Disappeared", "EarlierExport", "EarlierPosts", "may_be_table", "with_last_chain"]

@@ -8,24 +8,20 @@ Each difference is noted, and the rest is still verified.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from skyexport.errors import Difference, MissingExtraError, NoExportError, VerifyError
-from skyexport.extras import INSTALL_PARQUET
-from skyexport.formats.compression import Compression, Decompressor
-from skyexport.formats.settings import FormatSettings
 from skyexport.layout import MEDIA_DIRECTORY
 from skyexport.options.values import parse_path
 from skyexport.runtime.memory import MemoryGuard, ProcessTree
 from skyexport.runtime.progress import Counters, Monitor, Progress
-from skyexport.runtime.strange_directory import ExportDirectory, NotAFileError
+from skyexport.runtime.strange_directory import ExportDirectory
 from skyexport.verification.chains import export_near
 from skyexport.verification.claims import (
     MAX_CLAIMS_BYTES,
@@ -36,17 +32,16 @@ from skyexport.verification.claims import (
     read_manifest,
     read_sums,
 )
+from skyexport.verification.data_files import MISSING, Posts, Unread, blocks, why_unreadable
 from skyexport.verification.readers import READERS, Reader
-from skyexport.wording import format_size
+from skyexport.verification.result import Verification
+from skyexport.wording import format_size, path_text
 
-__all__ = ["Verification", "read_back", "verified", "verify"]
+__all__ = ["read_back", "verified", "verify"]
 
 _MANIFEST = "manifest.json"
 _SUMS = "SHA256SUMS"
-_BLOCK_BYTES = 1 << 20
-"""Bytes read at once: the size of a chunk of an export."""
 
-_MISSING = "missing"
 _EXTRA = "not part of the export"
 
 _LONGEST_LINE_BYTES = 1000
@@ -54,57 +49,6 @@ _LONGEST_LINE_BYTES = 1000
 
 _MEDIA_DIFFERENCES = 1000
 """Differing media files that are named; more are only counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verification:
-    """An export whose files match its manifest."""
-
-    directory: Path
-    format: str
-    settings: FormatSettings
-    compression: Compression | None
-    data_files: list[str]
-    """Names of the data files, in order."""
-    posts: int
-    """Posts in the data files: counted, or the manifest's number if `posts_read` is false."""
-    posts_read: bool
-    """Whether the data files were read back; false if that needs an extra that is not installed."""
-    bytes: int
-    """Size of the data files."""
-    media_files: int
-    """Number of media files."""
-    checksums: list[Checksum]
-    """The files whose bytes match the checksums in the manifest or in SHA256SUMS."""
-    unverified: list[str]
-    """Files without a checksum, as in exports of the established exporter; empty for exports of this program."""
-    seconds: float
-
-    def __repr__(self) -> str:
-        return f"<Verification: {self.sentence()}>"
-
-    def to_dict(self) -> dict[str, object]:
-        """The object that `--json` prints."""
-        return {
-            "status": "ok",
-            **asdict(self),
-            "settings": self.settings.changed(),
-            "compression": None if self.compression is None else str(self.compression),
-            "directory": _text(self.directory),
-            "seconds": round(self.seconds, 3),
-        }
-
-    def sentence(self) -> str:
-        """The result in one line, for people."""
-        parts = ["1 post" if self.posts == 1 else f"{self.posts:,} posts"]
-        if self.media_files:
-            parts.append("1 media file" if self.media_files == 1 else f"{self.media_files:,} media files")
-        if self.checksums:
-            parts.append("all checksums match")
-        if self.unverified:
-            parts.append(f"no checksums for {', '.join(self.unverified)}")
-        unread = "" if self.posts_read else f"; the posts were not read, which needs pyarrow: {INSTALL_PARQUET}"
-        return f"{self.directory}: OK: {', '.join(parts)}{unread}"
 
 
 def verify(
@@ -158,7 +102,7 @@ def verified(
     manifest = verifier.manifest
     differences = [one for one in verifier.differences if not (one.extra and extra_files_allowed)]
     if differences or manifest.format is None:
-        raise VerifyError(_text(path), differences)
+        raise VerifyError(path_text(path), differences)
     unverified = verifier.unverified()
     if verifier.missing_extra is not None and not set(manifest.data_files).isdisjoint(unverified):
         raise verifier.missing_extra
@@ -298,14 +242,14 @@ class _Verifier:
             name = self.manifest.data_files[0] if len(self._data_files) == 1 else "the data files"
             self._note(name, f"the number of posts is {self._posts_read:,}; {_MANIFEST} says {said:,}")
 
-    def _posts_of(self, name: str, format: str) -> _Posts:
+    def _posts_of(self, name: str, format: str) -> Posts:
         reader: Reader
         try:
             reader = READERS[format][1](self.manifest.settings, lambda: os.fdopen(self._directory.open(name), "rb"))
         except MissingExtraError as error:
-            reader, self.missing_extra = _Unread(), error
+            reader, self.missing_extra = Unread(), error
         compression = self.manifest.compression
-        return _Posts(reader, self._counters, compression.decompressor() if compression is not None else None)
+        return Posts(reader, self._counters, compression.decompressor() if compression is not None else None)
 
     def _compare_file(self, name: str, check: Callable[[], None]) -> None:
         """Read a file once, from beginning to end, and compare it with its expected size and checksum."""
@@ -315,7 +259,7 @@ class _Verifier:
         digest = hashlib.sha256()
         size = 0
         with self._noting(name):
-            for block in _blocks(self._directory, name):
+            for block in blocks(self._directory, name):
                 check()
                 size += len(block)
                 digest.update(block)
@@ -373,15 +317,15 @@ class _Verifier:
             wrong = ""
             try:
                 digest = hashlib.sha256()
-                for block in _blocks(media, name):
+                for block in blocks(media, name):
                     check()
                     digest.update(block)
                     self._counters.media_bytes += len(block)
                 if digest.hexdigest() != said:
                     wrong = f"has the SHA-256 {digest.hexdigest()}; according to {_SUMS} it is {said}"
             except OSError as error:
-                wrong = _why_unreadable(error)
-            there += wrong != _MISSING
+                wrong = why_unreadable(error)
+            there += wrong != MISSING
             self._counters.media_files += 1
             if wrong:
                 self._note_media(name, wrong)
@@ -408,7 +352,7 @@ class _Verifier:
     def _lines(self, name: str) -> Iterator[bytes]:
         """The lines of a file, with their ends; a very long line is cut, so that it is not valid."""
         rest = b""
-        for block in _blocks(self._directory, name):
+        for block in blocks(self._directory, name):
             *lines, rest = (rest + block).split(b"\n")
             yield from (line[:_LONGEST_LINE_BYTES] + b"\n" for line in lines)
             rest = rest[: _LONGEST_LINE_BYTES + 1]
@@ -428,7 +372,7 @@ class _Verifier:
             return None
         content = bytearray()
         with self._noting(name):
-            for block in _blocks(self._directory, name):
+            for block in blocks(self._directory, name):
                 content += block
                 if len(content) > MAX_CLAIMS_BYTES:
                     self._note(name, f"is larger than {format_size(MAX_CLAIMS_BYTES)}, the limit for this file")
@@ -442,94 +386,7 @@ class _Verifier:
         try:
             yield
         except OSError as error:
-            self._note(name, _why_unreadable(error))
+            self._note(name, why_unreadable(error))
 
     def _note(self, name: str, *whats: str, extra: bool = False) -> None:
-        self.differences += [Difference(_text(name), what, extra) for what in whats]
-
-
-def _why_unreadable(error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return _MISSING
-    return str(error) if isinstance(error, NotAFileError) else f"cannot be read: {error.strerror}"
-
-
-def _blocks(directory: ExportDirectory, name: str) -> Iterator[bytes]:
-    """A file from beginning to end.
-
-    Raises:
-        OSError: It cannot be read, or is not a plain file.
-    """
-    descriptor = directory.open(name)
-    try:
-        left = os.fstat(descriptor).st_size
-        while block := os.read(descriptor, _BLOCK_BYTES):
-            left -= len(block)
-            if left < 0:
-                break
-            yield block
-        if left:
-            raise OSError(errno.EAGAIN, "it is being changed")
-    finally:
-        os.close(descriptor)
-
-
-class _Unread:
-    """Stands in for a reader whose extra is not installed: reads nothing."""
-
-    posts = 0
-
-    def feed(self, data: bytes) -> None:
-        """Ignore *data*."""
-
-    def finish(self) -> None:
-        """Do nothing."""
-
-
-class _Posts:
-    """The posts of a data file, counted as the file is read."""
-
-    def __init__(self, reader: Reader, counters: Counters, decompressor: Decompressor | None) -> None:
-        self._reader = reader
-        self._counters = counters
-        self._posts_before = counters.posts
-        self._decompressor = decompressor
-        self.problems: list[str] = []
-        """The first problem that keeps the file from being read; empty if there is none."""
-
-    @property
-    def posts(self) -> int:
-        """Whole posts read so far."""
-        return self._reader.posts
-
-    def read(self, block: bytes) -> None:
-        """Read the next block."""
-        self._counters.bytes += len(block)
-        self._read(lambda: self._feed(block))
-
-    def _feed(self, block: bytes) -> None:
-        for plain in self._decompressor.feed(block) if self._decompressor is not None else (block,):
-            self._reader.feed(plain)
-
-    def finish(self) -> None:
-        """End the file."""
-        self._read(self._finish)
-
-    def _finish(self) -> None:
-        if self._decompressor is not None:
-            self._decompressor.finish()
-        self._reader.finish()
-
-    def _read(self, read: Callable[[], None]) -> None:
-        """Call *read*, unless there was a problem already; note the problem that it finds."""
-        if not self.problems:
-            try:
-                read()
-            except ValueError as error:
-                self.problems.append(str(error))
-            self._counters.posts = self._counters.posts_read = self._posts_before + self._reader.posts
-
-
-def _text(path: Path | str) -> str:
-    """A path as text; bytes that are not UTF-8 are replaced."""
-    return os.fsencode(path).decode(errors="replace")
+        self.differences += [Difference(path_text(name), what, extra) for what in whats]

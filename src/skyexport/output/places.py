@@ -1,0 +1,128 @@
+"""Names that an export has while it grows, and the locks of places."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from skyexport.errors import AlreadyRunningError, OutputError
+from skyexport.layout import (
+    EXPORT_NAME,
+    LONGEST_NAME_BYTES,
+)
+from skyexport.output.writer import OutputFile, WrittenFile
+from skyexport.runtime.disk import output_error
+from skyexport.runtime.lock import Lock, remove_leftovers
+from skyexport.runtime.sync import sync_directory
+
+__all__ = [
+    "LEFTOVER",
+    "LOCK",
+    "ManifestMaker",
+    "as_output_error",
+    "check_writable",
+    "close",
+    "create",
+    "hidden_stem",
+    "place_lock",
+    "remove_partial",
+    "retire",
+]
+
+LOCK = ".skyexport.lock"
+"""Name of the lock file in an author's directory, held while an export into it runs."""
+
+LEFTOVER = re.compile(rf"\.{EXPORT_NAME.pattern}-[0-9a-f]{{8}}\.(?:partial|removed)", re.ASCII)
+"""Names of export directories while they grow, and while they are removed."""
+
+
+ManifestMaker = Callable[[list[WrittenFile]], bytes]
+"""Makes the manifest of these files: the data files, and the table of media if there is one."""
+
+
+def check_writable(directory: Path) -> None:
+    """Check that files can be made in *directory*.
+
+    Raises:
+        OSError: They cannot.
+    """
+    if not directory.is_dir():
+        number = errno.ENOTDIR if directory.exists() else errno.ENOENT
+        raise OSError(number, os.strerror(number), str(directory))
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(directory))
+
+
+def remove_partial(output_dir: Path) -> None:
+    """Remove a dead process's leftovers from an archive's export directory, unless another run works there.
+
+    Args:
+        output_dir: Has a directory for each author. All are searched, since the author's DID may be unknown.
+    """
+    with contextlib.suppress(OSError):
+        for parent in list(output_dir.iterdir()):
+            with contextlib.suppress(OSError, AlreadyRunningError):
+                if (parent / LOCK).exists():
+                    with place_lock(parent) as lock:
+                        remove_leftovers(lock, parent, LEFTOVER)
+                # This fails if there is an export.
+                parent.rmdir()
+        output_dir.rmdir()
+
+
+def place_lock(place: Path) -> Lock:
+    """The lock on an author's directory, which an export into it takes."""
+    return Lock(place / LOCK, f"into {place}")
+
+
+def retire(directory: Path, lock: Lock, *, sync: bool) -> None:
+    """Remove an export directory from a place that this run holds. The next run removes what cannot be removed now.
+
+    Args:
+        directory: The export.
+        lock: The lock on its place.
+        sync: Wait until its hidden name is on disk: a crash must not bring back the old name with half of the files.
+
+    Raises:
+        OSError: It cannot be renamed; it stays unchanged.
+    """
+    hidden = directory.with_name(f".{directory.name}-{secrets.token_hex(4)}.removed")
+    directory.rename(hidden)
+    if sync:
+        sync_directory(directory.parent)
+    remove_leftovers(lock, directory.parent, re.compile(re.escape(hidden.name)))
+
+
+def close(destination: object) -> None:
+    """Close the file of a destination, if it was opened."""
+    file = getattr(destination, "file", None)
+    if file is not None:
+        with contextlib.suppress(OutputError):
+            file.close()
+
+
+def hidden_stem(name: str) -> str:
+    """The beginning of the names of hidden files beside *name*: different for each file, and never too long."""
+    if len(os.fsencode(name)) <= LONGEST_NAME_BYTES:
+        return f".{name}"
+    return f".{name[:20]}-{hashlib.sha256(os.fsencode(name)).hexdigest()}"
+
+
+def create(path: Path, *, sync: bool, called: Path | None = None) -> OutputFile:
+    with as_output_error(called or path):
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+        return OutputFile(os.open(path, flags, 0o600), str(called or path), path.parent, durable=sync)
+
+
+@contextlib.contextmanager
+def as_output_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise output_error(error, str(path), path.parent) from error
