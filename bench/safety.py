@@ -21,7 +21,8 @@ from functools import partial
 from pathlib import Path
 
 from skyexport import ExportOptions
-from skyexport.pipeline import coordinator
+from skyexport.pipeline.export import export
+from skyexport.pipeline.hold import Hold
 from skyexport.rendering.pool import Pool
 
 OUTPUT = "safety-output.json"
@@ -75,25 +76,25 @@ def show(title: str, times: Mapping[str, Sequence[float]]) -> None:
 def held_and_hashed(archive: Path) -> dict[str, float]:
     """Seconds of one export in which processes take hold of one state, in which bytes are hashed, and of all."""
     found = {"whole export": 0.0, "taking hold": 0.0, "hashing": 0.0}
-    pin = coordinator._Coordinator._pin
+    take = Hold.take
 
-    def timed_pin(self: coordinator._Coordinator, pool: Pool) -> None:
+    def timed_take(self: Hold, pool: Pool, check: Callable[[], None]) -> None:
         # Starting workers is not what is asked for.
         pool.wait_until_ready()
         wait, pool.wait_until_ready = pool.wait_until_ready, lambda: None  # type: ignore[method-assign]
         started = time.perf_counter()
-        pin(self, pool)
+        take(self, pool, check)
         found["taking hold"] = time.perf_counter() - started
         pool.wait_until_ready = wait  # type: ignore[method-assign]
 
     output = archive.with_name(OUTPUT)
-    coordinator._Coordinator._pin = timed_pin  # type: ignore[method-assign]
+    Hold.take = timed_take  # type: ignore[method-assign]
     try:
         started = time.perf_counter()
-        coordinator.export(ExportOptions(archive=archive, to=output, overwrite=True, workers=2, sync=False))
+        export(ExportOptions(archive=archive, to=output, overwrite=True, workers=2, sync=False))
         found["whole export"] = time.perf_counter() - started
     finally:
-        coordinator._Coordinator._pin = pin  # type: ignore[method-assign]
+        Hold.take = take  # type: ignore[method-assign]
     digest = hashlib.sha256()
     with output.open("rb") as file:
         while block := file.read(1_000_000):

@@ -23,8 +23,8 @@ from skyexport.archive.authors import Author, ChosenAuthor, check_author
 from skyexport.cli.app import app
 from skyexport.fleet.migration import export_all
 from skyexport.output.destination import destination_of
+from skyexport.pipeline.dry_run import dry_run
 from skyexport.pipeline.inspection import list_authors
-from skyexport.pipeline.rehearsal import dry_run
 from skyexport.runtime.signals import Signals
 from tests.archives import Row, file_archive, post
 from tests.command import files_below
@@ -558,7 +558,7 @@ def test_what_changes_before_the_state_is_held(
             connection.execute(sql)
         return destination_of(*arguments)
 
-    monkeypatch.setattr("skyexport.pipeline.coordinator.destination_of", change_first)
+    monkeypatch.setattr("skyexport.pipeline.export.destination_of", change_first)
     with pytest.raises(error, match=re.escape(message)):
         export(ExportOptions(archive=archive, output_dir=tmp_path / "o", author="alice.bsky.social", snapshot=snapshot))
     assert not (tmp_path / "o").exists()
@@ -669,7 +669,7 @@ def test_no_canary_anywhere(archive: Path, tmp_path: Path, monkeypatch: pytest.M
         check_author(connection, *arguments)
         seen.extend(path.read_bytes() for path in temporary.rglob("*") if path.is_file())
 
-    monkeypatch.setattr("skyexport.pipeline.coordinator.check_author", look)
+    monkeypatch.setattr("skyexport.pipeline.preparation.check_author", look)
     said: list[str] = []
     for snapshot in ("pin", "copy"):
         options = ExportOptions(

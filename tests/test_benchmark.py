@@ -19,7 +19,6 @@ import make_archive
 from skyexport.errors import ArchiveChangedError, MemoryLimitError, OptionError, OutputError
 from skyexport.options.export_options import ExportOptions
 from skyexport.pipeline import benchmark as module
-from skyexport.pipeline import coordinator
 from skyexport.pipeline.benchmark import (
     DEFAULT_POSTS,
     DEFAULT_RUNS,
@@ -29,6 +28,7 @@ from skyexport.pipeline.benchmark import (
     benchmark,
     recommend,
 )
+from skyexport.pipeline.export import export
 from skyexport.pipeline.summary import ExportSummary
 from skyexport.runtime.processes import available_cpus
 from skyexport.runtime.progress import Progress
@@ -241,7 +241,7 @@ def test_archive_that_is_written_to(tmp_path: Path) -> None:
 
 def changed_export(change: Callable[[ExportOptions, ExportSummary], ExportSummary]) -> Callable[..., ExportSummary]:
     """`export`, with its summary changed."""
-    genuine = coordinator.export
+    genuine = export
 
     def changed(
         options: ExportOptions, on_progress: Callable[[Progress], None] | None = None, *, debug: bool = False

@@ -17,9 +17,9 @@ from skyexport import ExportOptions, export
 from skyexport.archive.connections import Connections
 from skyexport.archive.source import Source
 from skyexport.errors import ArchiveError, StoppedError
+from skyexport.pipeline.dry_run import dry_run
 from skyexport.pipeline.inspection import inspect
 from skyexport.pipeline.listing import Archive
-from skyexport.pipeline.rehearsal import dry_run
 from tests.archives import file_archive, post
 from tests.command import files_below, skyexport, skyexport_json
 

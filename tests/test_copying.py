@@ -168,7 +168,7 @@ def test_the_archive_is_free_while_posts_are_rendered(
         written.append(True)
         return plan_of(archive, *arguments)
 
-    monkeypatch.setattr("skyexport.pipeline.coordinator.plan_of", observed)
+    monkeypatch.setattr("skyexport.pipeline.export.plan_of", observed)
     options = ExportOptions(archive=path, output_dir=tmp_path / "o", workers=workers, batch_size=50, snapshot="copy")
     summary = export(options)
     assert written

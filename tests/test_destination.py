@@ -19,7 +19,7 @@ from skyexport.fleet.resumption import export_to_skip
 from skyexport.layout import directory_name
 from skyexport.options.export_options import ExportOptions, resolve
 from skyexport.output.destination import Destination, destination_of
-from skyexport.pipeline.rehearsal import dry_run
+from skyexport.pipeline.dry_run import dry_run
 from tests.archives import file_archive, post
 from tests.command import files_below
 

@@ -18,7 +18,7 @@ import make_archive
 from skyexport import AlreadyRunningError, ExportError, ExportOptions, OutputError, export
 from skyexport.options.export_options import resolve
 from skyexport.output.destination import destination_of
-from skyexport.pipeline.rehearsal import dry_run
+from skyexport.pipeline.dry_run import dry_run
 from tests.archives import file_archive, post
 from tests.command import PROGRAM, files_below, skyexport, skyexport_json
 
@@ -191,11 +191,11 @@ def test_no_room(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """What surely does not fit ends it as it ends the export; what probably does not is said."""
     options = ExportOptions(archive=archive, output_dir=tmp_path / "out")
     size = dry_run(options).expected_bytes
-    monkeypatch.setattr("skyexport.pipeline.rehearsal.takes_bytes_as_they_are", lambda _: True)
-    monkeypatch.setattr("skyexport.pipeline.rehearsal.free_bytes", lambda _: 10_000)
+    monkeypatch.setattr("skyexport.pipeline.dry_run.takes_bytes_as_they_are", lambda _: True)
+    monkeypatch.setattr("skyexport.pipeline.dry_run.free_bytes", lambda _: 10_000)
     with pytest.raises(OutputError, match="needs"):
         dry_run(options)
-    monkeypatch.setattr("skyexport.pipeline.rehearsal.free_bytes", lambda _: size - 1)
+    monkeypatch.setattr("skyexport.pipeline.dry_run.free_bytes", lambda _: size - 1)
     found = dry_run(options)
     assert found.fits is False
     assert "it would not fit" in "\n".join(found.lines())
@@ -230,7 +230,7 @@ def test_nothing_is_opened_for_writing(archive: Path, tmp_path: Path) -> None:
         "sys.addaudithook(look)\n"
         "from pathlib import Path\n"
         "from skyexport import ExportOptions\n"
-        "from skyexport.pipeline.rehearsal import dry_run\n"
+        "from skyexport.pipeline.dry_run import dry_run\n"
         "print(dry_run(ExportOptions(archive=Path(sys.argv[1]), output_dir=Path(sys.argv[2]))).posts)\n"
     )
     done = subprocess.run(

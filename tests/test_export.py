@@ -45,7 +45,7 @@ from skyexport.archive.archive import Archive
 from skyexport.archive.export_order import sample_row_ids
 from skyexport.formats import FORMATS
 from skyexport.formats.settings import USUAL
-from skyexport.pipeline import coordinator
+from skyexport.pipeline.export import export as export_aloud
 from skyexport.rendering import native
 from skyexport.runtime.memory import ProcessTree
 from tests.archives import RawText, file_archive, post, read_rows
@@ -698,7 +698,7 @@ def test_an_archive_that_is_written_to_all_the_time(
     monkeypatch.setattr(Archive, "pin", disturbed)
     said: list[str] = []
     options = ExportOptions(archive=path, to=tmp_path / "out", workers=workers, batch_size=50)
-    summary = coordinator.export(options, say=said.append)
+    summary = export_aloud(options, say=said.append)
     assert said == [f"another program keeps writing to {path}: copying its posts first, as with --snapshot copy"]
     assert len(attempts) == 50
     # Without a log nobody can write while a worker holds the archive: the other program was refused each time.

@@ -26,7 +26,7 @@ import pytest
 import skyexport.fleet.exporters
 import skyexport.output.destination
 import skyexport.output.media_copying
-import skyexport.pipeline.coordinator
+import skyexport.pipeline.export
 import skyexport.rendering.pool
 import skyexport.runtime.background
 import skyexport.runtime.cleanup

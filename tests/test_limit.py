@@ -13,7 +13,7 @@ import pytest
 
 import make_archive
 from skyexport import ExportOptions, ExportSummary, OptionError, export, verify
-from skyexport.pipeline.rehearsal import dry_run
+from skyexport.pipeline.dry_run import dry_run
 from tests.archives import file_archive, post
 from tests.command import skyexport, skyexport_json
 from tests.media_files import add_media

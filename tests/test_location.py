@@ -20,8 +20,8 @@ from skyexport.errors import ArchiveChangedError, StrictError
 from skyexport.fleet.archive_list import ArchiveList
 from skyexport.options.export_options import resolve
 from skyexport.output.destination import check_destination
+from skyexport.pipeline.dry_run import dry_run
 from skyexport.pipeline.inspection import inspect
-from skyexport.pipeline.rehearsal import dry_run
 from skyexport.runtime.location import archive_location, files_beside
 from tests.archives import file_archive, post, uri_of
 from tests.command import PROGRAM, export_on_read_only_disk, files_below, skyexport, skyexport_json

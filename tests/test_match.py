@@ -337,8 +337,8 @@ def test_room_for_what_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """Room is needed for the posts that are found, not for all."""
     rows = [post(number, text="cats" if number < 10 else "dogs") for number in range(2000)]
     archive = searchable(tmp_path / "a.db", rows)
-    monkeypatch.setattr("skyexport.pipeline.coordinator.free_bytes", lambda _: 50_000)
-    monkeypatch.setattr("skyexport.pipeline.coordinator.takes_bytes_as_they_are", lambda _: True)
+    monkeypatch.setattr("skyexport.pipeline.room.free_bytes", lambda _: 50_000)
+    monkeypatch.setattr("skyexport.pipeline.room.takes_bytes_as_they_are", lambda _: True)
     assert len(uris(exported(archive, tmp_path / "out", match="cats"))) == 10
     for match in ("dogs", None):
         with pytest.raises(OutputError, match="needs"):

@@ -15,7 +15,7 @@ import pytest
 
 from skyexport.errors import MemoryLimitError, WorkerError
 from skyexport.options.export_options import ExportOptions
-from skyexport.pipeline.coordinator import export
+from skyexport.pipeline.export import export
 from skyexport.rendering import pool
 from tests.archives import file_archive, post
 from tests.command import assert_gone, files_below, started, wait_for_output, wait_for_workers

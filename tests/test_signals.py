@@ -349,7 +349,7 @@ main()
 
 
 @pytest.mark.quick(2)
-@pytest.mark.parametrize("module", ["typer", "skyexport.pipeline.coordinator", "orjson", "json.decoder", "apsw"])
+@pytest.mark.parametrize("module", ["typer", "skyexport.pipeline.export", "orjson", "json.decoder", "apsw"])
 def test_a_signal_while_modules_are_loaded(slow_archive: Path, tmp_path: Path, module: str) -> None:
     """It is answered like any other, also while a module in Rust loads one in Python and expects no error."""
     program = LOADING.replace("MODULE", module)

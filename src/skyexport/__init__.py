@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     from skyexport.fleet.migration import MigrationProgress, export_all
     from skyexport.fleet.outcome import Migration, Outcome
     from skyexport.options.export_options import ExportOptions
-    from skyexport.pipeline.coordinator import export
+    from skyexport.pipeline.dry_run import DryRun, dry_run
+    from skyexport.pipeline.export import export
     from skyexport.pipeline.inspection import Inspection, inspect
     from skyexport.pipeline.listing import Archive, Post
-    from skyexport.pipeline.rehearsal import DryRun, dry_run
     from skyexport.pipeline.summary import ExportSummary
     from skyexport.runtime.progress import Progress
     from skyexport.verification.audit import Audit, AuditedExport, AuditProgress, verify_all
@@ -100,7 +100,7 @@ _MODULES = {
     "AuditProgress": "verification.audit",
     "AuditedExport": "verification.audit",
     "Author": "archive.authors",
-    "DryRun": "pipeline.rehearsal",
+    "DryRun": "pipeline.dry_run",
     "ExportOptions": "options.export_options",
     "ExportSummary": "pipeline.summary",
     "Inspection": "pipeline.inspection",
@@ -110,8 +110,8 @@ _MODULES = {
     "Post": "pipeline.listing",
     "Progress": "runtime.progress",
     "Verification": "verification.verifier",
-    "dry_run": "pipeline.rehearsal",
-    "export": "pipeline.coordinator",
+    "dry_run": "pipeline.dry_run",
+    "export": "pipeline.export",
     "export_all": "fleet.migration",
     "inspect": "pipeline.inspection",
     "verify": "verification.verifier",

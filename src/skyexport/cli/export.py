@@ -122,7 +122,7 @@ def export_command(
     with told(context, as_json=as_json, debug=debug):
         with signals.waiting():
             from skyexport.fleet.preflight import check_archive_names, check_output_name
-            from skyexport.pipeline.coordinator import export
+            from skyexport.pipeline.export import export
             from skyexport.runtime.progress import MODES, reporter_for
 
             named = list(archives or ())
@@ -183,7 +183,7 @@ def export_command(
                 exit_code = _dry_runs(_paths(named, from_file), options, watch, as_json=as_json)
             raise typer.Exit(exit_code)
         if dry_run:
-            from skyexport.pipeline.rehearsal import dry_run as find_out
+            from skyexport.pipeline.dry_run import dry_run as find_out
 
             with contextlib.closing(reporter):
                 found = find_out(options, watch, say=printing.say)
@@ -270,7 +270,7 @@ def _dry_runs(paths: list[str], options: ExportOptions, watch: Callable[[Progres
     """
     from skyexport.fleet.migration import each_options
     from skyexport.fleet.outcome import nobody_has
-    from skyexport.pipeline.rehearsal import dry_run
+    from skyexport.pipeline.dry_run import dry_run
 
     exit_code = without_author = 0
     found: list[dict[str, object]] = []

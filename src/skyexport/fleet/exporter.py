@@ -29,7 +29,7 @@ from skyexport import errors
 from skyexport.errors import ExportError, MemoryLimitError, StoppedError
 from skyexport.fleet.resumption import export_to_skip
 from skyexport.options.export_options import ExportOptions
-from skyexport.pipeline.coordinator import export
+from skyexport.pipeline.export import export
 from skyexport.pipeline.summary import ExportSummary
 from skyexport.runtime.cleanup import start_thread
 from skyexport.runtime.progress import Progress

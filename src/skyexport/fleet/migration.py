@@ -31,7 +31,8 @@ from skyexport.fleet.resumption import export_to_skip
 from skyexport.notices import about
 from skyexport.options.export_options import ExportOptions, resolve
 from skyexport.output.places import remove_partial
-from skyexport.pipeline.coordinator import WORKERS_FROM_POSTS, export
+from skyexport.pipeline.export import export
+from skyexport.pipeline.preparation import WORKERS_FROM_POSTS
 from skyexport.runtime.memory import UNKNOWN_MEMORY, MemoryGuard, ProcessTree
 from skyexport.runtime.processes import available_cpus
 from skyexport.runtime.progress import Counters, Monitor, Progress

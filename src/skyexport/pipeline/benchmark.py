@@ -24,7 +24,7 @@ from skyexport.errors import ArchiveChangedError, ExportError, MemoryLimitError,
 from skyexport.options.export_options import MAX_WORKERS, ExportOptions, resolve
 from skyexport.options.values import parse_bound
 from skyexport.output.destination import check_place
-from skyexport.pipeline.coordinator import export
+from skyexport.pipeline.export import export
 from skyexport.pipeline.listing import Archive
 from skyexport.pipeline.summary import ExportSummary
 from skyexport.runtime.cleanup import uninterrupted

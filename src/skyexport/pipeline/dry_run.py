@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from skyexport.archive.archive import Archive
-from skyexport.archive.authors import check_author
 from skyexport.archive.export_order import plan_of
-from skyexport.archive.registry import Registry
 from skyexport.archive.row_ids import RowIdFile
 from skyexport.formats import format_with
 from skyexport.formats.compression import compressor_of
-from skyexport.options.export_options import ExportOptions, resolve
-from skyexport.output.destination import check_destination, check_place
+from skyexport.options.export_options import ExportOptions
+from skyexport.output.destination import check_destination
 from skyexport.output.media import Media
 from skyexport.output.retention import old_chains
-from skyexport.pipeline.coordinator import SQLITE_STEPS, available_posts, check_room, check_strict, chosen_workers
 from skyexport.pipeline.estimate import Sample
+from skyexport.pipeline.preparation import available_posts, check_state, check_strict, prepared, with_earlier_posts
+from skyexport.pipeline.room import check_room
 from skyexport.pipeline.summary import none_in_dates, reused_handle
 from skyexport.runtime.disk import free_bytes, takes_bytes_as_they_are
-from skyexport.runtime.memory import UNKNOWN_MEMORY, MemoryGuard, ProcessTree
-from skyexport.runtime.progress import Counters, Monitor, Progress
-from skyexport.selection import Narrowing, Selection
-from skyexport.verification.increments import Disappeared, EarlierPosts, with_last_chain
+from skyexport.runtime.memory import UNKNOWN_MEMORY
+from skyexport.runtime.progress import Progress
 from skyexport.wording import format_size, path_text
 
 __all__ = ["DryRun", "dry_run"]
@@ -154,54 +149,20 @@ def dry_run(
     Raises:
         ExportError: `export` would fail with this error before it writes the first post.
     """
-    resolved = resolve(options)
-    counters = Counters()
-    tree = ProcessTree()
-    guard = MemoryGuard(options.memory_limit_bytes, tree.sample)
-    check_place(resolved)
-    with (
-        contextlib.ExitStack() as last,
-        Archive(resolved.archive, memory=guard, match=options.match) as archive,
-        Monitor(counters, guard, on_progress) as monitor,
-    ):
-        author = None if options.author is None else archive.find_author(options.author)
-        selection = Selection(None if author is None else author.did, resolved.since, resolved.until)
-        workers = chosen_workers(resolved, archive, selection, guard)
-        # From here on: before, a limit that is too small is refused with one that is enough.
-        archive.watch(monitor.check, SQLITE_STEPS)
-        format = format_with(resolved.format, resolved.settings)
-        compress = compressor_of(resolved.compression)
-        narrowings: list[Narrowing] = [] if options.match is None else [archive.matching(options.match)]
+    with prepared(options, on_progress) as job:
+        archive, author, selection = job.archive, job.author, job.selection
         notices = archive.notices()
         check_strict(options, notices)
-        if options.register and author is not None:
-            Registry(archive, resolved, author.did)
-        place, directory = check_destination(resolved, selection.did)
-        old = [] if options.keep is None else old_chains(resolved, selection.did, archive.path, None)
-        earlier = None
-        resolved = with_last_chain(resolved, selection.did, archive.path, say)
-        if resolved.since_export:
-            counters.stage = "reading earlier exports"
-            earlier = EarlierPosts(resolved.since_export, counters, monitor.check)
-            last.callback(earlier.close)
-            narrowings.append(earlier)
-            counters.stage = "preparing"
-        narrowed = replace(selection, narrowings=narrowings, limit=options.limit)
+        place, directory = check_destination(job.resolved, selection.did)
+        old = [] if options.keep is None else old_chains(job.resolved, selection.did, archive.path, None)
+        job = with_earlier_posts(job, say)
+        resolved, narrowed = job.resolved, job.narrowed
+        format = format_with(resolved.format, resolved.settings)
+        compress = compressor_of(resolved.compression)
         # A program that keeps writing may go on: an export would copy the posts in that case.
         archive.pin()
-        if author is not None:
-            with archive.reading():
-                check_author(archive.connection, "main", author, str(archive.path))
+        disappeared = check_state(job, archive.connection, "main")
         archive_posts = archive.count_posts()
-        disappeared: Disappeared | None = None
-        if earlier is not None:
-            with archive.reading():
-                disappeared = earlier.disappeared(
-                    archive.connection,
-                    "main",
-                    uri_index=archive.schema.uri_index is not None,
-                    allow_unrelated=options.allow_unrelated,
-                )
         plan = plan_of(archive, narrowed, options.batch_size, archive_posts)
         if narrowed.by_list:
             with RowIdFile.of(plan) as chosen:
@@ -232,8 +193,8 @@ def dry_run(
         return DryRun(
             format=resolved.format, posts=posts, archive_posts=archive_posts, first_post=first_post,
             last_post=last_post, expected_bytes=expected, media_files=media_files, media_bytes=media_bytes,
-            batches=batches, workers=workers,
-            memory_limit_bytes=options.memory_limit_bytes, memory_known=tree.metric is not None, place=place,
+            batches=batches, workers=job.workers,
+            memory_limit_bytes=options.memory_limit_bytes, memory_known=job.tree.metric is not None, place=place,
             free_bytes=free, fits=None if free is None else expected + media_bytes <= free,
             copies_posts=options.snapshot == "copy" and not archive.source.private,
             author=selection.did, author_handle=None if author is None else author.handle,
