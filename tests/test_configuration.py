@@ -20,7 +20,8 @@ from typer.testing import CliRunner, Result
 import make_archive
 from skyexport import ExportOptions, export
 from skyexport.cli.app import app
-from skyexport.cli.configuration import MAX_FILE_BYTES, Configuration, Setting, settings_of, user_file
+from skyexport.cli.configuration import Configuration, Setting, settings_of
+from skyexport.cli.configuration_files import MAX_FILE_BYTES, user_file
 from skyexport.errors import OptionError
 from skyexport.runtime.signals import Signals
 from tests.command import PROGRAM, files_below, skyexport

@@ -57,6 +57,13 @@ def test_packages() -> None:
         assert more, name
 
 
+def test_modules_are_small() -> None:
+    """A newcomer reads a module in five minutes."""
+    for name, path in modules().items():
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 420, name
+    assert len([name for name in modules() if "." not in name and place_of(name) == len(PACKAGES) - 1]) <= 15
+
+
 def place_of(module: str) -> int:
     """The place in `PACKAGES` of the package that a module is in."""
     package = module.partition(".")[0]

@@ -231,7 +231,7 @@ def test_bad_json(trial: Trial) -> None:
 # --- Times ------------------------------------------------------------------------------------------------------
 
 
-def _same(_: random.Random) -> Cell:
+def same(_: random.Random) -> Cell:
     return "2024-05-22 18:57:38.254 +0000 UTC"
 
 
@@ -261,7 +261,7 @@ def _mixed(choices: random.Random) -> Cell:
     return choices.choice(spellings)
 
 
-TIMES = {"same": _same, "garbage": _garbage, "mixed": _mixed}
+TIMES = {"same": same, "garbage": _garbage, "mixed": _mixed}
 """Kind → a stored created_at of it."""
 
 

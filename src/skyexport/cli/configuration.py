@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
-import sys
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -22,6 +20,7 @@ from typing import Any, Literal
 
 from typer.core import TyperGroup, TyperOption
 
+from skyexport.cli.configuration_files import bytes_of, parse, same, user_file
 from skyexport.errors import OptionError
 from skyexport.formats.names import nearest
 from skyexport.options.values import parse_path
@@ -36,7 +35,6 @@ __all__ = [
     "Origin",
     "Setting",
     "settings_of",
-    "user_file",
 ]
 
 CONFIG = "config"
@@ -45,11 +43,6 @@ CONFIG = "config"
 PROJECT_FILE = Path("skyexport.toml")
 """In the current directory only, not in those above it, so that users can see which file applies."""
 
-MAX_FILE_BYTES = 100_000
-"""A file that sets every option has a few thousand."""
-
-_MAX_DOTS = 100
-"""Per line: the time that tomllib needs for dotted keys grows with the square of their dots."""
 
 _PREFIX = "SKYEXPORT_"
 
@@ -141,20 +134,6 @@ def settings_of(group: TyperGroup) -> dict[str, dict[str, Setting]]:
     return found
 
 
-def user_file(environment: Mapping[str, str], platform: str = sys.platform) -> Path | None:
-    """The path of the user's own file on this system; None if the home directory is unknown."""
-    home = Path(os.path.expanduser("~"))  # noqa: PTH111, which raises where there is none
-    if platform == "win32":
-        folder = Path(environment.get("APPDATA", ""))
-    elif platform == "darwin":
-        folder = home / "Library" / "Application Support"
-    else:
-        # The XDG specification says to ignore relative paths.
-        folder = Path(environment.get("XDG_CONFIG_HOME", ""))
-        folder = folder if folder.is_absolute() else home / ".config"
-    return folder / "skyexport" / "config.toml" if folder.is_absolute() else None
-
-
 class Configuration:
     """The options that the environment and the files set. They are read when the object is made.
 
@@ -179,7 +158,7 @@ class Configuration:
         self.files = [
             self._read(Origin(kind, str(path)), path)
             for kind, path in candidates
-            if path is not None and not (kind == "project file" and named is not None and _same(path, named))
+            if path is not None and not (kind == "project file" and named is not None and same(path, named))
         ]
 
     def given(self, command: str) -> dict[str, Given]:
@@ -289,11 +268,11 @@ class Configuration:
 
     def _read(self, origin: Origin, path: Path) -> ConfigurationFile:
         named = origin.kind == "--config"
-        data = _bytes_of(path, needed=named)
+        data = bytes_of(path, needed=named)
         if data is None:
             return ConfigurationFile(origin, False, {})
         tables: dict[str, dict[str, object]] = {}
-        for command, table in _parse(path, data).items():
+        for command, table in parse(path, data).items():
             settings = self.settings.get(command)
             if not isinstance(table, dict):
                 hint = f"write [{command}]" if settings else f"write it below {_tables(self.settings)}"
@@ -331,58 +310,6 @@ class Configuration:
                 for place in read if isinstance(read, list) else [read]:
                     _check_within(str(place), where)
             yield setting.name, read
-
-
-def _same(first: Path, second: Path) -> bool:
-    try:
-        return first.samefile(second)
-    except (OSError, ValueError):
-        return False
-
-
-def _bytes_of(path: Path, *, needed: bool) -> bytes | None:
-    """The content of a file; None if it does not exist and is not *needed*. A *needed* file may also be a pipe."""
-    try:
-        with path.open("rb") if needed else open(path, "rb", opener=_open_at_once) as file:
-            if not needed and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise OptionError(f"{path} is not a file", "move it away")
-            data = file.read(MAX_FILE_BYTES + 1)
-    except (FileNotFoundError, NotADirectoryError):
-        if needed:
-            raise OptionError(f"there is no file {path}", "see --config") from None
-        return None
-    except (OSError, ValueError) as error:
-        # After `su` the home directory may belong to another user: then its file is not meant.
-        if not needed and isinstance(error, PermissionError) and not os.path.exists(path):  # noqa: PTH110
-            return None
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise OptionError(f"cannot read {path}: {reason}") from None
-    if len(data) > MAX_FILE_BYTES:
-        raise OptionError(f"{path} has more than {MAX_FILE_BYTES:,} bytes", "use a file that only sets options")
-    return data
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    """Open without waiting: a pipe in the place of the file would wait for a writer."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
-def _parse(path: Path, data: bytes) -> dict[str, Any]:
-    import tomllib
-
-    try:
-        # Editors on Windows write a byte order mark.
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise OptionError(f"{path} is not UTF-8 at byte {error.start}", "save it as UTF-8") from None
-    try:
-        if any(line.count(".") > _MAX_DOTS for line in text.split("\n") if not line.startswith("#")):
-            raise RecursionError
-        return tomllib.loads(text)
-    except RecursionError:
-        raise OptionError(f"{path} is nested too deeply", "use only tables and keys") from None
-    except ValueError as error:
-        raise OptionError(f"{path} is not TOML: {error}", 'write lines like [export] and format = "csv"') from None
 
 
 def _value_of_variable(setting: Setting, text: str) -> object:

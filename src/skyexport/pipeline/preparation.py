@@ -1,4 +1,4 @@
-"""What an export and a dry run do first: open the archive, find the author, choose posts and workers."""
+"""The beginning of an export and of a dry run: open the archive, find the author, choose posts and workers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _WORKERS_FROM_SLOW_POSTS = 40_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What is exported, and with what means."""
+    """An export that is about to run."""
 
     resolved: Resolved
     archive: Archive
@@ -54,7 +54,7 @@ class Job:
     selection: Selection
     """The posts by author and date: workers know them too."""
     narrowings: tuple[Narrowing, ...]
-    """What narrows the selection further; only this process can find those posts."""
+    """Conditions that narrow the selection further; only this process can find those posts."""
     earlier: EarlierPosts | None
     """The posts of earlier exports; None without such exports."""
     registry: Registry | None

@@ -1,4 +1,4 @@
-"""What verifying an export found."""
+"""The result of verifying an export."""
 
 from __future__ import annotations
 
