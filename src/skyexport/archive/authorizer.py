@@ -1,4 +1,4 @@
-"""What a connection to an archive may read: posts and media, and nothing else."""
+"""The restrictions of a connection to an archive: it may read posts and media, and nothing else."""
 
 from __future__ import annotations
 
