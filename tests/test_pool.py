@@ -17,6 +17,7 @@ from skyexport.errors import MemoryLimitError, WorkerError
 from skyexport.options.export_options import ExportOptions
 from skyexport.pipeline.export import export
 from skyexport.rendering import pool
+from skyexport.runtime.children import STOPPED_SECONDS
 from tests.archives import file_archive, post
 from tests.command import assert_gone, files_below, started, wait_for_output, wait_for_workers
 
@@ -180,10 +181,10 @@ def test_stopped_for_a_while(slow_archive: Path, tmp_path: Path) -> None:
     workers = wait_for_workers(process, 2)
     wait_for_output(tmp_path, "all/.*.partial/posts.json")
     process.send_signal(signal.SIGSTOP)
-    time.sleep(pool.STOPPED_SECONDS + 0.5)
+    time.sleep(STOPPED_SECONDS + 0.5)
     for worker in workers:
         worker.suspend()
-    time.sleep(pool.STOPPED_SECONDS + 0.5)
+    time.sleep(STOPPED_SECONDS + 0.5)
     process.send_signal(signal.SIGCONT)
     time.sleep(1)
     for worker in workers:

@@ -15,7 +15,6 @@ import os
 import pickle
 import queue
 import signal
-import struct
 import sys
 import threading
 import traceback
@@ -31,14 +30,13 @@ from skyexport.fleet.resumption import export_to_skip
 from skyexport.options.export_options import ExportOptions
 from skyexport.pipeline.export import export
 from skyexport.pipeline.summary import ExportSummary
+from skyexport.rendering.messages import Kind, read_frame, write_frame
 from skyexport.runtime.cleanup import start_thread
 from skyexport.runtime.progress import Progress
 from skyexport.runtime.signals import Signals
 from skyexport.verification.result import Verification
 
 __all__ = ["Answer", "Moment", "Request", "main", "read_message", "unexpected", "write_message"]
-
-_LENGTH = struct.Struct("<I")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,19 +103,13 @@ class Moment:
 
 def write_message(stream: IO[bytes], message: object) -> None:
     """Write a message to the stream."""
-    payload = pickle.dumps(message)
-    stream.write(_LENGTH.pack(len(payload)) + payload)
-    stream.flush()
+    write_frame(stream, Kind.MESSAGE, payload=pickle.dumps(message))
 
 
 def read_message(stream: IO[bytes]) -> Any:
     """Read a message from the stream; None if the stream ends, even in the middle of a message."""
-    header = stream.read(_LENGTH.size)
-    if len(header) < _LENGTH.size:
-        return None
-    (length,) = _LENGTH.unpack(header)
-    payload = stream.read(length)
-    return pickle.loads(payload) if len(payload) == length else None
+    frame = read_frame(stream)
+    return None if frame is None else pickle.loads(frame.payload)
 
 
 def unexpected(error: BaseException) -> ExportError:

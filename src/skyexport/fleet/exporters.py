@@ -1,16 +1,12 @@
-"""Exporters from the outside: start them, hand them archives, notice when one dies, stop them.
+"""Exporters from the outside: starting them, and handing them archives.
 
-As in `pool`, which starts the processes; but an exporter does whole exports, so it can fail without the others. To stop
-an exporter, this module closes its input and waits while the exporter undoes its unfinished export.
+An exporter does whole exports, so it can fail without the others. To stop one, its input is closed; then it undoes its
+unfinished export.
 """
 
 from __future__ import annotations
 
 import contextlib
-import queue
-import subprocess
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,8 +15,9 @@ from typing import Self
 
 from skyexport.errors import WorkerError
 from skyexport.fleet.exporter import Answer, Moment, Request, read_message, write_message
-from skyexport.rendering.pool import SILENT_LARGE_SECONDS, StallWatch, kill_stalled, spawn
-from skyexport.runtime.cleanup import start_thread, uninterrupted
+from skyexport.rendering.pool import SILENT_LARGE_SECONDS
+from skyexport.runtime.children import Child, Children, spawn
+from skyexport.runtime.cleanup import uninterrupted
 from skyexport.runtime.processes import how_it_ended
 from skyexport.runtime.signals import STOPPING
 
@@ -38,21 +35,16 @@ _STOPPED = tuple(128 + number for number in STOPPING)
 _PROGRAM = "from skyexport.fleet.exporter import main; main()"
 
 
-@dataclass(eq=False)
-class Exporter:
+@dataclass(eq=False, kw_only=True)
+class Exporter(Child):
     """One exporter process."""
 
-    number: int
-    process: subprocess.Popen[bytes]
     requests: dict[int, Request] = field(default_factory=dict)
     """Number → request, of the requests without an answer; the one in work is the first."""
     moment: Moment | None = None
     """The last progress of the request in work; None before the first."""
     leaves: bool = False
     """Whether the exporter is about to end by itself."""
-    stalled: str = ""
-    """Why the exporter had to be killed; "" if it was not."""
-    _watch: StallWatch = field(default_factory=StallWatch)
 
     def give(self, request: Request) -> None:
         """Send a request. If the exporter is dead, the end of its output will show it."""
@@ -66,18 +58,6 @@ class Exporter:
         del self.requests[number]
         self.moment = None
 
-    def end_input(self) -> None:
-        """Ask the exporter to stop."""
-        assert self.process.stdin is not None
-        with contextlib.suppress(OSError):
-            self.process.stdin.close()
-
-    def close(self) -> None:
-        """Close the pipes of an exporter that has ended, once its listener is done."""
-        self.end_input()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-
     def kill_if_stalled(self, passed_seconds: float) -> None:
         """Kill the exporter if it has made no progress for too long.
 
@@ -86,7 +66,7 @@ class Exporter:
         """
         in_hand = next(iter(list(self.requests)), None)
         seen = None if in_hand is None else (in_hand, None if self.moment is None else self.moment.pulse)
-        self.stalled = self.stalled or self._watch.look(self.process, seen, passed_seconds, SILENT_LARGE_SECONDS)
+        self.stalled = self.stalled or self.watch.look(self.process, seen, passed_seconds, SILENT_LARGE_SECONDS)
 
 
 class Exporters:
@@ -102,8 +82,6 @@ class Exporters:
         WorkerError: A process cannot be started.
     """
 
-    _stopped = True
-
     def __init__(
         self,
         exporters: int,
@@ -112,19 +90,16 @@ class Exporters:
         *,
         debug: bool = False,
     ) -> None:
-        self._events: queue.SimpleQueue[tuple[Exporter, Answer | None]] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
+        self._children: Children[Exporter, Answer] = Children(
+            partial(_next_answer, on_answer), grace_seconds=_LEAVE_SECONDS
+        )
         self._on_start = on_start
-        self._on_answer = on_answer
         self._debug = debug
         self._started = 0
-        self._stopping = threading.Event()
-        self.exporters: list[Exporter] = []
-        self._stopped = False
+        self.exporters = self._children.present
         try:
             for _ in range(exporters):
                 self.start()
-            self._begin(kill_stalled, self._stopping, partial(list, self.exporters))
         except BaseException:
             self.stop()
             raise
@@ -133,10 +108,6 @@ class Exporters:
         return self
 
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
-        self.stop()
-
-    def __del__(self) -> None:
-        # A signal may have come before the owner had it. (The threads do not hold it.)
         self.stop()
 
     def start(self) -> None:
@@ -155,23 +126,12 @@ class Exporters:
             raise WorkerError(
                 f"cannot start exporter {self._started}: {error.strerror}", "use fewer, with --workers"
             ) from error
-        exporter = Exporter(self._started, process)
-        self.exporters.append(exporter)
+        self._children.add(Exporter(number=self._started, process=process))
         self._on_start(process.pid)
-        self._begin(_listen, exporter, self._events, self._on_answer)
 
     def remove(self, exporter: Exporter) -> None:
         """Remove an exporter that has ended."""
-        exporter.process.wait()
-        exporter.close()
-        self.exporters.remove(exporter)
-
-    def _begin(self, target: Callable[..., None], *arguments: object) -> None:
-        thread = threading.Thread(target=target, args=arguments, daemon=True)
-        try:
-            start_thread(thread, self._threads)
-        except RuntimeError as error:
-            raise WorkerError(f"the system gives no more threads: {error}", "use fewer, with --workers") from error
+        self._children.remove(exporter)
 
     def receive(self, timeout_seconds: float) -> tuple[Exporter, Answer | None] | None:
         """Wait for the next answer.
@@ -179,10 +139,7 @@ class Exporters:
         Returns:
             An exporter and its answer, or an exporter and None if it has ended; None if nothing came in time.
         """
-        try:
-            return self._events.get(timeout=timeout_seconds)
-        except queue.Empty:
-            return None
+        return self._children.receive(timeout_seconds)
 
     def how_it_died(self, exporter: Exporter) -> WorkerError:
         """The error for an exporter that ended by itself."""
@@ -199,45 +156,16 @@ class Exporters:
 
     def stop(self) -> None:
         """Stop all exporters; they undo their unfinished exports. It may be called more than once."""
-        if not self._stopped:
-            uninterrupted(self._stop)
-
-    def _stop(self) -> None:
-        self._stopping.set()
-        for exporter in self.exporters:
-            exporter.end_input()
-        deadline = time.monotonic() + _LEAVE_SECONDS
-        for exporter in self.exporters:
-            try:
-                exporter.process.wait(timeout=max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                exporter.process.kill()
-                exporter.process.wait()
-        for thread in self._threads:
-            thread.join()
-        for exporter in self.exporters:
-            exporter.close()
-        self.exporters.clear()
-        self._threads.clear()
-        self._stopped = True
+        self._children.stop()
 
 
-def _listen(
-    exporter: Exporter,
-    events: queue.SimpleQueue[tuple[Exporter, Answer | None]],
-    on_answer: Callable[[Answer], None],
-) -> None:
-    """Pass on the answers of an exporter; None once it has ended."""
+def _next_answer(on_answer: Callable[[Answer], None], exporter: Exporter) -> Answer | None:
+    """The next answer of an exporter, which *on_answer* gets first; None at the end of its output."""
     assert exporter.process.stdout is not None
     while True:
-        message: Answer | Moment | None = None
-        with contextlib.suppress(Exception):
-            message = read_message(exporter.process.stdout)
-        if isinstance(message, Moment):
-            exporter.moment = message
-            continue
-        if message is not None:
-            on_answer(message)
-        events.put((exporter, message))
-        if message is None:
-            return
+        message: Answer | Moment | None = read_message(exporter.process.stdout)
+        if not isinstance(message, Moment):
+            if message is not None:
+                on_answer(message)
+            return message
+        exporter.moment = message

@@ -50,6 +50,10 @@ class Kind(Enum):
     FAILED = b"f"
     """JSON: the error that ended the worker."""
 
+    # Between this process and an exporter, which does whole exports:
+    MESSAGE = b"m"
+    """A pickled object."""
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:

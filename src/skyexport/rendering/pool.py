@@ -1,28 +1,18 @@
-"""Worker processes from the outside: starting them, talking to them, noticing when one dies, stopping them.
+"""Worker processes from the outside: starting them, and talking to them.
 
-A worker is a fresh interpreter that talks over its standard input and output. For each worker, a thread reads its
-messages into one common queue. When the coordinator ends, for any reason, the workers' input closes, and that ends
-them.
-
-Another thread watches the beats of all workers and kills a stalled worker, which is then dead like any other. So the
-coordinator never waits for ever, neither for a worker that hangs nor for one that does not read its input.
+A worker is a fresh interpreter that talks over its standard input and output. When the coordinator ends, for any
+reason, the workers' input closes, and that ends them. A worker that stalls is killed, and is then dead like any other:
+the coordinator never waits for ever, neither for a worker that hangs nor for one that does not read its input.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-import queue
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from skyexport import errors
 from skyexport.archive.plan import Batch, KeyRange
@@ -32,10 +22,11 @@ from skyexport.rendering.messages import Frame, Kind, encode_batch, read_frame, 
 from skyexport.rendering.renderer import SLOT_BYTES
 from skyexport.rendering.slots import Slots
 from skyexport.rendering.worker import WorkerSetup
-from skyexport.runtime.cleanup import start_thread, uninterrupted
-from skyexport.runtime.processes import how_it_ended, is_stopped
+from skyexport.runtime.children import Child, Children, spawn
+from skyexport.runtime.cleanup import uninterrupted
+from skyexport.runtime.processes import how_it_ended
 
-__all__ = ["BATCHES_A_WORKER", "SILENT_LARGE_SECONDS", "Pool", "StallWatch", "Worker", "kill_stalled", "spawn"]
+__all__ = ["BATCHES_A_WORKER", "SILENT_LARGE_SECONDS", "Pool", "Worker"]
 
 BATCHES_A_WORKER = 4
 """The one being rendered, and some ahead: a worker goes on while another one, or the writer, is late."""
@@ -43,80 +34,26 @@ BATCHES_A_WORKER = 4
 _START_SECONDS = 60
 """No machine takes longer to start an interpreter; a worker that is silent for so long stays silent."""
 
-STOPPED_SECONDS = 3.0
-"""How long a worker may be stopped (SIGSTOP): long enough for a user who stops all processes and continues them."""
-
 SILENT_SECONDS = 120.0
 """How long a worker may be silent: a thousand times the usual time between beats, for slow disks."""
 
 SILENT_LARGE_SECONDS = 1200.0
 """The same with a large post, which SQLite reads in one go: 1 GB at 1 MB/s."""
 
-_WATCH_SECONDS = 0.5
-"""Time between checks of the beats."""
-
 _NO_MEMORY_HINT = "the system may have run out of memory; try fewer workers, or --workers 0"
 
 _PROGRAM = "from skyexport.rendering.worker import main; main()"
 
 
-_KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "8388608", "MALLOC_TRIM_THRESHOLD_": "16777216"}
-"""For glibc: returning the megabytes of each batch to the system and getting them again took an eighth of the time.
-Larger pieces, those of a large post, go back at once; otherwise each worker would keep the memory of its last one."""
-
-
-class StallWatch:
-    """Notices when a living process has stalled."""
-
-    def __init__(self) -> None:
-        self._seen: object = None
-        self._silent_seconds = 0.0
-        self._stopped_seconds = 0.0
-
-    def look(
-        self, process: subprocess.Popen[bytes], seen: object, passed_seconds: float, may_be_silent_seconds: float
-    ) -> str:
-        """Check a process, and kill it if it has stalled.
-
-        Args:
-            process: The process, the same in every call.
-            seen: A value that changes with any progress; None if the process has nothing to do.
-            passed_seconds: Time since the last check.
-            may_be_silent_seconds: How long *seen* may stay the same.
-
-        Returns:
-            The reason why the process was killed; empty if it was not.
-        """
-        if seen is None or seen != self._seen:
-            self._seen = seen
-            self._silent_seconds = self._stopped_seconds = 0.0
-            return ""
-        self._silent_seconds += passed_seconds
-        self._stopped_seconds = self._stopped_seconds + passed_seconds if is_stopped(process.pid) else 0.0
-        stalled = ""
-        if self._stopped_seconds >= STOPPED_SECONDS:
-            stalled = f"was stopped for more than {STOPPED_SECONDS:.0f} seconds"
-        elif self._silent_seconds >= may_be_silent_seconds:
-            stalled = f"made no progress for {may_be_silent_seconds:.0f} seconds"
-        if stalled:
-            process.kill()
-        return stalled
-
-
-@dataclass(eq=False)
-class Worker:
+@dataclass(eq=False, kw_only=True)
+class Worker(Child):
     """One worker process."""
 
-    number: int
-    process: subprocess.Popen[bytes]
     slots: Slots
     batches: dict[int, Batch] = field(default_factory=dict)
     """Batches handed out and not yet finished, by sequence number, the one being rendered first."""
     large: LargePost | None = None
     """The large post that it is rendering, or waits to render."""
-    stalled: str = ""
-    """The reason why it was killed; empty if it was not."""
-    _watch: StallWatch = field(default_factory=StallWatch)
 
     def send(self, kind: Kind, sequence: int = 0, payload: bytes = b"") -> None:
         """Send a message. If the worker is dead, this does nothing: the end of its stream reports that."""
@@ -138,7 +75,12 @@ class Worker:
     def kill_if_stalled(self, passed_seconds: float) -> None:
         """Kill the worker if it has stalled, *passed_seconds* after the last check."""
         may_be_silent = SILENT_LARGE_SECONDS if self.large is not None else SILENT_SECONDS
-        self.stalled = self.stalled or self._watch.look(self.process, self.slots.beats, passed_seconds, may_be_silent)
+        self.stalled = self.stalled or self.watch.look(self.process, self.slots.beats, passed_seconds, may_be_silent)
+
+    def close(self) -> None:
+        """Close the pipes, and free the slots."""
+        super().close()
+        self.slots.close()
 
 
 class Pool:
@@ -153,19 +95,12 @@ class Pool:
         WorkerError: A process cannot be started.
     """
 
-    _stopped = True
-
     def __init__(self, setup: WorkerSetup, workers: int, *, debug: bool = False) -> None:
-        self._events: queue.SimpleQueue[tuple[Worker, Frame | None]] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
-        self._stopping = threading.Event()
-        self.workers: list[Worker] = []
-        self._stopped = False
+        self._children: Children[Worker, Frame] = Children(_next_frame)
+        self.workers = self._children.present
         try:
             for number in range(1, workers + 1):
                 uninterrupted(partial(self._start, number, setup, debug=debug))
-            if workers:
-                self._begin(kill_stalled, self._stopping, partial(list, self.workers))
         except BaseException:
             self.stop()
             raise
@@ -174,10 +109,6 @@ class Pool:
         return self
 
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
-        self.stop()
-
-    def __del__(self) -> None:
-        # A signal may have come before the owner had it. (The threads do not hold it.)
         self.stop()
 
     def _start(self, number: int, setup: WorkerSetup, *, debug: bool) -> None:
@@ -191,17 +122,9 @@ class Pool:
             raise WorkerError(
                 f"worker {number} could not be started: {error.strerror}", "use fewer workers, or --workers 0"
             ) from error
-        worker = Worker(number, process, slots)
-        self.workers.append(worker)
-        self._begin(_listen, worker, self._events)
+        worker = Worker(number=number, process=process, slots=slots)
+        self._children.add(worker)
         worker.send(Kind.SETUP, payload=setup.to_json(slots.handle))
-
-    def _begin(self, target: Callable[..., None], *arguments: object) -> None:
-        thread = threading.Thread(target=target, args=arguments, daemon=True)
-        try:
-            start_thread(thread, self._threads)
-        except RuntimeError as error:
-            raise WorkerError(f"the system gives no more threads: {error}", "use fewer workers") from error
 
     def wait_until_ready(self) -> None:
         """Wait until every worker has loaded everything, so that all of them answer at once from now on.
@@ -243,10 +166,10 @@ class Pool:
         Raises:
             WorkerError, ExportError: A worker died or failed.
         """
-        try:
-            worker, frame = self._events.get(timeout=timeout_seconds)
-        except queue.Empty:
+        received = self._children.receive(timeout_seconds)
+        if received is None:
             return None
+        worker, frame = received
         if frame is None:
             raise self._death(worker)
         if frame.kind is Kind.FAILED:
@@ -261,84 +184,12 @@ class Pool:
 
     def stop(self) -> None:
         """Kill all workers, whatever they are doing, and free their slots. May be called more than once."""
-        if not self._stopped:
-            uninterrupted(self._stop)
-
-    def _stop(self) -> None:
-        self._stopping.set()
-        for worker in self.workers:
-            worker.process.kill()
-        for worker in self.workers:
-            worker.process.wait()
-        for thread in self._threads:
-            thread.join()
-        for worker in self.workers:
-            for stream in (worker.process.stdin, worker.process.stdout):
-                if stream is not None:
-                    with contextlib.suppress(OSError):
-                        stream.close()
-            worker.slots.close()
-        self.workers.clear()
-        self._threads.clear()
-        self._stopped = True
+        self._children.stop()
 
 
-def _listen(worker: Worker, events: queue.SimpleQueue[tuple[Worker, Frame | None]]) -> None:
-    """Pass on the messages of a worker; None once it has ended."""
-    stream = worker.process.stdout
-    assert stream is not None
-    frame: Frame | None = None
-    while True:
-        with contextlib.suppress(Exception):
-            frame = read_frame(stream)
-        events.put((worker, frame))
-        if frame is None:
-            return
-        frame = None
-
-
-class _Watched(Protocol):
-    def kill_if_stalled(self, passed_seconds: float) -> None: ...
-
-
-def kill_stalled(stopping: threading.Event, watched: Callable[[], Iterable[_Watched]]) -> None:
-    """Kill stalled processes until *stopping* is set; *watched* returns the present processes."""
-    last = time.monotonic()
-    while not stopping.wait(_WATCH_SECONDS):
-        now = time.monotonic()
-        # If this process was stopped, or the machine was asleep, the others may have been too.
-        passed = min(now - last, 2 * _WATCH_SECONDS)
-        last = now
-        for one in watched():
-            one.kill_if_stalled(passed)
-
-
-def spawn(program: str, descriptors: Sequence[int] = (), *, debug: bool) -> subprocess.Popen[bytes]:
-    """Start a fresh interpreter, to talk to over its standard input and output.
-
-    Args:
-        program: Python source code.
-        descriptors: File descriptors of this process to pass on, if the system can do that.
-        debug: Let it write to this process's standard error.
-
-    Raises:
-        OSError: It cannot be started.
-    """
-    # -P: a json.py in the user's directory must not replace Python's own.
-    command = [sys.executable, "-P", "-c", program]
-    environment = {**_KEEP_FREED_MEMORY, **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    errors_to = None if debug else subprocess.DEVNULL
-    if sys.platform == "win32":
-        # A process group of their own: Ctrl-C is for the coordinator, which then ends its workers.
-        group = subprocess.CREATE_NEW_PROCESS_GROUP
-        return subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors_to, env=environment,
-            creationflags=group,
-        )  # fmt: skip
-    return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors_to, env=environment,
-        process_group=0, pass_fds=descriptors,
-    )  # fmt: skip
+def _next_frame(worker: Worker) -> Frame | None:
+    assert worker.process.stdout is not None
+    return read_frame(worker.process.stdout)
 
 
 def _failure(worker: Worker, said: dict[str, str]) -> ExportError:
