@@ -6,18 +6,15 @@ There is no buffer in between: a chunk is written straight from its slot, and ev
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from skyexport.formats import Format
 from skyexport.formats.compression import Compression, compressor_of
 from skyexport.options.export_options import Split
-from skyexport.runtime.background import Background
-from skyexport.runtime.cleanup import Call
+from skyexport.runtime.digest import Digest
 from skyexport.runtime.disk import output_error
 from skyexport.runtime.sync import sync_file
 
@@ -44,10 +41,6 @@ class WrittenFile:
         return f"{self.sha256}  {self.name}\n"
 
 
-_HASHED_BESIDE_BYTES = 1 << 16
-"""Smaller pieces are hashed before a thread would have begun."""
-
-
 class OutputFile:
     """A file that is written from beginning to end, without a buffer.
 
@@ -63,8 +56,7 @@ class OutputFile:
         self.name = name
         self.directory = directory
         self._durable = durable
-        self._digest = hashlib.sha256()
-        self._hasher: Background | None = None
+        self._digest = Digest()
         self._flushed_to = 0
         self.bytes_written = 0
 
@@ -75,7 +67,7 @@ class OutputFile:
             OutputError: It cannot be written.
             StoppedError: The reader of a pipe has closed it.
         """
-        hashing = self._begin_hashing(data)
+        self._digest.begin(data)
         rest = memoryview(data)
         try:
             while rest:
@@ -86,19 +78,8 @@ class OutputFile:
         except OSError as error:
             raise output_error(error, self.name, self.directory) from error
         finally:
-            if hashing is not None:
-                # The memory of *data* may have other bytes after this.
-                hashing.wait()
-
-    def _begin_hashing(self, data: bytes | memoryview) -> Call[None] | None:
-        """Hash *data* in a thread while it is written; None when that is done already."""
-        if len(data) >= _HASHED_BESIDE_BYTES:
-            with contextlib.suppress(MemoryError):  # The system may give no more threads.
-                if self._hasher is None:
-                    self._hasher = Background(1)
-                return self._hasher.begin(partial(self._digest.update, data))
-        self._digest.update(data)
-        return None
+            # The memory of *data* may have other bytes after this.
+            self._digest.wait()
 
     def _start_write_back(self) -> None:
         """Make the disk start writing now and then, so that `sync` has little left to wait for."""
@@ -128,9 +109,7 @@ class OutputFile:
         Raises:
             OutputError: The system reports only now that something was not written.
         """
-        if self._hasher is not None:
-            self._hasher.end()
-            self._hasher = None
+        self._digest.end()
         if self._descriptor < 0:
             return
         descriptor, self._descriptor = self._descriptor, -1

@@ -19,6 +19,7 @@ from pathlib import Path
 from skyexport.errors import Difference, MissingExtraError, NoExportError, VerifyError
 from skyexport.layout import MEDIA_DIRECTORY
 from skyexport.options.values import parse_path
+from skyexport.runtime.digest import Digest
 from skyexport.runtime.memory import MemoryGuard, ProcessTree
 from skyexport.runtime.progress import Counters, Monitor, Progress
 from skyexport.runtime.strange_directory import ExportDirectory
@@ -256,13 +257,14 @@ class _Verifier:
         posts = None
         if name in self._data_files and self.manifest.format is not None:
             posts = self._posts_of(name, self.manifest.format)
-        digest = hashlib.sha256()
         size = 0
-        with self._noting(name):
+        with self._noting(name), contextlib.ExitStack() as closing:
+            digest = Digest()
+            closing.callback(digest.end)
             for block in blocks(self._directory, name):
                 check()
                 size += len(block)
-                digest.update(block)
+                digest.begin(block)
                 if posts is not None:
                     posts.read(block)
             self._compare_bytes(name, size, digest.hexdigest())
