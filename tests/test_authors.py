@@ -21,7 +21,7 @@ from skyexport.archive import authors as authors_module
 from skyexport.archive.authorizer import Authorizer
 from skyexport.archive.authors import Author, ChosenAuthor, check_author
 from skyexport.cli.app import app
-from skyexport.fleet.migration import export_all
+from skyexport.fleet.schedule import export_all
 from skyexport.output.destination import destination_of
 from skyexport.pipeline.dry_run import dry_run
 from skyexport.pipeline.inspection import list_authors

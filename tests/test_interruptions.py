@@ -23,18 +23,20 @@ from unittest.mock import Mock
 import psutil
 import pytest
 
-import skyexport.fleet.exporters
+import skyexport.fleet.archive_pool
 import skyexport.output.destination
 import skyexport.output.media_copying
 import skyexport.pipeline.export
 import skyexport.rendering.pool
 import skyexport.runtime.background
+import skyexport.runtime.children
 import skyexport.runtime.cleanup
+import skyexport.runtime.digest
 import skyexport.runtime.lock
 import skyexport.runtime.progress
 import skyexport.runtime.scratch
 from skyexport import ExportOptions, StrictError, export
-from skyexport.fleet.exporters import Exporters
+from skyexport.fleet.archive_pool import ArchivePool
 from skyexport.output.media_copying import copied_media
 from skyexport.rendering.pool import Pool
 from skyexport.rendering.worker import WorkerSetup
@@ -164,7 +166,8 @@ STARTING = {
     module.__file__
     for module in (
         threading, concurrent.futures.thread, skyexport.runtime.background, skyexport.runtime.cleanup,
-        skyexport.fleet.exporters, skyexport.output.media_copying, skyexport.rendering.pool, skyexport.runtime.progress,
+        skyexport.fleet.archive_pool, skyexport.output.media_copying, skyexport.rendering.pool,
+        skyexport.runtime.children, skyexport.runtime.digest, skyexport.runtime.progress,
     )
 }  # fmt: skip
 """The files with the code that starts threads and ends them."""
@@ -186,9 +189,9 @@ def idle_pool() -> Pool:
     return Pool(setup, 2)
 
 
-def idle_exporters() -> Exporters:
-    """Exporters that have nothing to do."""
-    return Exporters(2, lambda _: None)
+def idle_exporters() -> ArchivePool:
+    """ArchivePool that have nothing to do."""
+    return ArchivePool(2, lambda _: None)
 
 
 def threads() -> int:
@@ -230,7 +233,7 @@ def test_a_signal_while_threads_start_and_end(
             pass
 
     monkeypatch.setattr(skyexport.rendering.pool, "spawn", spawn)
-    monkeypatch.setattr(skyexport.fleet.exporters, "spawn", spawn)
+    monkeypatch.setattr(skyexport.fleet.archive_pool, "spawn", spawn)
     before = threads()
     children = psutil.Process().children()
     for step in itertools.count(1, every):

@@ -24,11 +24,11 @@ import make_archive
 import skyexport as package
 from skyexport import ExportOptions, OptionError, export, export_all, verify
 from skyexport.errors import StoppedError
-from skyexport.fleet import migration as migration_module
+from skyexport.fleet import schedule as migration_module
 from skyexport.fleet.archive_list import ArchiveList, read_list
-from skyexport.fleet.exporter import Request
-from skyexport.fleet.exporters import Exporter
-from skyexport.fleet.outcome import Outcome, Outcomes
+from skyexport.fleet.archive_pool import ArchiveWorker
+from skyexport.fleet.archive_worker import Request
+from skyexport.fleet.results import Outcome, Outcomes
 from tests.archives import RawText, file_archive, insert, post
 from tests.command import PROGRAM, assert_gone, files_below, skyexport, skyexport_json, started
 
@@ -422,10 +422,10 @@ def test_signals(slow_archives: list[Path], tmp_path: Path, number: signal.Signa
 @posix_only
 def test_an_exporter_is_stopped_between_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Archives that it was given and had not begun go to another one; none fails."""
-    give = Exporter.give
+    give = ArchiveWorker.give
     given = []
 
-    def give_and_stop(exporter: Exporter, request: Request) -> None:
+    def give_and_stop(exporter: ArchiveWorker, request: Request) -> None:
         given.append(request.number)
         if request.number != 4 or given.count(4) > 1:
             give(exporter, request)
@@ -439,7 +439,7 @@ def test_an_exporter_is_stopped_between_archives(tmp_path: Path, monkeypatch: py
 
     archives = small_archives(tmp_path / "in", 6)
     monkeypatch.setattr(migration_module, "REQUESTS_AT_ONCE", 1)
-    monkeypatch.setattr(Exporter, "give", give_and_stop)
+    monkeypatch.setattr(ArchiveWorker, "give", give_and_stop)
     done = export_all(archives, ExportOptions(archive=archives[0], output_dir=tmp_path / "out", workers=2))
     assert 4 in given
     failures = [str(outcome.error) for outcome in done.outcomes if outcome.error is not None]
@@ -469,7 +469,7 @@ def test_signal_to_the_whole_group(slow_archives: list[Path], tmp_path: Path) ->
 @posix_only
 @pytest.mark.slow  # row 40 of the fault matrix is tried in every run
 def test_killed_migration(slow_archives: list[Path], tmp_path: Path) -> None:
-    """Exporters of a process that is killed undo what they have begun, and leave."""
+    """ArchivePool of a process that is killed undo what they have begun, and leave."""
     out = tmp_path / "out"
     process = started("export", *slow_archives, "-o", out, "-j", "2")
     exporters = exporters_of(process, 2)
@@ -563,7 +563,7 @@ def test_from_python(tmp_path: Path) -> None:
 def test_many_outcomes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Outcomes beyond some megabytes lie in a temporary file without a name, and are read back in order."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("skyexport.fleet.outcome._IN_MEMORY_BYTES", 10_000)
+    monkeypatch.setattr("skyexport.fleet.results._IN_MEMORY_BYTES", 10_000)
     outcomes = Outcomes(300)
     for number in reversed(range(300)):
         outcomes.put(number, Outcome(Path(f"{number}.db"), error=package.ArchiveError(f"no {number}")))

@@ -33,7 +33,7 @@ from skyexport import (
     verify,
 )
 from skyexport.json_text import decode
-from skyexport.verification.earlier_export import LONGEST_VALUE_BYTES, EarlierPost, earlier_posts
+from skyexport.verification.post_keys import LONGEST_VALUE_BYTES, EarlierPost, earlier_posts
 from skyexport.verification.verifier import read_back
 from tests.archives import Row, file_archive, insert, post
 from tests.command import files_below, skyexport, skyexport_json

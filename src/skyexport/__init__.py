@@ -39,8 +39,8 @@ if TYPE_CHECKING:
         VerifyError,
         WorkerError,
     )
-    from skyexport.fleet.migration import MigrationProgress, export_all
-    from skyexport.fleet.outcome import Migration, Outcome
+    from skyexport.fleet.results import Migration, Outcome
+    from skyexport.fleet.schedule import MigrationProgress, export_all
     from skyexport.options.export_options import ExportOptions
     from skyexport.pipeline.dry_run import DryRun, dry_run
     from skyexport.pipeline.export import export
@@ -104,15 +104,15 @@ _MODULES = {
     "ExportOptions": "options.export_options",
     "ExportSummary": "pipeline.summary",
     "Inspection": "pipeline.inspection",
-    "Migration": "fleet.outcome",
-    "MigrationProgress": "fleet.migration",
-    "Outcome": "fleet.outcome",
+    "Migration": "fleet.results",
+    "MigrationProgress": "fleet.schedule",
+    "Outcome": "fleet.results",
     "Post": "pipeline.listing",
     "Progress": "runtime.progress",
     "Verification": "verification.verifier",
     "dry_run": "pipeline.dry_run",
     "export": "pipeline.export",
-    "export_all": "fleet.migration",
+    "export_all": "fleet.schedule",
     "inspect": "pipeline.inspection",
     "verify": "verification.verifier",
     "verify_all": "verification.audit",

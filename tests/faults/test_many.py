@@ -37,7 +37,7 @@ def disturb(run: Run, way: str) -> set[int]:
             exporter.send_signal(signal.SIGKILL if way.endswith("killed") else signal.SIGTERM)
         return {0, 14}
     number = signal.SIGTERM if way == "TERM" else signal.SIGINT
-    # Exporters are no part of the group.
+    # ArchivePool are no part of the group.
     run.process.send_signal(number)
     return {0, 128 + number}
 

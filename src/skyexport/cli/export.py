@@ -19,7 +19,7 @@ from skyexport.options.values import parse_columns, parse_delimiter, parse_file,
 from skyexport.wording import path_text
 
 if TYPE_CHECKING:
-    from skyexport.fleet.outcome import Migration, Outcome
+    from skyexport.fleet.results import Migration, Outcome
     from skyexport.pipeline.summary import ExportSummary
     from skyexport.runtime.progress import Progress, Reporter
 from skyexport.cli import printing
@@ -128,7 +128,7 @@ def export_command(
             named = list(archives or ())
             many = len(named) > 1 or from_file is not None or resume_batch
             if many:
-                import skyexport.fleet.migration  # noqa: F401
+                import skyexport.fleet.schedule  # noqa: F401
         if progress not in MODES:
             raise OptionError(f"unknown progress {progress!r}", choice_hint(progress, MODES))
         if output_dir is not None and to is not None:
@@ -238,7 +238,7 @@ def _migrate(
     warn: bool,
 ) -> Migration:
     """Export several archives; print each failure at once and, with *warn*, the warnings of the other archives."""
-    from skyexport.fleet.migration import export_all
+    from skyexport.fleet.schedule import export_all
 
     def tell(outcome: Outcome) -> None:
         for line in outcome.warnings() if warn else ():
@@ -268,8 +268,8 @@ def _dry_runs(paths: list[str], options: ExportOptions, watch: Callable[[Progres
     Returns:
         The exit code of the first archive that cannot be exported; 0 if all can.
     """
-    from skyexport.fleet.migration import each_options
-    from skyexport.fleet.outcome import nobody_has
+    from skyexport.fleet.results import nobody_has
+    from skyexport.fleet.schedule import each_options
     from skyexport.pipeline.dry_run import dry_run
 
     exit_code = without_author = 0

@@ -16,7 +16,7 @@ from skyexport.errors import AlreadyRunningError, ExportError, NoExportError
 from skyexport.layout import MEDIA_DIRECTORY, author_directory
 from skyexport.options.export_options import Resolved
 from skyexport.output.places import place_lock, retire
-from skyexport.runtime.strange_directory import ExportDirectory
+from skyexport.runtime.export_directory import ExportDirectory
 from skyexport.verification.chains import Chain, FoundExport, chains, exports_in
 from skyexport.verification.claims import media_sum, read_sums
 from skyexport.wording import path_text

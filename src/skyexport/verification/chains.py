@@ -20,7 +20,7 @@ import orjson
 
 from skyexport.errors import NoExportError
 from skyexport.layout import CLAIMS, EXPORT_NAME
-from skyexport.runtime.strange_directory import ExportDirectory
+from skyexport.runtime.export_directory import ExportDirectory
 from skyexport.verification.claims import MAX_CLAIMS_BYTES
 
 __all__ = [

@@ -16,7 +16,7 @@ from skyexport.errors import OptionError
 from skyexport.formats.compression import Compression, parse_compression
 from skyexport.formats.settings import DELIMITERS, USUAL, FormatSettings
 from skyexport.layout import MEDIA_DIRECTORY, MEDIA_TABLE
-from skyexport.runtime.strange_directory import is_plain_name
+from skyexport.runtime.export_directory import is_plain_name
 from skyexport.verification.readers import READERS
 from skyexport.verification.readers.csv_table import HEADINGS
 from skyexport.verification.readers.json_posts import KEYS

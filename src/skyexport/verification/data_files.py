@@ -7,8 +7,8 @@ import os
 from collections.abc import Callable, Iterator
 
 from skyexport.formats.compression import Decompressor
+from skyexport.runtime.export_directory import ExportDirectory, NotAFileError
 from skyexport.runtime.progress import Counters
-from skyexport.runtime.strange_directory import ExportDirectory, NotAFileError
 from skyexport.verification.readers import Reader
 
 __all__ = ["MISSING", "Posts", "Unread", "blocks", "why_unreadable"]

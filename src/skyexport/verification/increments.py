@@ -27,12 +27,12 @@ from skyexport.json_text import decode
 from skyexport.layout import author_directory
 from skyexport.options.export_options import Resolved
 from skyexport.posts import StoredValue, as_bytes, stored_value_sql, usual_time, usual_time_seconds
+from skyexport.runtime.export_directory import ExportDirectory
 from skyexport.runtime.progress import Counters
 from skyexport.runtime.scratch import Scratch
-from skyexport.runtime.strange_directory import ExportDirectory
 from skyexport.verification.chains import chains, earlier_manifests, exports_in
 from skyexport.verification.claims import MAX_CLAIMS_BYTES
-from skyexport.verification.earlier_export import LONGEST_VALUE_BYTES, EarlierPost, comparable, earlier_posts
+from skyexport.verification.post_keys import LONGEST_VALUE_BYTES, EarlierPost, comparable, earlier_posts
 from skyexport.verification.result import Verification
 from skyexport.verification.verifier import read_back
 from skyexport.wording import path_text

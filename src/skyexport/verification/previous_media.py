@@ -15,7 +15,7 @@ from typing import Self
 
 from skyexport.errors import NoExportError
 from skyexport.layout import MEDIA_DIRECTORY
-from skyexport.runtime.strange_directory import ExportDirectory, is_plain_name
+from skyexport.runtime.export_directory import ExportDirectory, is_plain_name
 from skyexport.verification.claims import MAX_CLAIMS_BYTES, read_manifest
 
 __all__ = ["EarlierMedia"]

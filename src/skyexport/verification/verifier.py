@@ -20,9 +20,9 @@ from skyexport.errors import Difference, MissingExtraError, NoExportError, Verif
 from skyexport.layout import MEDIA_DIRECTORY
 from skyexport.options.values import parse_path
 from skyexport.runtime.digest import Digest
+from skyexport.runtime.export_directory import ExportDirectory
 from skyexport.runtime.memory import MemoryGuard, ProcessTree
 from skyexport.runtime.progress import Counters, Monitor, Progress
-from skyexport.runtime.strange_directory import ExportDirectory
 from skyexport.verification.chains import export_near
 from skyexport.verification.claims import (
     MAX_CLAIMS_BYTES,

@@ -23,10 +23,10 @@ from pathlib import Path
 
 from skyexport.errors import ExportError, MemoryLimitError, OptionError, StoppedError, WorkerError
 from skyexport.fleet.archive_list import ArchiveList
-from skyexport.fleet.exporter import Answer, Moment, Request, unexpected
-from skyexport.fleet.exporters import REQUESTS_AT_ONCE, Exporter, Exporters
-from skyexport.fleet.outcome import Migration, Outcome, Outcomes
+from skyexport.fleet.archive_pool import REQUESTS_AT_ONCE, ArchivePool, ArchiveWorker
+from skyexport.fleet.archive_worker import Answer, Moment, Request, unexpected
 from skyexport.fleet.preflight import check_for_all
+from skyexport.fleet.results import Migration, Outcome, Outcomes
 from skyexport.fleet.resumption import export_to_skip
 from skyexport.notices import about
 from skyexport.options.export_options import ExportOptions, resolve
@@ -187,7 +187,7 @@ class _Counters(Counters):
 
 
 _WHERE_DISKS_WAIT = 2
-"""Exporters per core with sync, since each waits for the disk five times per archive (docs/performance.md)."""
+"""ArchivePool per core with sync, since each waits for the disk five times per archive (docs/performance.md)."""
 
 
 class _Migration:
@@ -223,7 +223,7 @@ class _Migration:
 
     def run(self, on_progress: Callable[[MigrationProgress], None] | None) -> Migration:
         """Export all archives."""
-        # Exporters and exports enforce the limit; this guard only samples memory for the progress.
+        # ArchivePool and exports enforce the limit; this guard only samples memory for the progress.
         guard = MemoryGuard(sys.maxsize, self._sample)
 
         def report(moment: Progress) -> None:
@@ -297,7 +297,7 @@ class _Migration:
     def _by_exporters(self, count: int, monitor: Monitor) -> None:
         requests = self._requests(self._shared_bytes() // count)
         returned: deque[Request] = deque()
-        exporters = Exporters(count, self._tree.add, self._answered, debug=self._debug)
+        exporters = ArchivePool(count, self._tree.add, self._answered, debug=self._debug)
         self._counters.in_hand = lambda: [one.moment for one in list(exporters.exporters) if one.moment is not None]
         with exporters:
             while True:
@@ -319,7 +319,7 @@ class _Migration:
         if answer.has_export:
             self._has_export[answer.number] = 1
 
-    def _give(self, exporters: Exporters, requests: Iterator[Request], returned: deque[Request]) -> None:
+    def _give(self, exporters: ArchivePool, requests: Iterator[Request], returned: deque[Request]) -> None:
         """Give every exporter its next requests, as long as there are any."""
         for waiting in range(REQUESTS_AT_ONCE):
             for exporter in exporters.exporters:
@@ -329,7 +329,7 @@ class _Migration:
                         return
                     exporter.give(request)
 
-    def _take(self, exporter: Exporter, answer: Answer) -> None:
+    def _take(self, exporter: ArchiveWorker, answer: Answer) -> None:
         """Handle the answer of an exporter."""
         exporter.answered(answer.number)
         exporter.leaves = isinstance(answer.error, MemoryLimitError)
@@ -345,7 +345,7 @@ class _Migration:
         else:
             self._note(answer)
 
-    def _replace(self, exporters: Exporters, exporter: Exporter, returned: deque[Request]) -> None:
+    def _replace(self, exporters: ArchivePool, exporter: ArchiveWorker, returned: deque[Request]) -> None:
         """Replace an exporter that has ended: its archive in work has failed, and its other requests are returned."""
         rest = list(exporter.requests.values())
         if rest and not exporter.leaves:

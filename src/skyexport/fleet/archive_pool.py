@@ -1,4 +1,4 @@
-"""Exporters from the outside: starting them, and handing them archives.
+"""ArchivePool from the outside: starting them, and handing them archives.
 
 An exporter does whole exports, so it can fail without the others. To stop one, its input is closed; then it undoes its
 unfinished export.
@@ -14,14 +14,14 @@ from types import TracebackType
 from typing import Self
 
 from skyexport.errors import WorkerError
-from skyexport.fleet.exporter import Answer, Moment, Request, read_message, write_message
+from skyexport.fleet.archive_worker import Answer, Moment, Request, read_message, write_message
 from skyexport.rendering.pool import SILENT_LARGE_SECONDS
 from skyexport.runtime.children import Child, Children, spawn
 from skyexport.runtime.cleanup import uninterrupted
 from skyexport.runtime.processes import how_it_ended
 from skyexport.runtime.signals import STOPPING
 
-__all__ = ["Exporter", "Exporters"]
+__all__ = ["ArchivePool", "ArchiveWorker"]
 
 REQUESTS_AT_ONCE = 2
 """The archive in work and the next one, so that an exporter never waits."""
@@ -32,11 +32,11 @@ _LEAVE_SECONDS = 5.0
 _STOPPED = tuple(128 + number for number in STOPPING)
 """Exit statuses of an exporter that a signal stopped."""
 
-_PROGRAM = "from skyexport.fleet.exporter import main; main()"
+_PROGRAM = "from skyexport.fleet.archive_worker import main; main()"
 
 
 @dataclass(eq=False, kw_only=True)
-class Exporter(Child):
+class ArchiveWorker(Child):
     """One exporter process."""
 
     requests: dict[int, Request] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class Exporter(Child):
         self.stalled = self.stalled or self.watch.look(self.process, seen, passed_seconds, SILENT_LARGE_SECONDS)
 
 
-class Exporters:
+class ArchivePool:
     """The exporters of one migration. Use it in a `with` statement, which stops them at its end.
 
     Args:
@@ -90,7 +90,7 @@ class Exporters:
         *,
         debug: bool = False,
     ) -> None:
-        self._children: Children[Exporter, Answer] = Children(
+        self._children: Children[ArchiveWorker, Answer] = Children(
             partial(_next_answer, on_answer), grace_seconds=_LEAVE_SECONDS
         )
         self._on_start = on_start
@@ -126,14 +126,14 @@ class Exporters:
             raise WorkerError(
                 f"cannot start exporter {self._started}: {error.strerror}", "use fewer, with --workers"
             ) from error
-        self._children.add(Exporter(number=self._started, process=process))
+        self._children.add(ArchiveWorker(number=self._started, process=process))
         self._on_start(process.pid)
 
-    def remove(self, exporter: Exporter) -> None:
+    def remove(self, exporter: ArchiveWorker) -> None:
         """Remove an exporter that has ended."""
         self._children.remove(exporter)
 
-    def receive(self, timeout_seconds: float) -> tuple[Exporter, Answer | None] | None:
+    def receive(self, timeout_seconds: float) -> tuple[ArchiveWorker, Answer | None] | None:
         """Wait for the next answer.
 
         Returns:
@@ -141,7 +141,7 @@ class Exporters:
         """
         return self._children.receive(timeout_seconds)
 
-    def how_it_died(self, exporter: Exporter) -> WorkerError:
+    def how_it_died(self, exporter: ArchiveWorker) -> WorkerError:
         """The error for an exporter that ended by itself."""
         how = how_it_ended(exporter.process)
         hint = "the system may have run out of memory; try fewer, with --workers"
@@ -149,7 +149,7 @@ class Exporters:
             how, hint = exporter.stalled, "find out who or what stopped it"
         return WorkerError(f"the exporter of this archive {how}", hint)
 
-    def was_stopped(self, exporter: Exporter) -> bool:
+    def was_stopped(self, exporter: ArchiveWorker) -> bool:
         """Whether a signal ended the exporter while it had no archive in work."""
         exporter.process.wait()
         return exporter.process.returncode in _STOPPED
@@ -159,7 +159,7 @@ class Exporters:
         self._children.stop()
 
 
-def _next_answer(on_answer: Callable[[Answer], None], exporter: Exporter) -> Answer | None:
+def _next_answer(on_answer: Callable[[Answer], None], exporter: ArchiveWorker) -> Answer | None:
     """The next answer of an exporter, which *on_answer* gets first; None at the end of its output."""
     assert exporter.process.stdout is not None
     while True:
