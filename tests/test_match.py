@@ -326,7 +326,7 @@ def test_one_state_is_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
             )
             return found
 
-        monkeypatch.setattr(f"skyexport.{'archive' if snapshot == 'pin' else 'copying'}.counted_posts", counted)
+        monkeypatch.setattr(f"skyexport.archive.{'archive' if snapshot == 'pin' else 'copying'}.counted_posts", counted)
         options: dict[str, Any] = {"match": "cats", "since_export": [first.directory], "snapshot": snapshot}
         assert uris(exported(archive, tmp_path / "out.json", workers=workers, **options)) == before
     monkeypatch.undo()
