@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skyexport.archive.plan import row_id_batches
-from skyexport.formats import FORMATS, parquet_table
+from skyexport.formats import FORMATS, parquet_file
 from skyexport.formats.settings import DELIMITERS, FormatSettings
 from skyexport.notices import Notices
 from skyexport.posts import COLUMNS, StoredValue
@@ -734,8 +734,8 @@ def test_parquet_of_some_columns(rows: list[Row], columns: list[str]) -> None:
 def test_row_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Row groups are cut by posts and by bytes, at the same posts whatever the batches are; none is empty."""
     rows = [post(number, text="x" * (2_000 if number in (30, 31) else 10)) for number in range(50)]
-    monkeypatch.setattr(parquet_table, "_ROW_GROUP_POSTS", 20)
-    monkeypatch.setattr(parquet_table, "ROW_GROUP_BYTES", 4_000)
+    monkeypatch.setattr(parquet_file, "_ROW_GROUP_POSTS", 20)
+    monkeypatch.setattr(parquet_file, "ROW_GROUP_BYTES", 4_000)
     with replaced_posts(rows) as connection:
         files = [rendered_by_row_ids(connection, "parquet", batch_size=size)[0] for size in (1, 7, 1000)]
     assert files[0] == files[1] == files[2]

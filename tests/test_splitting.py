@@ -14,7 +14,7 @@ from skyexport import ExportOptions, OutputError, export
 from skyexport.formats import FORMATS
 from skyexport.formats.compression import compressor_of, parse_compression
 from skyexport.options.export_options import Split
-from skyexport.output import destination
+from skyexport.output import directory
 from skyexport.output.writer import OrderedWriter, OutputFile
 from tests.archives import file_archive, post
 
@@ -146,7 +146,7 @@ def test_large_posts(tmp_path: Path, workers: int, compress: str) -> None:
 
 def test_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the most files that a manifest can list, an export ends, and leaves nothing."""
-    monkeypatch.setattr(destination, "MAX_DATA_FILES", 5)
+    monkeypatch.setattr(directory, "MAX_DATA_FILES", 5)
     path = file_archive(tmp_path / "a.db", [post(number) for number in range(12)])
     export(ExportOptions(archive=path, output_dir=tmp_path / "o", split_posts=3, workers=0))
     with pytest.raises(OutputError, match="more than 5 data files; split less often"):
