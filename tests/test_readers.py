@@ -6,17 +6,20 @@ import contextlib
 import csv
 import io
 import json
+import re
 import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from skyexport.formats import FORMATS
-from skyexport.formats.settings import USUAL
+from skyexport.formats.settings import USUAL, FormatSettings
+from skyexport.json_text import decode
+from skyexport.verification.post_keys import LONGEST_VALUE, Keys, PostKey, comparable, post_keys
 from skyexport.verification.readers import READERS
 from tests.archives import Row, memory_archive, post, read_rows, rendered_by_row_ids
 from tests.conftest import ROOT
@@ -25,9 +28,11 @@ from tests.oracle import CSV_HEADER, JSON_KEYS, OPTIONAL_KEYS
 GOLDEN = ROOT / "tests" / "golden"
 
 
-def posts_read(format: str, data: bytes, block_bytes: int = 1 << 20) -> int:
-    """How many posts the reader finds, in blocks of this size."""
-    reader = READERS[format][1](USUAL, lambda: io.BytesIO(data))
+def posts_read(
+    format: str, data: bytes, block_bytes: int = 1 << 20, *, laid_out: FormatSettings = USUAL, keys: Keys | None = None
+) -> int:
+    """How many posts the reader finds, in blocks of this size; *keys* gets their keys."""
+    reader = READERS[format].reader(laid_out, lambda: io.BytesIO(data), keys)
     for start in range(0, len(data), block_bytes):
         reader.feed(data[start : start + block_bytes])
     reader.finish()
@@ -40,6 +45,17 @@ def golden(format: str) -> bytes:
         return (GOLDEN / f"posts.{format}").read_bytes()
     with contextlib.closing(memory_archive(read_rows(GOLDEN / "rows.json"))) as connection:
         return rendered_by_row_ids(connection, format)[0]
+
+
+def golden_keys(format: str) -> list[PostKey]:
+    """The keys of the golden posts, as Python's own readers find them."""
+    if format == "csv":
+        table = csv.DictReader(io.StringIO(decode(golden("csv")).removeprefix("\ufeff"), newline="\n"))
+        return post_keys((one["URI"], one["CID"], one["IndexedAt"]) for one in table)
+    return post_keys((one["uri"], one["cid"], one["indexed_at"]) for one in json.loads(golden("json")))
+
+
+GOLDEN_KEYS = {format: golden_keys(format) for format in FORMATS}
 
 
 def refused_json(_: bytes) -> None:
@@ -68,6 +84,69 @@ def test_golden_files(way: str, format: str, block_bytes: int) -> None:
     assert posts_read(format, golden(format), block_bytes) == posts
 
 
+@pytest.mark.parametrize("block_bytes", [1, 3, 1000, 1 << 20])
+@pytest.mark.parametrize("format", FORMATS)
+def test_keys(way: str, format: str, block_bytes: int) -> None:
+    """The keys of all posts are found, wherever blocks end, whichever parser reads them."""
+    del way
+    keys: list[PostKey] = []
+    posts_read(format, golden(format), block_bytes, keys=keys.extend)
+    assert keys == GOLDEN_KEYS[format]
+
+
+# Whatever texts posts have, and however they are spelt: escaped or not, half characters, quotes, breaks, formulas.
+key_texts = st.one_of(
+    st.text(max_size=20),
+    st.text(st.sampled_from("\"\\\n\r,='a\u2028\ud83d\ude00"), max_size=12),
+    st.integers(LONGEST_VALUE - 1, LONGEST_VALUE + 1).map(lambda length: "x" * length),
+    st.integers(LONGEST_VALUE - 1, LONGEST_VALUE + 1).map(lambda length: "\u3042" * length),
+    st.just("y" * 50_000),
+)
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.tuples(key_texts, key_texts, key_texts), max_size=4), st.sampled_from(["json", "jsonl", "csv"]),
+    st.booleans(), st.sampled_from([2, 5, 1000, 1 << 20]),
+)  # fmt: skip
+def test_keys_of_any_posts(values: list[tuple[str, str, str]], format: str, plain: bool, block_bytes: int) -> None:
+    """Both ways to read agree with what was written; too long texts, and those with half characters, are None."""
+    names = ("uri", "cid", "indexed_at")
+    posts = [dict.fromkeys(JSON_KEYS, "") | dict(zip(names, one, strict=True)) for one in values]
+    if format == "csv":
+        values = [one for one in values if "\r" not in "".join(one)]
+        text = "".join(
+            "\t".join(f'"{quoted}"' for quoted in (value.replace('"', '""') for value in one)) + "\n" for one in values
+        )
+    elif format == "json":
+        text = json.dumps(posts, indent=2, ensure_ascii=not plain) + "\n"
+    else:
+        text = "".join(json.dumps(one, ensure_ascii=not plain) + "\n" for one in posts)
+    if format == "csv" or plain:
+        assume(not re.search("[\ud800-\udfff]", text))
+    laid_out = FormatSettings(columns=names, delimiter="\t", header=False, bom=False) if format == "csv" else USUAL
+    expected = [tuple(map(comparable, one)) for one in values]
+    assert all(value is None or len(value) <= LONGEST_VALUE for one in expected for value in one)
+    for way in ("fast", "slow"):
+        keys: list[PostKey] = []
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            if way == "slow":
+                monkeypatch.setattr(orjson, "loads", refused_json)
+                monkeypatch.setattr(csv, "reader", refused_csv)
+            # Not too many blocks.
+            posts_read(format, text.encode(), max(block_bytes, len(text) // 2000), laid_out=laid_out, keys=keys.extend)
+        assert keys == expected
+
+
+def test_keys_in_any_columns() -> None:
+    """Keys are found in any order of columns; what `--csv-safe` added is taken away."""
+    keys: list[PostKey] = []
+    laid_out = FormatSettings(columns=("text", "indexed_at", "uri", "cid"), csv_safe=True)
+    data = b'\xef\xbb\xbfText,IndexedAt,URI,CID\n"a,\n""b",t,\'=u,c\n'
+    assert posts_read("csv", data, laid_out=laid_out, keys=keys.extend) == 1
+    assert keys == [("=u", "c", "t")]
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_no_posts(way: str, format: str) -> None:
     """A file without posts is one."""
@@ -78,7 +157,7 @@ def test_no_posts(way: str, format: str) -> None:
 
 def test_names_are_those_of_the_formats() -> None:
     """There is a reader for each format, of the file that it writes."""
-    assert {name: suffix for name, (suffix, _) in READERS.items()} == {
+    assert {name: kind.suffix for name, kind in READERS.items()} == {
         name: format.suffix for name, format in FORMATS.items()
     }
 
@@ -280,7 +359,8 @@ def test_memory_for_a_large_post(tmp_path: Path, format: str, unit: bytes) -> No
         for _ in range(600):
             file.write(unit * (100_000 // len(unit)))
         file.write(after)
-    reader = READERS[format][1](USUAL, lambda: (tmp_path / "out").open("rb"))
+    taken: list[PostKey] = []
+    reader = READERS[format].reader(USUAL, lambda: (tmp_path / "out").open("rb"), taken.extend)
     tracemalloc.start()
     try:
         with (tmp_path / "out").open("rb", buffering=0) as file:
@@ -290,5 +370,5 @@ def test_memory_for_a_large_post(tmp_path: Path, format: str, unit: bytes) -> No
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert reader.posts == 3
+    assert reader.posts == len(set(taken)) == 3
     assert peak < 40_000_000

@@ -167,7 +167,7 @@ def _read_options(manifest: Manifest, options: dict[Any, Any]) -> None:
 
 def _find_data_files(manifest: Manifest, *, split: bool) -> None:
     """Find the names of the data files, and note those that are not in `files`."""
-    suffix = READERS[manifest.format or ""][0] + (manifest.compression.suffix if manifest.compression else "")
+    suffix = READERS[manifest.format or ""].suffix + (manifest.compression.suffix if manifest.compression else "")
     if not split:
         manifest.data_files = [f"posts{suffix}"]
     else:

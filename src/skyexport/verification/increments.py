@@ -1,47 +1,35 @@
 """The posts of earlier exports, for an export of the posts that are new since then.
 
-The earlier exports are verified, and their posts are read into a table of a private database: uri, cid, and indexed_at
-of each as it is written there. That database is attached to the connection that holds the archive's state, and SQLite
-compares: two values are equal if an export would write them the same. Neither side is ever in memory as a whole.
+Each earlier export is read once: it is verified, and the keys of its posts go into a table (`SeenPosts`) meanwhile.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import apsw
 import orjson
 
-from skyexport.archive.authorizer import Authorizer
-from skyexport.archive.source import reading
 from skyexport.errors import Difference, OptionError, UnrelatedExportError, VerifyError
-from skyexport.formats.compression import Compression
 from skyexport.json_text import decode
 from skyexport.layout import author_directory
 from skyexport.options.export_options import Resolved
-from skyexport.posts import StoredValue, as_bytes, stored_value_sql, usual_time, usual_time_seconds
 from skyexport.runtime.export_directory import ExportDirectory
 from skyexport.runtime.progress import Counters
-from skyexport.runtime.scratch import Scratch
 from skyexport.verification.chains import chains, earlier_manifests, exports_in
 from skyexport.verification.claims import MAX_CLAIMS_BYTES
-from skyexport.verification.post_keys import LONGEST_VALUE_BYTES, EarlierPost, comparable, earlier_posts
 from skyexport.verification.result import Verification
+from skyexport.verification.seen_posts import SeenPosts
 from skyexport.verification.verifier import read_back
 from skyexport.wording import path_text
 
 __all__ = ["Disappeared", "EarlierExport", "EarlierPosts", "may_be_table", "with_last_chain"]
-
-_BLOCK_BYTES = 1 << 20
-_CACHE_KIB = 16_000
-"""Page cache while the table is filled. It can be small: exports have nearly the same order as the table."""
 
 _MOST_DISAPPEARED = 100_000
 """More posts than ever disappear between two exports; if there are more, the archive is another one."""
@@ -54,11 +42,6 @@ _AROUND_URI_BYTES = len("    ,\n")
 _LONGEST_URI = 1000
 """Characters of a listed uri; longer uris are only counted."""
 
-_ATTACHED = "earlier"
-_TABLE = "seen_posts"
-_KEY = "sky_comparable"
-_TIME = "sky_comparable_time"
-_SECOND = "sky_comparable_second"
 _TO_SECOND_FORMATS = frozenset({"csv"})
 """Formats whose times are cut off to the second."""
 
@@ -88,7 +71,7 @@ class Disappeared:
 
 
 class EarlierPosts:
-    """The posts of earlier exports, in a private database that `close` removes; a `Narrowing`.
+    """The posts of earlier exports, in a table that `close` removes; a `Narrowing`.
 
     Args:
         directories: A full export and then its increments, oldest first; or several independent exports.
@@ -99,40 +82,28 @@ class EarlierPosts:
         NoExportError: One of them is missing or not an export.
         VerifyError: One of them does not match its manifest.
         OptionError: One of them cannot be compared with an archive, or does not belong here.
-        OutputError: There is no room for the database.
+        OutputError: There is no room for the table.
     """
 
     def __init__(self, directories: Sequence[Path], counters: Counters, check: Callable[[], None]) -> None:
         self.exports: list[EarlierExport] = []
         self.sources: dict[Path, str] = {}
         """Directory of an export → the path of its archive, if its manifest has one."""
-        self._counters = counters
-        self._full_exports: list[Path] = []
-        self._full_export_of: dict[str, int] = {}
-        """SHA-256 of a manifest → the number of the full export that this export is, or is an increment to."""
-        self._scratch = Scratch()
-        self._path = self._scratch.path / "earlier.db"
+        self._chains: dict[str, list[int]] = {}
+        """SHA-256 of a manifest → the numbers of its full export and the increments to that, which share one list."""
+        self._directories = directories
+        self._seen = SeenPosts()
         try:
-            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-            with reading(str(self._path)), contextlib.closing(apsw.Connection(str(self._path))) as connection:
-                connection.pragma("journal_mode", "off")
-                connection.pragma("synchronous", 0)
-                connection.pragma("cache_size", -_CACHE_KIB)
-                connection.execute(
-                    f"create table {_TABLE} (seen_uri blob primary key, seen_cid blob, seen_time blob, to_second,"
-                    " full_export) without rowid"
-                )
-                connection.execute("begin")
-                for directory in directories:
-                    self._read(directory, connection, check)
-                connection.execute("commit")
+            with self._seen.filling():
+                for number, directory in enumerate(directories):
+                    self._read(number, directory, counters, check)
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
-        """Remove the database. Calling this again does no harm."""
-        self._scratch.close()
+        """Remove the table. Calling this again does no harm."""
+        self._seen.close()
 
     def foreign(self, archive: Path) -> list[str]:
         """A note for each export that was made from another path than *archive*, which may have been moved since."""
@@ -143,55 +114,18 @@ class EarlierPosts:
             if source != own
         ]
 
-    def _read(self, directory: Path, connection: apsw.Connection, check: Callable[[], None]) -> None:
-        """Add the posts of one export to the table, without those that were gone when it was made."""
-        verification = read_back(directory, self._counters, check, extra_files_allowed=True)
-        with ExportDirectory(directory) as opened:
-            export = self._read_manifest(directory, opened, verification, connection)
-            full_export = self._full_export_of[export.manifest_sha256]
-            posts = sum(
-                self._read_file(directory, opened, name, verification, connection, full_export, check)
-                for name in verification.data_files
-            )
-        if posts != verification.posts:
-            raise OptionError(
-                f"{directory} cannot be compared with an archive: its posts are not laid out as in an export",
-                "name another export",
-            )
-        self.exports.append(export)
-
-    def _read_file(
-        self, directory: Path, opened: ExportDirectory, name: str, verification: Verification,
-        connection: apsw.Connection, full_export: int, check: Callable[[], None],
-    ) -> int:  # fmt: skip
-        """Add the posts of one data file to the table; returns their number."""
-        digest = hashlib.sha256()
-        blocks = _blocks(opened, name, digest.update, check)
-        plain = blocks if verification.compression is None else _decompressed(blocks, verification.compression)
-        posts = _Counted(
-            earlier_posts(verification.format, plain, verification.settings, lambda: os.fdopen(opened.open(name), "rb"))
+    def _read(self, number: int, directory: Path, counters: Counters, check: Callable[[], None]) -> None:
+        """Verify one export, and add its posts to the table meanwhile; remove those that were gone when it was made."""
+        verification = read_back(
+            directory, counters, check, extra_files_allowed=True, keys=partial(self._seen.add, number)
         )
-        to_second = verification.format in _TO_SECOND_FORMATS
-        try:
-            connection.executemany(
-                f"insert or replace into {_TABLE} values (?, ?, ?, {to_second:d}, {full_export})",
-                (post for post in posts if post[0] is not None),
-            )
-        except ValueError as error:
-            raise OptionError(
-                f"{directory} cannot be compared with an archive: in {name} {error}", "name another export"
-            ) from None
-        except OSError as error:
-            raise _changed(directory, name) from error
-        known = {checksum.name: checksum.sha256 for checksum in verification.checksums}
-        if known.get(name, digest.hexdigest()) != digest.hexdigest():
-            raise _changed(directory, name)
-        return posts.count
+        if verification.format in _TO_SECOND_FORMATS:
+            self._seen.to_second(number)
+        with ExportDirectory(directory) as opened:
+            self._read_manifest(number, directory, opened, verification)
 
-    def _read_manifest(
-        self, directory: Path, opened: ExportDirectory, verification: Verification, connection: apsw.Connection
-    ) -> EarlierExport:
-        """Remove the posts that were gone when the export was made; returns its entry for the next manifest.
+    def _read_manifest(self, number: int, directory: Path, opened: ExportDirectory, verification: Verification) -> None:
+        """Read what the manifest says about other exports, and about posts that were gone.
 
         Raises:
             OptionError: It is an increment to an export that is not among those before it.
@@ -211,27 +145,18 @@ class EarlierPosts:
                 f"{directory} is an increment to an export that is not named before it",
                 "name the full export and all its increments with --since-export, oldest first",
             )
-        if not earlier:
-            self._full_exports.append(directory)
-        self._full_export_of[sha256] = self._full_export_of[earlier[0]] if earlier else len(self._full_exports) - 1
+        self._chains[sha256] = self._chains[earlier[0]] if earlier else []
+        self._chains[sha256].append(number)
         match manifest.get("source"):
             case {"path": str(path)}:
                 self.sources[directory] = path
-        connection.executemany(
-            f"delete from {_TABLE} where seen_uri = ?",
-            ((uri.encode("utf-8", "surrogatepass"),) for uri in gone if isinstance(uri, str)),
-        )
-        return EarlierExport(decode(os.fsencode(directory.resolve().name)), sha256)
+        self._seen.remove(uri for uri in gone if isinstance(uri, str))
+        self.exports.append(EarlierExport(decode(os.fsencode(directory.resolve().name)), sha256))
 
     def sql(self, schema: str) -> str:
         """SQL that is true for posts that are new or changed since the earlier exports."""
         del schema
-        time = stored_value_sql({"indexed_at": "indexed_at"}, "indexed_at")
-        return (
-            f"not exists (select 1 from {_ATTACHED}.{_TABLE} where seen_uri = {_key_sql('uri')}"
-            f" and seen_cid = {_key_sql('cid')}"
-            f" and seen_time = iif(to_second, {_SECOND}({time}), {_TIME}({time})))"
-        )
+        return self._seen.unseen_sql()
 
     def parameters(self) -> dict[str, str]:
         """An empty mapping: the SQL has no parameters."""
@@ -239,14 +164,7 @@ class EarlierPosts:
 
     def prepare(self, connection: apsw.Connection) -> None:
         """Attach the table, and add the SQL functions that compare unusual values."""
-        if _ATTACHED in connection.db_names():
-            return
-        authorizer = Authorizer.of(connection)
-        authorizer.attach(connection, f"{self._path.as_uri()}?mode=ro&immutable=1", _ATTACHED)
-        authorizer.allow_reading({_TABLE})
-        functions: dict[str, Any] = {_KEY: _comparable, _TIME: _comparable_time, _SECOND: _comparable_second}
-        for name, function in functions.items():
-            connection.create_scalar_function(name, function, 1, deterministic=True)
+        self._seen.prepare(connection)
 
     def disappeared(
         self, connection: apsw.Connection, schema: str, *, uri_index: bool, allow_unrelated: bool
@@ -264,28 +182,13 @@ class EarlierPosts:
             OptionError: Too many posts are gone.
         """
         self.prepare(connection)
-        # The archive's own columns may have any other names.
-        key = _key_sql("uri")
-        keys = f"select {key} from {schema}.posts where {key} is not null"
-        if uri_index:
-            # A uri that is not found may be stored in other bytes, which an export writes the same.
-            there = (
-                f"exists (select 1 from {schema}.posts where uri = cast({_TABLE}.seen_uri as text)) or seen_uri in"
-                f" ({keys} and not {_plain_sql('uri')})"
-            )
-        else:
-            there = f"seen_uri in ({keys})"
         uris: list[str] = []
         size = unlisted = 0
         gone: Counter[int] = Counter()
-        rows: Any = connection.execute(
-            f"select seen_uri, full_export from {_ATTACHED}.{_TABLE} where not ({there}) order by seen_uri"
-        )
-        for key, full_export in rows:
-            gone[full_export] += 1
+        for uri, number in self._seen.gone(connection, schema, uri_index=uri_index):
+            gone[number] += 1
             if len(uris) > _MOST_DISAPPEARED or size > _MOST_DISAPPEARED_BYTES:
                 continue
-            uri = decode(key)
             if len(uri) > _LONGEST_URI:
                 unlisted += 1
                 continue
@@ -305,88 +208,21 @@ class EarlierPosts:
 
         Args:
             connection: A connection with the table attached.
-            gone: Number of a full export → posts of it and its increments that are not in the archive.
+            gone: Number of an export → posts of it that are not in the archive.
         """
-        for full_export, posts in gone.items():
-            had: Any = connection.execute(
-                f"select count(*) from {_ATTACHED}.{_TABLE} where full_export = ?", (full_export,)
-            ).get
-            if posts == had:
-                number = "its only post is not" if posts == 1 else f"none of its {posts:,} posts is"
+        for numbers in {numbers[0]: numbers for numbers in self._chains.values()}.values():
+            posts = sum(gone[number] for number in numbers)
+            if posts and posts == self._seen.count(connection, numbers):
+                there = "its only post is not" if posts == 1 else f"none of its {posts:,} posts is"
                 raise UnrelatedExportError(
-                    f"{self._full_exports[full_export]} seems to be of another archive: {number} in this one",
+                    f"{self._directories[numbers[0]]} seems to be of another archive: {there} in this one",
                     "name exports of this archive, or use --allow-unrelated if all those posts are really gone",
                 )
-
-
-class _Counted:
-    """Posts, counted as they are iterated."""
-
-    def __init__(self, posts: Iterable[EarlierPost]) -> None:
-        self._posts = posts
-        self.count = 0
-
-    def __iter__(self) -> Iterator[EarlierPost]:
-        for post in self._posts:
-            self.count += 1
-            yield post
 
 
 def _changed(directory: Path, name: str) -> VerifyError:
     called = decode(os.fsencode(directory))
     return VerifyError(called, [Difference(name, "has changed since it was verified, or is not valid in an export")])
-
-
-def _decompressed(blocks: Iterable[bytes], compression: Compression) -> Iterator[bytes]:
-    decompressor = compression.decompressor()
-    for block in blocks:
-        yield from decompressor.feed(block)
-
-
-def _blocks(
-    directory: ExportDirectory,
-    name: str,
-    see: Callable[[bytes], None],
-    check: Callable[[], None],
-) -> Iterator[bytes]:
-    """A file from beginning to end."""
-    descriptor = directory.open(name)
-    try:
-        left = os.fstat(descriptor).st_size
-        while left > 0 and (block := os.read(descriptor, min(_BLOCK_BYTES, left))):
-            check()
-            left -= len(block)
-            see(block)
-            yield block
-    finally:
-        os.close(descriptor)
-
-
-def _plain_sql(column: str) -> str:
-    """SQL that is true for a short text of printable ASCII, which an export writes unchanged."""
-    return (
-        f"(typeof({column}) = 'text' and octet_length({column}) = length({column})"
-        f" and octet_length({column}) <= {LONGEST_VALUE_BYTES} and {column} not glob '*[^ -~]*')"
-    )
-
-
-def _key_sql(column: str) -> str:
-    """SQL for the comparable value of a text."""
-    return f"iif({_plain_sql(column)}, cast({column} as blob), {_KEY}(cast({column} as blob)))"
-
-
-def _comparable(stored: StoredValue) -> bytes | None:
-    return comparable(as_bytes(stored))
-
-
-def _comparable_time(stored: StoredValue) -> bytes | None:
-    time = usual_time(stored)
-    return comparable(as_bytes(stored)) if time is None else time.encode()
-
-
-def _comparable_second(stored: StoredValue) -> bytes | None:
-    time = usual_time_seconds(stored)
-    return comparable(as_bytes(stored)) if time is None else time.encode()
 
 
 def with_last_chain(resolved: Resolved, did: str | None, archive: Path, say: Callable[[str], None]) -> Resolved:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from skyexport.errors import Difference, MissingExtraError, NoExportError, VerifyError
+from skyexport.errors import Difference, MissingExtraError, NoExportError, OptionError, VerifyError
 from skyexport.layout import MEDIA_DIRECTORY
 from skyexport.options.values import parse_path
 from skyexport.runtime.digest import Digest
@@ -34,6 +34,7 @@ from skyexport.verification.claims import (
     read_sums,
 )
 from skyexport.verification.data_files import MISSING, Posts, Unread, blocks, why_unreadable
+from skyexport.verification.post_keys import Keys
 from skyexport.verification.readers import READERS, Reader
 from skyexport.verification.result import Verification
 from skyexport.wording import format_size, path_text
@@ -85,8 +86,9 @@ def verify(
 
 
 def verified(
-    path: Path, counters: Counters, check: Callable[[], None], *, extra_files_allowed: bool = False
-) -> Verification:
+    path: Path, counters: Counters, check: Callable[[], None], *, extra_files_allowed: bool = False,
+    keys: Keys | None = None,
+) -> Verification:  # fmt: skip
     """Verify as `verify` does, for a caller with its own monitor.
 
     Args:
@@ -94,10 +96,14 @@ def verified(
         counters: Updated with the progress.
         check: Called now and then; an exception from it ends the verification.
         extra_files_allowed: As in `verify`.
+        keys: Gets the keys of all posts, in files that may yet turn out to differ.
+
+    Raises:
+        OptionError: *keys* are asked for, and the export does not have all their columns.
     """
     started = time.monotonic()
     with ExportDirectory(path) as opened:
-        verifier = _Verifier(opened, counters)
+        verifier = _Verifier(opened, counters, keys)
         verifier.read_claims(path)
         verifier.compare(check)
     manifest = verifier.manifest
@@ -118,9 +124,10 @@ def verified(
 
 
 def read_back(
-    path: Path, counters: Counters, check: Callable[[], None], *, extra_files_allowed: bool = False
-) -> Verification:
-    """Verify an export while another one is being made; in *counters*, only `read_back_bytes` grows."""
+    path: Path, counters: Counters, check: Callable[[], None], *, extra_files_allowed: bool = False,
+    keys: Keys | None = None,
+) -> Verification:  # fmt: skip
+    """Verify as `verified` does, while another export is being made; in *counters*, only `read_back_bytes` grows."""
     own = Counters()
     before = counters.read_back_bytes
 
@@ -128,7 +135,7 @@ def read_back(
         counters.read_back_bytes = before + own.bytes + own.media_bytes
         check()
 
-    return verified(path, own, look, extra_files_allowed=extra_files_allowed)
+    return verified(path, own, look, extra_files_allowed=extra_files_allowed, keys=keys)
 
 
 @dataclass(slots=True)
@@ -143,9 +150,10 @@ class _Expected:
 class _Verifier:
     """Verifies one directory, and notes the differences."""
 
-    def __init__(self, directory: ExportDirectory, counters: Counters) -> None:
+    def __init__(self, directory: ExportDirectory, counters: Counters, keys: Keys | None) -> None:
         self._directory = directory
         self._counters = counters
+        self._keys = keys
         self._names = dict.fromkeys(directory.names())
         """All names in the directory, in order; a dict finds a name quickly, however many a stranger made."""
         self._expected: dict[str, _Expected] = {}
@@ -171,6 +179,7 @@ class _Verifier:
 
         Raises:
             NoExportError: *path* has neither.
+            OptionError: The posts lack a column of the keys that are asked for.
         """
         if _MANIFEST not in self._names and _SUMS not in self._names:
             below = export_near(path)
@@ -184,6 +193,8 @@ class _Verifier:
         if content is not None:
             self.manifest = read_manifest(content)
             self._note(_MANIFEST, *self.manifest.problems)
+        if self._keys is not None:
+            self._check_key_columns(path)
         self._counters.posts_to_read = self.manifest.posts or 0
         self._data_files.update(self.manifest.data_files)
         for name in (_MANIFEST, *self.manifest.files):
@@ -194,6 +205,16 @@ class _Verifier:
             expected.sha256[_MANIFEST] = checksum.sha256
         if self.manifest.checksums is not None or _SUMS in self._names:
             self._read_sums()
+
+    def _check_key_columns(self, path: Path) -> None:
+        columns = self.manifest.settings.columns
+        if self.manifest.format is not None and columns:
+            needed = READERS[self.manifest.format].key_columns
+            if missing := [name for column, name in needed.items() if column not in columns]:
+                raise OptionError(
+                    f"{path} cannot be compared with an archive: it has no column {missing[0]}",
+                    "name an export with this column, or with all",
+                )
 
     def _read_sums(self) -> None:
         if _SUMS in self._names:
@@ -246,8 +267,12 @@ class _Verifier:
     def _posts_of(self, name: str, format: str) -> Posts:
         reader: Reader
         try:
-            reader = READERS[format][1](self.manifest.settings, lambda: os.fdopen(self._directory.open(name), "rb"))
+            reader = READERS[format].reader(
+                self.manifest.settings, lambda: os.fdopen(self._directory.open(name), "rb"), self._keys
+            )
         except MissingExtraError as error:
+            if self._keys is not None:
+                raise
             reader, self.missing_extra = Unread(), error
         compression = self.manifest.compression
         return Posts(reader, self._counters, compression.decompressor() if compression is not None else None)

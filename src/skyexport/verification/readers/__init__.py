@@ -9,16 +9,17 @@ Nothing here knows how posts are rendered, and nothing is shared with the module
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import BinaryIO, Protocol
+from collections.abc import Callable, Mapping
+from typing import BinaryIO, NamedTuple, Protocol
 
 from skyexport.formats.settings import FormatSettings
-from skyexport.verification.readers.csv_table import CsvTableReader
+from skyexport.verification.post_keys import KEY_COLUMNS, Keys
+from skyexport.verification.readers.csv_table import HEADINGS, CsvTableReader
 from skyexport.verification.readers.json_array import JsonArrayReader
 from skyexport.verification.readers.json_lines import JsonLinesReader
 from skyexport.verification.readers.parquet_table import ParquetTableReader
 
-__all__ = ["READERS", "Reader"]
+__all__ = ["READERS", "FileKind", "Reader"]
 
 
 class Reader(Protocol):
@@ -46,13 +47,26 @@ class Reader(Protocol):
         ...
 
 
-ReaderMaker = Callable[[FormatSettings, Callable[[], BinaryIO]], Reader]
-"""Makes a reader from the settings of the file and a function that opens the file again."""
+ReaderMaker = Callable[[FormatSettings, Callable[[], BinaryIO], Keys | None], Reader]
+"""Makes a reader from the settings of the file, a function that opens the file again, and one that takes the keys of
+posts, if anyone wants them: the settings must have all their columns then."""
 
-READERS: dict[str, tuple[str, ReaderMaker]] = {
-    "json": (".json", JsonArrayReader),
-    "jsonl": (".jsonl", JsonLinesReader),
-    "csv": (".csv", CsvTableReader),
-    "parquet": (".parquet", ParquetTableReader),
+
+class FileKind(NamedTuple):
+    """The data files of one format."""
+
+    suffix: str
+    reader: ReaderMaker
+    key_columns: Mapping[str, str]
+    """The columns that the keys of posts need → their names in the file."""
+
+
+_KEY_NAMES = {name: name for name in KEY_COLUMNS}
+
+READERS = {
+    "json": FileKind(".json", JsonArrayReader, _KEY_NAMES),
+    "jsonl": FileKind(".jsonl", JsonLinesReader, _KEY_NAMES),
+    "csv": FileKind(".csv", CsvTableReader, {name: HEADINGS[name] for name in KEY_COLUMNS}),
+    "parquet": FileKind(".parquet", ParquetTableReader, _KEY_NAMES | {"originals": "originals"}),
 }
-"""Format → the suffix of its data files, and the maker of their reader."""
+"""Format → its data files, and how to read them."""

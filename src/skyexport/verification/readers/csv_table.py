@@ -9,9 +9,13 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Iterable
 from enum import Enum
 
+from skyexport.formats.formulas import as_stored
 from skyexport.formats.settings import FormatSettings
+from skyexport.json_text import decode
+from skyexport.verification.post_keys import KEY_COLUMNS, LONGEST_VALUE, Keys, PostKey, comparable, post_keys
 
 __all__ = ["HEADINGS", "CsvTableReader"]
 
@@ -26,6 +30,9 @@ HEADINGS = {
 } | {"uri": "URI", "cid": "CID", "did": "DID"}
 """Column → heading, in the order of a table with all of them."""
 
+_LONGEST_HELD_BYTES = 8 * LONGEST_VALUE
+"""Bytes of a value that are held: more than those of the longest one that is compared, with quotes twice."""
+
 _LARGE_BYTES = 4_000_000
 """A record that is longer goes through the slow parser, which need not hold it."""
 
@@ -33,7 +40,7 @@ _LARGE_BYTES = 4_000_000
 class CsvTableReader:
     """Reads posts.csv; see `Reader`."""
 
-    def __init__(self, settings: FormatSettings, _: object = None) -> None:
+    def __init__(self, settings: FormatSettings, _: object = None, keys: Keys | None = None) -> None:
         columns = settings.columns or tuple(HEADINGS)
         header = settings.delimiter.join(HEADINGS[name] for name in columns) + "\n"
         self._beginning = _BYTE_ORDER_MARK * settings.bom + header.encode() * settings.header
@@ -42,7 +49,10 @@ class CsvTableReader:
         self._rest = b""
         """Data that was fed and not read yet; empty, or beginning with the header or a record."""
         self._header_read = False
-        self._parser = _SlowParser(settings.delimiter.encode(), len(columns))
+        self._take_keys = keys
+        self._key_places = () if keys is None else tuple(map(columns.index, KEY_COLUMNS))
+        self._safe = settings.csv_safe
+        self._parser = _SlowParser(settings.delimiter.encode(), len(columns), self._key_places)
 
     @property
     def posts(self) -> int:
@@ -70,7 +80,7 @@ class CsvTableReader:
                 if len(data) - position <= _LARGE_BYTES:
                     self._rest = data[position:]
                     return
-            position = self._parser.read(data, position)
+            position = self._read_slowly(data, position)
 
     def finish(self) -> None:
         """End the file; see `Reader`."""
@@ -88,6 +98,7 @@ class CsvTableReader:
     def _read(self, group: bytes) -> None:
         """Read a group that should consist of whole records."""
         posts = self.posts
+        keys: list[PostKey] = []
         try:
             # csv also refuses fields beyond its size limit.
             for fields in csv.reader(
@@ -96,12 +107,26 @@ class CsvTableReader:
                 posts += 1
                 if len(fields) != self._fields:
                     raise _wrong_fields(posts, len(fields), self._fields)
+                if self._take_keys is not None:
+                    keys.append(self._key([fields[place].encode("latin-1") for place in self._key_places]))
         except csv.Error:
             position = 0
             while position < len(group):
-                position = self._parser.read(group, position)
+                position = self._read_slowly(group, position)
         else:
             self._parser.posts = posts
+            if self._take_keys is not None:
+                self._take_keys(post_keys(keys))
+
+    def _read_slowly(self, data: bytes, position: int) -> int:
+        position = self._parser.read(data, position)
+        if self._take_keys is not None and self._parser.before_record:
+            self._take_keys([self._key([bytes(value) for value in self._parser.held.values()])])
+        return position
+
+    def _key(self, values: list[bytes]) -> PostKey:
+        uri, cid, indexed_at = (comparable(decode(as_stored(value) if self._safe else value)) for value in values)
+        return uri, cid, indexed_at
 
 
 # Possessive, here and below: there is only one way to match, and remembering others would take memory.
@@ -141,8 +166,10 @@ _QUOTED = re.compile(rb'[^"]*+(?:""[^"]*+)*+')
 class _SlowParser:
     """Reads records field by field, wherever blocks end (RFC 4180, with a line feed at the end of records)."""
 
-    def __init__(self, delimiter: bytes, fields: int) -> None:
+    def __init__(self, delimiter: bytes, fields: int, held_fields: Iterable[int] = ()) -> None:
         self._delimiter = delimiter
+        self.held = {place: bytearray() for place in held_fields}
+        """Place of a field whose value is wanted → its value in the last record, cut off where it is too long."""
         self._expected_fields = fields
         self._plain = re.compile(rb'[^"\r\n%s]*+' % re.escape(delimiter))
         self.posts = 0
@@ -163,26 +190,38 @@ class _SlowParser:
         """
         while position < len(data):
             if self._at in (_At.RECORD, _At.FIELD):
+                if self._fields in self.held:
+                    self.held[self._fields].clear()
                 quoted = data.startswith(b'"', position)
                 self._at = _At.QUOTED if quoted else _At.PLAIN
                 position += quoted
             elif self._at is _At.QUOTED:
-                position = _end(_QUOTED, data, position)
+                beginning, position = position, _end(_QUOTED, data, position)
+                self._hold(data, beginning, position)
                 if position < len(data):
                     self._at = _At.QUOTE
                     position += 1
             elif self._at is _At.QUOTE and data.startswith(b'"', position):
                 self._at = _At.QUOTED
+                self._hold(b'""', 0, 2)
                 position += 1
             else:
                 if self._at is _At.PLAIN:
-                    position = _end(self._plain, data, position)
+                    beginning, position = position, _end(self._plain, data, position)
+                    self._hold(data, beginning, position)
                 if position < len(data):
                     self._end_field(data[position : position + 1])
                     position += 1
                     if self.before_record:
                         break
         return position
+
+    def _hold(self, data: bytes, beginning: int, end: int) -> None:
+        """Add the part of a field to its value, if that is wanted, and not too long already."""
+        held = self.held.get(self._fields)
+        if held is not None and len(held) < _LONGEST_HELD_BYTES:
+            part = data[beginning : min(end, beginning + _LONGEST_HELD_BYTES)]
+            held += part.replace(b'""', b'"') if self._at is _At.QUOTED else part
 
     def _end_field(self, mark: bytes) -> None:
         if mark not in (self._delimiter, b"\n"):

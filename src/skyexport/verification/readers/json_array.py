@@ -9,6 +9,7 @@ from __future__ import annotations
 import orjson
 
 from skyexport.formats.settings import FormatSettings
+from skyexport.verification.post_keys import Keys, post_keys
 from skyexport.verification.readers.json_posts import PostsParser, key_orders, wrong_keys
 
 __all__ = ["JsonArrayReader"]
@@ -23,10 +24,11 @@ _LARGE_BYTES = 4_000_000
 class JsonArrayReader:
     """Reads posts.json; see `Reader`."""
 
-    def __init__(self, _: FormatSettings, __: object = None) -> None:
+    def __init__(self, _: FormatSettings, __: object = None, keys: Keys | None = None) -> None:
         self._rest = b""
         """Data that was fed and not read yet; empty, or beginning between two posts."""
-        self._parser = PostsParser(key_orders())
+        self._keys = keys
+        self._parser = PostsParser(key_orders(), keys)
 
     @property
     def posts(self) -> int:
@@ -89,5 +91,7 @@ class JsonArrayReader:
                 raise ValueError(f"post {number:,} is not an object")
             if tuple(post) not in self._parser.orders:
                 raise wrong_keys(number, list(post))
+        if self._keys is not None:
+            self._keys(post_keys((post["uri"], post["cid"], post["indexed_at"]) for post in posts))
         self._parser.skip(len(group), len(posts))
         return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 import orjson
 
 from skyexport.formats.settings import FormatSettings
+from skyexport.verification.post_keys import Keys, PostKey, post_keys
 from skyexport.verification.readers.json_posts import KEYS, PostsParser, key_orders, wrong_keys
 
 __all__ = ["JsonLinesReader"]
@@ -19,12 +20,15 @@ _LARGE_BYTES = 4_000_000
 class JsonLinesReader:
     """Reads posts.jsonl; see `Reader`."""
 
-    def __init__(self, settings: FormatSettings, _: object = None) -> None:
+    def __init__(self, settings: FormatSettings, _: object = None, keys: Keys | None = None) -> None:
         self._rest = b""
         """Data that was fed and not read yet: the beginning of a line."""
         self._in_line = False
         """Whether the slow parser has read the beginning of a line."""
-        self._parser = PostsParser(key_orders(settings.columns or KEYS))
+        self._take_keys = keys
+        self._keys: list[PostKey] = []
+        """Keys of posts that have not been handed over."""
+        self._parser = PostsParser(key_orders(settings.columns or KEYS), None if keys is None else self._keys.extend)
         self._parser.begin()
 
     @property
@@ -49,6 +53,7 @@ class JsonLinesReader:
             if end >= 0:
                 for line in data[position:end].split(b"\n"):
                     self._read(line)
+                self._hand_over()
                 position = end + 1
             elif len(data) - position <= _LARGE_BYTES:
                 self._rest = data[position:]
@@ -58,8 +63,14 @@ class JsonLinesReader:
 
     def finish(self) -> None:
         """End the file; see `Reader`."""
+        self._hand_over()
         if self._rest or self._in_line:
             raise ValueError(f"not JSON Lines: cut off in post {self.posts + 1:,}")
+
+    def _hand_over(self) -> None:
+        if self._take_keys is not None and self._keys:
+            self._take_keys(post_keys(self._keys))
+            self._keys.clear()
 
     def _read(self, line: bytes) -> None:
         """Read a whole line."""
@@ -76,6 +87,8 @@ class JsonLinesReader:
         if tuple(post) not in self._parser.orders:
             raise wrong_keys(number, list(post))
         self._parser.skip(len(line) + 1, 1)
+        if self._take_keys is not None:
+            self._keys.append((post["uri"], post["cid"], post["indexed_at"]))
 
     def _begin_line(self) -> None:
         self._in_line = True

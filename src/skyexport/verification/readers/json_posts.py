@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import codecs
 import itertools
+import json
 import re
 from collections.abc import Iterable
 from enum import Enum
+
+from skyexport.verification.post_keys import KEY_COLUMNS, LONGEST_VALUE, Keys, comparable
 
 __all__ = ["KEYS", "KeyOrders", "PostsParser", "key_orders", "wrong_keys"]
 
@@ -73,16 +76,25 @@ _ESCAPE_BEGINNING = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?")
 _LONGEST_SCALAR_BYTES = 20
 """The longest valid number or word, once runs of digits are shortened to two."""
 
+_LONGEST_HELD_BYTES = 12 * (LONGEST_VALUE + 1)
+"""Bytes of a value that are held: enough for one that is compared, even if every character is spelt as two escapes."""
+
 
 class PostsParser:
     """Reads a JSON array of posts token by token, wherever blocks end.
 
     Args:
         orders: The possible lists of keys of a post.
+        keys: Takes the keys of posts, if anyone wants them.
     """
 
-    def __init__(self, orders: KeyOrders) -> None:
+    def __init__(self, orders: KeyOrders, keys: Keys | None = None) -> None:
         self.orders = orders
+        self._take_keys = keys
+        self._values: dict[str, str | None] = {}
+        """Column → value, of the columns of keys that the current post has so far."""
+        self._held: bytearray | None = None
+        """The beginning of a value of such a column, as it is spelt."""
         self.posts = 0
         self._offset = 0
         """Bytes of the file read so far."""
@@ -180,6 +192,8 @@ class PostsParser:
         is_key = before in _BEFORE_KEY
         if not is_key:
             self._check_value(position - 1)
+            if self._take_keys is not None and len(self._open) == 2 and self._keys[-1] in KEY_COLUMNS:
+                self._held = bytearray()
         self._next = _Next.COLON if is_key else _Next.COMMA_OR_END
         self._in_string = True
         end = self._read_string(data, position)
@@ -196,8 +210,13 @@ class PostsParser:
         """Read on in a string; returns the position after its closing quote, or the end of *data* without one."""
         match = _STRING_BODY.match(data, position)
         end = match.end() if match else position
+        if self._held is not None and len(self._held) < _LONGEST_HELD_BYTES:
+            self._held += data[position : min(end, position + _LONGEST_HELD_BYTES)]
         if data[end : end + 1] == b'"':
             self._in_string = False
+            if self._held is not None:
+                self._values[self._keys[-1]] = _value(self._held)
+                self._held = None
             return end + 1
         rest = data[end:]
         if rest and not _ESCAPE_BEGINNING.fullmatch(rest):
@@ -251,9 +270,20 @@ class PostsParser:
         if tuple(self._keys) not in self.orders:
             raise wrong_keys(self.posts, self._keys)
         self._keys.clear()
+        if self._take_keys is not None:
+            uri, cid, indexed_at = map(self._values.get, KEY_COLUMNS)
+            self._take_keys([(uri, cid, indexed_at)])
+            self._values.clear()
 
     def _unexpected(self, expected: str, position: int) -> ValueError:
         return ValueError(f"not JSON at byte {self._offset + position + 1:,}, {self._where()}: {expected} expected")
 
     def _where(self) -> str:
         return f"in post {self.posts + 1:,}" if len(self._open) > 1 else f"after {self.posts:,} posts"
+
+
+def _value(held: bytes | bytearray) -> str | None:
+    """The value for comparison of a string that is spelt so between its quotes, or begins so."""
+    if len(held) >= _LONGEST_HELD_BYTES:
+        return None
+    return comparable(json.loads(b'"%b"' % held.decode(errors="replace").encode()))
