@@ -14,7 +14,7 @@ import apsw
 from skyexport.formats import FORMATS, arrow_blocks
 from skyexport.formats.format import Format
 from skyexport.formats.parquet_table import ParquetTable
-from skyexport.formats.settings import USUAL, FormatSettings
+from skyexport.formats.settings import DEFAULTS, FormatSettings
 from skyexport.notices import Notices
 from skyexport.posts import COLUMNS, StoredValue, stored_value_sql
 from skyexport.rendering.native import NativeLibrary, NativeRenderer, NativeResult, Status
@@ -24,14 +24,14 @@ PREBUILT = os.environ.get("NATIVE_LIBRARY")
 """A library to test instead of one that is built for it: with sanitizers, for instance."""
 
 SETTINGS = {
-    "json": [USUAL],
+    "json": [DEFAULTS],
     "jsonl": [
-        USUAL,
+        DEFAULTS,
         FormatSettings(columns=("reply_parent", "labels", "uri")),
         FormatSettings(columns=("embed_data",)),
     ],
     "csv": [
-        USUAL,
+        DEFAULTS,
         FormatSettings(csv_safe=True),
         FormatSettings(delimiter=";"),
         FormatSettings(delimiter="|", csv_safe=True, columns=("text", "media_files", "created_at", "is_reply")),
@@ -40,7 +40,7 @@ SETTINGS = {
         FormatSettings(columns=("text",), csv_safe=True),
     ],
     "parquet": [
-        USUAL,
+        DEFAULTS,
         FormatSettings(columns=("originals", "text")),
         FormatSettings(columns=("created_at", "like_count", "has_media", "embed_data")),
     ],
@@ -76,7 +76,7 @@ def post_of(connection: apsw.Connection, format: Format, row_id: int, notices: N
 
 
 def rendered_by_python(
-    connection: apsw.Connection, row_ids: Sequence[int], format_name: str, settings: FormatSettings = USUAL
+    connection: apsw.Connection, row_ids: Sequence[int], format_name: str, settings: FormatSettings = DEFAULTS
 ) -> Rendered:
     """All of these posts as Python renders them."""
     format = FORMATS[format_name].configured(settings)
@@ -113,7 +113,7 @@ def rendered_natively(
     library: NativeLibrary,
     row_ids: Sequence[int],
     format_name: str,
-    settings: FormatSettings = USUAL,
+    settings: FormatSettings = DEFAULTS,
     capacity: int = 4_000_000,
 ) -> Rendered:
     """All of these posts, those that are refused by Python, as an export would put them together."""
@@ -157,7 +157,7 @@ def check_same(
     library: NativeLibrary,
     row_ids: Sequence[int],
     format_name: str,
-    settings: FormatSettings = USUAL,
+    settings: FormatSettings = DEFAULTS,
     capacity: int = 4_000_000,
 ) -> dict[int, str | None]:
     """Hold both ways to the same bytes and the same count of formulas; gives the rows that were refused, and why."""

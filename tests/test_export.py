@@ -44,7 +44,7 @@ from skyexport import (
 from skyexport.archive.archive import Archive
 from skyexport.archive.export_order import sample_row_ids
 from skyexport.formats import FORMATS
-from skyexport.formats.settings import USUAL
+from skyexport.formats.settings import DEFAULTS
 from skyexport.pipeline.export import export as export_aloud
 from skyexport.rendering import native
 from skyexport.runtime.memory import ProcessTree
@@ -307,7 +307,7 @@ def test_no_posts(tmp_path: Path, format: str) -> None:
     """An export without posts is a valid empty file, a success, and says so."""
     path = file_archive(tmp_path / "a.db", [post(1)])
     summary = export(ExportOptions(archive=path, to=tmp_path / "out", format=format, since="2030-01-01"))
-    assert (tmp_path / "out").read_bytes() == b"".join(FORMATS[format].configured(USUAL).new_file().finish())
+    assert (tmp_path / "out").read_bytes() == b"".join(FORMATS[format].configured(DEFAULTS).new_file().finish())
     assert summary.posts == 0
     assert "no post matched" in summary.sentences()[0]
 

@@ -27,7 +27,7 @@ from skyexport.errors import StoppedError
 from skyexport.fleet import schedule as migration_module
 from skyexport.fleet.archive_list import ArchiveList, read_list
 from skyexport.fleet.archive_pool import ArchiveWorker
-from skyexport.fleet.archive_worker import Request
+from skyexport.fleet.archive_worker import ExportJob
 from skyexport.fleet.results import Outcome, Outcomes
 from tests.archives import RawText, file_archive, insert, post
 from tests.command import PROGRAM, assert_gone, files_below, skyexport, skyexport_json, started
@@ -425,7 +425,7 @@ def test_an_exporter_is_stopped_between_archives(tmp_path: Path, monkeypatch: py
     give = ArchiveWorker.give
     given = []
 
-    def give_and_stop(exporter: ArchiveWorker, request: Request) -> None:
+    def give_and_stop(exporter: ArchiveWorker, request: ExportJob) -> None:
         given.append(request.number)
         if request.number != 4 or given.count(4) > 1:
             give(exporter, request)

@@ -283,7 +283,7 @@ def test_only_what_was_asked_for_can_be_read(tmp_path: Path) -> None:
         match = opened.matching("cats")
         with pytest.raises(apsw.AuthError):
             opened.connection.execute("select * from sqlite_schema")
-        assert len(list(row_ids_in_order(opened, Selection(narrowings=[match])))) == 4
+        assert len(list(row_ids_in_order(opened, Selection(filters=[match])))) == 4
         for sql in (
             "select * from sessions",
             "attach 'x.db' as x",

@@ -17,7 +17,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from skyexport.formats import FORMATS
-from skyexport.formats.settings import USUAL, FormatSettings
+from skyexport.formats.settings import DEFAULTS, FormatSettings
 from skyexport.json_text import decode
 from skyexport.verification.post_keys import LONGEST_VALUE, Keys, PostKey, comparable, post_keys
 from skyexport.verification.readers import READERS
@@ -29,7 +29,12 @@ GOLDEN = ROOT / "tests" / "golden"
 
 
 def posts_read(
-    format: str, data: bytes, block_bytes: int = 1 << 20, *, laid_out: FormatSettings = USUAL, keys: Keys | None = None
+    format: str,
+    data: bytes,
+    block_bytes: int = 1 << 20,
+    *,
+    laid_out: FormatSettings = DEFAULTS,
+    keys: Keys | None = None,
 ) -> int:
     """How many posts the reader finds, in blocks of this size; *keys* gets their keys."""
     reader = READERS[format].reader(laid_out, lambda: io.BytesIO(data), keys)
@@ -124,7 +129,7 @@ def test_keys_of_any_posts(values: list[tuple[str, str, str]], format: str, plai
         text = "".join(json.dumps(one, ensure_ascii=not plain) + "\n" for one in posts)
     if format == "csv" or plain:
         assume(not re.search("[\ud800-\udfff]", text))
-    laid_out = FormatSettings(columns=names, delimiter="\t", header=False, bom=False) if format == "csv" else USUAL
+    laid_out = FormatSettings(columns=names, delimiter="\t", header=False, bom=False) if format == "csv" else DEFAULTS
     expected = [tuple(map(comparable, one)) for one in values]
     assert all(value is None or len(value) <= LONGEST_VALUE for one in expected for value in one)
     for way in ("fast", "slow"):
@@ -151,7 +156,7 @@ def test_keys_in_any_columns() -> None:
 def test_no_posts(way: str, format: str) -> None:
     """A file without posts is one."""
     del way
-    empty = b"".join(FORMATS[format].configured(USUAL).new_file().finish())
+    empty = b"".join(FORMATS[format].configured(DEFAULTS).new_file().finish())
     assert posts_read(format, empty) == posts_read(format, empty, 1) == 0
 
 
@@ -360,7 +365,7 @@ def test_memory_for_a_large_post(tmp_path: Path, format: str, unit: bytes) -> No
             file.write(unit * (100_000 // len(unit)))
         file.write(after)
     taken: list[PostKey] = []
-    reader = READERS[format].reader(USUAL, lambda: (tmp_path / "out").open("rb"), taken.extend)
+    reader = READERS[format].reader(DEFAULTS, lambda: (tmp_path / "out").open("rb"), taken.extend)
     tracemalloc.start()
     try:
         with (tmp_path / "out").open("rb", buffering=0) as file:

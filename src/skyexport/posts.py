@@ -145,7 +145,7 @@ class LargePost:
     URI_SQL: ClassVar[str] = f"iif(octet_length(uri) <= {_LONGEST_URI_BYTES}, cast(uri as blob), null)"
     """SQL for the uri of a post, NULL where it is too long to be named."""
 
-    called: str
+    label: str
     """Its uri, or what stands for that."""
     stored_bytes: int
     """Of all columns that are read."""
@@ -153,8 +153,8 @@ class LargePost:
     @classmethod
     def of(cls, row_id: int, uri: StoredValue, stored_bytes: int) -> LargePost:
         """The post of that row id, for which `URI_SQL` gave *uri*."""
-        called = f"the post with row id {row_id}" if uri is None else json_text.decode(as_bytes(uri))
-        return cls(called, stored_bytes)
+        label = f"the post with row id {row_id}" if uri is None else json_text.decode(as_bytes(uri))
+        return cls(label, stored_bytes)
 
     @property
     def needed_bytes(self) -> int:
@@ -164,7 +164,7 @@ class LargePost:
     def beyond_memory(self, why: str) -> MemoryLimitError:
         """The error that *why* ends the export, with this post."""
         return MemoryLimitError(
-            f"{why}, with a post of {format_size(self.stored_bytes)}: {self.called}",
+            f"{why}, with a post of {format_size(self.stored_bytes)}: {self.label}",
             "allow more with --memory-limit, if there is more",
         )
 

@@ -11,7 +11,7 @@ import apsw
 from skyexport import timestamps
 from skyexport.posts import StoredValue, add_function, stored_time, stored_value_sql
 
-__all__ = ["Narrowing", "Selection", "Span"]
+__all__ = ["PostFilter", "Selection", "Span"]
 
 _DAY_NANOSECONDS = 86_400 * timestamps.NANOSECONDS
 _BEFORE_FIRST_DAY = "0000-"
@@ -28,7 +28,7 @@ class Span:
     parameters: dict[str, str]
 
 
-class Narrowing(Protocol):
+class PostFilter(Protocol):
     """A selection that needs more than the post itself: the full-text index, or earlier exports.
 
     Workers know nothing about it. It is queried once, and workers get lists of row ids.
@@ -55,14 +55,14 @@ class Selection:
         did: DID of the author; None for all authors.
         since: Earliest creation time, inclusive, in nanoseconds since 1970; None for no bound.
         until: Latest creation time, inclusive, in nanoseconds since 1970; None for no bound.
-        narrowings: Further conditions, which must all hold.
+        filters: Further conditions, which must all hold.
         limit: Most posts: the newest ones, which come first in export order; None for all.
     """
 
     did: str | None = None
     since: int | None = None
     until: int | None = None
-    narrowings: Sequence[Narrowing] = ()
+    filters: Sequence[PostFilter] = ()
     limit: int | None = None
 
     @property
@@ -78,7 +78,7 @@ class Selection:
     @property
     def by_list(self) -> bool:
         """Whether a post alone does not decide if it is selected, so workers need lists of row ids."""
-        return bool(self.narrowings) or self.limit is not None
+        return bool(self.filters) or self.limit is not None
 
     def spans(self) -> list[Span]:
         """Spans in export order that hold every selected post, and not much else.
@@ -107,24 +107,24 @@ class Selection:
             conditions.append("+did = :did")
         if self.by_date:
             conditions.append(f"sky_selected({stored_value_sql({'created_at': 'created_at'}, 'created_at')})")
-        conditions += [narrowing.sql(schema) for narrowing in self.narrowings]
+        conditions += [post_filter.sql(schema) for post_filter in self.filters]
         where = " and ".join(conditions) or "true"
         if self.limit is None:
             return where
         newest = f"from {schema}.posts where {where} order by created_at desc, uri limit {self.limit}"
         return f"posts.rowid in (select rowid {newest})"
 
-    def narrowed_sql(self, schema: str) -> str:
-        """The part of `where_sql` for the narrowings, for posts of a database other than main."""
-        return " and ".join(narrowing.sql(schema) for narrowing in self.narrowings) or "true"
+    def filters_sql(self, schema: str) -> str:
+        """The part of `where_sql` for the filters, for posts of a database other than main."""
+        return " and ".join(post_filter.sql(schema) for post_filter in self.filters) or "true"
 
     def parameters(self) -> dict[str, str]:
         """The parameters of `where_sql`."""
         parameters = {}
         if self.did is not None:
             parameters["did"] = self.did
-        for narrowing in self.narrowings:
-            parameters |= narrowing.parameters()
+        for post_filter in self.filters:
+            parameters |= post_filter.parameters()
         return parameters
 
     def register(self, connection: apsw.Connection) -> None:
@@ -141,8 +141,8 @@ class Selection:
                 return self._selected(stored)
 
             add_function(connection, "sky_selected", selected)
-        for narrowing in self.narrowings:
-            narrowing.prepare(connection)
+        for post_filter in self.filters:
+            post_filter.prepare(connection)
 
     def _selected(self, stored: StoredValue) -> bool:
         """Whether a stored time lies within the bounds; False for an unreadable time."""

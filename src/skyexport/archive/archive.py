@@ -20,10 +20,10 @@ from skyexport.archive.authors import Author, ChosenAuthor, each_author, find_au
 from skyexport.archive.connections import Connections
 from skyexport.archive.copying import MEDIA_COLUMNS, MEDIA_DETAILS, Copied, copy_posts, counted_posts
 from skyexport.archive.files import file_state
-from skyexport.archive.full_text import FullTextMatch, MatchedBefore, checked_match
+from skyexport.archive.full_text import FullTextMatch, PrecomputedMatch, checked_match
 from skyexport.archive.recovery import recovered
 from skyexport.archive.schema import checked_schema
-from skyexport.archive.source import BUSY_MILLISECONDS, Source, as_number, pin, reading, unpin
+from skyexport.archive.source import BUSY_MILLISECONDS, Source, as_number, pin, translate_sqlite_errors, unpin
 from skyexport.errors import ArchiveChangedError, ArchiveError, UnrecoveredError
 from skyexport.notices import MISSED_LOG, MISSED_LOG_TEXT, Notices
 from skyexport.options.types import check_path
@@ -32,7 +32,7 @@ from skyexport.runtime.cleanup import uninterrupted
 from skyexport.runtime.location import archive_location
 from skyexport.runtime.memory import MemoryGuard
 from skyexport.runtime.scratch import Scratch
-from skyexport.selection import Narrowing, Selection
+from skyexport.selection import PostFilter, Selection
 from skyexport.wording import printable_path
 
 __all__ = ["Archive"]
@@ -102,7 +102,7 @@ class Archive:
             self.connection = self._connections.open()
             # Python handles signals only between its own steps: give it some during a long sort.
             self.watch(lambda: None, 100_000)
-            with self.reading(), self._reading_names():
+            with self.translating_errors(), self._reading_names():
                 self._check_size()
                 self.schema = checked_schema(self.connection, self.display_path)
             self.columns = self.schema.columns
@@ -142,7 +142,7 @@ class Archive:
     ) -> Archive:
         """Copy all that an export of *selection* needs into a private archive. Closing the copy deletes it.
 
-        The copy has no posts that the narrowings exclude. The check that `watch` got runs during copying, and then
+        The copy has no posts that the filters exclude. The check that `watch` got runs during copying, and then
         while the copy is read.
 
         Args:
@@ -175,10 +175,10 @@ class Archive:
         *,
         media: bool,
         handles: bool = False,
-        matched: Narrowing | None = None,
+        matched: PostFilter | None = None,
         while_held: Callable[[apsw.Connection, str], None] = lambda *_: None,
     ) -> Copied:
-        with self.reading():
+        with self.translating_errors():
             indexes = {"created_at": self.created_at_index, "did": self.schema.did_index, "uri": self.schema.uri_index}
             media_columns: tuple[str, ...] = ()
             if self.schema.has_media_columns:
@@ -200,7 +200,7 @@ class Archive:
             memory=self._memory,
         )
 
-    def matching(self, query: str) -> FullTextMatch | MatchedBefore:
+    def matching(self, query: str) -> FullTextMatch | PrecomputedMatch:
         """The posts that the archive's full-text index finds.
 
         Args:
@@ -214,7 +214,7 @@ class Archive:
             return checked_match(self.connection, query, self.display_path)
         if self._match != query:
             raise ArchiveError(f"{self.display_path} was recovered in a copy, without its full-text index")
-        return MatchedBefore()
+        return PrecomputedMatch()
 
     def __enter__(self) -> Self:
         return self
@@ -257,19 +257,19 @@ class Archive:
         return found
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[None]:
+    def translating_errors(self) -> Iterator[None]:
         """Translate SQLite errors into ours while this archive is read."""
-        with reading(self.display_path):
+        with translate_sqlite_errors(self.display_path):
             yield
 
     def pin(self) -> bool:
         """Hold one state of the archive. Returns False if another program keeps writing."""
-        with self.reading():
+        with self.translating_errors():
             return pin(self.connection)
 
     def unpin(self) -> None:
         """Release the state that `pin` holds."""
-        with self.reading():
+        with self.translating_errors():
             unpin(self.connection)
 
     def check_unchanged(self) -> None:
@@ -297,13 +297,13 @@ class Archive:
         Raises:
             ArchiveError: The indexes disagree about it, so stepping along one would miss posts.
         """
-        with self.reading():
+        with self.translating_errors():
             indexes = (self.created_at_index, self.schema.uri_index)
             return counted_posts(self.connection, "main", filter(None, indexes), self.display_path)
 
     def has_posts(self, selection: Selection, posts: int) -> bool:
         """Estimate quickly whether *selection* has at least *posts* posts. The answer may be yes for fewer."""
-        with self.reading():
+        with self.translating_errors():
             if selection.did is not None and self.schema.did_index is not None:
                 wrote = "select count(*) from (select 1 from posts where did = ? limit ?)"
                 return as_number(self.connection.execute(wrote, (selection.did, posts)).get) >= posts
@@ -319,7 +319,7 @@ class Archive:
 
     def stored_bytes(self) -> int:
         """Size of the archive and its log as this connection sees them now; all posts together are not larger."""
-        with self.reading():
+        with self.translating_errors():
             return as_number(self.connection.pragma("page_count")) * as_number(self.connection.pragma("page_size"))
 
     def watch(self, check: Callable[[], None], steps: int) -> None:
@@ -334,7 +334,7 @@ class Archive:
 
     def count_by(self, did: str) -> int:
         """The number of posts by the author *did*."""
-        with self.reading():
+        with self.translating_errors():
             return as_number(self.connection.execute("select count(*) from posts where did = ?", (did,)).get)
 
     def find_author(self, asked: str) -> ChosenAuthor:
@@ -344,22 +344,22 @@ class Archive:
             OptionError: *asked* is neither.
             AuthorError: The archive has no post by this author.
         """
-        with self.reading(), self._reading_names():
+        with self.translating_errors(), self._reading_names():
             return find_author(self.connection, "main", asked, str(self.path))
 
     def count_authors(self) -> int:
         """The number of authors."""
-        with self.reading():
+        with self.translating_errors():
             return as_number(self.connection.execute("select count(distinct did) from posts").get)
 
     def authors(self, largest: int = -1) -> Iterator[Author]:
         """Yield the authors with the most posts first: at most *largest* of them, all if it is negative."""
-        with self.reading(), self._reading_names():
+        with self.translating_errors(), self._reading_names():
             yield from each_author(self.connection, largest)
 
     def count_selected(self, selection: Selection) -> int:
         """The number of selected posts."""
-        with self.reading():
+        with self.translating_errors():
             selection.register(self.connection)
             sql = f"select count(*) from posts where {selection.where_sql()}"
             return as_number(self.connection.execute(sql, selection.parameters()).get)
@@ -374,7 +374,7 @@ class Archive:
         return self._first_time("asc", selection), self._first_time("desc", selection)
 
     def _first_time(self, direction: Literal["asc", "desc"], selection: Selection) -> str | None:
-        with self.reading():
+        with self.translating_errors():
             selection.register(self.connection)
             rows: list[Any] = self.connection.execute(
                 f"select {stored_value_sql(self.columns, 'created_at')} from posts where {selection.where_sql()}"
@@ -386,7 +386,7 @@ class Archive:
     def first_readable_time(self, ends: tuple[list[int], list[int]]) -> tuple[str | None, str | None]:
         """As `first_and_last`, for posts whose row ids at the oldest and the newest end are *ends*."""
         sql = f"select {stored_value_sql(self.columns, 'created_at')} from posts where rowid = ?"
-        with self.reading():
+        with self.translating_errors():
             first, last = (
                 _first_readable(cast(StoredValue, self.connection.execute(sql, (row_id,)).get) for row_id in row_ids)
                 for row_ids in ends

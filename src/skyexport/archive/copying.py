@@ -18,13 +18,13 @@ import apsw
 
 from skyexport.archive.authorizer import folded, restrict
 from skyexport.archive.authors import HANDLES, copy_handles
-from skyexport.archive.full_text import MATCHED, asking
+from skyexport.archive.full_text import MATCHED, translate_index_errors
 from skyexport.archive.shown_media import ONLY_SHOWN_COLUMN, ONLY_SHOWN_SQL, register
-from skyexport.archive.source import BUSY_MILLISECONDS, Source, as_number, reading, wait_for_writers
+from skyexport.archive.source import BUSY_MILLISECONDS, Source, as_number, translate_sqlite_errors, wait_for_writers
 from skyexport.errors import ArchiveError
 from skyexport.posts import MAX_CHUNK_BYTES, LargePost, quote_identifier, stored_bytes_sql
 from skyexport.runtime.memory import MemoryGuard
-from skyexport.selection import Narrowing, Selection
+from skyexport.selection import PostFilter, Selection
 
 __all__ = ["MEDIA_COLUMNS", "MEDIA_DETAILS", "REINDEX", "Copied", "copy_posts", "counted_posts"]
 
@@ -66,7 +66,7 @@ def copy_posts(
     selection: Selection,
     media: Sequence[str] | None,
     handles: bool,
-    matched: Narrowing | None,
+    matched: PostFilter | None,
     while_held: Callable[[apsw.Connection, str], None],
     check: Callable[[], None],
     memory: MemoryGuard | None,
@@ -95,7 +95,7 @@ def copy_posts(
     """
     present = [name for name, sql in columns.items() if sql == name]
     os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    with reading(source.display_path), contextlib.closing(_connection(target, check)) as connection:
+    with translate_sqlite_errors(source.display_path), contextlib.closing(_connection(target, check)) as connection:
         connection.execute(f"create table posts ({', '.join(present)})")
         connection.execute("create table schema_version (version)")
         connection.execute("insert into schema_version values (?)", (schema_version,))
@@ -116,7 +116,7 @@ def copy_posts(
         names = f"rowid, {', '.join(present)}"
         while_held(connection, "archive")
         for where, parameters in _parts(selection):
-            with asking(selection.narrowings, source.display_path):
+            with translate_index_errors(selection.filters, source.display_path):
                 found = f"from archive.posts where {where}"
                 _insert(connection, names, found, parameters, stored_bytes_sql(columns), memory)
             if selection.everything and connection.changes() != archive_posts:
@@ -137,7 +137,7 @@ def copy_posts(
         connection.execute("commit")
         held_seconds = time.monotonic() - began
         types = _declared(connection, present)
-    with reading(source.display_path), contextlib.closing(_connection(target, check)) as connection:
+    with translate_sqlite_errors(source.display_path), contextlib.closing(_connection(target, check)) as connection:
         # Every value was copied unconverted. Only now may the columns get their affinity and collation.
         connection.pragma("writable_schema", True)
         connection.execute("update sqlite_schema set sql = ? where name = 'posts'", (f"CREATE TABLE posts ({types})",))
@@ -156,7 +156,7 @@ def _parts(selection: Selection) -> Iterator[tuple[str, dict[str, str]]]:
         return
     by_author = "did = :did" if selection.did is not None else "true"
     for span in selection.spans():
-        where = f"{by_author} and {span.where} and {selection.narrowed_sql('archive')}"
+        where = f"{by_author} and {span.where} and {selection.filters_sql('archive')}"
         yield where, {**selection.parameters(), **span.parameters}
 
 

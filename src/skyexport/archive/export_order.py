@@ -10,7 +10,7 @@ import apsw
 
 from skyexport.archive.archive import Archive
 from skyexport.archive.created_at import CreatedAtIndex
-from skyexport.archive.full_text import asking
+from skyexport.archive.full_text import translate_index_errors
 from skyexport.archive.plan import Batch, CreatedAtOrder, Plan, key_ranges, row_id_batches
 from skyexport.archive.source import (
     CACHE_KIB,
@@ -31,7 +31,7 @@ _FEW_SHARE = 0.2
 
 def _count_within(archive: Archive, span: Span) -> int:
     """The number of posts in *span*, by all authors."""
-    with archive.reading():
+    with archive.translating_errors():
         return as_number(
             archive.connection.execute(f"select count(*) from posts where {span.where}", span.parameters).get
         )
@@ -60,7 +60,7 @@ def plan_of(archive: Archive, selection: Selection, batch_size: int, posts: int)
 
 
 def _key_ranges(archive: Archive, spans: Iterable[Span], batch_size: int, posts: int) -> Iterator[Batch]:
-    with archive.reading():
+    with archive.translating_errors():
         for span in spans:
             for batch in key_ranges(order_of(archive, span), batch_size):
                 posts -= batch.posts
@@ -102,7 +102,7 @@ def row_ids_in_order(
     if by_author:
         where = where.replace("+did = :did", "did = :did")
     selection.register(connection)
-    with archive.reading(), asking(selection.narrowings, archive.display_path):
+    with archive.translating_errors(), translate_index_errors(selection.filters, archive.display_path):
         connection.pragma("cache_size", -_SORT_CACHE_KIB)
         try:
             for (row_id,) in connection.execute(
@@ -120,7 +120,7 @@ def row_ids_in_order(
 def sample_row_ids(archive: Archive, stretches: int, posts: int) -> list[list[int]]:
     """Row ids of at most *posts* posts: neighbours from at most *stretches* places across the archive."""
     found: list[list[int]] = []
-    with archive.reading():
+    with archive.translating_errors():
         bounds = archive.connection.execute("select min(rowid), max(rowid) from posts having count(*) > 0").fetchall()
         for lowest, highest in bounds:
             length = as_number(highest) - as_number(lowest) + 1

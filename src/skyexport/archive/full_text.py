@@ -18,12 +18,12 @@ from typing import Any
 import apsw
 
 from skyexport.archive.authorizer import Authorizer, folded
-from skyexport.archive.source import REBUILD, reading
+from skyexport.archive.source import REBUILD, translate_sqlite_errors
 from skyexport.errors import ArchiveError, OptionError
 from skyexport.posts import COLUMNS
 from skyexport.wording import shell_word
 
-__all__ = ["MATCHED", "FullTextMatch", "MatchedBefore", "asking", "check_query", "checked_match"]
+__all__ = ["MATCHED", "FullTextMatch", "PrecomputedMatch", "check_query", "checked_match", "translate_index_errors"]
 
 MATCHED = "matched"
 """Table of a private copy: row ids of the posts that the archive's index found. The index itself is not copied."""
@@ -43,7 +43,7 @@ _SCHEMA = "sqlite_master"
 
 @dataclass(frozen=True, slots=True)
 class FullTextMatch:
-    """The posts that the index finds; a `Narrowing`."""
+    """The posts that the index finds; a `PostFilter`."""
 
     query: str
 
@@ -61,8 +61,8 @@ class FullTextMatch:
 
 
 @dataclass(frozen=True, slots=True)
-class MatchedBefore:
-    """The posts that the index found when the archive was copied; a `Narrowing` for the copy."""
+class PrecomputedMatch:
+    """The posts that the index found when the archive was copied; a `PostFilter` for the copy."""
 
     def sql(self, schema: str) -> str:
         """SQL that is true for these posts."""
@@ -90,9 +90,9 @@ def checked_match(connection: apsw.Connection, query: str, path: str) -> FullTex
         OptionError: *query* is not valid.
     """
     match = FullTextMatch(query)
-    with reading(path), Authorizer.of(connection).reading_for_a_while(_INDEX, *_SHADOWS, _SCHEMA):
+    with translate_sqlite_errors(path), Authorizer.of(connection).reading_for_a_while(_INDEX, *_SHADOWS, _SCHEMA):
         _check_shape(connection, path)
-        with asking([match], path):
+        with translate_index_errors([match], path):
             columns = [str(row[1]) for row in connection.execute(f"pragma table_xinfo({_INDEX})") if not row[6]]
             _check_query(query, columns)
             connection.execute(f"select 1 from posts where {match.sql('main')} limit 1", match.parameters()).fetchall()
@@ -100,12 +100,12 @@ def checked_match(connection: apsw.Connection, query: str, path: str) -> FullTex
 
 
 @contextlib.contextmanager
-def asking(narrowings: Iterable[object], path: str) -> Iterator[None]:
-    """Translate SQLite errors about a damaged index into ours, if *narrowings* query the index."""
+def translate_index_errors(filters: Iterable[object], path: str) -> Iterator[None]:
+    """Translate SQLite errors about a damaged index into ours, if *filters* query the index."""
     try:
         yield
     except (apsw.SQLError, apsw.CorruptError) as error:
-        if not any(isinstance(narrowing, FullTextMatch) for narrowing in narrowings):
+        if not any(isinstance(post_filter, FullTextMatch) for post_filter in filters):
             raise
         what = "or the archive itself is damaged" if isinstance(error, apsw.CorruptError) else "cannot be queried"
         raise ArchiveError(f"the full-text index of {path} {what}: {error}", REBUILD) from None

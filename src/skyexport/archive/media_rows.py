@@ -44,7 +44,7 @@ def count_media(archive: Archive) -> int:
     """The number of media rows; 0 if the archive has no media table."""
     if "media" not in archive.schema.tables:
         return 0
-    with archive.reading():
+    with archive.translating_errors():
         return as_number(archive.connection.execute("select count(*) from media").get)
 
 
@@ -58,7 +58,7 @@ def media_of(archive: Archive, selection: Selection) -> Iterator[ShownFile]:
     """
     if "media" not in archive.schema.tables:
         return
-    with archive.reading():
+    with archive.translating_errors():
         _prepare(archive, selection)
         present = archive.schema.media_columns
         details = {name: "null" if present.get(name, True) else sql for name, sql in _DETAILS_SQL.items()}
@@ -89,7 +89,7 @@ def count_posts_without_known_media(archive: Archive, selection: Selection) -> i
     Raises:
         ArchiveError: As for `media_of`.
     """
-    with archive.reading():
+    with archive.translating_errors():
         if "media" not in archive.schema.tables:
             selection.register(archive.connection)
             sql = f"select count(*) from ({posts_with_media_sql(selection)})"

@@ -16,7 +16,7 @@ from pathlib import Path
 import apsw
 
 from skyexport.archive.authorizer import restrict
-from skyexport.archive.source import reading
+from skyexport.archive.source import translate_sqlite_errors
 from skyexport.errors import ArchiveBusyError, ArchiveChangedError, ArchiveError, OutputError
 from skyexport.runtime.location import files_beside
 
@@ -46,7 +46,7 @@ def recovered(path: Path, display_path: str, folder: Path) -> Path:
     copy = folder / "whole.db"
     beside = files_beside(path)
     log, journal = beside.log, beside.journal
-    with reading(display_path), _held(path, display_path) as file:
+    with translate_sqlite_errors(display_path), _held(path, display_path) as file:
         before = [_state(one) for one in (path, log, journal)]
         with _no_room(folder):
             _write(copy, _blocks(file, path.stat().st_size))
@@ -56,7 +56,7 @@ def recovered(path: Path, display_path: str, folder: Path) -> Path:
         if [_state(one) for one in (path, log, journal)] != before:
             raise ArchiveChangedError(f"{display_path} was written to while it was copied", "export again")
     _refuse_other_journals(folder / "whole.db-journal", display_path)
-    with reading(display_path), contextlib.closing(apsw.Connection(str(copy))) as connection:
+    with translate_sqlite_errors(display_path), contextlib.closing(apsw.Connection(str(copy))) as connection:
         restrict(connection)
         # Any read makes SQLite recover it.
         connection.pragma("data_version")

@@ -90,7 +90,7 @@ class Registry:
             )
         if not (os.access(archive.path, os.W_OK) and os.access(archive.path.parent, os.W_OK)):
             raise ArchiveError(f"cannot write to {self._path}, so nothing can be registered there", _WITHOUT)
-        with archive.reading(), archive.second_connection() as connection:
+        with archive.translating_errors(), archive.second_connection() as connection:
             self._check_shape(connection)
 
     def _check_shape(self, connection: apsw.Connection) -> None:

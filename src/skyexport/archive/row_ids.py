@@ -52,7 +52,7 @@ class RowIdFile:
 
     @classmethod
     def of(cls, plan: Plan) -> Self:
-        """The row ids of a plan whose batches are all lists, as they are if a selection has narrowings or a limit."""
+        """The row ids of a plan whose batches are all lists, as they are if a selection has filters or a limit."""
         return cls(row_id for batch in plan.batches if isinstance(batch, RowIds) for row_id in batch.row_ids)
 
     def __enter__(self) -> Self:

@@ -32,7 +32,7 @@ __all__ = [
     "Source",
     "as_number",
     "pin",
-    "reading",
+    "translate_sqlite_errors",
     "unpin",
     "wait_for_writers",
 ]
@@ -169,7 +169,7 @@ class Source:
         """
         connection: apsw.Connection | None = None
         try:
-            with reading(self.display_path):
+            with translate_sqlite_errors(self.display_path):
                 connection = apsw.Connection(self.uri(), flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
                 wait_for_writers(connection, busy_milliseconds)
                 connection.pragma("query_only", True)
@@ -241,7 +241,7 @@ def unpin(connection: apsw.Connection) -> None:
 
 
 @contextlib.contextmanager
-def reading(path: str) -> Iterator[None]:
+def translate_sqlite_errors(path: str) -> Iterator[None]:
     """Translate SQLite errors about the archive at *path* into ours."""
     try:
         yield

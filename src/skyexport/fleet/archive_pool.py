@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from skyexport.errors import WorkerError
-from skyexport.fleet.archive_worker import Answer, Moment, Request, read_message, write_message
+from skyexport.fleet.archive_worker import ExportJob, JobResult, ProgressUpdate, read_message, write_message
 from skyexport.rendering.pool import SILENT_LARGE_SECONDS
 from skyexport.runtime.children import Child, Children, spawn
 from skyexport.runtime.cleanup import uninterrupted
@@ -39,14 +39,14 @@ _PROGRAM = "from skyexport.fleet.archive_worker import main; main()"
 class ArchiveWorker(Child):
     """One exporter process."""
 
-    requests: dict[int, Request] = field(default_factory=dict)
+    requests: dict[int, ExportJob] = field(default_factory=dict)
     """Number → request, of the requests without an answer; the one in work is the first."""
-    moment: Moment | None = None
+    moment: ProgressUpdate | None = None
     """The last progress of the request in work; None before the first."""
     leaves: bool = False
     """Whether the exporter is about to end by itself."""
 
-    def give(self, request: Request) -> None:
+    def give(self, request: ExportJob) -> None:
         """Send a request. If the exporter is dead, the end of its output will show it."""
         self.requests[request.number] = request
         assert self.process.stdin is not None
@@ -86,11 +86,11 @@ class ArchivePool:
         self,
         exporters: int,
         on_start: Callable[[int], None],
-        on_answer: Callable[[Answer], None] = lambda _: None,
+        on_answer: Callable[[JobResult], None] = lambda _: None,
         *,
         debug: bool = False,
     ) -> None:
-        self._children: Children[ArchiveWorker, Answer] = Children(
+        self._children: Children[ArchiveWorker, JobResult] = Children(
             partial(_next_answer, on_answer), grace_seconds=_LEAVE_SECONDS
         )
         self._on_start = on_start
@@ -133,7 +133,7 @@ class ArchivePool:
         """Remove an exporter that has ended."""
         self._children.remove(exporter)
 
-    def receive(self, timeout_seconds: float) -> tuple[ArchiveWorker, Answer | None] | None:
+    def receive(self, timeout_seconds: float) -> tuple[ArchiveWorker, JobResult | None] | None:
         """Wait for the next answer.
 
         Returns:
@@ -159,12 +159,12 @@ class ArchivePool:
         self._children.stop()
 
 
-def _next_answer(on_answer: Callable[[Answer], None], exporter: ArchiveWorker) -> Answer | None:
+def _next_answer(on_answer: Callable[[JobResult], None], exporter: ArchiveWorker) -> JobResult | None:
     """The next answer of an exporter, which *on_answer* gets first; None at the end of its output."""
     assert exporter.process.stdout is not None
     while True:
-        message: Answer | Moment | None = read_message(exporter.process.stdout)
-        if not isinstance(message, Moment):
+        message: JobResult | ProgressUpdate | None = read_message(exporter.process.stdout)
+        if not isinstance(message, ProgressUpdate):
             if message is not None:
                 on_answer(message)
             return message

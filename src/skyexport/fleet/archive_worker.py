@@ -36,11 +36,11 @@ from skyexport.runtime.progress import Progress
 from skyexport.runtime.signals import Signals
 from skyexport.verification.result import Verification
 
-__all__ = ["Answer", "Moment", "Request", "main", "read_message", "unexpected", "write_message"]
+__all__ = ["ExportJob", "JobResult", "ProgressUpdate", "main", "read_message", "unexpected", "write_message"]
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ExportJob:
     """A request for one archive."""
 
     number: int
@@ -53,7 +53,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class JobResult:
     """The answer to a request: a *summary*, an *earlier* export, or an *error*.
 
     All three are None if the request only looked for an earlier export and found none.
@@ -77,7 +77,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class ProgressUpdate:
     """The progress of the request in work; sent several times a second."""
 
     number: int
@@ -90,7 +90,7 @@ class Moment:
     """A value that changes whenever there is progress."""
 
     @classmethod
-    def of(cls, number: int, progress: Progress) -> Moment:
+    def of(cls, number: int, progress: Progress) -> ProgressUpdate:
         """The message about *progress* of the archive with this number."""
         pulse = (
             progress.stage, progress.posts_read, progress.bytes, progress.media_files, progress.media_bytes,
@@ -126,8 +126,8 @@ class _Exporter:
         self._signals = signals
         self._stream = requests
         self._answers = answers
-        self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
-        self._unsent: Answer | None = None
+        self._requests: queue.SimpleQueue[ExportJob | None] = queue.SimpleQueue()
+        self._unsent: JobResult | None = None
 
     def run(self) -> None:
         """Handle requests until the input ends, or until an export runs out of memory.
@@ -152,7 +152,7 @@ class _Exporter:
                 write_message(self._answers, answer)
 
     def _receive(self) -> None:
-        request: Request | None = None
+        request: ExportJob | None = None
         while True:
             try:
                 request = read_message(self._stream)
@@ -167,7 +167,7 @@ class _Exporter:
         else:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
-    def _answer(self, request: Request) -> Answer:
+    def _answer(self, request: ExportJob) -> JobResult:
         said: list[str] = []
         options = request.options
         watch = partial(self._watch, request.number)
@@ -179,19 +179,19 @@ class _Exporter:
             if earlier is None and request.export:
                 # An archive that does not fit into this share is exported again later, alone, with the whole limit.
                 summary = export(options, watch, say=said.append, must_fit=False)
-            return Answer(request.number, summary, earlier, said=said)
+            return JobResult(request.number, summary, earlier, said=said)
         except ExportError as error:
             # If the export is complete, a late signal changes nothing.
             if summary is None and earlier is None:
-                return Answer(request.number, error=error, said=said)
+                return JobResult(request.number, error=error, said=said)
         except Exception as error:
-            return Answer(request.number, error=unexpected(error), said=said)
-        return Answer(request.number, summary, earlier, said=said)
+            return JobResult(request.number, error=unexpected(error), said=said)
+        return JobResult(request.number, summary, earlier, said=said)
 
     def _watch(self, number: int, progress: Progress) -> None:
         self._signals.check()
         if progress.stage != "done":
-            write_message(self._answers, Moment.of(number, progress))
+            write_message(self._answers, ProgressUpdate.of(number, progress))
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 from skyexport.errors import ExportError, MemoryLimitError, OptionError, StoppedError, WorkerError
 from skyexport.fleet.archive_list import ArchiveList
 from skyexport.fleet.archive_pool import REQUESTS_AT_ONCE, ArchivePool, ArchiveWorker
-from skyexport.fleet.archive_worker import Answer, Moment, Request, unexpected
+from skyexport.fleet.archive_worker import ExportJob, JobResult, ProgressUpdate, unexpected
 from skyexport.fleet.preflight import check_for_all
 from skyexport.fleet.results import Migration, Outcome, Outcomes
 from skyexport.fleet.resumption import export_to_skip
@@ -166,7 +166,7 @@ class _Counters(Counters):
         self.archives_to_do = len(archives)
         self.source_bytes = 0
         self.source_bytes_to_read = sum(archives.sizes)
-        self.in_hand: Callable[[], list[Moment]] = list
+        self.in_hand: Callable[[], list[ProgressUpdate]] = list
         """Returns the progress of the archives in work."""
 
     def progress(self, memory_bytes: int | None) -> MigrationProgress:
@@ -283,20 +283,20 @@ class _Migration:
         """The memory that the limit leaves for exporters."""
         return int(self._options.memory_limit_bytes * _LIMIT_SHARE) - (self._tree.sample() or 0)
 
-    def _requests(self, memory_bytes: int) -> Iterator[Request]:
+    def _requests(self, memory_bytes: int) -> Iterator[ExportJob]:
         """The requests to exporters: export a small archive, or look for an earlier export of a large one."""
         for number in range(len(self._archives)):
             small = self._is_small(number)
             if small or self._resume:
                 options = _options_of(self._archives, number, self._options)
                 options = replace(options, workers=0, memory_limit=memory_bytes)
-                yield Request(number, options, self._resume, small)
+                yield ExportJob(number, options, self._resume, small)
             else:
                 self._alone.append(number)
 
     def _by_exporters(self, count: int, monitor: Monitor) -> None:
         requests = self._requests(self._shared_bytes() // count)
-        returned: deque[Request] = deque()
+        returned: deque[ExportJob] = deque()
         exporters = ArchivePool(count, self._tree.add, self._answered, debug=self._debug)
         self._counters.in_hand = lambda: [one.moment for one in list(exporters.exporters) if one.moment is not None]
         with exporters:
@@ -314,12 +314,12 @@ class _Migration:
                 else:
                     self._replace(exporters, exporter, returned)
 
-    def _answered(self, answer: Answer) -> None:
+    def _answered(self, answer: JobResult) -> None:
         """Remember an export, also one that becomes complete while the migration stops."""
         if answer.has_export:
             self._has_export[answer.number] = 1
 
-    def _give(self, exporters: ArchivePool, requests: Iterator[Request], returned: deque[Request]) -> None:
+    def _give(self, exporters: ArchivePool, requests: Iterator[ExportJob], returned: deque[ExportJob]) -> None:
         """Give every exporter its next requests, as long as there are any."""
         for waiting in range(REQUESTS_AT_ONCE):
             for exporter in exporters.exporters:
@@ -329,7 +329,7 @@ class _Migration:
                         return
                     exporter.give(request)
 
-    def _take(self, exporter: ArchiveWorker, answer: Answer) -> None:
+    def _take(self, exporter: ArchiveWorker, answer: JobResult) -> None:
         """Handle the answer of an exporter."""
         exporter.answered(answer.number)
         exporter.leaves = isinstance(answer.error, MemoryLimitError)
@@ -338,21 +338,21 @@ class _Migration:
             exporter.leaves = True
             kept = f"; the export was complete: {answer.error.kept}" if answer.error.kept else ""
             stopped = f"the exporter of this archive was stopped by signal {answer.error.signal_number}{kept}"
-            self._note(Answer(answer.number, error=WorkerError(stopped, "export it again")))
+            self._note(JobResult(answer.number, error=WorkerError(stopped, "export it again")))
         elif exporter.leaves or (answer.summary is None and answer.earlier is None and answer.error is None):
             self._alone.append(answer.number)
             self._looked_for.add(answer.number)
         else:
             self._note(answer)
 
-    def _replace(self, exporters: ArchivePool, exporter: ArchiveWorker, returned: deque[Request]) -> None:
+    def _replace(self, exporters: ArchivePool, exporter: ArchiveWorker, returned: deque[ExportJob]) -> None:
         """Replace an exporter that has ended: its archive in work has failed, and its other requests are returned."""
         rest = list(exporter.requests.values())
         if rest and not exporter.leaves:
             remove_partial(Path(rest[0].options.output_dir))
             if not exporters.was_stopped(exporter):
                 lost = rest.pop(0)
-                self._note(Answer(lost.number, error=exporters.how_it_died(exporter)))
+                self._note(JobResult(lost.number, error=exporters.how_it_died(exporter)))
         returned.extend(rest)
         exporters.remove(exporter)
         try:
@@ -371,33 +371,33 @@ class _Migration:
             self._own_export = moment
             monitor.check()
 
-        def in_hand() -> list[Moment]:
-            return [] if self._own_export is None else [Moment.of(number, self._own_export)]
+        def in_hand() -> list[ProgressUpdate]:
+            return [] if self._own_export is None else [ProgressUpdate.of(number, self._own_export)]
 
-        answer = Answer(number)
+        answer = JobResult(number)
         self._counters.in_hand = in_hand
         summary = earlier = None
         try:
             if self._resume and number not in self._looked_for:
                 earlier = export_to_skip(options, watch)
             if earlier is not None:
-                answer = Answer(number, earlier=earlier)
+                answer = JobResult(number, earlier=earlier)
             else:
                 summary = export(options, watch, say=answer.said.append, debug=self._debug)
-                answer = Answer(number, summary, said=answer.said)
+                answer = JobResult(number, summary, said=answer.said)
         except StoppedError as error:
-            self._answered(Answer(number, summary, earlier, error))
+            self._answered(JobResult(number, summary, earlier, error))
             raise
         except ExportError as error:
-            answer = Answer(number, error=error, said=answer.said)
+            answer = JobResult(number, error=error, said=answer.said)
         except Exception as error:
-            answer = Answer(number, error=unexpected(error), said=answer.said)
+            answer = JobResult(number, error=unexpected(error), said=answer.said)
         finally:
             self._counters.in_hand = list
             self._own_export = None
         self._note(answer)
 
-    def _note(self, answer: Answer) -> None:
+    def _note(self, answer: JobResult) -> None:
         """Record the outcome of an archive."""
         self._answered(answer)
         counters = self._counters

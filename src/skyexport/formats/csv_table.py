@@ -14,7 +14,7 @@ from skyexport import json_text
 from skyexport.embeds import media_names
 from skyexport.formats.format import TextFormat
 from skyexport.formats.formulas import formula_cells, safe_cell
-from skyexport.formats.settings import USUAL, FormatSettings
+from skyexport.formats.settings import DEFAULTS, FormatSettings
 from skyexport.notices import Notices
 from skyexport.posts import (
     COLUMNS,
@@ -89,7 +89,7 @@ class CsvTable(TextFormat):
     separator = b"\n"
     epilogue = b"\n"
 
-    def __init__(self, settings: FormatSettings = USUAL) -> None:
+    def __init__(self, settings: FormatSettings = DEFAULTS) -> None:
         self.settings = settings
         self._columns = settings.columns or self.columns
         self._cells = cells = _Cells(settings)

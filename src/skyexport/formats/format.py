@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
-from skyexport.formats.settings import USUAL, FormatSettings
+from skyexport.formats.settings import DEFAULTS, FormatSettings
 from skyexport.notices import Notices
 from skyexport.posts import StoredPost, StoredValue
 
@@ -161,7 +161,7 @@ class TextFormat(ABC):
         """See `Format`."""
         return len(self.prologue) + len(self.epilogue)
 
-    settings: FormatSettings = USUAL
+    settings: FormatSettings = DEFAULTS
 
     def require(self) -> None:
         """Load nothing: no other package is needed."""

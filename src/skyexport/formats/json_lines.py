@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Self
 
 from skyexport.formats.json_posts import JsonPosts, Layout
-from skyexport.formats.settings import USUAL, FormatSettings
+from skyexport.formats.settings import DEFAULTS, FormatSettings
 from skyexport.posts import COLUMNS
 
 __all__ = ["JsonLines"]
@@ -26,7 +26,7 @@ class JsonLines(JsonPosts):
     epilogue = b"}\n"
     empty = b""
 
-    def __init__(self, settings: FormatSettings = USUAL) -> None:
+    def __init__(self, settings: FormatSettings = DEFAULTS) -> None:
         self.settings = settings
         super().__init__(Layout("", ":", indented=False, level=0), settings.columns or COLUMNS)
 

@@ -20,7 +20,7 @@ from skyexport.extras import require_pyarrow
 from skyexport.formats import arrow_blocks
 from skyexport.formats.format import Compress, DataFile, FormatMemory
 from skyexport.formats.json_posts import JSON, LEFT_OUT_WHEN_EMPTY, usual_json
-from skyexport.formats.settings import USUAL, FormatSettings
+from skyexport.formats.settings import DEFAULTS, FormatSettings
 from skyexport.notices import Notices
 from skyexport.posts import COLUMNS, COUNTS, FLAGS, TIMES, StoredPost, StoredValue, as_bytes, count_text, stored_time
 
@@ -66,7 +66,7 @@ class ParquetTable:
         gathered_share=3.5, gathered_most_bytes=ROW_GROUP_BYTES,
     )  # fmt: skip
 
-    def __init__(self, settings: FormatSettings = USUAL) -> None:
+    def __init__(self, settings: FormatSettings = DEFAULTS) -> None:
         self.settings = settings
         self._columns = settings.columns or _COLUMNS
         self._read = tuple(name for name in COLUMNS if name in self._columns or self._may_need_original(name))

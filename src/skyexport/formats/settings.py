@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-__all__ = ["DELIMITERS", "USUAL", "FormatSettings"]
+__all__ = ["DEFAULTS", "DELIMITERS", "FormatSettings"]
 
 DELIMITERS = (",", ";", "|", "\t")
 """Possible delimiters of a CSV file; no number, time or identifier of a post contains one."""
@@ -28,7 +28,7 @@ class FormatSettings:
 
     def changed(self) -> dict[str, Any]:
         """The settings that differ from the default: name → value."""
-        return {name: value for name, value in asdict(self).items() if value != getattr(USUAL, name)}
+        return {name: value for name, value in asdict(self).items() if value != getattr(DEFAULTS, name)}
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> Self:
@@ -36,5 +36,5 @@ class FormatSettings:
         return cls(**{**values, "columns": tuple(values["columns"])})
 
 
-USUAL = FormatSettings()
+DEFAULTS = FormatSettings()
 """The defaults."""

@@ -113,7 +113,7 @@ def _here(
     for batch in plan.batches:
         large.end()
         unread = batch.posts
-        with archive.reading():
+        with archive.translating_errors():
             for chunk in renderer.render(batch):
                 check()
                 unread -= chunk.posts

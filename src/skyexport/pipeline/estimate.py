@@ -67,7 +67,7 @@ class Sample:
         sampled = rendered = 0
         least = float("inf")
         around = sum(map(len, format.new_file(compress).finish()))
-        with archive.reading(), contextlib.ExitStack() as closing:
+        with archive.translating_errors(), contextlib.ExitStack() as closing:
             if chosen is None:
                 connection = closing.enter_context(archive.second_connection())
                 stretches: Sequence[Sequence[int]] = sample_row_ids(archive, _STRETCHES, _SAMPLE_POSTS)

@@ -72,7 +72,7 @@ class Hold:
     def _taken(self, pool: Pool, observer: apsw.Connection | None) -> bool:
         """One attempt. If this process alone pins a state, it needs no observer."""
         try:
-            with self._archive.reading():
+            with self._archive.translating_errors():
                 before = None if observer is None else observer.pragma("data_version")
                 self._since = time.monotonic()
                 pinned = pool.pin() and self._archive.pin()

@@ -90,7 +90,7 @@ class Archive(source.Archive):
 
     def _posts(self, selection: Selection, limit: int, offset: int) -> Iterator[Post]:
         # Sort row ids, then render by row id, on a separate connection that the caller cannot disturb.
-        with self.second_connection() as connection, self.reading():
+        with self.second_connection() as connection, self.translating_errors():
             renderer = BatchRenderer(connection, self.columns, None, FORMATS["json"], Selection())
             row_ids = row_ids_in_order(self, selection, limit=limit, offset=offset, connection=connection)
             for batch in row_id_batches(row_ids, DEFAULT_BATCH_SIZE):

@@ -21,7 +21,7 @@ from skyexport.rendering import native
 from skyexport.runtime.memory import MemoryGuard, ProcessTree
 from skyexport.runtime.processes import available_cpus
 from skyexport.runtime.progress import Counters, Monitor, Progress
-from skyexport.selection import Narrowing, Selection
+from skyexport.selection import PostFilter, Selection
 from skyexport.verification.increments import Disappeared, EarlierPosts, may_be_table, with_last_chain
 
 __all__ = [
@@ -53,7 +53,7 @@ class Job:
     author: ChosenAuthor | None
     selection: Selection
     """The posts by author and date: workers know them too."""
-    narrowings: tuple[Narrowing, ...]
+    filters: tuple[PostFilter, ...]
     """Conditions that narrow the selection further; only this process can find those posts."""
     earlier: EarlierPosts | None
     """The posts of earlier exports; None without such exports."""
@@ -74,8 +74,8 @@ class Job:
 
     @property
     def narrowed(self) -> Selection:
-        """The posts to export, with narrowings and limit."""
-        return replace(self.selection, narrowings=self.narrowings, limit=self.options.limit)
+        """The posts to export, with filters and limit."""
+        return replace(self.selection, filters=self.filters, limit=self.options.limit)
 
 
 @contextlib.contextmanager
@@ -109,7 +109,7 @@ def prepared(
         archive.watch(monitor.check, _SQLITE_STEPS)
         yield Job(
             resolved=resolved, archive=archive, author=author, selection=selection,
-            narrowings=() if options.match is None else (archive.matching(options.match),), earlier=None,
+            filters=() if options.match is None else (archive.matching(options.match),), earlier=None,
             registry=Registry(archive, resolved, author.did) if options.register and author is not None else None,
             workers=workers, counters=counters, guard=guard, monitor=monitor, tree=tree, closing=closing,
         )  # fmt: skip
@@ -131,7 +131,7 @@ def with_earlier_posts(job: Job, say: Callable[[str], None]) -> Job:
     for line in earlier.foreign(job.archive.path):
         say(line)
     job.counters.stage = "preparing"
-    return replace(job, resolved=resolved, earlier=earlier, narrowings=(*job.narrowings, earlier))
+    return replace(job, resolved=resolved, earlier=earlier, filters=(*job.filters, earlier))
 
 
 def check_state(job: Job, connection: apsw.Connection, schema: str) -> Disappeared | None:
@@ -145,7 +145,7 @@ def check_state(job: Job, connection: apsw.Connection, schema: str) -> Disappear
     Returns:
         The posts that are gone; None without earlier exports.
     """
-    with job.archive.reading():
+    with job.archive.translating_errors():
         if job.author is not None:
             check_author(connection, schema, job.author, str(job.archive.path))
         if job.earlier is None:

@@ -22,7 +22,7 @@ import apsw
 
 from skyexport.errors import OptionError
 from skyexport.formats import FORMATS
-from skyexport.formats.settings import USUAL, FormatSettings
+from skyexport.formats.settings import DEFAULTS, FormatSettings
 from skyexport.posts import COLUMNS, COUNTS, TIMES
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ class NativeRenderer(_Aggregate):
         connection: apsw.Connection,
         library: NativeLibrary,
         format_name: str,
-        settings: FormatSettings = USUAL,
+        settings: FormatSettings = DEFAULTS,
         columns: Mapping[str, str] | None = None,
     ) -> None:
         chosen = settings.columns or FORMATS[format_name].columns or COLUMNS
@@ -293,7 +293,7 @@ class NativeOrder(_Aggregate):
     aggregate_sql: ClassVar[str] = "sky_list_row_ids(row_id, created_at)"
 
     def __init__(self, connection: apsw.Connection, library: NativeLibrary) -> None:
-        super().__init__(connection, library, _settings(_ROW_IDS, ("created_at",), USUAL))
+        super().__init__(connection, library, _settings(_ROW_IDS, ("created_at",), DEFAULTS))
 
     def listed(self, target: bytearray, result: NativeResult) -> tuple[array[int], array[int]]:
         """Row ids that a statement put there, and the places of those of the same instant as the one before."""

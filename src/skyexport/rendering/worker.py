@@ -22,7 +22,7 @@ from typing import IO, Any, TypeVar
 import apsw
 
 from skyexport.archive.plan import Batch
-from skyexport.archive.source import PIN_BUSY_MILLISECONDS, Source, pin, reading, unpin
+from skyexport.archive.source import PIN_BUSY_MILLISECONDS, Source, pin, translate_sqlite_errors, unpin
 from skyexport.errors import ArchiveBusyError, ExportError
 from skyexport.formats import FORMATS
 from skyexport.formats.compression import Compression, compressor_of
@@ -171,7 +171,7 @@ class _Worker:
         archive = _WorkerArchive(setup, self._wait_for_turn, self._target, self._slots.beat)
         while True:
             frame = self._next(self._frames)
-            with reading(setup.source.display_path):
+            with translate_sqlite_errors(setup.source.display_path):
                 if frame.kind is Kind.PIN:
                     self._tell(Kind.PINNED, payload=b"" if archive.pin() else b"busy")
                 elif frame.kind is Kind.UNPIN:

@@ -14,7 +14,7 @@ import orjson
 
 from skyexport.errors import OptionError
 from skyexport.formats.compression import Compression, parse_compression
-from skyexport.formats.settings import DELIMITERS, USUAL, FormatSettings
+from skyexport.formats.settings import DEFAULTS, DELIMITERS, FormatSettings
 from skyexport.layout import MEDIA_DIRECTORY, MEDIA_TABLE
 from skyexport.runtime.export_directory import is_plain_name
 from skyexport.verification.readers import READERS
@@ -65,7 +65,7 @@ class Manifest:
 
     format: str | None = None
     """A name from `READERS`."""
-    settings: FormatSettings = USUAL
+    settings: FormatSettings = DEFAULTS
     compression: Compression | None = None
     posts: int | None = None
     files: list[str] = field(default_factory=list)

@@ -71,7 +71,7 @@ class Disappeared:
 
 
 class EarlierPosts:
-    """The posts of earlier exports, in a table that `close` removes; a `Narrowing`.
+    """The posts of earlier exports, in a table that `close` removes; a `PostFilter`.
 
     Args:
         directories: A full export and then its increments, oldest first; or several independent exports.

@@ -16,7 +16,7 @@ import apsw
 import orjson
 
 from skyexport.archive.authorizer import Authorizer
-from skyexport.archive.source import reading
+from skyexport.archive.source import translate_sqlite_errors
 from skyexport.json_text import decode
 from skyexport.posts import StoredValue, as_bytes, stored_value_sql, usual_time, usual_time_seconds
 from skyexport.runtime.background import Background
@@ -66,7 +66,10 @@ class SeenPosts:
     def filling(self) -> Iterator[None]:
         """Allow `add` and `remove`, inside one `with` block."""
         os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        with reading(str(self._path)), contextlib.closing(apsw.Connection(str(self._path))) as connection:
+        with (
+            translate_sqlite_errors(str(self._path)),
+            contextlib.closing(apsw.Connection(str(self._path))) as connection,
+        ):
             self._filling = connection
             connection.pragma("journal_mode", "off")
             connection.pragma("synchronous", 0)
