@@ -1,4 +1,4 @@
-"""What tells whether a post is new or changed since an export: its uri, cid, and indexed_at, as written there."""
+"""The key of a post, which tells whether it is new or changed: its uri, cid, and indexed_at, as an export has them."""
 
 from __future__ import annotations
 
