@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 import typer.core
 
 from skyexport import __version__
-from skyexport.cli.configuration import CONFIG
-from skyexport.cli.help_pages import (
-    HelpfulCommand,
-    HelpfulGroup,
-    epilog,
-)
-from skyexport.cli.usage import check_dashes, unknown_command, usage_error, wants_json
-from skyexport.errors import OptionError
-
-if TYPE_CHECKING:
-    pass
 from skyexport.cli import printing
 from skyexport.cli.bench import bench_command
-from skyexport.cli.boundary import AS_JSON, configure, leave_when_from_elsewhere
+from skyexport.cli.boundary import AS_JSON, Command, configure, errors_reported
 from skyexport.cli.config import config_command
+from skyexport.cli.configuration import CONFIG
 from skyexport.cli.export import export_command
+from skyexport.cli.help_pages import HelpfulGroup, epilog
 from skyexport.cli.inspect import inspect_command
+from skyexport.cli.usage import check_dashes, unknown_command, usage_error, wants_json
 from skyexport.cli.verify import verify_command
+from skyexport.errors import OptionError
 
 __all__ = ["app"]
 
@@ -51,33 +42,25 @@ class _Commands(HelpfulGroup):
 
     def make_context(self, info_name: str | None, args: list[str], *arguments: Any, **more: Any) -> Any:
         as_json = wants_json(args, os.environ)
-        with self._errors_of_usage(as_json=as_json):
+        try:
             check_dashes(args, self)
             context = super().make_context(info_name, args, *arguments, **more)
+        except Exception as error:
+            wrong = error if isinstance(error, OptionError) else usage_error(error, self)
+            if wrong is None:
+                raise
+            printing.leave(wrong, as_json=as_json)
         context.meta[AS_JSON] = as_json
         return context
 
     def invoke(self, ctx: Any) -> Any:
-        with self._errors_of_usage(as_json=ctx.meta[AS_JSON]):
+        with errors_reported(ctx):
             return super().invoke(ctx)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args[0] not in self.commands:
             raise unknown_command(args[0], list(self.commands))
         return super().resolve_command(ctx, args)
-
-    @contextlib.contextmanager
-    def _errors_of_usage(self, *, as_json: bool) -> Iterator[None]:
-        try:
-            yield
-        except OptionError as error:
-            printing.leave(error, as_json=as_json)
-        except Exception as error:
-            leave_when_from_elsewhere(error, as_json=as_json)
-            wrong = usage_error(error, self)
-            if wrong is None:
-                raise
-            printing.leave(wrong, as_json=as_json)
 
 
 app = typer.Typer(
@@ -127,7 +110,7 @@ def _skyexport(
 
 
 app.command(
-    cls=HelpfulCommand,
+    cls=Command,
     name="export",
     epilog=epilog(
         "skyexport export archive.db",
@@ -144,14 +127,14 @@ app.command(
     ),
 )(export_command)
 app.command(
-    cls=HelpfulCommand,
+    cls=Command,
     name="inspect",
     epilog=epilog(
         "skyexport inspect archive.db", "skyexport inspect archive.db --json", "skyexport inspect archive.db --authors"
     ),
 )(inspect_command)
 app.command(
-    cls=HelpfulCommand,
+    cls=Command,
     name="verify",
     epilog=epilog(
         "skyexport verify exports/all/2026-11-24_11-23-22",
@@ -160,10 +143,10 @@ app.command(
     ),
 )(verify_command)
 app.command(
-    cls=HelpfulCommand,
+    cls=Command,
     name="bench",
     epilog=epilog("skyexport bench archive.db", "skyexport bench archive.db -o /mnt/exports --posts 1000000"),
 )(bench_command)
-app.command(cls=HelpfulCommand, name="config", epilog=epilog("skyexport config", "skyexport config export --json"))(
+app.command(cls=Command, name="config", epilog=epilog("skyexport config", "skyexport config export --json"))(
     config_command
 )

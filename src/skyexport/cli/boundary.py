@@ -5,20 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
-import typer.core
 
+from skyexport.cli import printing
 from skyexport.cli.configuration import PROJECT_FILE, Configuration
+from skyexport.cli.help_pages import HelpfulCommand
+from skyexport.cli.usage import usage_error
 from skyexport.errors import ExportError, OptionError, unexpected
 from skyexport.runtime.signals import Signals
 
-if TYPE_CHECKING:
-    pass
-from skyexport.cli import printing
-
-__all__ = ["AS_JSON", "configuration_of", "configure", "leave_when_from_elsewhere", "signals_of", "told"]
+__all__ = ["AS_JSON", "Command", "configuration_of", "configure", "errors_reported", "signals_of"]
 
 _CONFIG_FILE = "skyexport.config"
 """Key of a context's `meta`: the value of --config."""
@@ -29,13 +27,18 @@ AS_JSON = "skyexport.as_json"
 
 
 _CONFIGURATION = "skyexport.configuration"
-"""Key of a context's `meta`: the `Configuration`, or the OptionError that reading it raised."""
+"""Key of a context's `meta`: the `Configuration`."""
+
+
+_COMMAND = "skyexport.command"
+"""Key of a context's `meta`: the context of the command, once its options from elsewhere are known."""
 
 
 def configure(context: Any, _: Any, config: str | None) -> None:
     """Let the environment and files set the options that the command line does not set.
 
-    An error in them is kept in the context until the command starts, which knows how to print it.
+    Raises:
+        OptionError: A value of theirs is not valid.
     """
     if context.resilient_parsing:
         return
@@ -43,25 +46,17 @@ def configure(context: Any, _: Any, config: str | None) -> None:
         context.meta[_CONFIG_FILE] = config
     if context.parent is None:
         return
-    try:
-        configuration = Configuration(context.parent.command, context.meta.get(_CONFIG_FILE), os.environ)
-        given = configuration.given(context.command.name)
-    except OptionError as error:
-        context.meta[_CONFIGURATION] = error
-    else:
-        context.meta[_CONFIGURATION] = configuration
-        context.default_map = {name: it.value for name, it in given.items() if it.value is not None}
+    configuration = Configuration(context.parent.command, context.meta.get(_CONFIG_FILE), os.environ)
+    given = configuration.given(context.command.name)
+    context.meta[_CONFIGURATION] = configuration
+    context.meta[_COMMAND] = context
+    context.default_map = {name: it.value for name, it in given.items() if it.value is not None}
+    context.meta[AS_JSON] = context.meta[AS_JSON] or bool(context.default_map.get("as_json"))
 
 
 def configuration_of(context: typer.Context) -> Configuration:
-    """The options that the environment and files set.
-
-    Raises:
-        OptionError: One of these is not valid.
-    """
-    found: Configuration | OptionError = context.meta[_CONFIGURATION]
-    if isinstance(found, OptionError):
-        raise found
+    """The options that the environment and files set."""
+    found: Configuration = context.meta[_CONFIGURATION]
     return found
 
 
@@ -71,48 +66,70 @@ def _typed(context: typer.Context) -> dict[str, Any]:
     return {name: context.params[name] for name, source in sources.items() if source and source.name == "COMMANDLINE"}
 
 
-def leave_when_from_elsewhere(error: Exception, *, as_json: bool) -> None:
-    """Exit with one line if the error is a bad value of an option that came from the environment or a file."""
-    context: Any = getattr(error, "ctx", None)
-    option: Any = getattr(error, "param", None)
-    configuration = context.meta.get(_CONFIGURATION) if context and option else None
-    if isinstance(configuration, Configuration) and option.name in (context.default_map or {}):
-        source = context.get_parameter_source(option.name)
-        if source is None or source.name != "COMMANDLINE":
-            wrong = OptionError(f"{option.opts[0]}: {str(getattr(error, 'message', error)).rstrip('.')}")
-            printing.leave(configuration.traced(wrong, context.command.name, _typed(context)), as_json=as_json)
-
-
 def signals_of(context: typer.Context) -> Signals:
     """The signals that the program handles; a new object if a test or another program runs the command."""
     return context.find_object(Signals) or Signals()
 
 
+class Command(HelpfulCommand):
+    """A command whose options may come from elsewhere: an error about one says where that is."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        try:
+            return super().parse_args(ctx, args)
+        except OptionError as error:
+            raise _with_place(ctx, error) from None
+
+    def invoke(self, ctx: Any) -> Any:
+        _say_project_file(ctx)
+        try:
+            return super().invoke(ctx)
+        except OptionError as error:
+            raise configuration_of(ctx).traced(error, self.name or "", _typed(ctx)) from error
+
+
+def _with_place(context: Any, error: OptionError) -> OptionError:
+    """*error* about the option that is being parsed; the hint says where its value is from, if nobody typed it."""
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name)
+        if option.expose_value and source is not None and option.name not in context.params:
+            typed = source.name == "COMMANDLINE"
+            return error if typed else configuration_of(context).with_places(error, context.command.name, [option.name])
+    return error
+
+
 @contextlib.contextmanager
-def told(context: typer.Context, *, as_json: bool, debug: bool) -> Iterator[None]:
-    """Turn an exception into a line for people, an object for programs, and the exit code."""
-    signals = signals_of(context)
-    # If the environment or a file cannot be read, a --json on the command line still counts.
-    as_json = as_json or context.meta[AS_JSON]
+def errors_reported(program: Any) -> Iterator[None]:
+    """Turn an exception into a line for people, an object for programs, and the exit code.
+
+    Args:
+        program: The context of the program.
+    """
+    signals = signals_of(program)
     try:
-        _say_project_file(context)
         yield
         signals.settle()
-    except ExportError as error:
-        signals.settle()
-        found = context.meta[_CONFIGURATION]
-        if isinstance(error, OptionError) and isinstance(found, Configuration):
-            error = found.traced(error, context.command.name or "", _typed(context))
-        if debug:
-            printing.say_traceback()
-        printing.leave(error, as_json=as_json)
     except (typer.Exit, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
         signals.settle()
-        if debug or not isinstance(error, MemoryError):
+        command = program.meta.get(_COMMAND)
+        options = {} if command is None else command.params
+        reported = error if isinstance(error, ExportError) else _usage_error(error, program.command)
+        if options.get("debug") or (reported is None and not isinstance(error, MemoryError)):
             printing.say_traceback()
-        printing.leave(unexpected(error), as_json=as_json)
+        printing.leave(reported or unexpected(error), as_json=program.meta[AS_JSON] or bool(options.get("as_json")))
+
+
+def _usage_error(error: Any, group: Any) -> OptionError | None:
+    """An error of Typer as an `OptionError`, with the place of a value that nobody typed; None for other errors."""
+    context, option = getattr(error, "ctx", None), getattr(error, "param", None)
+    if context is not None and option is not None and option.name in (context.default_map or {}):
+        source = context.get_parameter_source(option.name)
+        if source is None or source.name != "COMMANDLINE":
+            wrong = OptionError(f"{option.opts[0]}: {str(getattr(error, 'message', error)).rstrip('.')}")
+            return configuration_of(context).with_places(wrong, context.command.name, [option.name])
+    return usage_error(error, group)
 
 
 def _say_project_file(context: typer.Context) -> None:

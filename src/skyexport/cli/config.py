@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-import typer.core
 
-from skyexport.errors import OptionError
-
-if TYPE_CHECKING:
-    pass
 from skyexport.cli import printing
-from skyexport.cli.boundary import configuration_of, told
+from skyexport.cli.boundary import configuration_of
+from skyexport.errors import OptionError
 from skyexport.options.declarations import AsJson, Debug
 
 __all__ = ["config_command"]
@@ -32,13 +28,13 @@ def config_command(
     The first source that sets an option wins: the command line; the variable SKYEXPORT_<OPTION>; the TOML file that
     --config or SKYEXPORT_CONFIG names; skyexport.toml in the current directory; the user's own file; the default.
     """
-    with told(context, as_json=as_json, debug=debug):
-        configuration = configuration_of(context)
-        if command is not None and command not in configuration.settings:
-            raise OptionError(f"there is no command {command!r}", f"commands are {', '.join(configuration.settings)}")
-        commands = [*configuration.settings] if command is None else [command]
-        if as_json:
-            printing.print_json(configuration.to_dict(commands))
-        else:
-            for line in configuration.lines(commands):
-                printing.print_line(printing.printable(line))
+    del debug  # `errors_reported` reads it.
+    configuration = configuration_of(context)
+    if command is not None and command not in configuration.settings:
+        raise OptionError(f"there is no command {command!r}", f"commands are {', '.join(configuration.settings)}")
+    commands = [*configuration.settings] if command is None else [command]
+    if as_json:
+        printing.print_json(configuration.to_dict(commands))
+    else:
+        for line in configuration.lines(commands):
+            printing.print_line(printing.printable(line))

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from typer.core import TyperGroup, TyperOption
 
-from skyexport.cli.configuration_files import bytes_of, parse, same, user_file
+from skyexport.cli.configuration_files import bytes_of, check_within, parse, same, user_file
 from skyexport.errors import OptionError
 from skyexport.formats.names import nearest
 from skyexport.options.values import parse_path
@@ -242,7 +242,10 @@ class Configuration:
             it = given.get(setting.name)
             if it is None or it.value is None:
                 default = setting.option.default
-                yield setting, default() if callable(default) else default, None if it is None else it.origin
+                default = default() if callable(default) else default
+                # Numbers and paths are text here, too, as variables have them.
+                shown = str(default) if isinstance(default, int | Path) and not isinstance(default, bool) else default
+                yield setting, shown, None if it is None else it.origin
             else:
                 yield setting, it.value, it.origin
 
@@ -263,7 +266,17 @@ class Configuration:
         meant = [name for name in given if _is_about(error, settings[name], values[name])]
         if not meant and not any(_is_about(error, settings[name], typed[name]) for name in typed if name in settings):
             meant = list(given)
-        places = [f"--{settings[name].key} is from {_place(settings[name], given[name].origin)}" for name in meant]
+        return self.with_places(error, command, meant)
+
+    def with_places(self, error: OptionError, command: str, names: Iterable[str]) -> OptionError:
+        """The same error; its hint also says where the values of these options come from."""
+        settings = {setting.name: setting for setting in self.settings.get(command, {}).values()}
+        given = self.given(command)
+        places = [
+            f"--{settings[name].key} is from {_place(settings[name], given[name].origin)}"
+            for name in names
+            if name in given
+        ]
         return OptionError(error.message, "; ".join(filter(None, [error.hint, *places])))
 
     def _read(self, origin: Origin, path: Path) -> ConfigurationFile:
@@ -308,7 +321,7 @@ class Configuration:
             read = _value_of_file(setting, value, where)
             if of_project and setting.is_place:
                 for place in read if isinstance(read, list) else [read]:
-                    _check_within(str(place), where)
+                    check_within(str(place), where)
             yield setting.name, read
 
 
@@ -353,25 +366,6 @@ def _text_of(setting: Setting, value: object, where: str) -> str:
         raise OptionError(f"{where} is neither text nor a whole number", "write the value in quotes")
     # A shell does the same with paths on the command line.
     return os.path.expanduser(value) if setting.is_place else value  # noqa: PTH111, which drops a final slash
-
-
-def _check_within(place: str, where: str) -> None:
-    """Check that a path of a project file is relative and leads into the current directory.
-
-    Raises:
-        OptionError: It does not, perhaps because of a link.
-    """
-    path = Path(place)
-    try:
-        # A network path must not even be resolved: Windows would log in there.
-        inside = not path.anchor and ".." not in path.parts and path.resolve().is_relative_to(Path.cwd().resolve())
-    except (OSError, ValueError, RuntimeError):
-        inside = False
-    if not inside:
-        raise OptionError(
-            f"{where}: {place!r} is not a relative path below the directory of this project file",
-            "set it on the command line, or name a file of your own with --config",
-        )
 
 
 def _is_about(error: OptionError, setting: Setting, value: object) -> bool:

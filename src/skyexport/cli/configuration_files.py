@@ -84,3 +84,22 @@ def parse(path: Path, data: bytes) -> dict[str, Any]:
         raise OptionError(f"{path} is nested too deeply", "use only tables and keys") from None
     except ValueError as error:
         raise OptionError(f"{path} is not TOML: {error}", 'write lines like [export] and format = "csv"') from None
+
+
+def check_within(place: str, where: str) -> None:
+    """Check that a path of a project file is relative and leads into the current directory.
+
+    Raises:
+        OptionError: It does not, perhaps because of a link.
+    """
+    path = Path(place)
+    try:
+        # A network path must not even be resolved: Windows would log in there.
+        inside = not path.anchor and ".." not in path.parts and path.resolve().is_relative_to(Path.cwd().resolve())
+    except (OSError, ValueError, RuntimeError):
+        inside = False
+    if not inside:
+        raise OptionError(
+            f"{where}: {place!r} is not a relative path below the directory of this project file",
+            "set it on the command line, or name a file of your own with --config",
+        )

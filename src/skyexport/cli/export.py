@@ -4,255 +4,227 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import typer
-import typer.core
 
+from skyexport.cli import printing
+from skyexport.cli.boundary import signals_of
 from skyexport.errors import AuthorError, ExportError, OptionError, StoppedError
 from skyexport.formats.names import choice_hint, form_of_name
 from skyexport.notices import WARNING
+from skyexport.options import declarations as option
 from skyexport.options.export_options import DEFAULT_BATCH_SIZE, DEFAULT_OUTPUT_DIR, ExportOptions
-from skyexport.options.values import parse_columns, parse_delimiter, parse_file, parse_number, parse_path, parse_size
+from skyexport.options.values import parse_path
 from skyexport.wording import path_text
 
 if TYPE_CHECKING:
     from skyexport.fleet.results import Migration, Outcome
     from skyexport.pipeline.summary import ExportSummary
     from skyexport.runtime.progress import Progress, Reporter
-from skyexport.cli import printing
-from skyexport.cli.boundary import signals_of, told
-from skyexport.options.declarations import (
-    AllowUnrelated,
-    Archives,
-    AsJson,
-    Author,
-    BatchSize,
-    Columns,
-    CompressionName,
-    CsvSafe,
-    Debug,
-    Delimiter,
-    DryRun,
-    FormatName,
-    FromFile,
-    Keep,
-    Limit,
-    LinkMedia,
-    Match,
-    Media,
-    MediaRoot,
-    MemoryLimit,
-    NoBom,
-    NoHeader,
-    NoSync,
-    OutputDir,
-    Overwrite,
-    ProgressMode,
-    Quiet,
-    Register,
-    ResumeBatch,
-    Since,
-    SinceExport,
-    SinceLast,
-    Snapshot,
-    SplitBytes,
-    SplitPosts,
-    Strict,
-    To,
-    Until,
-    Verbose,
-    Workers,
-)
-
+    from skyexport.runtime.signals import Signals
 __all__ = ["export_command"]
 
 
 def export_command(
     context: typer.Context,
-    archives: Archives = None,
-    format: FormatName = None,
-    to: To = None,
-    output_dir: OutputDir = None,
-    overwrite: Overwrite = False,
-    compress: CompressionName = None,
-    columns: Columns = None,
-    delimiter: Delimiter = None,
-    no_header: NoHeader = False,
-    no_bom: NoBom = False,
-    csv_safe: CsvSafe = False,
-    split_posts: SplitPosts = None,
-    split_bytes: SplitBytes = None,
-    author: Author = None,
-    since: Since = None,
-    until: Until = None,
-    match: Match = None,
-    limit: Limit = None,
-    workers: Workers = "auto",
-    memory_limit: MemoryLimit = "500MB",
-    batch_size: BatchSize = str(DEFAULT_BATCH_SIZE),
-    no_sync: NoSync = False,
-    snapshot: Snapshot = "pin",
-    media: Media = False,
-    media_root: MediaRoot = None,
-    link_media: LinkMedia = None,
-    since_export: SinceExport = None,
-    since_last: SinceLast = False,
-    allow_unrelated: AllowUnrelated = False,
-    keep: Keep = None,
-    from_file: FromFile = None,
-    resume_batch: ResumeBatch = False,
-    dry_run: DryRun = False,
-    strict: Strict = False,
-    register: Register = False,
-    quiet: Quiet = 0,
-    verbose: Verbose = False,
-    progress: ProgressMode = "auto",
-    as_json: AsJson = False,
-    debug: Debug = False,
+    archives: option.Archives = None,
+    format: option.FormatName = None,
+    to: option.To = None,
+    output_dir: option.OutputDir = None,
+    overwrite: option.Overwrite = False,
+    compress: option.CompressionName = None,
+    columns: option.Columns = None,
+    delimiter: option.Delimiter = None,
+    no_header: option.NoHeader = False,
+    no_bom: option.NoBom = False,
+    csv_safe: option.CsvSafe = False,
+    split_posts: option.SplitPosts = None,
+    split_bytes: option.SplitBytes = None,
+    author: option.Author = None,
+    since: option.Since = None,
+    until: option.Until = None,
+    match: option.Match = None,
+    limit: option.Limit = None,
+    workers: option.Workers = "auto",
+    memory_limit: option.MemoryLimit = "500MB",
+    batch_size: option.BatchSize = DEFAULT_BATCH_SIZE,
+    no_sync: option.NoSync = False,
+    snapshot: option.Snapshot = "pin",
+    media: option.Media = False,
+    media_root: option.MediaRoot = None,
+    link_media: option.LinkMedia = None,
+    since_export: option.SinceExport = None,
+    since_last: option.SinceLast = False,
+    allow_unrelated: option.AllowUnrelated = False,
+    keep: option.Keep = None,
+    from_file: option.FromFile = None,
+    resume_batch: option.ResumeBatch = False,
+    dry_run: option.DryRun = False,
+    strict: option.Strict = False,
+    register: option.Register = False,
+    quiet: option.Quiet = 0,
+    verbose: option.Verbose = False,
+    progress: option.ProgressMode = "auto",
+    as_json: option.AsJson = False,
+    debug: option.Debug = False,
 ) -> None:
     """Export posts, newest first, to JSON, JSON Lines, CSV or Parquet.
 
     The bytes of a file depend only on the posts and the format. An export appears under its final name only once it is
     complete. Several archives are exported side by side, each into DIR/ARCHIVE/AUTHOR/TIME.
     """
-    signals = signals_of(context)
-    with told(context, as_json=as_json, debug=debug):
-        with signals.waiting():
-            from skyexport.fleet.preflight import check_archive_names, check_output_name
-            from skyexport.pipeline.export import export
-            from skyexport.runtime.progress import MODES, reporter_for
+    named = list(archives or ())
+    many = len(named) > 1 or from_file is not None or resume_batch
+    with signals_of(context).waiting():
+        # Slow imports, after the command line was read, and before any work.
+        from skyexport.fleet.preflight import check_archive_names, check_output_name
+        from skyexport.runtime.progress import MODES, reporter_for
 
-            named = list(archives or ())
-            many = len(named) > 1 or from_file is not None or resume_batch
-            if many:
-                import skyexport.fleet.schedule  # noqa: F401
-        if progress not in MODES:
-            raise OptionError(f"unknown progress {progress!r}", choice_hint(progress, MODES))
-        if output_dir is not None and to is not None:
-            raise OptionError("-o and --to both say where to write", "leave out one of them")
-        if overwrite and to is None:
-            raise OptionError("--overwrite is for --to: an export directory never replaces another", "leave it out")
-        if as_json and to in ("-", "/dev/stdout"):
-            raise OptionError("--json and --to - both write to standard output", "leave out one of them")
-        if not named and from_file is None:
-            raise OptionError(
-                "there is no archive to export", "name one, as in skyexport export archive.db, or use --from-file"
-            )
-        check_archive_names(named, exporting=True)
-        if output_dir:
-            check_output_name(Path(output_dir))
-        options = ExportOptions(
-            archive=parse_path(named[0] if named else "-", "archive"),
-            author=author, since=since, until=until,
-            limit=None if limit is None else parse_number(limit, "posts"), format=format or "", compress=compress or "",
-            columns=() if columns is None else parse_columns(columns),
-            delimiter="" if delimiter is None else parse_delimiter(delimiter),
-            bom=not no_bom, header=not no_header, csv_safe=csv_safe,
-            split_posts=None if split_posts is None else parse_number(split_posts, "posts"),
-            split_bytes=None if split_bytes is None else parse_size(split_bytes),
-            output_dir=DEFAULT_OUTPUT_DIR if output_dir is None else parse_path(output_dir, "output directory"),
-            to=None if to is None else parse_file(to), overwrite=overwrite, workers=_workers(workers),
-            batch_size=parse_number(batch_size, "posts"),
-            memory_limit=parse_size(memory_limit), sync=not no_sync, strict=strict,
-            snapshot=snapshot, media=media,
-            media_root=None if media_root is None else parse_path(media_root, "directory of media"),
-            link_media=None if link_media is None else parse_path(link_media, "earlier export"),
-            match=match, register=register,
-            since_export=[parse_path(path, "earlier export") for path in since_export or ()],
-            since_last=since_last, allow_unrelated=allow_unrelated,
-            keep=None if keep is None else parse_number(keep, "exports"),
-        )  # fmt: skip
-        note = form_of_name(None if to is None else Path(to)).note if format is None else ""
-
-        def say(line: str) -> None:
-            if not quiet or (quiet == 1 and line.startswith(WARNING)):
-                with reporter.paused():
-                    printing.say(line)
-
-        reporter = reporter_for("none" if quiet and progress == "auto" else progress, sys.stderr)
-
-        def watch(moment: Progress) -> None:
-            signals.check()
-            reporter(moment)
-
-        if dry_run and many:
-            with contextlib.closing(reporter):
-                exit_code = _dry_runs(_paths(named, from_file), options, watch, as_json=as_json)
-            raise typer.Exit(exit_code)
-        if dry_run:
-            from skyexport.pipeline.dry_run import dry_run as find_out
-
-            with contextlib.closing(reporter):
-                found = find_out(options, watch, say=printing.say)
-            if as_json:
-                printing.print_json(found.to_dict())
-            else:
-                for line in filter(None, [*found.lines(), note]):
-                    printing.print_line(printing.printable(line))
-            return
         if many:
-            with contextlib.closing(reporter):
-                migration = _migrate(
-                    named, from_file, options, watch, reporter, say,
-                    resume=resume_batch, debug=debug, warn=quiet > 0 and not as_json,
-                )  # fmt: skip
-            if as_json:
-                _print_migration(migration)
-            elif not quiet:
-                for sentence in migration.sentences(verbose=verbose):
-                    printing.say(sentence)
-            if migration.author_error is not None:
-                printing.say(f"skyexport: {migration.author_error}")
-            signals.settle()
-            raise typer.Exit(migration.exit_code)
+            import skyexport.fleet.schedule  # noqa: F401
+    if progress not in MODES:
+        raise OptionError(f"unknown progress {progress!r}", choice_hint(progress, MODES))
+    _check_places(named, from_file, output_dir, to, overwrite=overwrite, as_json=as_json)
+    check_archive_names(named, exporting=True)
+    if output_dir is not None:
+        check_output_name(output_dir)
+    options = ExportOptions(
+        archive=parse_path(named[0] if named else "-", "archive"), author=author, since=since, until=until, limit=limit,
+        format=format or "", compress=compress or "", columns=columns or (), delimiter=delimiter or "",
+        bom=not no_bom, header=not no_header, csv_safe=csv_safe, split_posts=split_posts, split_bytes=split_bytes,
+        output_dir=output_dir or DEFAULT_OUTPUT_DIR, to=to, overwrite=overwrite, workers=workers,
+        batch_size=batch_size, memory_limit=memory_limit, sync=not no_sync, strict=strict, snapshot=snapshot,
+        media=media, media_root=media_root, link_media=link_media, match=match, register=register,
+        since_export=since_export or (), since_last=since_last, allow_unrelated=allow_unrelated, keep=keep,
+    )  # fmt: skip
+    run = _Run(
+        options, signals_of(context), reporter_for("none" if quiet and progress == "auto" else progress, sys.stderr),
+        note=form_of_name(to).note if format is None else "",
+        quiet=quiet, verbose=verbose, as_json=as_json, debug=debug,
+    )  # fmt: skip
+    if many:
+        paths = _paths(named, from_file)
+        raise typer.Exit(_dry_runs(run, paths) if dry_run else _export_many(run, paths, resume=resume_batch))
+    if dry_run:
+        _dry_run(run)
+    else:
+        _export_one(run)
 
-        summary: ExportSummary | None = None
-        try:
-            with contextlib.closing(reporter):
-                summary = export(options, watch, say=say, debug=debug)
-            if as_json:
-                printing.print_json(summary.to_dict())
-            else:
-                for line in _summary(summary, options, note, verbose=verbose):
-                    say(line)
-            signals.settle()
-        except StoppedError as error:
-            if summary is None:
-                raise
-            raise StoppedError(error.signal_number, str(summary.path or "")) from None
+
+def _check_places(
+    named: Sequence[str], from_file: str | None, output_dir: Path | None, to: Path | None, *,
+    overwrite: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Check that the options that say what is read and where to write go together.
+
+    Raises:
+        OptionError: They do not.
+    """
+    if output_dir is not None and to is not None:
+        raise OptionError("-o and --to both say where to write", "leave out one of them")
+    if overwrite and to is None:
+        raise OptionError("--overwrite is for --to: an export directory never replaces another", "leave it out")
+    if as_json and to is not None and str(to) in ("-", "/dev/stdout"):
+        raise OptionError("--json and --to - both write to standard output", "leave out one of them")
+    if not named and from_file is None:
+        raise OptionError(
+            "there is no archive to export", "name one, as in skyexport export archive.db, or use --from-file"
+        )
 
 
-def _migrate(
-    named: list[str],
-    from_file: str | None,
-    options: ExportOptions,
-    watch: Callable[[Progress], None],
-    reporter: Reporter,
-    say: Callable[[str], None],
-    *,
-    resume: bool,
-    debug: bool,
-    warn: bool,
-) -> Migration:
-    """Export several archives; print each failure at once and, with *warn*, the warnings of the other archives."""
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """How the command goes and what it prints, beside the options of the export."""
+
+    options: ExportOptions
+    signals: Signals
+    reporter: Reporter
+    note: str
+    """About the name of the file; empty if there is nothing to say."""
+    quiet: int
+    verbose: bool
+    as_json: bool
+    debug: bool
+
+    def say(self, line: str) -> None:
+        """Print a line for people, unless it is quiet."""
+        if not self.quiet or (self.quiet == 1 and line.startswith(WARNING)):
+            with self.reporter.paused():
+                printing.say(line)
+
+    def watch(self, moment: Progress) -> None:
+        """Show the progress; a signal ends the export here."""
+        self.signals.check()
+        self.reporter(moment)
+
+
+def _export_one(run: _Run) -> None:
+    from skyexport.pipeline.export import export
+
+    summary: ExportSummary | None = None
+    try:
+        with contextlib.closing(run.reporter):
+            summary = export(run.options, run.watch, say=run.say, debug=run.debug)
+        if run.as_json:
+            printing.print_json(summary.to_dict())
+        else:
+            for line in _summary(summary, run.options, run.note, verbose=run.verbose):
+                run.say(line)
+        run.signals.settle()
+    except StoppedError as error:
+        if summary is None:
+            raise
+        raise StoppedError(error.signal_number, str(summary.path or "")) from None
+
+
+def _dry_run(run: _Run) -> None:
+    from skyexport.pipeline.dry_run import dry_run
+
+    with contextlib.closing(run.reporter):
+        found = dry_run(run.options, run.watch, say=printing.say)
+    if run.as_json:
+        printing.print_json(found.to_dict())
+    else:
+        for line in filter(None, [*found.lines(), run.note]):
+            printing.print_line(printing.printable(line))
+
+
+def _export_many(run: _Run, paths: list[str], *, resume: bool) -> int:
+    """Export several archives; print each failure at once, and the warnings of each archive if nothing else is printed.
+
+    Returns:
+        The exit code.
+    """
     from skyexport.fleet.schedule import export_all
 
     def tell(outcome: Outcome) -> None:
-        for line in outcome.warnings() if warn else ():
-            say(line)
+        for line in outcome.warnings() if run.quiet and not run.as_json else ():
+            run.say(line)
         if outcome.without_author:
-            say(outcome.sentence())
+            run.say(outcome.sentence())
         elif outcome.status == "failed":
-            with reporter.paused():
+            with run.reporter.paused():
                 printing.say(outcome.sentence())
-                for line in "".join(getattr(outcome.error, "__notes__", ())).splitlines() if debug else ():
+                for line in "".join(getattr(outcome.error, "__notes__", ())).splitlines() if run.debug else ():
                     printing.say(f"  {line}")
 
-    paths = _paths(named, from_file)
-    return export_all(paths, options, watch, resume_batch=resume, on_outcome=tell, say=say, debug=debug)
+    with contextlib.closing(run.reporter):
+        migration = export_all(
+            paths, run.options, run.watch, resume_batch=resume, on_outcome=tell, say=run.say, debug=run.debug
+        )
+    if run.as_json:
+        _print_migration(migration)
+    elif not run.quiet:
+        for sentence in migration.sentences(verbose=run.verbose):
+            printing.say(sentence)
+    if migration.author_error is not None:
+        printing.say(f"skyexport: {migration.author_error}")
+    run.signals.settle()
+    return migration.exit_code
 
 
 def _paths(named: list[str], from_file: str | None) -> list[str]:
@@ -262,7 +234,7 @@ def _paths(named: list[str], from_file: str | None) -> list[str]:
     return [*named, *(read_list(from_file) if from_file is not None else ())]
 
 
-def _dry_runs(paths: list[str], options: ExportOptions, watch: Callable[[Progress], None], *, as_json: bool) -> int:
+def _dry_runs(run: _Run, paths: list[str]) -> int:
     """Print what exports of several archives would do.
 
     Returns:
@@ -274,10 +246,10 @@ def _dry_runs(paths: list[str], options: ExportOptions, watch: Callable[[Progres
 
     exit_code = without_author = 0
     found: list[dict[str, object]] = []
-    for one in each_options(paths, options):
+    for one in each_options(paths, run.options):
         path = path_text(one.archive)
         try:
-            result = dry_run(one, watch, say=printing.say)
+            result = dry_run(one, run.watch, say=printing.say)
         except StoppedError:
             raise
         except AuthorError as error:
@@ -291,13 +263,13 @@ def _dry_runs(paths: list[str], options: ExportOptions, watch: Callable[[Progres
             printing.say(f"skyexport: {path}: {error}")
             continue
         found.append({"path": path, **result.to_dict()})
-        for line in (path, *(f"  {line}" for line in result.lines())) if not as_json else ():
+        for line in (path, *(f"  {line}" for line in result.lines())) if not run.as_json else ():
             printing.print_line(printing.printable(line))
     if found and without_author == len(found):
-        nobody = nobody_has(options.author, without_author)
+        nobody = nobody_has(run.options.author, without_author)
         exit_code = nobody.exit_code
         printing.say(f"skyexport: {nobody}")
-    if as_json:
+    if run.as_json:
         printing.print_json({"status": "failed" if exit_code else "ok", "archives": found})
     return exit_code
 
@@ -320,9 +292,3 @@ def _summary(summary: ExportSummary, options: ExportOptions, note: str, *, verbo
         for file in summary.files:
             yield f"sha256 {file.sha256}  {file.name}  {file.bytes:,} bytes"
     yield from summary.sentences()
-
-
-def _workers(text: str) -> int | Literal["auto"]:
-    if text == "auto":
-        return "auto"
-    return parse_number(text, "workers", "use auto, 0, 1, 2, …")

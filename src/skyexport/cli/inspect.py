@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-import typer.core
 
+from skyexport.cli import printing
+from skyexport.cli.boundary import signals_of
+from skyexport.options.declarations import ArchivePath, AsJson, Debug
 from skyexport.options.values import parse_path
 from skyexport.wording import path_text
-
-if TYPE_CHECKING:
-    pass
-from skyexport.cli import printing
-from skyexport.cli.boundary import signals_of, told
-from skyexport.options.declarations import ArchivePath, AsJson, Debug
 
 __all__ = ["inspect_command"]
 
@@ -30,26 +26,26 @@ def inspect_command(
     debug: Debug = False,
 ) -> None:
     """Show the contents of an archive, and how large exports would be."""
+    del debug  # `errors_reported` reads it.
     signals = signals_of(context)
-    with told(context, as_json=as_json, debug=debug):
-        with signals.waiting():
-            from skyexport.fleet.preflight import check_archive_names
-            from skyexport.pipeline.inspection import author_line, inspect, list_authors
+    with signals.waiting():
+        from skyexport.fleet.preflight import check_archive_names
+        from skyexport.pipeline.inspection import author_line, inspect, list_authors
 
-        check_archive_names([archive])
-        path = parse_path(archive, "archive")
-        if authors:
-            count, every = list_authors(path)
-            if as_json:
-                head = {"status": "ok", "path": path_text(path.resolve()), "authors": count}
-                printing.print_json({**head, "all_authors": []}, inner=map(asdict, every))
-            else:
-                for author in every:
-                    printing.print_line(printing.printable(author_line(author)))
-            return
-        found = inspect(path)
+    check_archive_names([archive])
+    path = parse_path(archive, "archive")
+    if authors:
+        count, every = list_authors(path)
         if as_json:
-            printing.print_json(found.to_dict())
+            head = {"status": "ok", "path": path_text(path.resolve()), "authors": count}
+            printing.print_json({**head, "all_authors": []}, inner=map(asdict, every))
         else:
-            for line in found.lines():
-                printing.print_line(printing.printable(line))
+            for author in every:
+                printing.print_line(printing.printable(author_line(author)))
+        return
+    found = inspect(path)
+    if as_json:
+        printing.print_json(found.to_dict())
+    else:
+        for line in found.lines():
+            printing.print_line(printing.printable(line))

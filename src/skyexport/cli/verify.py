@@ -7,7 +7,6 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-import typer.core
 
 from skyexport.errors import StoppedError, VerifyError
 from skyexport.options.values import parse_path
@@ -15,7 +14,7 @@ from skyexport.options.values import parse_path
 if TYPE_CHECKING:
     from skyexport.verification.audit import AuditedExport
 from skyexport.cli import printing
-from skyexport.cli.boundary import signals_of, told
+from skyexport.cli.boundary import signals_of
 from skyexport.options.declarations import AsJson, Debug
 
 __all__ = ["verify_command"]
@@ -37,44 +36,44 @@ def verify_command(
     debug: Debug = False,
 ) -> None:
     """Check that exports are complete, unchanged, and readable."""
+    del debug  # `errors_reported` reads it.
     signals = signals_of(context)
-    with told(context, as_json=as_json, debug=debug):
-        with signals.waiting():
-            from skyexport.runtime.progress import reporter_for
-            from skyexport.verification.audit import verify_all
-            from skyexport.verification.verifier import verify
+    with signals.waiting():
+        from skyexport.runtime.progress import reporter_for
+        from skyexport.verification.audit import verify_all
+        from skyexport.verification.verifier import verify
 
-        reporter = reporter_for("none" if quiet else "auto", sys.stderr)
-        if recursive or len(directories) > 1:
+    reporter = reporter_for("none" if quiet else "auto", sys.stderr)
+    if recursive or len(directories) > 1:
 
-            def tell(export: AuditedExport) -> None:
-                with reporter.paused():
-                    for line in () if as_json else export.lines():
-                        if export.status == "no export":
-                            printing.say(f"skyexport: {line}")
-                        elif export.error is not None or not quiet:
-                            printing.print_line(printing.printable(line))
+        def tell(export: AuditedExport) -> None:
+            with reporter.paused():
+                for line in () if as_json else export.lines():
+                    if export.status == "no export":
+                        printing.say(f"skyexport: {line}")
+                    elif export.error is not None or not quiet:
+                        printing.print_line(printing.printable(line))
 
-            with contextlib.closing(reporter):
-                audit = verify_all(directories, reporter, recursive=recursive, on_export=tell)
-            if as_json:
-                printing.print_json(audit.to_dict())
-            elif not quiet:
-                printing.print_line(audit.sentence())
-            signals.settle()
-            raise typer.Exit(audit.exit_code)
-        try:
-            with contextlib.closing(reporter):
-                found = verify(parse_path(directories[0], "directory"), reporter)
-        except VerifyError as error:
-            if not as_json:
-                for difference in error.differences:
-                    printing.print_line(printing.printable(str(difference)))
-            raise
-        except StoppedError as error:
-            error.message = "stopped by a signal; not everything was verified"
-            raise
+        with contextlib.closing(reporter):
+            audit = verify_all(directories, reporter, recursive=recursive, on_export=tell)
         if as_json:
-            printing.print_json(found.to_dict())
+            printing.print_json(audit.to_dict())
         elif not quiet:
-            printing.print_line(printing.printable(found.sentence()))
+            printing.print_line(audit.sentence())
+        signals.settle()
+        raise typer.Exit(audit.exit_code)
+    try:
+        with contextlib.closing(reporter):
+            found = verify(parse_path(directories[0], "directory"), reporter)
+    except VerifyError as error:
+        if not as_json:
+            for difference in error.differences:
+                printing.print_line(printing.printable(str(difference)))
+        raise
+    except StoppedError as error:
+        error.message = "stopped by a signal; not everything was verified"
+        raise
+    if as_json:
+        printing.print_json(found.to_dict())
+    elif not quiet:
+        printing.print_line(printing.printable(found.sentence()))

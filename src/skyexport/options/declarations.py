@@ -1,66 +1,47 @@
-"""The options of the commands, as people read them: their names, types, help, and groups."""
+"""The options of the commands, as people read them: their names, types, help, and groups.
+
+To add an option of an export, declare it here, give it a field in `ExportOptions`, and a parameter in
+`cli.export.export_command`. Environment, files, manual and completion follow.
+
+A parser gets what was typed, or what the environment or a file sets, and the default, too. It raises OptionError.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 import typer.core
 
 from skyexport.options.export_options import DEFAULT_OUTPUT_DIR
+from skyexport.options.values import (
+    check_bound,
+    parse_columns,
+    parse_delimiter,
+    parse_file,
+    parse_number,
+    parse_path,
+    parse_size,
+    parse_workers,
+)
+
+if TYPE_CHECKING:
+    from skyexport.options.values import Size, WorkerCount
+else:
+    # Typer knows no unions of types, and leaves the rest to the parsers anyway.
+    Size = WorkerCount = int
 
 __all__ = [
-    "ARCHIVES",
-    "GROUPS",
-    "INCREMENTS",
-    "MEDIA",
-    "MESSAGES",
-    "OUTPUT",
-    "POSTS",
-    "SPEED",
-    "TABLES",
-    "AllowUnrelated",
-    "ArchivePath",
-    "Archives",
-    "AsJson",
-    "Author",
-    "BatchSize",
-    "Columns",
-    "CompressionName",
-    "CsvSafe",
-    "Debug",
-    "Delimiter",
-    "DryRun",
-    "FormatName",
-    "FromFile",
-    "Keep",
-    "Limit",
-    "LinkMedia",
-    "Match",
-    "Media",
-    "MediaRoot",
-    "MemoryLimit",
-    "NoBom",
-    "NoHeader",
-    "NoSync",
-    "OutputDir",
-    "Overwrite",
-    "ProgressMode",
-    "Quiet",
-    "Register",
-    "ResumeBatch",
-    "Since",
-    "SinceExport",
-    "SinceLast",
-    "Snapshot",
-    "SplitBytes",
-    "SplitPosts",
-    "Strict",
-    "To",
-    "Until",
-    "Verbose",
-    "Workers",
-]
+    "ARCHIVES", "GROUPS", "INCREMENTS", "MEDIA", "MESSAGES", "OUTPUT", "POSTS", "SPEED", "TABLES", "AllowUnrelated",
+    "ArchivePath", "Archives", "AsJson", "Author", "BatchSize", "Columns", "CompressionName", "CsvSafe", "Debug",
+    "Delimiter", "DryRun", "FormatName", "FromFile", "Keep", "Limit", "LinkMedia", "Match", "Media", "MediaRoot",
+    "MemoryLimit", "NoBom", "NoHeader", "NoSync", "OutputDir", "Overwrite", "ProgressMode", "Quiet", "Register",
+    "ResumeBatch", "Since", "SinceExport", "SinceLast", "Size", "Snapshot", "SplitBytes", "SplitPosts", "Strict",
+    "To", "Until", "Verbose", "Workers",
+]  # fmt: skip
 
 POSTS = "Which posts"
 OUTPUT = "Where to, and in which form"
@@ -96,9 +77,10 @@ FormatName = Annotated[
 ]
 
 To = Annotated[
-    str | None,
+    Path | None,
     typer.Option(
         metavar="FILE",
+        parser=parse_file,
         help="Write just this data file; - is standard output.",
         show_default=False,
         rich_help_panel=OUTPUT,
@@ -106,11 +88,12 @@ To = Annotated[
 ]
 
 OutputDir = Annotated[
-    str | None,
+    Path | None,
     typer.Option(
         "--output-dir",
         "-o",
         metavar="DIR",
+        parser=partial(parse_path, what="output directory"),
         help="Write into DIR/AUTHOR/TIME.",
         show_default=str(DEFAULT_OUTPUT_DIR),
         rich_help_panel=OUTPUT,
@@ -130,9 +113,10 @@ CompressionName = Annotated[
 ]
 
 Columns = Annotated[
-    str | None,
+    Sequence[str] | None,
     typer.Option(
         metavar="A,B,C",
+        parser=parse_columns,
         help="Only these, in this order; not json.",
         show_default="all",
         rich_help_panel=OUTPUT,
@@ -143,6 +127,7 @@ Delimiter = Annotated[
     str | None,
     typer.Option(
         metavar="CHAR",
+        parser=parse_delimiter,
         help="One of , ; | or tab.",
         show_default="by --to, else ,",
         rich_help_panel=TABLES,
@@ -161,9 +146,10 @@ CsvSafe = Annotated[
 ]
 
 SplitPosts = Annotated[
-    str | None,
+    int | None,
     typer.Option(
         metavar="N",
+        parser=partial(parse_number, name="posts"),
         help="Start a new file after N posts.",
         show_default="one file",
         rich_help_panel=OUTPUT,
@@ -171,9 +157,10 @@ SplitPosts = Annotated[
 ]
 
 SplitBytes = Annotated[
-    str | None,
+    Size | None,
     typer.Option(
         metavar="SIZE",
+        parser=parse_size,
         help="Start a new file before SIZE, like 100MB (uncompressed).",
         show_default="one file",
         rich_help_panel=OUTPUT,
@@ -194,6 +181,7 @@ Since = Annotated[
     str | None,
     typer.Option(
         metavar="DATE",
+        parser=partial(check_bound, end_of_day=False, name="since"),
         help="From this day (UTC) or instant.",
         show_default="first post",
         rich_help_panel=POSTS,
@@ -204,6 +192,7 @@ Until = Annotated[
     str | None,
     typer.Option(
         metavar="DATE",
+        parser=partial(check_bound, end_of_day=True, name="until"),
         help="To this day's end, or instant.",
         show_default="last post",
         rich_help_panel=POSTS,
@@ -221,31 +210,44 @@ Match = Annotated[
 ]
 
 Limit = Annotated[
-    str | None,
-    typer.Option(metavar="N", help="Only the newest N of these posts.", show_default="all", rich_help_panel=POSTS),
+    int | None,
+    typer.Option(
+        metavar="N",
+        parser=partial(parse_number, name="posts"),
+        help="Only the newest N of these posts.",
+        show_default="all",
+        rich_help_panel=POSTS,
+    ),
 ]
 
 Workers = Annotated[
-    str,
+    WorkerCount,
     typer.Option(
         "--workers",
         "-j",
         metavar="auto|N",
+        parser=parse_workers,
         help="Worker processes. auto: one per CPU, 0 for small archives.",
         rich_help_panel=SPEED,
     ),
 ]
 
 MemoryLimit = Annotated[
-    str,
+    Size,
     typer.Option(
         metavar="SIZE",
+        parser=parse_size,
         help="For all processes together, like 1GB.",
         rich_help_panel=SPEED,
     ),
 ]
 
-BatchSize = Annotated[str, typer.Option(metavar="N", help="Posts per batch.", rich_help_panel=SPEED)]
+BatchSize = Annotated[
+    int,
+    typer.Option(
+        metavar="N", parser=partial(parse_number, name="posts"), help="Posts per batch.", rich_help_panel=SPEED
+    ),
+]
 
 NoSync = Annotated[
     bool,
@@ -267,9 +269,10 @@ Media = Annotated[
 ]
 
 MediaRoot = Annotated[
-    str | None,
+    Path | None,
     typer.Option(
         metavar="DIR",
+        parser=partial(parse_path, what="directory of media"),
         help="Base of media paths.",
         show_default="ARCHIVE's directory",
         rich_help_panel=MEDIA,
@@ -277,9 +280,10 @@ MediaRoot = Annotated[
 ]
 
 LinkMedia = Annotated[
-    str | None,
+    Path | None,
     typer.Option(
         metavar="DIR",
+        parser=partial(parse_path, what="earlier export"),
         help="Hard-link unchanged files of the earlier export DIR instead of copying them.",
         show_default=False,
         rich_help_panel=MEDIA,
@@ -287,9 +291,10 @@ LinkMedia = Annotated[
 ]
 
 SinceExport = Annotated[
-    list[str] | None,
+    list[Path] | None,
     typer.Option(
         metavar="DIR",
+        parser=partial(parse_path, what="earlier export"),
         help="Only posts new or changed since the export DIR; repeat for its increments, oldest first.",
         show_default=False,
         rich_help_panel=INCREMENTS,
@@ -315,9 +320,10 @@ AllowUnrelated = Annotated[
 ]
 
 Keep = Annotated[
-    str | None,
+    int | None,
     typer.Option(
         metavar="N",
+        parser=partial(parse_number, name="exports"),
         help="Verify the new export, then keep only N full exports with their increments.",
         show_default="all",
         rich_help_panel=INCREMENTS,

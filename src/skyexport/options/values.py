@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Literal
 
 from skyexport import timestamps
 from skyexport.errors import OptionError
@@ -20,6 +21,8 @@ __all__ = [
     "Bound",
     "Size",
     "StrPath",
+    "WorkerCount",
+    "check_bound",
     "is_did",
     "parse_author",
     "parse_bound",
@@ -29,6 +32,7 @@ __all__ = [
     "parse_number",
     "parse_path",
     "parse_size",
+    "parse_workers",
 ]
 
 _DELIMITER_WORDS = {"tab": "\t", r"\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
@@ -81,6 +85,8 @@ StrPath = str | os.PathLike[str]
 
 Size = int | str
 """Bytes, or text like `500MB`."""
+
+WorkerCount = int | Literal["auto"]
 
 _LIKELY_BOUNDS = (
     (re.compile(r"(\d{4})[-/.](\d\d?)[-/.](\d\d?)", re.ASCII), (1, 2, 3)),
@@ -165,20 +171,31 @@ def parse_delimiter(text: str) -> str:
     return delimiter
 
 
-def parse_number(text: str, name: str, hint: str = "write it in digits, like 1000") -> int:
+def parse_number(text: str | int, name: str, hint: str = "write it in digits, like 1000") -> int:
     """Parse a whole number in ASCII digits; Python's int() would also accept other digits and underscores.
 
     Args:
-        text: The number.
+        text: The number; an int is returned as it is.
         name: What it counts, for an error.
         hint: For an error.
 
     Raises:
         OptionError: The text is not such a number, or has more than 18 digits.
     """
+    if isinstance(text, int):
+        return text
     if not _NUMBER.fullmatch(text):
         raise OptionError(f"{text!r} is not a number of {name}", hint)
     return int(text)
+
+
+def parse_workers(text: str) -> WorkerCount:
+    """Parse a number of worker processes, or `auto`.
+
+    Raises:
+        OptionError: The text is neither.
+    """
+    return "auto" if text == "auto" else parse_number(text, "workers", "use auto, 0, 1, 2, …")
 
 
 def parse_size(text: Size) -> int:
@@ -231,6 +248,12 @@ def parse_bound(bound: Bound, *, end_of_day: bool, name: str = "bound") -> int |
     if end_of_day and len(text) == len("2024-12-31"):
         instant += 86_400 * timestamps.NANOSECONDS - 1
     return instant
+
+
+def check_bound(text: str, *, end_of_day: bool, name: str) -> str:
+    """Check a bound as `parse_bound` does; returns it unchanged, as manifests note it."""
+    parse_bound(text, end_of_day=end_of_day, name=name)
+    return text
 
 
 def _likely_bound(text: str, *, end_of_day: bool) -> str | None:
