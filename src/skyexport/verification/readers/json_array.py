@@ -6,11 +6,13 @@ parser reads them as they are. If all parts are JSON, so is the whole file, wher
 
 from __future__ import annotations
 
+from typing import Any, NoReturn
+
 import orjson
 
 from skyexport.formats.settings import FormatSettings
 from skyexport.verification.post_keys import Keys, post_keys
-from skyexport.verification.readers.json_posts import PostsParser, key_orders, wrong_keys
+from skyexport.verification.readers.json_posts import PostsParser, collection_paused, key_orders, wrong_keys
 
 __all__ = ["JsonArrayReader"]
 
@@ -80,18 +82,27 @@ class JsonArrayReader:
 
     def _read_fast(self, group: bytes) -> bool:
         """Read whole posts with the fast parser. Returns False, and reads nothing, if it refuses them."""
-        try:
-            posts = orjson.loads(b"[" + group + b"]")
-        except orjson.JSONDecodeError:
-            return False
-        if not posts:
-            return False
+        with collection_paused():
+            try:
+                posts = orjson.loads(b"[" + group + b"]")
+            except orjson.JSONDecodeError:
+                return False
+            if not posts:
+                return False
+            if set(map(type, posts)) != {dict} or not self._parser.orders.issuperset(map(tuple, posts)):
+                self._refuse(posts)
+            if self._keys is not None:
+                self._keys(post_keys((post["uri"], post["cid"], post["indexed_at"]) for post in posts))
+            count = len(posts)
+            del posts
+        self._parser.skip(len(group), count)
+        return True
+
+    def _refuse(self, posts: list[Any]) -> NoReturn:
+        """Name the first of these that is no post."""
         for number, post in enumerate(posts, self.posts + 1):
             if type(post) is not dict:
                 raise ValueError(f"post {number:,} is not an object")
             if tuple(post) not in self._parser.orders:
                 raise wrong_keys(number, list(post))
-        if self._keys is not None:
-            self._keys(post_keys((post["uri"], post["cid"], post["indexed_at"]) for post in posts))
-        self._parser.skip(len(group), len(posts))
-        return True
+        raise AssertionError
