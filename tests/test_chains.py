@@ -266,7 +266,7 @@ def test_the_new_export_is_verified_first(archive: Path, monkeypatch: pytest.Mon
         data.write_bytes(data.read_bytes() + b" ")
         return read_back(path, *arguments)
 
-    monkeypatch.setattr("skyexport.pipeline.export.read_back", damaged)
+    monkeypatch.setattr("skyexport.verification.verifier.read_back", damaged)
     with pytest.raises(VerifyError):
         nights.night(keep=1)
     assert len(nights.there) == len(before) + 1

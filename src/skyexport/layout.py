@@ -11,10 +11,12 @@ __all__ = [
     "CLAIMS",
     "EXPORT_NAME",
     "LONGEST_NAME_BYTES",
+    "MAX_CLAIMS_BYTES",
     "MEDIA_DIRECTORY",
     "MEDIA_TABLE",
     "author_directory",
     "directory_name",
+    "may_be_table",
 ]
 
 MEDIA_DIRECTORY = "media"
@@ -28,6 +30,10 @@ EXPORT_NAME = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(?:-\d{1,9})?", re.ASCI
 
 CLAIMS = ("manifest.json", "SHA256SUMS")
 """The files that mark an export directory."""
+
+MAX_CLAIMS_BYTES = 20_000_000
+"""The largest manifest or SHA256SUMS that is read. Notices, the number of data files, and the list of disappeared posts
+are limited to stay below it."""
 
 LONGEST_NAME_BYTES = 200
 """File names may have 255 bytes; the rest is room for suffixes."""
@@ -63,3 +69,8 @@ def directory_name(did: str | None, *, portable: bool = sys.platform == "win32")
     if len(name) > LONGEST_NAME_BYTES:
         name = f"{name[: LONGEST_NAME_BYTES - 65]}-{hashlib.sha256(did.encode()).hexdigest()}"
     return name
+
+
+def may_be_table(directory: Path) -> bool:
+    """Whether the export in *directory* seems to be Parquet, which takes more memory to read."""
+    return any((directory / name).exists() for name in ("posts.parquet", "posts-00001.parquet"))

@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import apsw
 
@@ -41,7 +42,6 @@ from skyexport.options.export_options import ExportOptions, Resolved
 from skyexport.output.destination import Destination, destination_of
 from skyexport.output.manifest import manifest_bytes
 from skyexport.output.media import Media
-from skyexport.output.retention import remove_old_chains
 from skyexport.output.writer import OrderedWriter, WrittenFile
 from skyexport.pipeline.chunks import LargePosts, rendered
 from skyexport.pipeline.hold import Hold, NeverHeldError, unchanging
@@ -63,8 +63,9 @@ from skyexport.runtime.memory import UNKNOWN_MEMORY
 from skyexport.runtime.progress import Progress
 from skyexport.runtime.scratch import remove_left_scratches
 from skyexport.selection import Selection
-from skyexport.verification.increments import Disappeared
-from skyexport.verification.verifier import read_back
+
+if TYPE_CHECKING:
+    from skyexport.verification.increments import Disappeared
 
 __all__ = ["export"]
 
@@ -121,11 +122,15 @@ def export(
                 manifest = partial(_manifest, job, written, media, notices.all, now)
                 files, path = destination.commit(manifest, sums, table)
             if options.keep is not None and path is not None:
+                from skyexport.verification.verifier import read_back
+
                 job.counters.stage = "reading back"
                 read_back(path.parent, job.counters, job.monitor.check)
         removed: list[Path] = []
         registered = None
         if options.keep is not None and path is not None:
+            from skyexport.output.retention import remove_old_chains
+
             removed = remove_old_chains(job.resolved, job.selection.did, job.archive.path, path.parent, say)
         if job.registry is not None and path is not None:
             registered = job.registry.add(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import apsw
 
@@ -13,6 +14,7 @@ from skyexport.archive.authors import ChosenAuthor, check_author
 from skyexport.archive.registry import Registry
 from skyexport.errors import ArchiveBusyError, ArchiveChangedError, StrictError
 from skyexport.formats import FORMATS
+from skyexport.layout import may_be_table
 from skyexport.notices import MISSED_LOG, MISSED_LOG_HINT, Notices
 from skyexport.options.export_options import ExportOptions, Resolved, resolve
 from skyexport.output.destination import check_place
@@ -22,7 +24,9 @@ from skyexport.runtime.memory import MemoryGuard, ProcessTree
 from skyexport.runtime.processes import available_cpus
 from skyexport.runtime.progress import Counters, Monitor, Progress
 from skyexport.selection import PostFilter, Selection
-from skyexport.verification.increments import Disappeared, EarlierPosts, may_be_table, with_last_chain
+
+if TYPE_CHECKING:
+    from skyexport.verification.increments import Disappeared, EarlierPosts
 
 __all__ = [
     "WORKERS_FROM_POSTS",
@@ -122,6 +126,11 @@ def with_earlier_posts(job: Job, say: Callable[[str], None]) -> Job:
         job: The job, of which the place is locked: no other run adds to the chain of exports there, or removes it.
         say: Called with lines for people.
     """
+    if not (job.resolved.since_export or job.options.since_last):
+        return job
+    # Most exports need none of this, and loading it takes a tenth of a small one.
+    from skyexport.verification.increments import EarlierPosts, with_last_chain
+
     resolved = with_last_chain(job.resolved, job.selection.did, job.archive.path, say)
     if not resolved.since_export:
         return replace(job, resolved=resolved)
@@ -185,7 +194,7 @@ def _chosen_workers(
         FORMATS[resolved.format], resolved.compression, archive.stored_bytes(), batch_size=options.batch_size,
         lists=options.media or options.match is not None or options.limit is not None or reads_earlier
         or options.snapshot == "copy",
-        reads_table=any(may_be_table(directory) for directory in resolved.since_export)
+        reads_table=any(map(may_be_table, resolved.since_export))
         or (options.since_last and resolved.format == "parquet"),
     )  # fmt: skip
     workers = options.workers

@@ -19,9 +19,8 @@ from typing import Any
 import orjson
 
 from skyexport.errors import NoExportError
-from skyexport.layout import CLAIMS, EXPORT_NAME
+from skyexport.layout import CLAIMS, EXPORT_NAME, MAX_CLAIMS_BYTES
 from skyexport.runtime.export_directory import ExportDirectory
-from skyexport.verification.claims import MAX_CLAIMS_BYTES
 
 __all__ = [
     "Chain",

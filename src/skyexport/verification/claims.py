@@ -15,18 +15,14 @@ import orjson
 from skyexport.errors import OptionError
 from skyexport.formats.compression import Compression, parse_compression
 from skyexport.formats.settings import DEFAULTS, DELIMITERS, FormatSettings
-from skyexport.layout import MEDIA_DIRECTORY, MEDIA_TABLE
+from skyexport.layout import MAX_CLAIMS_BYTES, MEDIA_DIRECTORY, MEDIA_TABLE
 from skyexport.runtime.export_directory import is_plain_name
 from skyexport.verification.readers import READERS
 from skyexport.verification.readers.csv_table import HEADINGS
 from skyexport.verification.readers.json_posts import KEYS
 from skyexport.verification.readers.parquet_table import PARQUET_COLUMNS
 
-__all__ = ["MAX_CLAIMS_BYTES", "Checksum", "Manifest", "Sums", "media_sum", "read_manifest", "read_sums"]
-
-MAX_CLAIMS_BYTES = 20_000_000
-"""The largest manifest or SHA256SUMS that is read. Notices, the number of data files, and the list of disappeared posts
-are limited to stay below it."""
+__all__ = ["Checksum", "Manifest", "Sums", "media_sum", "read_manifest", "read_sums"]
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 _SUM_LINE = re.compile("([0-9a-f]{64})  (.+)")

@@ -18,18 +18,17 @@ import orjson
 
 from skyexport.errors import Difference, OptionError, UnrelatedExportError, VerifyError
 from skyexport.json_text import decode
-from skyexport.layout import author_directory
+from skyexport.layout import MAX_CLAIMS_BYTES, author_directory
 from skyexport.options.export_options import Resolved
 from skyexport.runtime.export_directory import ExportDirectory
 from skyexport.runtime.progress import Counters
 from skyexport.verification.chains import chains, earlier_manifests, exports_in
-from skyexport.verification.claims import MAX_CLAIMS_BYTES
 from skyexport.verification.result import Verification
 from skyexport.verification.seen_posts import SeenPosts
 from skyexport.verification.verifier import read_back
 from skyexport.wording import path_text
 
-__all__ = ["Disappeared", "EarlierExport", "EarlierPosts", "may_be_table", "with_last_chain"]
+__all__ = ["Disappeared", "EarlierExport", "EarlierPosts", "with_last_chain"]
 
 _MOST_DISAPPEARED = 100_000
 """More posts than ever disappear between two exports; if there are more, the archive is another one."""
@@ -248,8 +247,3 @@ def with_last_chain(resolved: Resolved, did: str | None, archive: Path, say: Cal
     )
     say(f"increment to {directories[0]}{and_more}")
     return replace(resolved, since_export=tuple(directories))
-
-
-def may_be_table(directory: Path) -> bool:
-    """Whether the export in *directory* seems to be Parquet, which takes more memory to read."""
-    return any((directory / name).exists() for name in ("posts.parquet", "posts-00001.parquet"))

@@ -14,9 +14,9 @@ from types import TracebackType
 from typing import Self
 
 from skyexport.errors import NoExportError
-from skyexport.layout import MEDIA_DIRECTORY
+from skyexport.layout import MAX_CLAIMS_BYTES, MEDIA_DIRECTORY
 from skyexport.runtime.export_directory import ExportDirectory, is_plain_name
-from skyexport.verification.claims import MAX_CLAIMS_BYTES, read_manifest
+from skyexport.verification.claims import read_manifest
 
 __all__ = ["EarlierMedia"]
 

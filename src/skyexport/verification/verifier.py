@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from skyexport.errors import Difference, MissingExtraError, NoExportError, OptionError, VerifyError
-from skyexport.layout import MEDIA_DIRECTORY
+from skyexport.layout import MAX_CLAIMS_BYTES, MEDIA_DIRECTORY
 from skyexport.options.values import parse_path
 from skyexport.runtime.digest import Digest
 from skyexport.runtime.export_directory import ExportDirectory
@@ -25,7 +25,6 @@ from skyexport.runtime.memory import MemoryGuard, ProcessTree
 from skyexport.runtime.progress import Counters, Monitor, Progress
 from skyexport.verification.chains import export_near
 from skyexport.verification.claims import (
-    MAX_CLAIMS_BYTES,
     Checksum,
     Manifest,
     Sums,
