@@ -218,12 +218,16 @@ class Run:
     def wait_for(self, true: Callable[[], object]) -> bool:
         """Wait until *true* is; False when the command ended first."""
         deadline = time.monotonic() + _LONGEST_SECONDS
-        while not true():
-            if self.process.poll() is not None:
-                return False
+        while self.process.poll() is None:
+            # A folder that has just been found may get another name before pathlib looks into it.
+            with contextlib.suppress(FileNotFoundError):
+                if true():
+                    return True
             assert time.monotonic() < deadline
             time.sleep(0.001)
-        return True
+        with contextlib.suppress(FileNotFoundError):
+            return bool(true())
+        return False
 
     def errors_so_far(self) -> str:
         """The text that it has written to standard error."""
