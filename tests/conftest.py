@@ -55,10 +55,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _without_own_options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Ignore the settings of the person who runs the tests: environment variables and the user's file."""
+def _without_own_options() -> Iterator[None]:
+    """Ignore the environment variables of the person who runs the tests."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         for name in list(os.environ):
             if name.startswith("SKYEXPORT_") or name in ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"):
                 patch.delenv(name)

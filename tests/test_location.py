@@ -438,7 +438,6 @@ def test_deleted_current_directory_and_absolute_paths(tmp_path: Path) -> None:
         ["export", archive, "-o", out, "--resume-batch"],
         ["export", archive, "--to", tmp_path / "file.json", "--since-export"],
         ["inspect", archive],
-        ["config"],
         ["verify"],
     ):
         if arguments[-1] in ("verify", "--since-export"):

@@ -49,7 +49,7 @@ WRONG = [
     (["my archive.db"], "there is no command 'my archive.db'; did you mean skyexport export 'my archive.db'?"),
     (["posts"], "there is no command 'posts'; did you mean skyexport export posts?"),
     (["done"], "there is no command 'done'; did you mean skyexport verify done?"),
-    (["zzz"], "there is no command 'zzz'; commands are export, inspect, verify, bench, config"),
+    (["zzz"], "there is no command 'zzz'; commands are export, inspect, verify, bench"),
     (["export", "a.db", "--nope"], "no such option: --nope; see skyexport export --help"),
     (["export", "a.db", "--formt", "csv"], "no such option: --formt; did you mean --format?"),
     (["export", "a.db", "--memory_limit=1GB"], "no such option: --memory_limit; did you mean --memory-limit?"),
@@ -66,7 +66,6 @@ WRONG = [
     (["inspect", "a.db", "b.db"], "unexpected argument: b.db; see skyexport inspect --help"),
     (["--nonsense"], "no such option: --nonsense; see skyexport --help"),
     (["--config"], "--config needs a value; write --config FILE"),
-    (["config", "exprot"], "there is no command 'exprot'; commands are export, inspect, verify, bench, config"),
     (["export"], "there is no archive to export; name one, as in skyexport export archive.db, or use --from-file"),
 ]
 

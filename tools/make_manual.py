@@ -94,18 +94,18 @@ def read_commands() -> list[Command]:
     for name, command in group.commands.items():
         if not command.hidden:
             contexts.append(typer.Context(command, info_name=name, parent=root))
-    return [read_command(context, list(group.commands)) for context in contexts]
+    return [read_command(context) for context in contexts]
 
 
-def read_command(context: typer.Context, names: Sequence[str]) -> Command:
-    """Read one command; *names* are the names of all commands."""
+def read_command(context: typer.Context) -> Command:
+    """Read one command."""
     command = context.command
     arguments, options, repeats = [], [], False
     for parameter in command.get_params(context):
         if isinstance(parameter, TyperArgument):
             metavar = parameter.make_metavar(ctx=context)
             record = option_record(parameter, context)
-            arguments.append((value_of(metavar, names), record[1] if record else ""))
+            arguments.append((value_of(metavar), record[1] if record else ""))
             repeats = parameter.nargs != 1
     for group, members in grouped_options(command, context):
         for parameter in members:
@@ -120,7 +120,7 @@ def read_command(context: typer.Context, names: Sequence[str]) -> Command:
                     ),
                     record,
                     parameter.help or "",
-                    None if parameter.is_flag or parameter.count else value_of(parameter.make_metavar(context), names),
+                    None if parameter.is_flag or parameter.count else value_of(parameter.make_metavar(context)),
                     parameter.multiple or parameter.count,
                     # All flags of the program are, so only --config is not.
                     parameter.is_eager or (context.parent is None and parameter.is_flag),
@@ -140,15 +140,13 @@ def read_command(context: typer.Context, names: Sequence[str]) -> Command:
     )
 
 
-def value_of(metavar: str, commands: Sequence[str]) -> Value:
-    """The values that a metavar stands for: words with | between them, a kind of path, a command, or anything."""
+def value_of(metavar: str) -> Value:
+    """The values that a metavar stands for: words with | between them, a kind of path, or anything."""
     bare = re.sub(r"\[[^]]*\]|\.\.\.", "", metavar) or metavar.strip("[].")
     if bare in DIRECTORIES:
         return Value(metavar, kind="directories")
     if bare in FILES:
         return Value(metavar, kind="files")
-    if bare == "COMMAND":
-        return Value(metavar, words=commands)
     return Value(metavar, [word for word in bare.split("|") if "|" in bare and re.fullmatch("[a-z][a-z0-9-]*", word)])
 
 
@@ -166,21 +164,18 @@ ENVIRONMENT = [
         "SKYEXPORT_FORMAT, SKYEXPORT_MEMORY_LIMIT, SKYEXPORT_NO_SYNC. Flags are 1, true or yes, or 0, false or no. A "
         "typed option overrides the variable, and the variable overrides files. An empty variable means the default.",
     ),
-    ("SKYEXPORT_CONFIG", "A configuration file, as --config names it."),
+    (
+        "SKYEXPORT_CONFIG",
+        "The file to read if there is no --config; in the profile of a shell, an absolute path. Empty: no file.",
+    ),
     ("TMPDIR", "The directory for temporary files; by default /var/tmp."),
 ]
 
 FILES_SECTION = [
     (
-        "skyexport.toml",
-        "Options for commands in this directory: a table for each command, such as [export], and a key for each long "
-        'option, such as format = "csv". The file may come from a stranger, so it cannot set overwrite, register, to, '
-        "or from-file, nor paths that lead elsewhere.",
-    ),
-    (
-        "$XDG_CONFIG_HOME/skyexport/config.toml, ~/.config/skyexport/config.toml",
-        "The user's own file, with the same layout, which may set everything. On macOS it is in "
-        "~/Library/Application Support/skyexport, on Windows in %APPDATA%\\skyexport.",
+        "the file of --config or SKYEXPORT_CONFIG",
+        "Options in TOML: a table for each command, such as [export], and a key for each long option, such as "
+        'format = "csv". Typed options and variables override it. No other file is read.',
     ),
     ("exports/<author or all>/<time>/", "An export: the data file, manifest.json, SHA256SUMS, and media/."),
 ]

@@ -12,7 +12,6 @@ from skyexport import __version__
 from skyexport.cli import printing
 from skyexport.cli.bench import bench_command
 from skyexport.cli.boundary import AS_JSON, Command, configure, errors_reported
-from skyexport.cli.config import config_command
 from skyexport.cli.configuration import CONFIG
 from skyexport.cli.export import export_command
 from skyexport.cli.help_pages import HelpfulGroup, epilog
@@ -25,7 +24,7 @@ __all__ = ["app"]
 
 
 class _Commands(HelpfulGroup):
-    """The commands. Each accepts --config, and options from the environment and from files.
+    """The commands. Each accepts --config, and options from the environment and from a file.
 
     A usage error prints one line like any other error, and one object with --json.
     """
@@ -147,6 +146,3 @@ app.command(
     name="bench",
     epilog=epilog("skyexport bench archive.db", "skyexport bench archive.db -o /mnt/exports --posts 1000000"),
 )(bench_command)
-app.command(cls=Command, name="config", epilog=epilog("skyexport config", "skyexport config export --json"))(
-    config_command
-)

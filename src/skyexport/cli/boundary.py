@@ -10,13 +10,13 @@ from typing import Any
 import typer
 
 from skyexport.cli import printing
-from skyexport.cli.configuration import PROJECT_FILE, Configuration
+from skyexport.cli.configuration import Configuration
 from skyexport.cli.help_pages import HelpfulCommand
 from skyexport.cli.usage import usage_error
 from skyexport.errors import ExportError, OptionError, unexpected
 from skyexport.runtime.signals import Signals
 
-__all__ = ["AS_JSON", "Command", "configuration_of", "configure", "errors_reported", "signals_of"]
+__all__ = ["AS_JSON", "Command", "configure", "errors_reported", "signals_of"]
 
 _CONFIG_FILE = "skyexport.config"
 """Key of a context's `meta`: the value of --config."""
@@ -35,7 +35,7 @@ _COMMAND = "skyexport.command"
 
 
 def configure(context: Any, _: Any, config: str | None) -> None:
-    """Let the environment and files set the options that the command line does not set.
+    """Let the environment and a file set the options that the command line does not set.
 
     Raises:
         OptionError: A value of theirs is not valid.
@@ -54,8 +54,8 @@ def configure(context: Any, _: Any, config: str | None) -> None:
     context.meta[AS_JSON] = context.meta[AS_JSON] or bool(context.default_map.get("as_json"))
 
 
-def configuration_of(context: typer.Context) -> Configuration:
-    """The options that the environment and files set."""
+def _configuration_of(context: typer.Context) -> Configuration:
+    """The options that the environment and a file set."""
     found: Configuration = context.meta[_CONFIGURATION]
     return found
 
@@ -81,11 +81,10 @@ class Command(HelpfulCommand):
             raise _with_place(ctx, error) from None
 
     def invoke(self, ctx: Any) -> Any:
-        _say_project_file(ctx)
         try:
             return super().invoke(ctx)
         except OptionError as error:
-            raise configuration_of(ctx).traced(error, self.name or "", _typed(ctx)) from error
+            raise _configuration_of(ctx).traced(error, self.name or "", _typed(ctx)) from error
 
 
 def _with_place(context: Any, error: OptionError) -> OptionError:
@@ -94,7 +93,9 @@ def _with_place(context: Any, error: OptionError) -> OptionError:
         source = context.get_parameter_source(option.name)
         if option.expose_value and source is not None and option.name not in context.params:
             typed = source.name == "COMMANDLINE"
-            return error if typed else configuration_of(context).with_places(error, context.command.name, [option.name])
+            if typed:
+                return error
+            return _configuration_of(context).with_places(error, context.command.name, [option.name])
     return error
 
 
@@ -128,12 +129,5 @@ def _usage_error(error: Any, group: Any) -> OptionError | None:
         source = context.get_parameter_source(option.name)
         if source is None or source.name != "COMMANDLINE":
             wrong = OptionError(f"{option.opts[0]}: {str(getattr(error, 'message', error)).rstrip('.')}")
-            return configuration_of(context).with_places(wrong, context.command.name, [option.name])
+            return _configuration_of(context).with_places(wrong, context.command.name, [option.name])
     return usage_error(error, group)
-
-
-def _say_project_file(context: typer.Context) -> None:
-    """Print that a project file sets options; its own `quiet` does not silence this line."""
-    keys = configuration_of(context).obeyed(context.command.name or "", _typed(context))
-    if keys and ("quiet" in keys or not context.params.get("quiet")):
-        printing.say(f"{PROJECT_FILE} in this directory sets {', '.join(keys)}")

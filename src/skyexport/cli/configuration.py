@@ -1,56 +1,42 @@
-"""Options from environment variables and TOML files.
+"""Options from environment variables and from a TOML file.
 
 The commands declare their options; this module has no list of its own. The first source that sets an option wins: the
-command line, the environment, the file that --config names, the project file in the current directory, the user's own
-file, the default. A file has a table for each command, and a key for each long option.
-
-A project file may come with a directory that a stranger made. So it cannot make a command replace files, or read or
-write outside that directory; and the command prints that a project file sets options.
+command line, the environment, the file that --config or SKYEXPORT_CONFIG names, the default. No other file is read: a
+file that lies in a directory does not change what a command does there.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from typer.core import TyperGroup, TyperOption
 
-from skyexport.cli.configuration_files import bytes_of, check_within, parse, same, user_file
 from skyexport.errors import OptionError
 from skyexport.formats.names import nearest
 from skyexport.options.values import parse_path
 from skyexport.rendering.native import BUILD_VARIABLE, RENDERER_VARIABLE
 
-__all__ = [
-    "CONFIG",
-    "PROJECT_FILE",
-    "Configuration",
-    "ConfigurationFile",
-    "Given",
-    "Origin",
-    "Setting",
-    "settings_of",
-]
+__all__ = ["CONFIG", "MAX_FILE_BYTES", "Configuration", "Given", "Setting", "settings_of"]
 
 CONFIG = "config"
-"""The long option that names a file; a file cannot name another file."""
+"""The long option that names the file; the file cannot name another file."""
 
-PROJECT_FILE = Path("skyexport.toml")
-"""In the current directory only, not in those above it, so that users can see which file applies."""
+MAX_FILE_BYTES = 100_000
+"""A file that sets every option has a few thousand."""
 
+_MAX_DOTS = 100
+"""Per line: the time that tomllib needs for dotted keys grows with the square of their dots."""
 
 _PREFIX = "SKYEXPORT_"
 
 _OTHER_VARIABLES = (RENDERER_VARIABLE, BUILD_VARIABLE)
 """Variables that choose the renderer: when the package is used, and when it is built."""
-
-_NOT_FOR_PROJECTS = frozenset({"from-file", "overwrite", "register", "to"})
-"""Options that let an export replace a file, write to an archive, choose archives, or write anywhere."""
 
 _PLACES = re.compile("DIR|DIRECTORY|FILE|LIST|PATH|ARCHIVE")
 """Metavars of options whose value is a path."""
@@ -66,9 +52,8 @@ _FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no"
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """An option of a command that the environment and files can set."""
+    """An option of a command that the environment and a file can set."""
 
-    command: str
     option: TyperOption
     key: str
     """The long option without its dashes."""
@@ -90,37 +75,17 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a value comes from."""
-
-    kind: Literal["environment", "--config", "project file", "user file"]
-    place: str
-    """The name of the variable, or the path of the file."""
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.place}"
-
-
-@dataclass(frozen=True, slots=True)
 class Given:
-    """A value and its origin; the value is None if the variable is empty, which restores the default."""
+    """A value that nobody typed."""
 
     value: object
-    origin: Origin
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigurationFile:
-    """A configuration file, whether it exists or not."""
-
-    origin: Origin
-    found: bool
-    tables: Mapping[str, Mapping[str, object]]
-    """Command → name of its option → value."""
+    """None if the variable is empty, which restores the default."""
+    place: str
+    """Its variable, or its key, table and file, in words."""
 
 
 def settings_of(group: TyperGroup) -> dict[str, dict[str, Setting]]:
-    """The options that the environment and files can set: command → key → setting, in the order of their declaration.
+    """The options that the environment and a file can set: command → key → setting, in the order of their declaration.
 
     Arguments, and options that replace the command, such as --help, are left out.
     """
@@ -130,12 +95,12 @@ def settings_of(group: TyperGroup) -> dict[str, dict[str, Setting]]:
         for option in command.params:
             key = next((text[2:] for text in option.opts if text.startswith("--")), None)
             if isinstance(option, TyperOption) and not option.is_eager and key not in (None, CONFIG):
-                found[name][key] = Setting(name, option, key)
+                found[name][key] = Setting(option, key)
     return found
 
 
 class Configuration:
-    """The options that the environment and the files set. They are read when the object is made.
+    """The options that the environment and the file set. The file is read when the object is made.
 
     Args:
         group: The commands with their options.
@@ -143,39 +108,54 @@ class Configuration:
         environment: The environment variables.
 
     Raises:
-        OptionError: A file cannot be read or is not TOML, or a file or a variable sets an option that no command has.
+        OptionError: The file cannot be read or is not TOML, or it or a variable sets an option that no command has.
     """
 
     def __init__(self, group: TyperGroup, config: str | None, environment: Mapping[str, str]) -> None:
-        self.settings = settings_of(group)
+        self._settings = settings_of(group)
         self._environment = environment
         self._check_variables()
         config = environment.get(_PREFIX + CONFIG.upper()) or None if config is None else config
-        named = None if config is None else parse_path(config, "configuration file")
-        candidates: list[tuple[Literal["--config", "project file", "user file"], Path | None]]
-        candidates = [("user file", user_file(environment)), ("project file", PROJECT_FILE), ("--config", named)]
-        # If --config names the project file, the user trusts it.
-        self.files = [
-            self._read(Origin(kind, str(path)), path)
-            for kind, path in candidates
-            if path is not None and not (kind == "project file" and named is not None and same(path, named))
-        ]
+        self._tables = {} if config is None else self._read(parse_path(config, "configuration file"))
 
     def given(self, command: str) -> dict[str, Given]:
-        """The values that the files and the environment set for a command: name → value.
+        """The values that the file and the environment set for a command: name of the parameter → value.
 
         Raises:
             OptionError: The variable of a flag is neither yes nor no.
         """
-        values: dict[str, Given] = {}
-        for file in self.files:
-            values |= {name: Given(value, file.origin) for name, value in file.tables.get(command, {}).items()}
-        for setting in self.settings.get(command, {}).values():
+        values = dict(self._tables.get(command, {}))
+        for setting in self._settings.get(command, {}).values():
             text = self._environment.get(setting.variable)
             if text is not None:
-                value = _value_of_variable(setting, text) if text else None
-                values[setting.name] = Given(value, Origin("environment", setting.variable))
+                values[setting.name] = Given(_value_of_variable(setting, text) if text else None, setting.variable)
         return values
+
+    def traced(self, error: OptionError, command: str, typed: Mapping[str, object]) -> OptionError:
+        """The same error; its hint also says where the options come from that the error is about.
+
+        The error is about the options whose names or values are in its text. If there are none, not even among those
+        of the command line, it may be about any option.
+
+        Args:
+            error: The error of a command.
+            command: Its name.
+            typed: The options on the command line: name → value.
+        """
+        settings = {setting.name: setting for setting in self._settings.get(command, {}).values()}
+        given = {name: it.value for name, it in self.given(command).items() if name not in typed}
+        given = {name: value for name, value in given.items() if value is not None}
+        meant = [name for name, value in given.items() if _is_about(error, settings[name], value)]
+        if not meant and not any(_is_about(error, settings[name], typed[name]) for name in typed if name in settings):
+            meant = list(given)
+        return self.with_places(error, command, meant)
+
+    def with_places(self, error: OptionError, command: str, names: Iterable[str]) -> OptionError:
+        """The same error; its hint also says where the values of these options come from."""
+        keys = {setting.name: setting.key for setting in self._settings.get(command, {}).values()}
+        given = self.given(command)
+        places = [f"--{keys[name]} is from {given[name].place}" for name in names if name in given]
+        return OptionError(error.message, "; ".join(filter(None, [error.hint, *places])))
 
     def _check_variables(self) -> None:
         """Refuse variables that begin with SKYEXPORT_ but set no option of any command.
@@ -183,7 +163,7 @@ class Configuration:
         Raises:
             OptionError: There is such a variable.
         """
-        settings = [setting for settings in self.settings.values() for setting in settings.values()]
+        settings = [setting for settings in self._settings.values() for setting in settings.values()]
         known = {_PREFIX + CONFIG.upper(), *_OTHER_VARIABLES, *(setting.variable for setting in settings)}
         for name in sorted(self._environment):
             if not name.upper().startswith(_PREFIX) or name in known:
@@ -197,132 +177,68 @@ class Configuration:
                 f"did you mean {_PREFIX}{near}?" if near else hint,
             )
 
-    def obeyed(self, command: str, typed: Container[str]) -> list[str]:
-        """The keys of the options that a project file sets, and the command line does not."""
-        given = self.given(command)
-        return [
-            setting.key
-            for setting in self.settings.get(command, {}).values()
-            if setting.name not in typed and setting.name in given and given[setting.name].origin.kind == "project file"
-        ]
-
-    def to_dict(self, commands: Iterable[str]) -> dict[str, Any]:
-        """All options of these commands with their values and origins, and the files, for programs."""
-        return {
-            "commands": {
-                command: {
-                    setting.key: {"value": value, "why": origin.kind if origin else "default"}
-                    | ({"place": origin.place} if origin else {})
-                    for setting, value, origin in self._holding(command)
-                }
-                for command in commands
-            },
-            "files": [
-                {"kind": file.origin.kind, "path": file.origin.place, "found": file.found} for file in self.files
-            ],
-        }
-
-    def lines(self, commands: Iterable[str]) -> list[str]:
-        """The same, for people."""
-        lines: list[str] = []
-        for command in commands:
-            rows = [
-                (setting.key, _shown(setting, value), str(origin or "default"))
-                for setting, value, origin in self._holding(command)
-            ]
-            lines += [f"[{command}]", *_aligned(rows), ""]
-        rows = [(file.origin.kind, file.origin.place, "" if file.found else "not found") for file in self.files]
-        lines += ["files, later ones win", *_aligned(rows)]
-        return lines
-
-    def _holding(self, command: str) -> Iterator[tuple[Setting, object, Origin | None]]:
-        """Each option with its value and origin; the origin is None for the default."""
-        given = self.given(command)
-        for setting in self.settings[command].values():
-            it = given.get(setting.name)
-            if it is None or it.value is None:
-                default = setting.option.default
-                default = default() if callable(default) else default
-                # Numbers and paths are text here, too, as variables have them.
-                shown = str(default) if isinstance(default, int | Path) and not isinstance(default, bool) else default
-                yield setting, shown, None if it is None else it.origin
-            else:
-                yield setting, it.value, it.origin
-
-    def traced(self, error: OptionError, command: str, typed: Mapping[str, object]) -> OptionError:
-        """The same error; its hint also says where the options come from that the error is about.
-
-        The error is about the options whose names or values are in its text. If there are none, not even among those
-        of the command line, it may be about any option.
-
-        Args:
-            error: The error of a command.
-            command: Its name.
-            typed: The options on the command line: name → value.
-        """
-        settings = {setting.name: setting for setting in self.settings.get(command, {}).values()}
-        given = {name: it for name, it in self.given(command).items() if name not in typed and it.value is not None}
-        values: dict[str, object] = {name: it.value for name, it in given.items()}
-        meant = [name for name in given if _is_about(error, settings[name], values[name])]
-        if not meant and not any(_is_about(error, settings[name], typed[name]) for name in typed if name in settings):
-            meant = list(given)
-        return self.with_places(error, command, meant)
-
-    def with_places(self, error: OptionError, command: str, names: Iterable[str]) -> OptionError:
-        """The same error; its hint also says where the values of these options come from."""
-        settings = {setting.name: setting for setting in self.settings.get(command, {}).values()}
-        given = self.given(command)
-        places = [
-            f"--{settings[name].key} is from {_place(settings[name], given[name].origin)}"
-            for name in names
-            if name in given
-        ]
-        return OptionError(error.message, "; ".join(filter(None, [error.hint, *places])))
-
-    def _read(self, origin: Origin, path: Path) -> ConfigurationFile:
-        named = origin.kind == "--config"
-        data = bytes_of(path, needed=named)
-        if data is None:
-            return ConfigurationFile(origin, False, {})
-        tables: dict[str, dict[str, object]] = {}
-        for command, table in parse(path, data).items():
-            settings = self.settings.get(command)
+    def _read(self, path: Path) -> dict[str, dict[str, Given]]:
+        """The values in a file: command → name of the parameter → value."""
+        tables: dict[str, dict[str, Given]] = {}
+        for command, table in _parse(path, _bytes_of(path)).items():
+            settings = self._settings.get(command)
             if not isinstance(table, dict):
-                hint = f"write [{command}]" if settings else f"write it below {_tables(self.settings)}"
+                hint = f"write [{command}]" if settings else f"write it below {_tables(self._settings)}"
                 raise OptionError(f"{path}: {command!r} is not a table", hint)
             if settings is None:
-                near = nearest(command, self.settings)
-                hint = f"did you mean [{near}]?" if near else f"tables are {_tables(self.settings)}"
+                near = nearest(command, self._settings)
+                hint = f"did you mean [{near}]?" if near else f"tables are {_tables(self._settings)}"
                 raise OptionError(f"{path}: there is no command {command!r}", hint)
-            tables[command] = dict(self._read_table(origin, path, command, table))
-        return ConfigurationFile(origin, True, tables)
+            tables[command] = dict(self._read_table(path, command, table))
+        return tables
 
-    def _read_table(
-        self, origin: Origin, path: Path, command: str, table: Mapping[str, object]
-    ) -> Iterator[tuple[str, object]]:
-        of_project = origin.kind == "project file"
+    def _read_table(self, path: Path, command: str, table: Mapping[str, object]) -> Iterator[tuple[str, Given]]:
         seen = set()
         for written, value in table.items():
             key = written.replace("_", "-")
             where = f"{path}: [{command}] {written}"
-            if of_project and key in _NOT_FOR_PROJECTS:
-                raise OptionError(
-                    f"{where}: a project file cannot set this, since it may come from a stranger",
-                    "set it on the command line, or name a file of your own with --config",
-                )
-            setting = self.settings[command].get(key)
+            setting = self._settings[command].get(key)
             if setting is None:
-                near = nearest(key, self.settings[command])
+                near = nearest(key, self._settings[command])
                 hint = f"did you mean {near!r}?" if near else f"`skyexport {command} --help` has all options"
                 raise OptionError(f"{where}: {command} has no such option in files", hint)
             if key in seen:
                 raise OptionError(f"{where}: the option is set twice", "leave out one of them")
             seen.add(key)
-            read = _value_of_file(setting, value, where)
-            if of_project and setting.is_place:
-                for place in read if isinstance(read, list) else [read]:
-                    check_within(str(place), where)
-            yield setting.name, read
+            yield setting.name, Given(_value_of_file(setting, value, where), f"{key!r} of [{command}] in {path}")
+
+
+def _bytes_of(path: Path) -> bytes:
+    """The content of the file, which may also be a pipe."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        raise OptionError(f"there is no file {path}", "see --config") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise OptionError(f"cannot read {path}: {reason}") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise OptionError(f"{path} has more than {MAX_FILE_BYTES:,} bytes", "use a file that only sets options")
+    return data
+
+
+def _parse(path: Path, data: bytes) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        # Editors on Windows write a byte order mark.
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise OptionError(f"{path} is not UTF-8 at byte {error.start}", "save it as UTF-8") from None
+    try:
+        if any(line.count(".") > _MAX_DOTS for line in text.split("\n") if not line.startswith("#")):
+            raise RecursionError
+        return tomllib.loads(text)
+    except RecursionError:
+        raise OptionError(f"{path} is nested too deeply", "use only tables and keys") from None
+    except ValueError as error:
+        raise OptionError(f"{path} is not TOML: {error}", 'write lines like [export] and format = "csv"') from None
 
 
 def _value_of_variable(setting: Setting, text: str) -> object:
@@ -379,26 +295,6 @@ def _is_about(error: OptionError, setting: Setting, value: object) -> bool:
 
 def _mentions(text: str, words: Sequence[str]) -> bool:
     return any(re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text) for word in words if word)
-
-
-def _place(setting: Setting, origin: Origin) -> str:
-    if origin.kind == "environment":
-        return origin.place
-    return f"{setting.key!r} of [{setting.command}] in {origin.place}"
-
-
-def _shown(setting: Setting, value: object) -> str:
-    if value is None or value in ([], ()):
-        said = setting.option.show_default
-        return f"({said})" if isinstance(said, str) else "-"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def _tables(commands: Iterable[str]) -> str:

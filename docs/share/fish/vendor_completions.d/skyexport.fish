@@ -22,7 +22,6 @@ complete -c skyexport -n 'not __skyexport_command >/dev/null' -a export -d 'Expo
 complete -c skyexport -n 'not __skyexport_command >/dev/null' -a inspect -d 'Show the contents of an archive, and how large exports would be.'
 complete -c skyexport -n 'not __skyexport_command >/dev/null' -a verify -d 'Check that exports are complete, unchanged, and readable.'
 complete -c skyexport -n 'not __skyexport_command >/dev/null' -a bench -d 'Measure which settings export an archive fastest on this machine.'
-complete -c skyexport -n 'not __skyexport_command >/dev/null' -a config -d 'Show which value each option has, and where it comes from.'
 complete -c skyexport -n 'not __skyexport_command >/dev/null' -l config -r -F -d 'Read options from this TOML file too.'
 complete -c skyexport -n 'not __skyexport_command >/dev/null' -s V -l version -d 'Show the version and the renderer.'
 complete -c skyexport -n 'not __skyexport_command >/dev/null' -s h -l help -d 'Show this message and exit.'
@@ -94,9 +93,3 @@ complete -c skyexport -n 'contains -- bench (__skyexport_command)' -l memory-lim
 complete -c skyexport -n 'contains -- bench (__skyexport_command)' -l json -d 'Print the result as one JSON object on stdout.'
 complete -c skyexport -n 'contains -- bench (__skyexport_command)' -l debug -d 'Show a traceback for every error.'
 complete -c skyexport -n 'contains -- bench (__skyexport_command)' -s h -l help -d 'Show this message and exit.'
-
-complete -c skyexport -n 'contains -- config (__skyexport_command)' -a 'export inspect verify bench config'
-complete -c skyexport -n 'contains -- config (__skyexport_command)' -l config -r -F -d 'Read options from this TOML file too.'
-complete -c skyexport -n 'contains -- config (__skyexport_command)' -l json -d 'Print the result as one JSON object on stdout.'
-complete -c skyexport -n 'contains -- config (__skyexport_command)' -l debug -d 'Show a traceback for every error.'
-complete -c skyexport -n 'contains -- config (__skyexport_command)' -s h -l help -d 'Show this message and exit.'
