@@ -70,6 +70,18 @@ def place_of(module: str) -> int:
     return PACKAGES.index(package if (SOURCE / package).is_dir() else "")
 
 
+def test_tests_mirror_the_packages() -> None:
+    """Each package has a folder of tests. They import something of it, or are named after it or one of its modules."""
+    for package in filter(None, PACKAGES):
+        paths = sorted((ROOT / "tests" / package).glob("test_*.py"))
+        assert paths, package
+        names = {package, *(path.stem for path in (SOURCE / package).rglob("*.py"))}
+        assert not [name for name in names if (ROOT / "tests" / f"test_{name}.py").exists()], package
+        for path in paths:
+            imported = {name.partition(".")[0] for name in imports_of(path)} & {*PACKAGES}
+            assert not imported or package in imported or path.stem.removeprefix("test_") in names, path
+
+
 def test_connections_are_made_in_few_places() -> None:
     """No module opens an archive, or a copy of one, but those in which it is restricted at once."""
     found = {name for name, path in modules().items() if "apsw.Connection(" in path.read_text(encoding="utf-8")}

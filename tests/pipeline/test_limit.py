@@ -14,12 +14,12 @@ import pytest
 import make_archive
 from skyexport import ExportOptions, ExportSummary, OptionError, export, verify
 from skyexport.pipeline.dry_run import dry_run
+from tests.archive.test_match import pets, searchable
 from tests.archives import file_archive, post
 from tests.command import skyexport, skyexport_json
 from tests.media_files import add_media
-from tests.test_match import pets, searchable
-from tests.test_since_export import exported as exported_since
-from tests.test_since_export import posts_of
+from tests.verification.test_since_export import exported as exported_since
+from tests.verification.test_since_export import posts_of
 
 
 def exported(archive: Path, to: Path, **options: Any) -> bytes:
