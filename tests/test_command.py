@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import apsw
@@ -30,11 +29,10 @@ from tests.command import (
     wait_for_output,
     wait_for_workers,
 )
+from tests.conftest import posix_only
 from tests.media_files import add_media
 
 pytestmark = pytest.mark.smoke
-
-posix_only = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and pipes")
 
 
 def test_export_prints_the_path_last(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -> None:

@@ -15,9 +15,7 @@ import pytest
 import make_archive
 from skyexport import errors
 from skyexport.errors import EXIT_CODES, ExportError
-from tests.conftest import ROOT
-
-SOURCE = ROOT / "src" / "skyexport"
+from tests.environment import ROOT, SOURCE
 
 PACKAGES = (
     *("cli", "fleet", "pipeline", "output", "verification", "rendering", "archive", "options", "formats", "runtime"),

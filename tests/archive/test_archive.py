@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -21,14 +20,7 @@ from skyexport.errors import ArchiveBusyError, ArchiveError, OptionError
 from skyexport.pipeline.listing import Archive
 from skyexport.selection import Selection
 from tests import oracle
-from tests.archives import Cell, RawText, exported, file_archive, fill, insert, post, stored_rows, uri_of
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[apsw.Connection]:
-    """Another program that writes to the archive."""
-    with contextlib.closing(apsw.Connection(str(path))) as connection:
-        yield connection
+from tests.archives import Cell, RawText, exported, file_archive, fill, insert, post, stored_rows, uri_of, writing
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import contextlib
 import json
 import re
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from skyexport.output.destination import destination_of
 from skyexport.pipeline.dry_run import dry_run
 from skyexport.pipeline.inspection import list_authors
 from skyexport.runtime.signals import Signals
-from tests.archives import Row, file_archive, post
+from tests.archives import Row, file_archive, post, writing
 from tests.command import files_below
 
 ALICE, BOB, CAROL = "did:plc:alice", "did:plc:bob", "did:plc:carol"
@@ -45,12 +44,6 @@ def run_json(*arguments: str | Path, status: int = 0) -> dict[str, Any]:
     assert done.exit_code == status, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[apsw.Connection]:
-    with contextlib.closing(apsw.Connection(str(path))) as connection:
-        yield connection
 
 
 def profile(path: Path, did: str | bytes, handle: str | bytes, time: str | int | None) -> None:

@@ -25,17 +25,9 @@ from skyexport.rendering.renderer import BatchRenderer
 from skyexport.selection import Selection
 from tests.archives import RawText, file_archive, post, read_rows, stored_rows
 from tests.command import PROGRAM, files_below, skyexport, skyexport_json, started
+from tests.conftest import posix_only
 
-posix_only = pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions and signals")
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder for temporary files, in which nothing may stay."""
-    folder = tmp_path_factory.mktemp("scratch")
-    monkeypatch.setenv("TMPDIR" if sys.platform != "win32" else "TEMP", str(folder))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    return folder
+pytestmark = pytest.mark.usefixtures("scratch_folder")
 
 
 def both(archive: Path, tmp_path: Path, **options: Any) -> tuple[bytes, bytes]:
@@ -69,7 +61,7 @@ QUICK = {*((number, True, 1, 0) for number in range(len(SELECTIONS))), (3, False
         for chosen in itertools.product(range(len(SELECTIONS)), (True, False), (1, 3), (0, 2))
     ],
 )
-def test_same_bytes(tmp_path: Path, folder: Path, number: int, index: bool, version: int, workers: int) -> None:
+def test_same_bytes(tmp_path: Path, scratch_folder: Path, number: int, index: bool, version: int, workers: int) -> None:
     """Whatever is selected, from whatever schema, with and without an index and workers."""
     rows = [
         post(
@@ -83,7 +75,7 @@ def test_same_bytes(tmp_path: Path, folder: Path, number: int, index: bool, vers
         pinned, copied = both(path, tmp_path, format=format, workers=workers, batch_size=20, **SELECTIONS[number])
         assert copied == pinned
     assert path.read_bytes() == before
-    assert files_below(folder) == []
+    assert files_below(scratch_folder) == []
 
 
 def odd_rows(golden_dir: Path) -> list[dict[str, Any]]:
@@ -178,7 +170,7 @@ def test_the_archive_is_free_while_posts_are_rendered(
 
 
 def test_only_posts_are_copied_and_privately(
-    small_archive: make_archive.ArchiveInfo, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+    small_archive: make_archive.ArchiveInfo, tmp_path: Path, scratch_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The copy has no token, and nobody else can read it."""
     seen: list[Path] = []
@@ -186,7 +178,7 @@ def test_only_posts_are_copied_and_privately(
 
     def observed(self: BatchRenderer, batch: Any) -> Any:
         if not seen:
-            seen.extend(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+            seen.extend(path for path in scratch_folder.rglob("*") if path.is_file() and path.suffix != ".lock")
             for path in seen:
                 assert b"canary" not in path.read_bytes()
                 if sys.platform != "win32":
@@ -198,7 +190,7 @@ def test_only_posts_are_copied_and_privately(
     summary = export(ExportOptions(archive=small_archive.path, to=tmp_path / "out", workers=0, snapshot="copy"))
     assert summary.posts == 2500
     assert [path.name for path in seen] == ["posts.db"]
-    assert files_below(folder) == []
+    assert files_below(scratch_folder) == []
 
 
 def test_manifest_tells_of_the_archive(tmp_path: Path) -> None:
@@ -216,17 +208,17 @@ def test_manifest_tells_of_the_archive(tmp_path: Path) -> None:
     assert any('"posts": 90' in line for line in manifests[0])
 
 
-def test_nothing_is_left_after_an_error(tmp_path: Path, folder: Path) -> None:
+def test_nothing_is_left_after_an_error(tmp_path: Path, scratch_folder: Path) -> None:
     """A copy goes also when the export fails."""
     path = file_archive(tmp_path / "a.db", [post(1, created_at="never")])
     with pytest.raises(StrictError):
         export(ExportOptions(archive=path, output_dir=tmp_path / "o", snapshot="copy", strict=True))
-    assert files_below(folder) == []
+    assert files_below(scratch_folder) == []
     assert not (tmp_path / "o").exists()
 
 
 @pytest.mark.slow
-def test_damaged_archive(tmp_path: Path, folder: Path) -> None:
+def test_damaged_archive(tmp_path: Path, scratch_folder: Path) -> None:
     """Where pages are missing from the table but not from its indexes, no part of the posts is taken for all."""
     info = make_archive.make_archive(tmp_path / "a.db", posts=300, seed=5)
     whole = info.path.read_bytes()
@@ -240,24 +232,24 @@ def test_damaged_archive(tmp_path: Path, folder: Path) -> None:
         except ArchiveError:
             outcomes.add("refused")
     assert outcomes == {"done", "refused"}
-    assert files_below(folder) == []
+    assert files_below(scratch_folder) == []
 
 
 @pytest.mark.slow
 @posix_only
-def test_killed_run(tmp_path: Path, folder: Path) -> None:
+def test_killed_run(tmp_path: Path, scratch_folder: Path) -> None:
     """What a killed run has left is removed by the next one, which says so."""
     path = make_archive.make_archive(tmp_path / "a.db", posts=30_000, seed=3, fts=False).path
     process = started("export", path, "-j", "0", "--snapshot", "copy", "--to", os.devnull)
-    while not list(folder.glob("*.scratch/posts.db")):
+    while not list(scratch_folder.glob("*.scratch/posts.db")):
         assert process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    (left,) = folder.glob("*.scratch")
+    (left,) = scratch_folder.glob("*.scratch")
     done = skyexport("export", path, "--to", os.devnull, "--since", "2100-01-01")
     assert done.returncode == 0
     assert f"removed leftovers of killed exports: {left}" in done.stderr
-    assert files_below(folder) == []
+    assert files_below(scratch_folder) == []
 
 
 def test_wrong_value_and_summary(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -> None:
@@ -268,7 +260,7 @@ def test_wrong_value_and_summary(small_archive: make_archive.ArchiveInfo, tmp_pa
     assert summary["posts"] == 2500
 
 
-def test_no_room_for_the_copy(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_room_for_the_copy(tmp_path: Path, scratch_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full folder for temporary files is exit code 12, and says what to do."""
     path = file_archive(tmp_path / "a.db", [post(1)])
 
@@ -278,7 +270,7 @@ def test_no_room_for_the_copy(tmp_path: Path, folder: Path, monkeypatch: pytest.
     monkeypatch.setattr("skyexport.archive.copying.counted_posts", full)
     with pytest.raises(OutputError, match="set TMPDIR to a larger place"):
         export(ExportOptions(archive=path, output_dir=tmp_path / "o", snapshot="copy"))
-    assert files_below(folder) == []
+    assert files_below(scratch_folder) == []
 
 
 @pytest.mark.parametrize("broken", [pytest.param(True, marks=pytest.mark.slow), False])
@@ -301,7 +293,7 @@ def test_post_beyond_the_memory_limit(tmp_path: Path, broken: bool) -> None:
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX limits")
+@posix_only
 def test_a_copy_that_may_not_grow(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -> None:
     """A private copy that can not be written is no damage of the archive."""
     limited = 'ulimit -f 100; exec "$@"'

@@ -20,29 +20,9 @@ from skyexport.archive.copying import counted_posts
 from skyexport.archive.export_order import row_ids_in_order
 from skyexport.selection import Selection
 from skyexport.wording import shell_word
-from tests.archives import Row, file_archive, post
+from tests.archives import file_archive, pets, post, searchable
 from tests.command import skyexport, skyexport_json
-
-WORDS = ("cats", "dogs", "cats and dogs", "birds", "")
-
-
-def searchable(path: Path, rows: list[Row], **options: Any) -> Path:
-    """An archive with a full-text index."""
-    file_archive(path, rows, **options)
-    with contextlib.closing(apsw.Connection(str(path))) as connection:
-        connection.execute(make_archive.FULL_TEXT)
-    return path
-
-
-def pets(count: int = 300) -> list[Row]:
-    """Posts by two authors, ten in each instant."""
-    return [
-        post(
-            number * 7919 % count, text=WORDS[number % len(WORDS)], did=f"did:plc:{'ab'[number % 3 == 0]}",
-            created_at=f"2024-05-{number // 10 % 28 + 1:02} 10:00:00 +0000 UTC",
-        )
-        for number in range(count)
-    ]  # fmt: skip
+from tests.exports import exported_bytes, uris
 
 
 def changed(path: Path, *statements: str) -> Path:
@@ -54,26 +34,17 @@ def changed(path: Path, *statements: str) -> Path:
     return path
 
 
-def exported(archive: Path, to: Path, **options: Any) -> bytes:
-    export(ExportOptions(archive=archive, to=to, overwrite=True, **options))
-    return to.read_bytes()
-
-
-def uris(data: bytes) -> list[str]:
-    return [found["uri"] for found in json.loads(data)]
-
-
 @pytest.mark.quick(2)
 @pytest.mark.parametrize(("snapshot", "index"), [("pin", True), ("copy", False)])
 @pytest.mark.parametrize("narrower", [{}, {"author": "did:plc:a"}, {"since": "2024-05-05", "until": "2024-05-20"}])
 def test_same_bytes(tmp_path: Path, snapshot: str, index: bool, narrower: dict[str, str]) -> None:
     """The posts that have the word, in export order, whatever the workers, the batches and the way of reading."""
     archive = searchable(tmp_path / "a.db", pets(), index=index)
-    everything = json.loads(exported(archive, tmp_path / "all", **narrower))
+    everything = json.loads(exported_bytes(archive, tmp_path / "all", **narrower))
     with_cats = [found["uri"] for found in everything if "cats" in found["text"]]
     assert 0 < len(with_cats) < len(everything)
     found = {
-        exported(
+        exported_bytes(
             archive, tmp_path / "out",
             match="cats", workers=workers, batch_size=batch_size, snapshot=snapshot, **narrower,
         )
@@ -96,8 +67,8 @@ def test_same_bytes(tmp_path: Path, snapshot: str, index: bool, narrower: dict[s
 def test_syntax_of_fts5(tmp_path: Path, query: str, matches: Any) -> None:
     """Queries are those of FTS5, and one that finds nothing gives an empty export."""
     archive = searchable(tmp_path / "a.db", pets(50))
-    everything = json.loads(exported(archive, tmp_path / "all"))
-    assert uris(exported(archive, tmp_path / "out", match=query)) == [
+    everything = json.loads(exported_bytes(archive, tmp_path / "all"))
+    assert uris(exported_bytes(archive, tmp_path / "out", match=query)) == [
         found["uri"] for found in everything if matches(found["text"])
     ]
 
@@ -107,7 +78,7 @@ def test_what_is_no_query(tmp_path: Path, query: str) -> None:
     """A query that FTS5 does not take is wrong usage, and nothing is written."""
     archive = searchable(tmp_path / "a.db", pets(10))
     with pytest.raises(OptionError, match="query"):
-        exported(archive, tmp_path / "out", match=query)
+        exported_bytes(archive, tmp_path / "out", match=query)
     assert not (tmp_path / "out").exists()
 
 
@@ -134,13 +105,13 @@ def test_what_works_instead(tmp_path: Path, query: str, quoted: str) -> None:
     """The error shows a query that works, as it must be typed in a shell."""
     archive = searchable(tmp_path / "a.db", [*pets(10), post(77, text=query)])
     with pytest.raises(OptionError) as error:
-        exported(archive, tmp_path / "out", match=query)
+        exported_bytes(archive, tmp_path / "out", match=query)
     shown = error.value.hint.partition(" --match ")[2]
     assert shlex.split(shown) == [quoted]
     if shutil.which("bash"):
         typed = subprocess.run(["bash", "-c", f"printf %s {shown}"], capture_output=True, text=True, check=True)
         assert typed.stdout == quoted
-    assert post(77)["uri"] in uris(exported(archive, tmp_path / "out", match=quoted))
+    assert post(77)["uri"] in uris(exported_bytes(archive, tmp_path / "out", match=quoted))
 
 
 @pytest.mark.parametrize("query", ["!!!", "(", '"', "#", "- -", "cats AND", "AND"])
@@ -148,7 +119,7 @@ def test_what_no_quotes_help(tmp_path: Path, query: str) -> None:
     """Quotes find nothing without a letter or digit, and do not complete what is cut off."""
     archive = searchable(tmp_path / "a.db", pets(10))
     with pytest.raises(OptionError) as error:
-        exported(archive, tmp_path / "out", match=query)
+        exported_bytes(archive, tmp_path / "out", match=query)
     assert "--match" not in error.value.hint
 
 
@@ -193,7 +164,7 @@ def test_odd_index(tmp_path: Path, statement: str) -> None:
     """What is no index of FTS5 over the posts is refused, and not asked."""
     archive = changed(file_archive(tmp_path / "a.db", pets(10)), statement)
     with pytest.raises(ArchiveError, match="is not a full-text index of its posts"):
-        exported(archive, tmp_path / "out", match="cats")
+        exported_bytes(archive, tmp_path / "out", match="cats")
 
 
 @pytest.mark.quick(2)
@@ -214,10 +185,10 @@ def test_damaged_index(tmp_path: Path, statement: str) -> None:
     archive = changed(searchable(tmp_path / "a.db", pets(2000)), statement)
     for snapshot in ("pin", "copy"):
         with pytest.raises(ArchiveError) as caught:
-            exported(archive, tmp_path / "out", match="cats", snapshot=snapshot)
+            exported_bytes(archive, tmp_path / "out", match="cats", snapshot=snapshot)
         assert "full-text index" in caught.value.message
         assert caught.value.exit_code == 10
-    assert len(uris(exported(archive, tmp_path / "out"))) == 2000
+    assert len(uris(exported_bytes(archive, tmp_path / "out"))) == 2000
 
 
 @pytest.mark.parametrize("snapshot", ["pin", "copy"])
@@ -227,20 +198,20 @@ def test_index_that_is_damaged_further_on(tmp_path: Path, snapshot: str) -> None
     last = "select id from posts_fts_data where id > 10 order by id desc limit 1 offset 1"
     changed(archive, f"update posts_fts_data set block = x'ff' where id = ({last})")
     with pytest.raises(ArchiveError, match="full-text index"):
-        exported(archive, tmp_path / "out", match="cats", snapshot=snapshot)
+        exported_bytes(archive, tmp_path / "out", match="cats", snapshot=snapshot)
     assert not (tmp_path / "out").exists()
 
 
 def test_index_that_is_out_of_date(tmp_path: Path) -> None:
     """Row ids that are no posts any more are left out, and what the index does not know is not found."""
     archive = searchable(tmp_path / "a.db", pets(50))
-    before = uris(exported(archive, tmp_path / "out", match="cats"))
+    before = uris(exported_bytes(archive, tmp_path / "out", match="cats"))
     changed(
         archive, "drop trigger posts_ad", "drop trigger posts_ai", f"delete from posts where uri = '{before[0]}'",
         "insert into posts(uri, cid, did, text, created_at, indexed_at) values ('at://x', '', '', 'cats', '', '')",
     )  # fmt: skip
     for snapshot in ("pin", "copy"):
-        assert uris(exported(archive, tmp_path / "out", match="cats", snapshot=snapshot)) == before[1:]
+        assert uris(exported_bytes(archive, tmp_path / "out", match="cats", snapshot=snapshot)) == before[1:]
 
 
 @pytest.mark.quick(1)
@@ -264,7 +235,7 @@ def test_recovered_archive(tmp_path: Path, wal: bool) -> None:
             writer.execute("rollback")
     left = tmp_path / "left" / "a.db"
     found = {
-        tuple(uris(exported(left, tmp_path / "out", match="whales" if wal else "cats", workers=workers)))
+        tuple(uris(exported_bytes(left, tmp_path / "out", match="whales" if wal else "cats", workers=workers)))
         for workers in (0, 2)
     }
     assert len(found) == 1
@@ -313,7 +284,7 @@ def test_one_state_is_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     """What is committed while the archive is held is neither found nor missed, nor has it disappeared."""
     archive = searchable(tmp_path / "a.db", pets(50), wal=True)
     first = export(ExportOptions(archive=archive, output_dir=tmp_path / "out", until="2020-01-01"))
-    before = uris(exported(archive, tmp_path / "out.json", match="cats"))
+    before = uris(exported_bytes(archive, tmp_path / "out.json", match="cats"))
     assert first.directory is not None
     with contextlib.closing(apsw.Connection(str(archive))) as writer:
 
@@ -328,9 +299,9 @@ def test_one_state_is_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 
         monkeypatch.setattr(f"skyexport.archive.{'archive' if snapshot == 'pin' else 'copying'}.counted_posts", counted)
         options: dict[str, Any] = {"match": "cats", "since_export": [first.directory], "snapshot": snapshot}
-        assert uris(exported(archive, tmp_path / "out.json", workers=workers, **options)) == before
+        assert uris(exported_bytes(archive, tmp_path / "out.json", workers=workers, **options)) == before
     monkeypatch.undo()
-    assert uris(exported(archive, tmp_path / "out.json", match="cats")) == [*before[1:], "at://x"]
+    assert uris(exported_bytes(archive, tmp_path / "out.json", match="cats")) == [*before[1:], "at://x"]
 
 
 def test_room_for_what_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,7 +310,7 @@ def test_room_for_what_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     archive = searchable(tmp_path / "a.db", rows)
     monkeypatch.setattr("skyexport.pipeline.room.free_bytes", lambda _: 50_000)
     monkeypatch.setattr("skyexport.pipeline.room.takes_bytes_as_they_are", lambda _: True)
-    assert len(uris(exported(archive, tmp_path / "out", match="cats"))) == 10
+    assert len(uris(exported_bytes(archive, tmp_path / "out", match="cats"))) == 10
     for match in ("dogs", None):
         with pytest.raises(OutputError, match="needs"):
-            exported(archive, tmp_path / "out", match=match)
+            exported_bytes(archive, tmp_path / "out", match=match)

@@ -18,16 +18,9 @@ from skyexport.pipeline.listing import Archive
 from tests.archives import file_archive, fill, post
 from tests.command import export_on_read_only_disk, files_below
 
+pytestmark = pytest.mark.usefixtures("scratch_folder")
+
 TOKEN = "canary-token"
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder for temporary files, in which nothing may stay."""
-    folder = tmp_path_factory.mktemp("scratch")
-    monkeypatch.setenv("TMPDIR" if sys.platform != "win32" else "TEMP", str(folder))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    return folder
 
 
 def interrupted(tmp_path: Path, *, wal: bool) -> Path:
@@ -69,7 +62,9 @@ def state(archive: Path) -> dict[str, tuple[bytes, int]]:
 @pytest.mark.parametrize("snapshot", ["pin", "copy"])
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("wal", [False, True])
-def test_export_of_an_interrupted_archive(tmp_path: Path, folder: Path, wal: bool, workers: int, snapshot: str) -> None:
+def test_export_of_an_interrupted_archive(
+    tmp_path: Path, scratch_folder: Path, wal: bool, workers: int, snapshot: str
+) -> None:
     """What was not finished is taken back, what was is taken in; the archive is as it was, and nothing else is left."""
     archive = interrupted(tmp_path, wal=wal)
     before = state(archive)
@@ -87,11 +82,11 @@ def test_export_of_an_interrupted_archive(tmp_path: Path, folder: Path, wal: boo
     assert manifest["source"]["path"] == str(archive)
     assert manifest["source"]["bytes"] == len(before["a.db"][0])
     assert state(archive) == before
-    assert files_below(folder) == []
+    assert files_below(scratch_folder) == []
 
 
 @pytest.mark.parametrize("wal", [False, True])
-def test_looking_into_one(tmp_path: Path, folder: Path, wal: bool) -> None:
+def test_looking_into_one(tmp_path: Path, scratch_folder: Path, wal: bool) -> None:
     """`inspect` and the listing of posts do the same, and name the archive, not the copy."""
     archive = interrupted(tmp_path, wal=wal)
     before = state(archive)
@@ -103,24 +98,24 @@ def test_looking_into_one(tmp_path: Path, folder: Path, wal: bool) -> None:
         assert len(list(opened.list_posts())) == 300
         assert opened.path == archive
     assert state(archive) == before
-    assert files_below(folder) == []
+    assert files_below(scratch_folder) == []
 
 
 @pytest.mark.parametrize("wal", [False, True])
-def test_tokens_stay_for_a_moment_only(tmp_path: Path, folder: Path, wal: bool) -> None:
+def test_tokens_stay_for_a_moment_only(tmp_path: Path, scratch_folder: Path, wal: bool) -> None:
     """While the copy is in use, no file of it has what the archive's other tables hold."""
     archive = interrupted(tmp_path, wal=wal)
     assert TOKEN.encode() in b"".join(content for content, _ in state(archive).values())
     with Archive(archive) as opened:
         assert opened.count_posts() == 300
-        files = [path for path in folder.rglob("*") if path.is_file()]
+        files = [path for path in scratch_folder.rglob("*") if path.is_file()]
         assert any(path.name == "posts.db" for path in files)
         assert not any(TOKEN.encode() in path.read_bytes() for path in files)
-    assert files_below(folder) == []
+    assert files_below(scratch_folder) == []
 
 
 @pytest.mark.parametrize("left", ["a.db-wal", "a.db-shm"])
-def test_empty_remains(tmp_path: Path, folder: Path, left: str) -> None:
+def test_empty_remains(tmp_path: Path, scratch_folder: Path, left: str) -> None:
     """A log without anything in it, or its index alone, are no obstacle; SQLite takes them away as it does always."""
     archive = file_archive(tmp_path / "a.db", [post(1)], wal=True)
     (tmp_path / left).touch()
@@ -128,10 +123,10 @@ def test_empty_remains(tmp_path: Path, folder: Path, left: str) -> None:
     assert export(ExportOptions(archive=archive, to=Path(os.devnull), workers=2)).posts == 1
     assert files_below(tmp_path) == ["a.db"]
     assert archive.read_bytes() == before
-    assert files_below(folder) == []
+    assert files_below(scratch_folder) == []
 
 
-def test_a_journal_that_names_another_file(tmp_path: Path, folder: Path) -> None:
+def test_a_journal_that_names_another_file(tmp_path: Path, scratch_folder: Path) -> None:
     """A journal can name a file that SQLite would read and delete: such an archive is refused, and the file stays."""
     archive = interrupted(tmp_path, wal=False)
     target = tmp_path / "precious"
@@ -146,12 +141,12 @@ def test_a_journal_that_names_another_file(tmp_path: Path, folder: Path) -> None
         Archive(archive)
     assert target.exists()
     assert state(archive) == before
-    assert files_below(folder) == []
+    assert files_below(scratch_folder) == []
 
 
 @pytest.mark.parametrize("cut", [1, 100, 1000, 5000])
 @pytest.mark.parametrize("wal", [False, True])
-def test_damaged_remains(tmp_path: Path, folder: Path, wal: bool, cut: int) -> None:
+def test_damaged_remains(tmp_path: Path, scratch_folder: Path, wal: bool, cut: int) -> None:
     """A journal or log that was cut short is taken as far as it goes, or the archive is called damaged."""
     archive = interrupted(tmp_path, wal=wal)
     beside = archive.with_name("a.db-wal" if wal else "a.db-journal")
@@ -160,11 +155,11 @@ def test_damaged_remains(tmp_path: Path, folder: Path, wal: bool, cut: int) -> N
     with contextlib.suppress(ArchiveError):
         assert export(ExportOptions(archive=archive, to=Path(os.devnull))).posts == 300
     assert state(archive) == before
-    assert files_below(folder) == []
+    assert files_below(scratch_folder) == []
 
 
 @pytest.mark.parametrize("kind", ["directory", "link", "fifo"])
-def test_what_is_no_log(tmp_path: Path, folder: Path, kind: str) -> None:
+def test_what_is_no_log(tmp_path: Path, scratch_folder: Path, kind: str) -> None:
     """Something else in the place of the log is not followed and not waited for."""
     archive = file_archive(tmp_path / "a.db", [post(1)], wal=True)
     log = tmp_path / "a.db-wal"
@@ -181,10 +176,10 @@ def test_what_is_no_log(tmp_path: Path, folder: Path, kind: str) -> None:
     with contextlib.suppress(ArchiveError):
         export(ExportOptions(archive=archive, to=tmp_path / "out"))
         assert b"secret" not in (tmp_path / "out").read_bytes()
-    assert files_below(folder) == []
+    assert files_below(scratch_folder) == []
 
 
-def test_a_program_at_work(tmp_path: Path, folder: Path) -> None:
+def test_a_program_at_work(tmp_path: Path, scratch_folder: Path) -> None:
     """A journal of a program that lives is not taken back: the export sees what was there before, or waits in vain."""
     archive = file_archive(tmp_path / "a.db", [post(number, text="old" + "x" * 500) for number in range(300)])
     with contextlib.closing(apsw.Connection(str(archive))) as writer:
@@ -196,10 +191,10 @@ def test_a_program_at_work(tmp_path: Path, folder: Path) -> None:
         writer.execute("update posts set text = 'new' || substr(text, 4)")
         with pytest.raises(ArchiveBusyError):
             export(ExportOptions(archive=archive, to=tmp_path / "out", overwrite=True))
-    assert files_below(folder) == []
+    assert files_below(scratch_folder) == []
 
 
-def test_no_room_for_the_copy(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_room_for_the_copy(tmp_path: Path, scratch_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full folder for temporary files is exit code 12, and says what to do."""
     archive = interrupted(tmp_path, wal=True)
 
@@ -210,12 +205,12 @@ def test_no_room_for_the_copy(tmp_path: Path, folder: Path, monkeypatch: pytest.
     with pytest.raises(OutputError, match=r"to recover it: No space left on device; set TMPDIR") as caught:
         Archive(archive)
     assert caught.value.exit_code == 12
-    assert files_below(folder) == []
+    assert files_below(scratch_folder) == []
 
 
 @pytest.mark.quick(2)
 @pytest.mark.parametrize("how", ["log alone", "index alone", "log and index", "journal", "wal", "rollback"])
-def test_read_only_media(tmp_path: Path, folder: Path, how: str) -> None:
+def test_read_only_media(tmp_path: Path, scratch_folder: Path, how: str) -> None:
     """Whatever lies beside an archive on read-only media: it is exported as it was when its program stopped."""
     if how in ("wal", "rollback"):
         (tmp_path / "archive").mkdir()
@@ -234,4 +229,4 @@ def test_read_only_media(tmp_path: Path, folder: Path, how: str) -> None:
     posts = json.loads((tmp_path / "out").read_bytes())
     assert {found["text"][:3] for found in posts} == {"new" if how.startswith("log") else "old"}
     assert state(archive) == before
-    assert files_below(folder) == []
+    assert files_below(scratch_folder) == []

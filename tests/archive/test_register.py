@@ -18,7 +18,7 @@ import pytest
 
 import make_archive
 from skyexport import ArchiveBusyError, ArchiveError, ExportOptions, ExportSummary, OptionError, OutputError, export
-from tests.archives import file_archive, post
+from tests.archives import file_archive, post, run_sql
 from tests.command import files_below, skyexport, skyexport_json
 
 DID = "did:plc:abc"
@@ -34,14 +34,8 @@ def home(tmp_path: Path, *statements: str, wal: bool = False, schema_version: in
     (tmp_path / "home" / "data").mkdir(parents=True)
     archive = tmp_path / "home" / "data" / "archive.db"
     file_archive(archive, [post(number) for number in range(50)], wal=wal, schema_version=schema_version)
-    run(archive, *statements)
+    run_sql(archive, *statements)
     return tmp_path / "home"
-
-
-def run(archive: Path, *statements: str) -> None:
-    with contextlib.closing(apsw.Connection(str(archive))) as connection:
-        for statement in statements:
-            connection.execute(statement)
 
 
 def registered(place: Path, **options: Any) -> ExportSummary:
@@ -334,7 +328,7 @@ def test_a_trigger_that_comes_meanwhile(tmp_path: Path, monkeypatch: pytest.Monk
     then = Registry.add
 
     def add(self: Registry, *arguments: Any) -> str:
-        run(place / "data" / "archive.db", "create trigger t after insert on exports begin delete from posts; end")
+        run_sql(place / "data" / "archive.db", "create trigger t after insert on exports begin delete from posts; end")
         return then(self, *arguments)
 
     monkeypatch.setattr(Registry, "add", add)

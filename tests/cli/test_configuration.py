@@ -25,12 +25,12 @@ from skyexport.cli.configuration_files import MAX_FILE_BYTES, user_file
 from skyexport.errors import OptionError
 from skyexport.runtime.signals import Signals
 from tests.command import PROGRAM, files_below, skyexport
-from tests.conftest import ROOT
+from tests.conftest import posix_only
+from tests.environment import ROOT
 
 GROUP = get_command(app)
 assert isinstance(GROUP, TyperGroup)
 SETTINGS = settings_of(GROUP)
-posix_only = pytest.mark.skipif(sys.platform == "win32", reason="POSIX files")
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from skyexport.errors import EXIT_CODES
 from skyexport.options.declarations import GROUPS
 from skyexport.runtime.signals import Signals
 from tests.command import skyexport, started
+from tests.conftest import posix_only
 
 GROUP: Any = get_command(app)
 
@@ -117,7 +118,7 @@ def test_other_ends_as_json(small_archive: make_archive.ArchiveInfo, here: Path)
     assert run("inspect", "a.db", "--", "--json").stdout == ""
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@posix_only
 def test_interrupted_with_json(slow_archive: Path, here: Path) -> None:
     """Ctrl-C prints an object as well, whether the command has begun or not."""
     process = started("export", slow_archive, "-j", "0", "--json", "-o", here)
@@ -139,7 +140,7 @@ main()
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@posix_only
 def test_interrupted_before_a_command() -> None:
     """A signal that comes before the command has begun ends with the same line and object."""
     done = subprocess.run([sys.executable, "-c", EARLY], capture_output=True, text=True, check=False)

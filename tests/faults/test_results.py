@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.environment import ROOT
 from tests.faults.__main__ import PAGE, RESULTS, parts_of
 from tests.faults.plan import Found, Outcome, Plan
 from tests.faults.results import Results, Setting, numbers_of, ranges_of

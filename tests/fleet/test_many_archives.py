@@ -31,11 +31,10 @@ from skyexport.fleet.archive_worker import ExportJob
 from skyexport.fleet.results import Outcome, Outcomes
 from tests.archives import RawText, file_archive, insert, post
 from tests.command import PROGRAM, assert_gone, files_below, skyexport, skyexport_json, started
+from tests.conftest import posix_only
 
 POSTS = 35_000
 """Of an archive that is just not large."""
-
-posix_only = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and names")
 
 
 def small_archives(folder: Path, count: int, posts: int = 3) -> list[Path]:

@@ -38,10 +38,9 @@ from tests.archives import (
     stored_rows,
     usual_bytes,
 )
+from tests.conftest import each_format
 
 pytestmark = pytest.mark.usefixtures("each_renderer")
-
-each_format = pytest.mark.parametrize("format_name", list(FORMATS))
 
 
 def both_ways(format_name: str, row: Row) -> tuple[bytes, StoredRow]:
@@ -132,16 +131,7 @@ def test_json_is_read_back(rows: list[Row]) -> None:
         for key in ("embed_data", "labels"):
             if key in one:
                 text = oracle.text_of(oracle.bytes_of(row[key]))
-                assert one[key] == (strict_json.parsed(text) if is_json(text) else text)
-
-
-def is_json(text: str) -> bool:
-    """Whether the standard library takes it, without its extensions."""
-    try:
-        strict_json.parsed(text)
-    except ValueError:
-        return False
-    return True
+                assert one[key] == (strict_json.parsed(text) if strict_json.is_json(text) else text)
 
 
 @settings(max_examples=60)

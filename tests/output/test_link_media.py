@@ -21,7 +21,7 @@ import pytest
 from skyexport import ExportError, ExportOptions, NoExportError, OptionError, OutputError, StoppedError, verify
 from tests.archives import file_archive, post
 from tests.command import files_below, skyexport, skyexport_json
-from tests.media_files import add_media, exported, media_in, name_of, path_of
+from tests.media_files import add_media, directory_of_export, exported, media_in, name_of, path_of
 
 CONTENTS = [b"media of %d" % number for number in range(5)]
 
@@ -40,9 +40,7 @@ def archive(tmp_path: Path) -> Path:
 @pytest.fixture
 def earlier(archive: Path) -> Path:
     """An export of it."""
-    directory = exported(archive).directory
-    assert directory is not None
-    return directory
+    return directory_of_export(archive)
 
 
 def numbers_in(directory: Path) -> dict[str, int]:

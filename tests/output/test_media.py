@@ -34,7 +34,7 @@ from skyexport import (
 from skyexport.posts import add_function
 from tests.archives import file_archive, post
 from tests.command import files_below, skyexport, skyexport_json
-from tests.media_files import add_media, exported, media_in, name_of, path_of
+from tests.media_files import add_media, directory_of_export, exported, media_in, name_of, path_of
 
 OWNER = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
 
@@ -360,9 +360,7 @@ def test_command(archive: Path) -> None:
 @pytest.fixture
 def whole(archive: Path) -> Path:
     """An export with media."""
-    directory = exported(archive).directory
-    assert directory is not None
-    return directory
+    return directory_of_export(archive)
 
 
 def differences(directory: Path) -> list[str]:

@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +33,7 @@ from skyexport.runtime.processes import available_cpus
 from skyexport.runtime.progress import Progress
 from tests.archives import RawText, file_archive, insert, post
 from tests.command import files_below, skyexport, skyexport_json, started
+from tests.conftest import posix_only
 
 OPTIONS = ExportOptions(archive=Path("archive.db"), output_dir=Path())
 
@@ -155,7 +155,7 @@ def test_failures(archive: Path, tmp_path: Path, options: list[str], status: int
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@posix_only
 def test_interrupt(archive: Path, tmp_path: Path) -> None:
     """Ctrl-C leaves nothing behind."""
     process = started("bench", archive, "-o", tmp_path, "--runs", "40")

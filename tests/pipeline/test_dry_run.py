@@ -22,14 +22,7 @@ from skyexport.pipeline.dry_run import dry_run
 from tests.archives import file_archive, post
 from tests.command import PROGRAM, files_below, skyexport, skyexport_json
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder for temporary files, in which nothing may stay."""
-    folder = tmp_path_factory.mktemp("scratch")
-    monkeypatch.setenv("TMPDIR" if sys.platform != "win32" else "TEMP", str(folder))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    return folder
+pytestmark = pytest.mark.usefixtures("scratch_folder")
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +98,7 @@ def test_since_export(archive: Path, tmp_path: Path) -> None:
     assert files_below(tmp_path) == before
 
 
-def test_command(archive: Path, tmp_path: Path, folder: Path) -> None:
+def test_command(archive: Path, tmp_path: Path, scratch_folder: Path) -> None:
     """As text and as an object on standard output."""
     before = files_below(tmp_path)
     done = skyexport("export", archive, "--dry-run", "-o", tmp_path / "out", "--media")
@@ -121,7 +114,7 @@ def test_command(archive: Path, tmp_path: Path, folder: Path) -> None:
     assert (nothing["posts"], nothing["expected_bytes"], nothing["first_post"]) == (0, 3, None)
     assert skyexport("export", archive, "--dry-run", "--to", "-").stdout.count("standard output") == 1
     assert files_below(tmp_path) == before
-    assert files_below(folder) == []
+    assert files_below(scratch_folder) == []
 
 
 def same_failure(*arguments: str | Path, **more: Any) -> int:

@@ -51,6 +51,7 @@ from skyexport.runtime.memory import ProcessTree
 from tests.archives import RawText, file_archive, post, read_rows
 from tests.command import skyexport, skyexport_json
 from tests.conftest import RENDERERS, rendering_with
+from tests.exports import exported_bytes
 
 CONTRACT_FORMATS = ["json", "csv"]
 """Those that the established exporter has."""
@@ -81,12 +82,6 @@ def exported_directory(archive: Path, to: Path, **options: object) -> dict[str, 
     return {name: (summary.directory / name).read_bytes() for name in manifest["files"]}
 
 
-def exported(archive: Path, to: Path, **options: object) -> bytes:
-    """The bytes of one export to a file."""
-    export(ExportOptions(archive=archive, to=to, overwrite=True, **options))  # type: ignore[arg-type]
-    return to.read_bytes()
-
-
 def expected(folder: Path, name: str) -> bytes:
     """What the established exporter wrote."""
     file = folder / name
@@ -102,7 +97,7 @@ def test_contract_archives(
 ) -> None:
     """Every post of the contract's archives comes out byte for byte as the established exporter writes it."""
     with rendering_with(renderer):
-        written = exported(contract_dir / name / "archive.db", tmp_path / "out", format=format, workers=workers)
+        written = exported_bytes(contract_dir / name / "archive.db", tmp_path / "out", format=format, workers=workers)
     assert written == expected(contract_dir / name, f"all.{format}")
 
 
@@ -111,7 +106,7 @@ def test_contract_archives(
 def test_golden_posts(golden_dir: Path, tmp_path: Path, format: str, workers: int) -> None:
     """The hostile and ordinary posts that travel with the project come out as they always did."""
     path = file_archive(tmp_path / "a.db", read_rows(golden_dir / "rows.json"))
-    written = exported(path, tmp_path / "out", format=format, workers=workers, batch_size=7)
+    written = exported_bytes(path, tmp_path / "out", format=format, workers=workers, batch_size=7)
     assert written == (golden_dir / f"posts.{format}").read_bytes()
 
 
@@ -122,7 +117,7 @@ SAMPLE_OWNER = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
 @pytest.mark.parametrize("format", CONTRACT_FORMATS)
 def test_contract_author(contract_dir: Path, tmp_path: Path, format: str, workers: int) -> None:
     """One author's posts are those of the contract."""
-    written = exported(
+    written = exported_bytes(
         contract_dir / "sample" / "archive.db", tmp_path / "out", format=format, workers=workers, author=SAMPLE_OWNER
     )
     assert written == expected(contract_dir / "sample", f"posts.{format}")
@@ -133,7 +128,7 @@ def test_contract_author(contract_dir: Path, tmp_path: Path, format: str, worker
 @pytest.mark.parametrize("format", CONTRACT_FORMATS)
 def test_contract_range(contract_dir: Path, tmp_path: Path, format: str, since: str, until: str) -> None:
     """A date range is that of the contract, however its bounds are spelt."""
-    written = exported(
+    written = exported_bytes(
         contract_dir / "sample" / "archive.db", tmp_path / "out", format=format, author=SAMPLE_OWNER, since=since,
         until=until,
     )  # fmt: skip
@@ -296,9 +291,9 @@ def test_archive_sizes(tmp_path: Path, posts: int, index: bool) -> None:
     info = make_archive.make_archive(tmp_path / "a.db", posts=posts, seed=posts, index=index, ties=min(posts, 5))
     with apsw.Connection(str(info.path)) as connection:
         uris = [uri for (uri,) in connection.execute("select uri from posts order by created_at desc, uri")]
-    in_one = exported(info.path, tmp_path / "one", workers=0)
+    in_one = exported_bytes(info.path, tmp_path / "one", workers=0)
     assert [found["uri"] for found in json.loads(in_one)] == uris
-    assert exported(info.path, tmp_path / "two", workers=2) == in_one
+    assert exported_bytes(info.path, tmp_path / "two", workers=2) == in_one
     assert len(uris) == posts
 
 
@@ -317,7 +312,7 @@ def test_ties_beyond_a_batch(tmp_path: Path, workers: int) -> None:
     """Thousands of posts in one instant, saved in any order, come out once each, by uri."""
     numbers = [number * 7919 % 3001 for number in range(3001)]
     path = file_archive(tmp_path / "a.db", [post(number) for number in numbers])
-    posts = json.loads(exported(path, tmp_path / "out", workers=workers, batch_size=100))
+    posts = json.loads(exported_bytes(path, tmp_path / "out", workers=workers, batch_size=100))
     assert [found["uri"] for found in posts] == [str(post(number)["uri"]) for number in range(3001)]
 
 
@@ -333,9 +328,9 @@ def by_three_authors() -> Iterator[dict[str, object]]:
 def test_authors_are_disjoint_and_complete(tmp_path: Path, index: bool, workers: int) -> None:
     """Frequent and rare authors alike: each export has that author's posts, all of them, in order."""
     path = file_archive(tmp_path / "a.db", by_three_authors(), index=index)  # type: ignore[arg-type]
-    everything = json.loads(exported(path, tmp_path / "all", workers=0))
+    everything = json.loads(exported_bytes(path, tmp_path / "all", workers=0))
     for did in ("did:plc:rare", "did:plc:half0", "did:plc:half1"):
-        own = json.loads(exported(path, tmp_path / "own", workers=workers, author=did))
+        own = json.loads(exported_bytes(path, tmp_path / "own", workers=workers, author=did))
         assert own == [found for found in everything if found["did"] == did]
 
 
@@ -665,7 +660,7 @@ def test_one_state_of_a_live_archive(tmp_path: Path, workers: int, snapshot: str
         try:
             for number in range(2):
                 posts = json.loads(
-                    exported(path, tmp_path / str(number), workers=workers, snapshot=snapshot, batch_size=100)
+                    exported_bytes(path, tmp_path / str(number), workers=workers, snapshot=snapshot, batch_size=100)
                 )
                 counts.append(len(posts))
                 assert len({found["uri"] for found in posts}) == len(posts)
@@ -728,7 +723,7 @@ def test_damaged_archive(tmp_path: Path) -> None:
     for page in range(1, len(whole) // 4096, 7):
         info.path.write_bytes(whole[: page * 4096] + b"\xa5" * 4096 + whole[(page + 1) * 4096 :])
         try:
-            exported(info.path, tmp_path / "out", workers=0)
+            exported_bytes(info.path, tmp_path / "out", workers=0)
             outcomes.add("done")
         except ArchiveError:
             outcomes.add("refused")
@@ -759,12 +754,12 @@ def test_archives_that_differ_in_what_does_not_matter(tmp_path: Path, change: st
     changed = file_archive(tmp_path / "changed.db", rows)
     with contextlib.closing(apsw.Connection(str(changed))) as connection:
         connection.execute(change)
-    expected = exported(usual, tmp_path / "usual.json", workers=0)
+    expected = exported_bytes(usual, tmp_path / "usual.json", workers=0)
     for workers in (0, 2) if "column" in change else (0,):
-        assert exported(changed, tmp_path / "out", workers=workers, batch_size=7) == expected
+        assert exported_bytes(changed, tmp_path / "out", workers=workers, batch_size=7) == expected
     selected = {"author": "did:plc:abc", "since": "2024-05-03"}
-    expected = exported(usual, tmp_path / "usual.json", workers=0, **selected)
-    assert exported(changed, tmp_path / "out", workers=0, batch_size=7, **selected) == expected
+    expected = exported_bytes(usual, tmp_path / "usual.json", workers=0, **selected)
+    assert exported_bytes(changed, tmp_path / "out", workers=0, batch_size=7, **selected) == expected
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -778,7 +773,7 @@ def test_values_that_are_missing(tmp_path: Path, column: str, workers: int) -> N
         connection.execute("alter table loose rename to posts; create unique index by_uri on posts(uri)")
         connection.execute("create index idx_posts_created_at on posts(created_at desc)")
         connection.execute(f"update posts set {column} = null where rowid in (3, 40)")
-    posts = json.loads(exported(path, tmp_path / "out", workers=workers, batch_size=7))
+    posts = json.loads(exported_bytes(path, tmp_path / "out", workers=workers, batch_size=7))
     assert len(posts) == 60
     assert sum(found[column] == "" for found in posts) == 2
 

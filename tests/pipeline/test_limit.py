@@ -14,22 +14,10 @@ import pytest
 import make_archive
 from skyexport import ExportOptions, ExportSummary, OptionError, export, verify
 from skyexport.pipeline.dry_run import dry_run
-from tests.archive.test_match import pets, searchable
-from tests.archives import file_archive, post
+from tests.archives import file_archive, pets, post, searchable
 from tests.command import skyexport, skyexport_json
+from tests.exports import exported_bytes, exported_since, posts_of, uris
 from tests.media_files import add_media
-from tests.verification.test_since_export import exported as exported_since
-from tests.verification.test_since_export import posts_of
-
-
-def exported(archive: Path, to: Path, **options: Any) -> bytes:
-    export(ExportOptions(archive=archive, to=to, overwrite=True, sync=False, **options))
-    return to.read_bytes()
-
-
-def uris(data: bytes) -> list[str]:
-    return [found["uri"] for found in json.loads(data)]
-
 
 SELECTIONS: list[dict[str, str]] = [
     {},
@@ -45,10 +33,10 @@ SELECTIONS: list[dict[str, str]] = [
 def test_newest_of_a_selection(tmp_path: Path, selection: dict[str, str], snapshot: str, index: bool) -> None:
     """The first N posts of the export without a limit, whatever the workers, the batches and the way of reading."""
     archive = searchable(tmp_path / "a.db", pets(), index=index)
-    everything = uris(exported(archive, tmp_path / "all.json", **selection))
+    everything = uris(exported_bytes(archive, tmp_path / "all.json", **selection))
     for limit in (1, 13, len(everything), 1000):
         found = {
-            exported(
+            exported_bytes(
                 archive, tmp_path / "out.json",
                 limit=limit, workers=workers, batch_size=batch_size, snapshot=snapshot, **selection,
             )
@@ -65,7 +53,7 @@ def test_newest_of_a_selection(tmp_path: Path, selection: dict[str, str], snapsh
 @pytest.mark.parametrize("format", ["json", "jsonl", "csv", "parquet"])
 def test_formats_and_split_files(small_archive: make_archive.ArchiveInfo, tmp_path: Path, format: str) -> None:
     """Every format has the same posts, also in several files; the manifest has the limit, and verify is content."""
-    whole = uris(exported(small_archive.path, tmp_path / "all.json"))
+    whole = uris(exported_bytes(small_archive.path, tmp_path / "all.json"))
     for split in (None, 400):
         options = ExportOptions(
             archive=small_archive.path,
@@ -99,7 +87,7 @@ def test_media_of_the_newest(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     archive = file_archive(folder / "a.db", [post(number, has_media=1) for number in range(4)])
-    newest = uris(exported(archive, tmp_path / "all.json"))[:2]
+    newest = uris(exported_bytes(archive, tmp_path / "all.json"))[:2]
     for number in range(4):
         add_media(archive, f"file {number}".encode(), number)
     for snapshot in ("pin", "copy"):

@@ -44,7 +44,8 @@ from tests.archives import (
     sorted_row_ids,
     stored_rows,
 )
-from tests.conftest import ROOT
+from tests.conftest import each_format
+from tests.environment import ROOT
 from tests.native_rendering import (
     EACH_SETTING,
     GUARD,
@@ -55,7 +56,6 @@ from tests.native_rendering import (
     run,
 )
 
-each_format = pytest.mark.parametrize("format_name", list(FORMATS))
 each_setting = pytest.mark.parametrize(
     ("format_name", "settings"), EACH_SETTING, ids=lambda value: value if isinstance(value, str) else "with"
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,8 +19,7 @@ from skyexport.rendering import pool
 from skyexport.runtime.children import STOPPED_SECONDS
 from tests.archives import file_archive, post
 from tests.command import assert_gone, files_below, started, wait_for_output, wait_for_workers
-
-posix_only = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+from tests.conftest import posix_only
 
 IN_WORKERS = """
 import sys

@@ -39,10 +39,9 @@ from tests.archives import (
     sorted_row_ids,
     stored_rows,
 )
+from tests.conftest import each_format
 
 pytestmark = pytest.mark.usefixtures("each_renderer")
-
-each_format = pytest.mark.parametrize("format_name", list(FORMATS))
 
 
 def times(count: int) -> list[str]:

@@ -25,8 +25,9 @@ from skyexport.pipeline.inspection import inspect
 from skyexport.runtime.location import archive_location, files_beside
 from tests.archives import file_archive, post, uri_of
 from tests.command import PROGRAM, export_on_read_only_disk, files_below, skyexport, skyexport_json
+from tests.conftest import posix_only
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX links and directories")
+pytestmark = posix_only
 
 LinkMaker = Callable[[Path, Path], Path]
 

@@ -19,8 +19,7 @@ from skyexport.errors import AlreadyRunningError
 from skyexport.runtime.lock import Lock, remove_leftovers
 from tests.archives import file_archive, post
 from tests.command import files_below
-
-posix_only = pytest.mark.skipif(sys.platform == "win32", reason="POSIX locks, links and users")
+from tests.conftest import posix_only
 
 HOLD = """
 import sys

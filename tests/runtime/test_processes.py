@@ -20,8 +20,9 @@ from skyexport import ExportOptions, export
 from skyexport.errors import WorkerError
 from skyexport.runtime.processes import is_stopped, process_of
 from tests.command import PROGRAM, wait_for_output, wait_for_workers
+from tests.conftest import posix_only
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX processes")
+pytestmark = posix_only
 
 NOTE = "the system does not report how much memory is used: the memory limit is not enforced"
 

@@ -16,8 +16,7 @@ from skyexport import ExportOptions, OutputError, export
 from skyexport.runtime.scratch import Scratch, remove_left_scratches, temporary_folder
 from tests.archives import file_archive, post
 from tests.command import files_below
-
-posix_only = pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions and links")
+from tests.conftest import posix_only
 
 HOLD = """
 import sys

@@ -25,8 +25,9 @@ from skyexport.runtime.signals import Signals
 from skyexport.selection import Selection
 from tests.archives import file_archive, post
 from tests.command import PROGRAM, assert_gone, files_below, started, wait_for_output, wait_for_workers
+from tests.conftest import posix_only
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+pytestmark = posix_only
 
 
 @pytest.fixture

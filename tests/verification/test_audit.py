@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -15,8 +14,7 @@ import pytest
 from skyexport import AuditProgress, ExportOptions, OptionError, StoppedError, export, verify_all
 from tests.archives import file_archive, post
 from tests.command import skyexport, skyexport_json, started
-
-posix_only = pytest.mark.skipif(sys.platform == "win32", reason="POSIX files and signals")
+from tests.conftest import posix_only
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from skyexport.output.retention import remove_old_chains
 from skyexport.verification.verifier import read_back
 from tests.archives import file_archive, insert, post, uri_of
 from tests.command import files_below, skyexport, skyexport_json
+from tests.conftest import posix_only
 
 
 @pytest.fixture
@@ -272,7 +273,7 @@ def test_the_new_export_is_verified_first(archive: Path, monkeypatch: pytest.Mon
     assert len(nights.there) == len(before) + 1
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@posix_only
 def test_a_killed_removal_is_swept(archive: Path) -> None:
     """A run that is killed while it removes leaves no export with a whole name and half of its files."""
     nights = Nights(archive)

@@ -22,7 +22,7 @@ from skyexport.json_text import decode
 from skyexport.verification.post_keys import LONGEST_VALUE, Keys, PostKey, comparable, post_keys
 from skyexport.verification.readers import READERS
 from tests.archives import Row, memory_archive, post, read_rows, rendered_by_row_ids
-from tests.conftest import ROOT
+from tests.environment import ROOT
 from tests.oracle import CSV_HEADER, JSON_KEYS, OPTIONAL_KEYS
 
 GOLDEN = ROOT / "tests" / "golden"

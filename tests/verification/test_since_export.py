@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import hashlib
-import io
 import itertools
 import json
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import apsw
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -37,44 +32,16 @@ from skyexport.timestamps import usual_rfc3339
 from skyexport.verification.post_keys import LONGEST_VALUE
 from skyexport.verification.seen_posts import usual_time_sql
 from skyexport.verification.verifier import read_back
-from tests.archives import Row, file_archive, insert, post
+from tests.archives import Row, file_archive, insert, post, run_sql
 from tests.command import files_below, skyexport, skyexport_json
+from tests.exports import exported_since, posts_of
 from tests.strategies import byte_texts, identifiers, integer_times, near_misses, read_times, usual_times
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder for temporary files, in which nothing may stay."""
-    folder = tmp_path_factory.mktemp("scratch")
-    monkeypatch.setenv("TMPDIR" if sys.platform != "win32" else "TEMP", str(folder))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    yield folder
-    assert files_below(folder) == []
-
-
-def exported(archive: Path, output_dir: Path, *earlier: ExportSummary, **options: Any) -> ExportSummary:
-    """One export, since these."""
-    directories = [summary.directory for summary in earlier if summary.directory is not None]
-    return export(
-        ExportOptions(archive=archive, output_dir=output_dir, since_export=directories, sync=False, **options)
-    )
-
-
-def posts_of(summary: ExportSummary) -> list[dict[str, Any]]:
-    """The posts of an export, whatever its format, with the names that JSON has for keys."""
-    assert summary.path is not None
-    data = summary.path.read_bytes()
-    if summary.format == "json":
-        found: list[dict[str, Any]] = json.loads(data)
-        return found
-    if summary.format == "jsonl":
-        return [json.loads(line) for line in data.splitlines()]
-    if summary.format == "parquet":
-        rows = pq.read_table(pa.BufferReader(data)).to_pylist()
-        return [row | {"indexed_at": row["indexed_at"].isoformat()} for row in rows]
-    names = {"URI": "uri", "CID": "cid", "IndexedAt": "indexed_at", "Text": "text"}
-    rows = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline="\n"))
-    return [{key: row[name] for name, key in names.items()} for row in rows]
+def _no_temporary_file_stays(scratch_folder: Path) -> Iterator[None]:
+    yield
+    assert files_below(scratch_folder) == []
 
 
 def uris(summary: ExportSummary) -> list[str]:
@@ -85,12 +52,6 @@ def manifest_of(summary: ExportSummary) -> dict[str, Any]:
     assert summary.directory is not None
     found: dict[str, Any] = json.loads((summary.directory / "manifest.json").read_bytes())
     return found
-
-
-def run(archive: Path, *statements: str) -> None:
-    with contextlib.closing(apsw.Connection(str(archive))) as connection:
-        for statement in statements:
-            connection.execute(statement)
 
 
 def uri(number: int) -> str:
@@ -121,8 +82,8 @@ def many(count: int = 80) -> list[Row]:
 def test_what_changed(tmp_path: Path, snapshot: str, index: bool, formats: tuple[str, str]) -> None:
     """New posts and those with another cid or time are exported, in export order; those that went away are listed."""
     archive = file_archive(tmp_path / "a.db", many(), index=index)
-    first = exported(archive, tmp_path / "out", format=formats[0])
-    run(
+    first = exported_since(archive, tmp_path / "out", format=formats[0])
+    run_sql(
         archive,
         f"delete from posts where uri = '{uri(5)}'",
         f"update posts set cid = 'bafy-other' where uri = '{uri(6)}'",
@@ -133,14 +94,14 @@ def test_what_changed(tmp_path: Path, snapshot: str, index: bool, formats: tuple
         " ('at://new', 'c', 'd', 't', '2024-05-14 10:00:00 +0000 UTC', '2024-05-14 10:00:00 +0000 UTC')",
     )
     summaries = [
-        exported(
+        exported_since(
             archive, tmp_path / "out", first,
             format=formats[1], snapshot=snapshot, workers=workers, batch_size=batch_size,
         )
         for workers, batch_size in ((0, 1), (0, 1000), (2, 2))
     ]  # fmt: skip
     assert len({summary.files[0].sha256 for summary in summaries}) == 1
-    whole = exported(archive, tmp_path / "out")
+    whole = exported_since(archive, tmp_path / "out")
     wanted = {"at://new", uri(6), uri(7)}
     for summary in summaries:
         assert uris(summary) == [found for found in uris(whole) if found in wanted]
@@ -160,8 +121,8 @@ def test_nothing_changed(tmp_path: Path, contract_dir: Path) -> None:
     """An export since one of the same state has no post, and is an export; also where values are odd."""
     for name, format in itertools.product(("edge", "sample"), ("json", "jsonl", "csv", "parquet")):
         archive = contract_dir / name / "archive.db"
-        first = exported(archive, tmp_path / "out", format=format)
-        second = exported(archive, tmp_path / "out", first, format=format)
+        first = exported_since(archive, tmp_path / "out", format=format)
+        second = exported_since(archive, tmp_path / "out", first, format=format)
         assert (second.posts, second.disappeared) == (0, 0)
         assert second.directory is not None
         assert verify(second.directory).posts == 0
@@ -186,10 +147,10 @@ SHAPES: list[dict[str, Any]] = [
 def test_exports_of_any_shape(tmp_path: Path, shape: dict[str, Any]) -> None:
     """What changed is found since an export that is split, compressed, or has some columns only."""
     archive = file_archive(tmp_path / "a.db", many())
-    first = exported(archive, tmp_path / "out", **shape)
-    assert exported(archive, tmp_path / "out", first).posts == 0
-    run(archive, f"update posts set cid = 'bafy-other' where uri = '{uri(6)}'")
-    assert uris(exported(archive, tmp_path / "out", first)) == [uri(6)]
+    first = exported_since(archive, tmp_path / "out", **shape)
+    assert exported_since(archive, tmp_path / "out", first).posts == 0
+    run_sql(archive, f"update posts set cid = 'bafy-other' where uri = '{uri(6)}'")
+    assert uris(exported_since(archive, tmp_path / "out", first)) == [uri(6)]
 
 
 def test_cells_that_were_made_safe(tmp_path: Path) -> None:
@@ -198,13 +159,13 @@ def test_cells_that_were_made_safe(tmp_path: Path) -> None:
     archive = file_archive(
         tmp_path / "a.db", [post(uri=value, cid=f"{value}c", indexed_at=f"{value}never") for value in values]
     )
-    first = exported(archive, tmp_path / "out", format="csv", csv_safe=True)
+    first = exported_since(archive, tmp_path / "out", format="csv", csv_safe=True)
     assert first.directory is not None
     assert verify(first.directory).posts == len(values)
-    second = exported(archive, tmp_path / "out", first, format="csv", csv_safe=True)
+    second = exported_since(archive, tmp_path / "out", first, format="csv", csv_safe=True)
     assert (second.posts, second.disappeared) == (0, 0)
-    run(archive, "update posts set cid = 'other' where uri = char(10)")
-    third = exported(archive, tmp_path / "out", first, format="jsonl")
+    run_sql(archive, "update posts set cid = 'other' where uri = char(10)")
+    third = exported_since(archive, tmp_path / "out", first, format="jsonl")
     assert uris(third) == ["\n"]
 
 
@@ -214,10 +175,10 @@ def test_a_column_that_is_missing(tmp_path: Path, format: str, column: str) -> N
     """An export without one of the columns that are compared is refused, and the column is named."""
     archive = file_archive(tmp_path / "a.db", many(3))
     columns = [name for name in ("uri", "cid", "indexed_at") if name != column]
-    first = exported(archive, tmp_path / "out", format=format, columns=columns)
+    first = exported_since(archive, tmp_path / "out", format=format, columns=columns)
     named = {"uri": "URI", "cid": "CID", "indexed_at": "IndexedAt"}[column] if format == "csv" else column
     with pytest.raises(OptionError, match=f"cannot be compared.*no (column )?{named}"):
-        exported(archive, tmp_path / "out", first)
+        exported_since(archive, tmp_path / "out", first)
 
 
 def test_odd_values_stay_the_same(golden_dir: Path, tmp_path: Path) -> None:
@@ -227,8 +188,8 @@ def test_odd_values_stay_the_same(golden_dir: Path, tmp_path: Path) -> None:
     rows = read_rows(golden_dir / "rows.json")
     archive = file_archive(tmp_path / "a.db", rows)
     for format in ("json", "jsonl", "csv", "parquet"):
-        first = exported(archive, tmp_path / "out", format=format)
-        second = exported(archive, tmp_path / "out", first, format=format)
+        first = exported_since(archive, tmp_path / "out", format=format)
+        second = exported_since(archive, tmp_path / "out", first, format=format)
         assert second.disappeared == 0
         assert second.posts == 0
 
@@ -263,8 +224,8 @@ def test_whatever_is_stored_is_the_same_to_itself(rows: list[Row], format: str, 
                     connection.execute("delete from posts where rowid = ?", (row_id,))
                 seen.add(written)
         shape: dict[str, Any] = {"format": format, "csv_safe": csv_safe and format == "csv"}
-        first = exported(archive, Path(name) / "out", **shape)
-        second = exported(archive, Path(name) / "out", first, **shape)
+        first = exported_since(archive, Path(name) / "out", **shape)
+        second = exported_since(archive, Path(name) / "out", first, **shape)
         assert (second.posts, second.disappeared) == (0, 0)
 
 
@@ -307,11 +268,11 @@ def test_increments_add_up(rounds: list[list[tuple[str, int]]], formats: list[st
     with tempfile.TemporaryDirectory() as name:
         archive = file_archive(Path(name) / "a.db", [post(number) for number in range(6)])
         out = Path(name) / "out"
-        chain = [exported(archive, out, format=formats[0])]
+        chain = [exported_since(archive, out, format=formats[0])]
         state = {found["uri"]: (found["cid"], found["indexed_at"][:19]) for found in posts_of(chain[0])}
         for stamp, changes in enumerate(rounds):
             edit(archive, changes, stamp)
-            increment = exported(
+            increment = exported_since(
                 archive, out, *chain, format=formats[stamp + 1], snapshot=snapshot, allow_unrelated=True
             )
             chain.append(increment)
@@ -319,7 +280,7 @@ def test_increments_add_up(rounds: list[list[tuple[str, int]]], formats: list[st
                 del state[gone]
             for found in posts_of(increment):
                 state[found["uri"]] = (found["cid"], found["indexed_at"][:19])
-            whole = exported(archive, out)
+            whole = exported_since(archive, out)
             assert state == {found["uri"]: (found["cid"], found["indexed_at"][:19]) for found in posts_of(whole)}
 
 
@@ -329,45 +290,45 @@ def test_with_author_dates_and_match(tmp_path: Path) -> None:
         post(number, did=f"did:plc:{'ab'[number % 2]}", text=["cats", "dogs"][number % 3 == 0]) for number in range(60)
     ]
     archive = file_archive(tmp_path / "a.db", rows)
-    run(archive, make_archive.FULL_TEXT)
-    first = exported(archive, tmp_path / "out", until="2024-05-01")
+    run_sql(archive, make_archive.FULL_TEXT)
+    first = exported_since(archive, tmp_path / "out", until="2024-05-01")
     assert first.posts == 0
     for snapshot in ("pin", "copy"):
-        some = exported(
+        some = exported_since(
             archive, tmp_path / "out", first, author="did:plc:a", since="2024-05-22", match="dogs", snapshot=snapshot
         )
         assert sorted(uris(some)) == [uri(number) for number in range(0, 60, 6)]
-        rest = exported(archive, tmp_path / "out", first, some, snapshot=snapshot)
+        rest = exported_since(archive, tmp_path / "out", first, some, snapshot=snapshot)
         assert (rest.posts, rest.disappeared) == (50, 0)
 
 
 def test_a_chain_must_be_whole(tmp_path: Path) -> None:
     """An increment is no start, and an export that is missing between two is noticed."""
     archive = file_archive(tmp_path / "a.db", many(10))
-    first = exported(archive, tmp_path / "out")
-    second = exported(archive, tmp_path / "out", first)
-    third = exported(archive, tmp_path / "out", first, second)
+    first = exported_since(archive, tmp_path / "out")
+    second = exported_since(archive, tmp_path / "out", first)
+    third = exported_since(archive, tmp_path / "out", first, second)
     for chain in ([second], [first, third], [second, first]):
         with pytest.raises(OptionError, match="increment to an export that is not named before it"):
-            exported(archive, tmp_path / "out", *chain)
+            exported_since(archive, tmp_path / "out", *chain)
     with pytest.raises(OptionError, match="twice"):
-        exported(archive, tmp_path / "out", first, first)
-    assert exported(archive, tmp_path / "out", first, second, third).posts == 0
+        exported_since(archive, tmp_path / "out", first, first)
+    assert exported_since(archive, tmp_path / "out", first, second, third).posts == 0
 
 
 def test_another_archive(tmp_path: Path) -> None:
     """An earlier export of which the archive has no post is refused, and nothing is written; unless that is meant."""
-    first = exported(file_archive(tmp_path / "a.db", many(10)), tmp_path / "out")
+    first = exported_since(file_archive(tmp_path / "a.db", many(10)), tmp_path / "out")
     other = file_archive(tmp_path / "b.db", [post(99)])
-    own = exported(other, tmp_path / "own")
+    own = exported_since(other, tmp_path / "own")
     before = files_below(tmp_path)
     for snapshot, earlier in (("pin", [first]), ("copy", [first]), ("pin", [own, first])):
         with pytest.raises(UnrelatedExportError, match="none of its 10 posts") as caught:
-            exported(other, tmp_path / "out", *earlier, snapshot=snapshot)
+            exported_since(other, tmp_path / "out", *earlier, snapshot=snapshot)
         assert caught.value.exit_code == 10
         assert str(first.directory) in caught.value.message
     assert files_below(tmp_path) == before
-    summary = exported(other, tmp_path / "out", first, allow_unrelated=True)
+    summary = exported_since(other, tmp_path / "out", first, allow_unrelated=True)
     assert (summary.posts, summary.disappeared) == (1, 10)
     done = skyexport("export", other, "-o", tmp_path / "out", "--since-export", first.directory or "")
     assert done.returncode == 10
@@ -383,31 +344,31 @@ def test_another_archive(tmp_path: Path) -> None:
 def test_the_selection_does_not_make_an_archive_another(tmp_path: Path) -> None:
     """It is the archive that must have a post of the earlier export, not what is selected of it."""
     archive = file_archive(tmp_path / "a.db", [post(1, did="did:plc:a"), post(2, did="did:plc:b")])
-    first = exported(archive, tmp_path / "out", author="did:plc:a")
-    assert exported(archive, tmp_path / "out", first, author="did:plc:b").posts == 1
-    assert exported(archive, tmp_path / "out", first, since="2030-01-01").posts == 0
+    first = exported_since(archive, tmp_path / "out", author="did:plc:a")
+    assert exported_since(archive, tmp_path / "out", first, author="did:plc:b").posts == 1
+    assert exported_since(archive, tmp_path / "out", first, since="2030-01-01").posts == 0
 
 
 def test_an_increment_may_lose_all_its_posts(tmp_path: Path) -> None:
     """A full export and its increments are one: all posts of an increment may be gone."""
     archive = file_archive(tmp_path / "a.db", many(10))
-    chain = [exported(archive, tmp_path / "out")]
+    chain = [exported_since(archive, tmp_path / "out")]
     with contextlib.closing(apsw.Connection(str(archive))) as connection:
         insert(connection, post(500))
-    chain.append(exported(archive, tmp_path / "out", *chain))
-    run(archive, f"delete from posts where uri = '{uri(500)}'")
-    assert exported(archive, tmp_path / "out", *chain).disappeared == 1
+    chain.append(exported_since(archive, tmp_path / "out", *chain))
+    run_sql(archive, f"delete from posts where uri = '{uri(500)}'")
+    assert exported_since(archive, tmp_path / "out", *chain).disappeared == 1
 
 
 def test_too_many_that_disappeared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More posts than a manifest can list are refused, with how many there are."""
     monkeypatch.setattr("skyexport.verification.increments._MOST_DISAPPEARED", 5)
     archive = file_archive(tmp_path / "a.db", many(10))
-    first = exported(archive, tmp_path / "out")
-    run(archive, f"delete from posts where uri <> '{uri(5)}'")
+    first = exported_since(archive, tmp_path / "out")
+    run_sql(archive, f"delete from posts where uri <> '{uri(5)}'")
     for snapshot in ("pin", "copy"):
         with pytest.raises(OptionError, match=r"9 posts of the earlier exports .* too many") as caught:
-            exported(archive, tmp_path / "out", first, snapshot=snapshot)
+            exported_since(archive, tmp_path / "out", first, snapshot=snapshot)
         assert "full export" in caught.value.hint
     assert [name for name in files_below(tmp_path / "out") if "partial" in name] == []
 
@@ -418,12 +379,12 @@ def test_uris_too_long_for_a_list(tmp_path: Path) -> None:
     long, longest = "at://" + "x" * 1200, "at://" + "y" * LONGEST_VALUE
     archive = file_archive(tmp_path / "a.db", [post(1), post(uri=long), post(uri=longest)])
     for format in ("json", "jsonl", "csv", "parquet"):
-        first = exported(archive, tmp_path / "out", format=format)
-        assert uris(exported(archive, tmp_path / "out", first)) == [longest]
+        first = exported_since(archive, tmp_path / "out", format=format)
+        assert uris(exported_since(archive, tmp_path / "out", first)) == [longest]
         with contextlib.closing(apsw.Connection(str(archive))) as connection:
             connection.execute("begin; delete from posts where uri = ?", (long,))
             connection.execute("commit")
-        second = exported(archive, tmp_path / "out", first)
+        second = exported_since(archive, tmp_path / "out", first)
         assert (manifest_of(second)["disappeared"], manifest_of(second)["disappeared_unlisted"]) == ([], 1)
         assert second.disappeared == 1
         with contextlib.closing(apsw.Connection(str(archive))) as connection:
@@ -433,7 +394,7 @@ def test_uris_too_long_for_a_list(tmp_path: Path) -> None:
 def test_earlier_export_that_differs(tmp_path: Path) -> None:
     """The earlier export is verified first: one that is not as it was, or is none, ends it."""
     archive = file_archive(tmp_path / "a.db", many(10))
-    first = exported(archive, tmp_path / "out")
+    first = exported_since(archive, tmp_path / "out")
     assert first.path is not None
     with pytest.raises(NoExportError):
         export(ExportOptions(archive=archive, output_dir=tmp_path / "out", since_export=[tmp_path / "none"]))
@@ -441,7 +402,7 @@ def test_earlier_export_that_differs(tmp_path: Path) -> None:
     data[100] ^= 1
     first.path.write_bytes(data)
     with pytest.raises(VerifyError):
-        exported(archive, tmp_path / "out", first)
+        exported_since(archive, tmp_path / "out", first)
     done = skyexport("export", archive, "-o", tmp_path / "out", "--since-export", first.directory or "")
     assert done.returncode == 4
     assert len(files_below(tmp_path / "out")) == 5
@@ -451,20 +412,20 @@ def test_earlier_export_that_differs(tmp_path: Path) -> None:
 def test_litter_in_an_earlier_export(tmp_path: Path, name: str) -> None:
     """What file managers leave in the directory of an earlier export changes nothing: its own files are intact."""
     archive = file_archive(tmp_path / "a.db", many(10))
-    first = exported(archive, tmp_path / "out")
+    first = exported_since(archive, tmp_path / "out")
     assert first.directory is not None
     (first.directory / name).write_text("litter")
-    assert exported(archive, tmp_path / "out", first).posts == 0
+    assert exported_since(archive, tmp_path / "out", first).posts == 0
     (first.directory / "SHA256SUMS").unlink()
     with pytest.raises(VerifyError, match="SHA256SUMS: missing"):
-        exported(archive, tmp_path / "out", first)
+        exported_since(archive, tmp_path / "out", first)
 
 
 @pytest.mark.parametrize("name", ["posts.json", "manifest.json"])
 def test_a_file_that_changes_after_verifying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """What is compared is what was verified, or the export ends."""
     archive = file_archive(tmp_path / "a.db", many(10))
-    first = exported(archive, tmp_path / "out")
+    first = exported_since(archive, tmp_path / "out")
 
     def verified_and_changed(*arguments: Any, **more: Any) -> Any:
         found = read_back(*arguments, **more)
@@ -475,10 +436,10 @@ def test_a_file_that_changes_after_verifying(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr("skyexport.verification.increments.read_back", verified_and_changed)
     if name == "posts.json":
-        assert exported(archive, tmp_path / "out", first).posts == 0
+        assert exported_since(archive, tmp_path / "out", first).posts == 0
     else:
         with pytest.raises(VerifyError):
-            exported(archive, tmp_path / "out", first)
+            exported_since(archive, tmp_path / "out", first)
 
 
 @pytest.mark.parametrize(
@@ -491,10 +452,10 @@ def test_a_file_that_changes_after_verifying(tmp_path: Path, monkeypatch: pytest
 def test_hostile_manifests(tmp_path: Path, claims: dict[str, Any]) -> None:
     """Claims of any kind end in one line."""
     archive = file_archive(tmp_path / "a.db", many(10))
-    first = exported(archive, tmp_path / "out")
+    first = exported_since(archive, tmp_path / "out")
     rewrite(first, claims)
     with pytest.raises((VerifyError, OptionError)):
-        exported(archive, tmp_path / "out", first)
+        exported_since(archive, tmp_path / "out", first)
 
 
 def rewrite(summary: ExportSummary, claims: dict[str, Any]) -> None:
@@ -509,30 +470,30 @@ def rewrite(summary: ExportSummary, claims: dict[str, Any]) -> None:
 def test_disappeared_of_strangers(tmp_path: Path) -> None:
     """A list of what disappeared may hold anything: what is no uri is nothing."""
     archive = file_archive(tmp_path / "a.db", many(10))
-    first = exported(archive, tmp_path / "out")
+    first = exported_since(archive, tmp_path / "out")
     rewrite(first, {"disappeared": [1, None, {}, "", uri(3), "x" * 10_000]})
-    assert exported(archive, tmp_path / "out", first).disappeared == 0
+    assert exported_since(archive, tmp_path / "out", first).disappeared == 0
 
 
 def test_exports_of_the_established_exporter(tmp_path: Path) -> None:
     """An export without checksums, as bskyarchive makes it, will do, however it is laid out."""
     archive = file_archive(tmp_path / "a.db", many(10))
-    first = exported(archive, tmp_path / "out")
+    first = exported_since(archive, tmp_path / "out")
     assert first.directory is not None
     assert first.path is not None
     (first.directory / "SHA256SUMS").unlink()
     manifest = manifest_of(first)
     del manifest["checksums"]
     (first.directory / "manifest.json").write_text(json.dumps(manifest))
-    assert exported(archive, tmp_path / "out", first).posts == 0
+    assert exported_since(archive, tmp_path / "out", first).posts == 0
     first.path.write_text(json.dumps(json.loads(first.path.read_bytes())))
-    assert exported(archive, tmp_path / "out", first).posts == 0
+    assert exported_since(archive, tmp_path / "out", first).posts == 0
 
 
 def test_not_into_the_earlier_export(tmp_path: Path) -> None:
     """Nothing is written into an earlier export, nor over a file of it."""
     archive = file_archive(tmp_path / "a.db", many(10))
-    first = exported(archive, tmp_path / "out")
+    first = exported_since(archive, tmp_path / "out")
     assert first.directory is not None
     before = files_below(tmp_path / "out")
     for place in ({"to": first.path, "overwrite": True}, {"output_dir": first.directory}):
@@ -545,7 +506,7 @@ def test_command(tmp_path: Path) -> None:
     """The command takes several, and tells of what disappeared; with --to as well, which has no manifest."""
     archive = file_archive(tmp_path / "a.db", many(10))
     first = skyexport_json("export", archive, "-o", tmp_path / "out")["directory"]
-    run(archive, f"delete from posts where uri = '{uri(5)}'")
+    run_sql(archive, f"delete from posts where uri = '{uri(5)}'")
     second = skyexport_json("export", archive, "-o", tmp_path / "out", "--since-export", first)
     assert (second["posts"], second["disappeared"]) == (0, 1)
     done = skyexport(
@@ -595,7 +556,7 @@ def test_times_in_sql_are_usual_ones(stored: str) -> None:
 def test_memory(tmp_path: Path) -> None:
     """Reading an earlier export takes little memory, whatever its posts are."""
     archive = make_archive.make_archive(tmp_path / "a.db", posts=8_000, seed=3, fts=False).path
-    run(archive, "update posts set text = hex(zeroblob(20000000)) where rowid = 500")
+    run_sql(archive, "update posts set text = hex(zeroblob(20000000)) where rowid = 500")
     first = skyexport_json("export", archive, "-o", tmp_path / "out", "--no-sync")["directory"]
     found = skyexport_json("export", archive, "-o", tmp_path / "out", "--no-sync", "--since-export", first, "-j", "0")
     assert found["posts"] == 0

@@ -26,8 +26,7 @@ from skyexport.formats import FORMATS
 from skyexport.notices import Notices
 from tests.archives import file_archive, post
 from tests.command import skyexport, skyexport_json, started
-
-posix_only = pytest.mark.skipif(sys.platform == "win32", reason="POSIX files and signals")
+from tests.conftest import posix_only
 
 FLIPS = 24
 
