@@ -395,7 +395,7 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 
 @posix_only
-@pytest.mark.slow  # row 40 of the fault matrix is tried in every run
+@pytest.mark.slow  # row many-archives of the fault matrix is tried in every run
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals(slow_archives: list[Path], tmp_path: Path, number: signal.Signals) -> None:
     """A signal has exporters undo what they have begun; what is complete stays, is told, and skipped next time."""
@@ -466,7 +466,7 @@ def test_signal_to_the_whole_group(slow_archives: list[Path], tmp_path: Path) ->
 
 
 @posix_only
-@pytest.mark.slow  # row 40 of the fault matrix is tried in every run
+@pytest.mark.slow  # row many-archives of the fault matrix is tried in every run
 def test_killed_migration(slow_archives: list[Path], tmp_path: Path) -> None:
     """ArchivePool of a process that is killed undo what they have begun, and leave."""
     out = tmp_path / "out"
@@ -480,7 +480,7 @@ def test_killed_migration(slow_archives: list[Path], tmp_path: Path) -> None:
 
 
 @posix_only
-@pytest.mark.slow  # row 40 of the fault matrix is tried in every run
+@pytest.mark.slow  # row many-archives of the fault matrix is tried in every run
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_exporter(slow_archives: list[Path], tmp_path: Path, number: signal.Signals) -> None:
     """An exporter that dies is the failure of its archive; a new one goes on, and nothing partial stays."""
