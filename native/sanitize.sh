@@ -11,4 +11,4 @@ CC=gcc "$python" tools/build_native.py "$library" \
 NATIVE_LIBRARY=$PWD/$library \
   LD_PRELOAD="$(gcc -print-file-name=libasan.so):$(gcc -print-file-name=libubsan.so)" \
   ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
-  "$python" -m pytest -p no:cacheprovider tests/test_native.py "$@"
+  "$python" -m pytest -p no:cacheprovider tests/rendering/test_native.py "$@"

@@ -146,6 +146,42 @@ def file_archive(
     return path
 
 
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[apsw.Connection]:
+    """Another program that writes to the archive."""
+    with contextlib.closing(apsw.Connection(str(path))) as connection:
+        yield connection
+
+
+def run_sql(path: Path, *statements: str) -> None:
+    """Change the archive by these statements."""
+    with writing(path) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+PET_WORDS = ("cats", "dogs", "cats and dogs", "birds", "")
+"""The texts of `pets`, in turn."""
+
+
+def pets(count: int = 300) -> list[Row]:
+    """Posts by two authors, ten in each instant."""
+    return [
+        post(
+            number * 7919 % count, text=PET_WORDS[number % len(PET_WORDS)], did=f"did:plc:{'ab'[number % 3 == 0]}",
+            created_at=f"2024-05-{number // 10 % 28 + 1:02} 10:00:00 +0000 UTC",
+        )
+        for number in range(count)
+    ]  # fmt: skip
+
+
+def searchable(path: Path, rows: Iterable[Row], **options: Any) -> Path:
+    """An archive in a file, with a full-text index."""
+    file_archive(path, rows, **options)
+    run_sql(path, make_archive.FULL_TEXT)
+    return path
+
+
 def stored_rows(connection: apsw.Connection) -> list[StoredRow]:
     """The posts as they lie in the table, in any order."""
     cells = ", ".join(f"typeof({name}), iif(typeof({name}) = 'text', cast({name} as blob), {name})" for name in COLUMNS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,8 +21,10 @@ from hypothesis import HealthCheck, settings
 
 import make_archive
 from skyexport import ExportOptions
+from skyexport.formats import FORMATS
 from skyexport.rendering import native
 from skyexport.rendering.native import NotThere
+from tests.environment import ROOT, SOURCE
 
 settings.register_profile(
     "skyexport",
@@ -36,7 +39,9 @@ settings.load_profile("skyexport")
 _LARGE_PROCESS_BYTES = 270_000_000
 """Size of a process that gives memory back; the modules that tests load need less."""
 
-ROOT = Path(__file__).resolve().parents[1]
+posix_only = pytest.mark.skipif(sys.platform == "win32", reason="POSIX files, processes and signals")
+needs_bash = pytest.mark.skipif(shutil.which("bash") is None or sys.platform == "win32", reason="bash is not here")
+each_format = pytest.mark.parametrize("format_name", list(FORMATS))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -102,8 +107,8 @@ def base_command() -> Path:
     code = "import os, skyexport; print(os.path.dirname(skyexport.__file__))"
     done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=True)
     installed = Path(done.stdout.strip())
-    for path in (ROOT / "src" / "skyexport").rglob("*.py"):
-        copy = installed / path.relative_to(ROOT / "src" / "skyexport")
+    for path in SOURCE.rglob("*.py"):
+        copy = installed / path.relative_to(SOURCE)
         if not copy.exists() or copy.read_bytes() != path.read_bytes():
             pytest.fail(f"{base} has another {path.name} than src: make base")
     return base / scripts / f"skyexport{suffix}"
@@ -122,6 +127,15 @@ def contract_dir() -> Path:
 def golden_dir() -> Path:
     """The folder with the golden posts and their expected exports."""
     return ROOT / "tests" / "golden"
+
+
+@pytest.fixture
+def scratch_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for temporary files, in which nothing may stay."""
+    folder = tmp_path_factory.mktemp("scratch")
+    monkeypatch.setenv("TMPDIR" if sys.platform != "win32" else "TEMP", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    return folder
 
 
 @pytest.fixture(scope="session")

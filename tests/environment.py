@@ -1,4 +1,4 @@
-"""In what circumstances tests are run: what a page of results says of its figures."""
+"""Where the project lies, and in what circumstances tests are run: what a page of results says of its figures."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from pathlib import Path
 
 import apsw
 
-__all__ = ["ROOT", "cpus", "state_of", "system", "versions"]
+__all__ = ["ROOT", "SOURCE", "cpus", "state_of", "system", "versions"]
 
 ROOT = Path(__file__).resolve().parents[1]
+
+SOURCE = ROOT / "src" / "skyexport"
 
 
 def state_of(*paths: str) -> str:

@@ -64,6 +64,13 @@ def exported(archive: Path, **options: object) -> ExportSummary:
     )
 
 
+def directory_of_export(archive: Path) -> Path:
+    """The directory of an export with media."""
+    directory = exported(archive).directory
+    assert directory is not None
+    return directory
+
+
 def media_in(summary: ExportSummary) -> dict[str, bytes]:
     """Name → content of the media files of an export."""
     assert summary.directory is not None

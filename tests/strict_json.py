@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-__all__ = ["parsed"]
+__all__ = ["is_json", "parsed"]
 
 _MAX_DEPTH = 10_000
 """Nested deeper it is no JSON (docs/formats.md)."""
@@ -26,6 +26,15 @@ def parsed(text: str) -> Any:
         return _parsed(text)
     except RecursionError:
         return _outermost(text)
+
+
+def is_json(text: str) -> bool:
+    """Whether it is exactly one JSON value, without the extensions of the standard library."""
+    try:
+        parsed(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _parsed(text: str) -> Any:

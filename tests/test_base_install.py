@@ -18,7 +18,7 @@ import pytest
 import make_archive
 from skyexport import ExportOptions, export, verify
 from skyexport.extras import INSTALL_PARQUET
-from tests.conftest import ROOT
+from tests.environment import ROOT
 
 if sys.version_info >= (3, 14):
     from compression import zstd

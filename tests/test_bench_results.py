@@ -20,7 +20,7 @@ import plots
 import results
 import scale
 import whole
-from tests.conftest import ROOT
+from tests.environment import ROOT
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the benches need os.wait4 and os.sync")
 

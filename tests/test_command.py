@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import apsw
@@ -30,11 +29,10 @@ from tests.command import (
     wait_for_output,
     wait_for_workers,
 )
+from tests.conftest import posix_only
 from tests.media_files import add_media
 
 pytestmark = pytest.mark.smoke
-
-posix_only = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and pipes")
 
 
 def test_export_prints_the_path_last(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -> None:
@@ -214,7 +212,7 @@ def on_small_disk(folder: Path, size: int, *arguments: str | Path) -> subprocess
 
 @posix_only
 @pytest.mark.parametrize("workers", ["0", "2"])
-@pytest.mark.slow  # row 8 of the fault matrix is tried in every run
+@pytest.mark.slow  # row full-disk of the fault matrix is tried in every run
 def test_disk_that_is_too_small(tmp_path: Path, workers: str) -> None:
     """A small disk refuses an export at once, or ends it when full: exit code 12, the free space, nothing left."""
     rows = [post(number, text="x" * (3000 if number > 500 else 300)) for number in range(1000)]
@@ -236,7 +234,7 @@ def test_disk_that_is_too_small(tmp_path: Path, workers: str) -> None:
 
 @posix_only
 @pytest.mark.parametrize("workers", ["0", "2"])
-@pytest.mark.slow  # row 10 of the fault matrix is tried in every run
+@pytest.mark.slow  # row file-limit of the fault matrix is tried in every run
 def test_file_size_limit(slow_archive: Path, tmp_path: Path, workers: str) -> None:
     """Where a file may not grow, the short write is noticed: exit code 12, nothing left."""
     limited = f'ulimit -f 20000; exec "$@" -o {tmp_path}/o'
@@ -251,7 +249,7 @@ def test_file_size_limit(slow_archive: Path, tmp_path: Path, workers: str) -> No
 @posix_only
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.slow  # row 6 of the fault matrix is tried in every run
+@pytest.mark.slow  # row signals of the fault matrix is tried in every run
 def test_signals(slow_archive: Path, tmp_path: Path, number: signal.Signals, workers: int) -> None:
     """A signal ends the export within two seconds: its exit code, no output, no process, earlier exports untouched."""
     skyexport("export", slow_archive, "-o", tmp_path, "--until", "1990-01-01")
@@ -269,7 +267,7 @@ def test_signals(slow_archive: Path, tmp_path: Path, number: signal.Signals, wor
 
 
 @posix_only
-@pytest.mark.slow  # row 6 of the fault matrix is tried in every run
+@pytest.mark.slow  # row signals of the fault matrix is tried in every run
 def test_interrupt_of_the_whole_group(slow_archive: Path, tmp_path: Path) -> None:
     """Ctrl-C reaches every process of a terminal's group; only the coordinator answers."""
     process = subprocess.Popen(
@@ -301,7 +299,7 @@ def test_killed_worker(slow_archive: Path, tmp_path: Path) -> None:
 
 
 @posix_only
-@pytest.mark.slow  # row 1 of the fault matrix is tried in every run
+@pytest.mark.slow  # row kill of the fault matrix is tried in every run
 def test_killed_coordinator(slow_archive: Path, tmp_path: Path) -> None:
     """Workers do not outlive a coordinator that is killed, and nothing has a final name."""
     process = started("export", slow_archive, "-o", tmp_path, "-j", "2")
@@ -320,7 +318,7 @@ def test_killed_coordinator(slow_archive: Path, tmp_path: Path) -> None:
 
 @posix_only
 @pytest.mark.parametrize("to", [["-o", "."], ["--to", "out.json"]])
-@pytest.mark.slow  # row 14 of the fault matrix is tried in every run
+@pytest.mark.slow  # row two-exports of the fault matrix is tried in every run
 def test_second_export_into_the_same_place(slow_archive: Path, tmp_path: Path, to: list[str]) -> None:
     """It ends at once and leaves the first one alone, which may even be stopped; another author's goes on beside it."""
     process = started("export", slow_archive, "-j", "0", *to, cwd=tmp_path)

@@ -26,12 +26,13 @@ import make_archive
 from skyexport import ExportOptions, export
 from tests import oracle
 from tests.archives import RawText, insert, post, uri_of
+from tests.conftest import needs_bash
 
 duckdb = pytest.importorskip("duckdb")
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "cookbook.md"
 
-pytestmark = pytest.mark.skipif(shutil.which("bash") is None or sys.platform == "win32", reason="bash is not here")
+pytestmark = needs_bash
 
 FORMULA = post(900001, text='=HYPERLINK("http://example.com")', created_at="2023-01-05 10:00:00.123456789 +0900 +0900")
 NUL = post(900002, text="before\0after \\u0000, both stay", created_at="2023-01-04 10:00:00 +0000 UTC")

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import needs_bash
+from tests.environment import ROOT
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("bash") is None or sys.platform == "win32", reason="bash is not here")
+@needs_bash
 def test_demo(tmp_path: Path) -> None:
     """It says what it made, and each of its suggestions works."""
     program = [sys.executable, str(ROOT / "tools" / "demo.py"), "demo", "500"]

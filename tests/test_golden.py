@@ -11,6 +11,7 @@ from skyexport.archive.archive import Archive
 from skyexport.formats import FORMATS
 from tests import oracle
 from tests.archives import exported, file_archive, memory_archive, read_rows, rendered_by_row_ids, stored_rows
+from tests.conftest import each_format
 
 pytestmark = [pytest.mark.smoke, pytest.mark.usefixtures("each_renderer")]
 
@@ -20,8 +21,6 @@ WARNINGS = {
     "parquet": {"unreadable_time": 6, "unreadable_json": 6, "invalid_utf8": 7, "unreadable_count": 1},
     "csv": {"unreadable_time": 4, "unreadable_json": 1, "unreadable_count": 1},
 }
-
-each_format = pytest.mark.parametrize("format_name", list(FORMATS))
 
 
 def golden_file(golden_dir: Path, format_name: str) -> bytes:

@@ -14,7 +14,7 @@ import pytest
 
 import make_archive
 from skyexport.archive.source import Source
-from tests.conftest import ROOT
+from tests.environment import ROOT
 
 
 def dump(path: Path) -> list[tuple[object, ...]]:

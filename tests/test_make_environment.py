@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import make_environment
-from tests.conftest import ROOT
+from tests.environment import ROOT
 
 
 def make(directory: Path, python: str = sys.executable) -> subprocess.CompletedProcess[str]:

@@ -16,7 +16,7 @@ import pytest
 import make_manual
 from skyexport.errors import EXIT_CODES
 from tests.command import skyexport
-from tests.conftest import ROOT
+from tests.environment import ROOT
 
 SHARE = ROOT / "docs" / "share"
 PAGE = SHARE / "man" / "man1" / "skyexport.1"

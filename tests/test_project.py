@@ -15,9 +15,7 @@ import pytest
 import make_archive
 from skyexport import errors
 from skyexport.errors import EXIT_CODES, ExportError
-from tests.conftest import ROOT
-
-SOURCE = ROOT / "src" / "skyexport"
+from tests.environment import ROOT, SOURCE
 
 PACKAGES = (
     *("cli", "fleet", "pipeline", "output", "verification", "rendering", "archive", "options", "formats", "runtime"),
@@ -68,6 +66,18 @@ def place_of(module: str) -> int:
     """The place in `PACKAGES` of the package that a module is in."""
     package = module.partition(".")[0]
     return PACKAGES.index(package if (SOURCE / package).is_dir() else "")
+
+
+def test_tests_mirror_the_packages() -> None:
+    """Each package has a folder of tests. They import something of it, or are named after it or one of its modules."""
+    for package in filter(None, PACKAGES):
+        paths = sorted((ROOT / "tests" / package).glob("test_*.py"))
+        assert paths, package
+        names = {package, *(path.stem for path in (SOURCE / package).rglob("*.py"))}
+        assert not [name for name in names if (ROOT / "tests" / f"test_{name}.py").exists()], package
+        for path in paths:
+            imported = {name.partition(".")[0] for name in imports_of(path)} & {*PACKAGES}
+            assert not imported or package in imported or path.stem.removeprefix("test_") in names, path
 
 
 def test_connections_are_made_in_few_places() -> None:

@@ -42,7 +42,7 @@ from skyexport.cli.app import app
 from skyexport.options.export_options import resolve
 from tests.archives import file_archive, post
 from tests.command import files_below
-from tests.conftest import ROOT
+from tests.environment import ROOT
 
 PAGE = ROOT / "docs" / "python.md"
 

@@ -28,9 +28,10 @@ import pytest
 import make_archive
 from skyexport import ExportOptions, export
 from skyexport.extras import INSTALL_PARQUET
-from tests.conftest import ROOT
+from tests.conftest import needs_bash
+from tests.environment import ROOT
 
-pytestmark = pytest.mark.skipif(shutil.which("bash") is None or sys.platform == "win32", reason="bash is not here")
+pytestmark = needs_bash
 
 _INSTALLING = ("make ", "pip ", "pipx ", "uv ", "git ", "cd ", "python3 -m ", "python -m ", ". ")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(?:-\d+)?")

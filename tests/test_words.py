@@ -9,9 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.conftest import ROOT
-
-SOURCE = ROOT / "src" / "skyexport"
+from tests.environment import ROOT, SOURCE
 
 LONGEST_MESSAGE = 100
 """Characters of a message, without the values that are inserted."""

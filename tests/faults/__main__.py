@@ -1,6 +1,6 @@
 """Run rows of the fault matrix with all their trials, and record the results.
 
-    make faults ROWS=1,2,fuzz SEED=1 JOBS=2 MINUTES=8
+    make faults ROWS=kill,fuzz SEED=1 JOBS=2 MINUTES=8
 
 Without ROWS, all rows run. JOBS processes run trials side by side; the default is the number of CPUs. After MINUTES, no
 more trials start, and the next run of the same rows continues with the rest. AGAIN=1 starts from the beginning.

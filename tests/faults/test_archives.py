@@ -17,7 +17,7 @@ from tests.faults.matrix import trials
 from tests.faults.trial import Trial
 
 
-@trials("24", quick=3, full=200, shapes=8)
+@trials("cut-off", quick=3, full=200, shapes=8)
 def test_archive_is_cut_off(trial: Trial) -> None:
     """An archive of which the end is missing is refused, wherever it ends."""
     data = trial.archive.read_bytes()
@@ -28,7 +28,7 @@ def test_archive_is_cut_off(trial: Trial) -> None:
     assert str(trial.archive) in ended.errors
 
 
-@trials("25", quick=1, full=20)
+@trials("cut-off-meanwhile", quick=1, full=20)
 def test_archive_is_cut_off_while_it_is_read(trial: Trial) -> None:
     """When that happens while it is read, no signal ends a process: the error reports a damaged archive."""
     data = trial.ground.json
@@ -46,7 +46,7 @@ def test_archive_is_cut_off_while_it_is_read(trial: Trial) -> None:
     assert bool(exports) == (ended.status == 0)
 
 
-@trials("26", quick=1, full=300, shapes=5)
+@trials("damaged-page", quick=1, full=300, shapes=5)
 def test_page_is_damaged(trial: Trial) -> None:
     """A page that is zeroed, random or in the wrong place is noticed, or the export can be read all the same."""
     data = bytearray(trial.archive.read_bytes())
@@ -55,7 +55,7 @@ def test_page_is_damaged(trial: Trial) -> None:
     check_damaged(trial, ended)
 
 
-@trials("27", quick=1, full=500, shapes=0)
+@trials("flipped-bit", quick=1, full=500, shapes=0)
 def test_bit_is_flipped(trial: Trial) -> None:
     """A flipped bit may change a post, SQLite has no checksums; it never crashes, hangs, or gives a broken file."""
     data = bytearray(trial.archive.read_bytes())
@@ -108,7 +108,7 @@ NO_ARCHIVES: dict[str, tuple[Callable[[Path], object], str]] = {
 """Something that is not an archive → how to make it, and the message about it."""
 
 
-@trials("28", quick=1, full=len(NO_ARCHIVES))
+@trials("no-archive", quick=1, full=len(NO_ARCHIVES))
 def test_no_archive(trial: Trial) -> None:
     """Anything that is not an archive is refused, and the message names the cause."""
     make, message = list(NO_ARCHIVES.values())[trial.number]

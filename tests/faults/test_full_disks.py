@@ -36,7 +36,7 @@ def fill(trial: Trial, run: Run, place: Path, left_bytes: int, once: str = "out/
     trial.go_on(stopped)
 
 
-@trials("8", quick=1, full=80)
+@trials("full-disk", quick=1, full=80)
 def test_full_disk(trial: Trial) -> None:
     """On a disk that is full from the start or becomes so, an export that does not fit leaves nothing, and says why."""
     arguments = WAYS[trial.number % len(WAYS)]
@@ -60,7 +60,7 @@ def test_full_disk(trial: Trial) -> None:
             assert "space" in ended.errors
 
 
-@trials("8", quick=1, full=60)
+@trials("full-disk", quick=1, full=60)
 def test_disk_fills_in_the_second_file(trial: Trial) -> None:
     """The same when the first data file of several is whole already."""
     arguments = SPLIT_WAYS[trial.number % len(SPLIT_WAYS)]
@@ -97,7 +97,7 @@ def check_call_failed(trial: Trial, ended: Ended, call: Call, message: str) -> N
     assert not [line for line in after if line.startswith(("fsync", "fdatasync", "rename", "link"))]
 
 
-@trials("8", quick=1, full=lambda: len(all_space_taking_calls()))
+@trials("full-disk", quick=1, full=lambda: len(all_space_taking_calls()))
 def test_call_finds_the_disk_full(trial: Trial) -> None:
     """The same when any single step finds the disk full."""
     needs_strace()
@@ -117,7 +117,7 @@ def late_calls() -> list[Call]:
     return [call for arguments in ALL_WAYS for call in calls_of(arguments, ("fsync", "close"), closing)]
 
 
-@trials("9", quick=1, full=lambda: len(late_calls()))
+@trials("late-full-disk", quick=1, full=lambda: len(late_calls()))
 def test_disk_is_full_at_the_end(trial: Trial) -> None:
     """So does an error that the system tells only when a file is synced or closed."""
     needs_strace()
@@ -126,7 +126,7 @@ def test_disk_is_full_at_the_end(trial: Trial) -> None:
     check_call_failed(trial, with_fault(trial, "error=ENOSPC", call), call, os.strerror(errno.ENOSPC))
 
 
-@trials("9", quick=1, full=20)
+@trials("late-full-disk", quick=1, full=20)
 def test_full_device(trial: Trial) -> None:
     """And a device that is full."""
     ended = trial.start("-j", str(trial.number % 4), "--to", "/dev/full", to_directory=False).end()
@@ -134,7 +134,7 @@ def test_full_device(trial: Trial) -> None:
     assert os.strerror(errno.ENOSPC) in ended.errors
 
 
-@trials("10", quick=1, full=40, shapes=8)
+@trials("file-limit", quick=1, full=40, shapes=8)
 def test_limit_on_the_size_of_a_file(trial: Trial) -> None:
     """A file that may not grow any more: the short write is noticed, and the error after it told."""
     workers = (0, 2)[trial.number % 2]
@@ -158,7 +158,7 @@ def syncs() -> list[Call]:
     return [call for arguments in ALL_WAYS for call in calls_of(arguments, ("fsync",), "OUT")]
 
 
-@trials("11", quick=0, full=lambda: len(syncs()))
+@trials("sync-error", quick=0, full=lambda: len(syncs()))
 def test_sync_fails(trial: Trial) -> None:
     """A failed sync is final: no second sync, no name. After the last rename, the export is reported as whole."""
     needs_strace()
@@ -173,7 +173,7 @@ def test_sync_fails(trial: Trial) -> None:
     assert len(trial.check(ended, {12}, data=trial.ground.expected_by(call.arguments))) == 1
 
 
-@trials("12", quick=1, full=100)
+@trials("read-error", quick=1, full=100)
 def test_archive_can_not_be_read(trial: Trial) -> None:
     """A disk error while reading the archive is reported as the archive's, whichever process meets it."""
     needs_strace()
@@ -189,7 +189,7 @@ def test_archive_can_not_be_read(trial: Trial) -> None:
         assert len(trial.check(ended, {0}, data=trial.ground.json)) == 1
 
 
-@trials("13", quick=1, full=20)
+@trials("bad-directory", quick=1, full=20)
 def test_no_permission(trial: Trial) -> None:
     """A directory that one may not write to."""
     needs_nobody()
@@ -200,7 +200,7 @@ def test_no_permission(trial: Trial) -> None:
     assert os.strerror(errno.EACCES) in ended.errors
 
 
-@trials("13", quick=1, full=20)
+@trials("bad-directory", quick=1, full=20)
 def test_read_only_disk(trial: Trial) -> None:
     """A disk that is read-only."""
     with small_disk(trial, 1_000_000, "ro") as place:
@@ -210,7 +210,7 @@ def test_read_only_disk(trial: Trial) -> None:
         assert os.strerror(errno.EROFS) in ended.errors
 
 
-@trials("13", quick=1, full=20)
+@trials("bad-directory", quick=1, full=20)
 def test_a_file_is_in_the_way(trial: Trial) -> None:
     """A file where a directory should be, anywhere on the way."""
     file = trial.place / "file"
@@ -221,7 +221,7 @@ def test_a_file_is_in_the_way(trial: Trial) -> None:
     assert file.read_text() == "mine"
 
 
-@trials("13", quick=1, full=20)
+@trials("bad-directory", quick=1, full=20)
 def test_directory_vanishes(trial: Trial) -> None:
     """The output directory is removed while the export runs."""
     run = trial.start("-j", str(trial.random.choice((0, 2))))

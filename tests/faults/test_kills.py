@@ -43,7 +43,7 @@ def check_killed(trial: Trial, ended: Ended, arguments: Sequence[str]) -> None:
     trial.check_next_run()
 
 
-@trials("1", quick=1, full=1000, shapes=0)
+@trials("kill", quick=1, full=1000, shapes=0)
 def test_coordinator_is_killed(trial: Trial) -> None:
     """Whenever the coordinator is killed, there is a whole export or none, no worker lives on, the next run cleans."""
     arguments = trial.random.choice(WAYS)
@@ -53,7 +53,7 @@ def test_coordinator_is_killed(trial: Trial) -> None:
     check_killed(trial, run.end(), arguments)
 
 
-@trials("1", quick=0, full=200, shapes=4)
+@trials("kill", quick=0, full=200, shapes=4)
 def test_coordinator_is_killed_while_it_copies_media(trial: Trial) -> None:
     """The same while media are copied and linked; an earlier export that they are linked to stays as it was."""
     arguments = (*trial.shape, *WAYS[-1 - trial.number % 2])
@@ -64,7 +64,7 @@ def test_coordinator_is_killed_while_it_copies_media(trial: Trial) -> None:
     check_killed(trial, run.end(), arguments)
 
 
-@trials("1", quick=1, full=100, shapes=7)
+@trials("kill", quick=1, full=100, shapes=7)
 def test_coordinator_is_killed_while_it_writes(trial: Trial) -> None:
     """The same within the short time in which there is something to leave."""
     arguments = trial.random.choice(WAYS)
@@ -75,7 +75,7 @@ def test_coordinator_is_killed_while_it_writes(trial: Trial) -> None:
     check_killed(trial, run.end(), arguments)
 
 
-@trials("1", quick=1, full=200)
+@trials("kill", quick=1, full=200)
 def test_coordinator_is_killed_between_two_data_files(trial: Trial) -> None:
     """The same when one data file of several is whole, and another one is not, or not yet there."""
     arguments = (*SPLIT[trial.number % len(SPLIT)], "-j", str(trial.random.choice((0, 2))))
@@ -115,7 +115,7 @@ def all_killable_calls() -> list[Call]:
     return [call for arguments in WAYS_TO_END for call in killable_calls(arguments)]
 
 
-@trials("2", quick=0, full=lambda: len(all_killable_calls()))
+@trials("kill-at-call", quick=0, full=lambda: len(all_killable_calls()))
 def test_coordinator_is_killed_at_a_call(trial: Trial) -> None:
     """The same at every single step of writing, syncing, naming, and talking to workers."""
     needs_strace()
@@ -143,7 +143,7 @@ def check_death(trial: Trial, ended: Ended, cause: str) -> None:
     assert "in batch " in ended.errors or "before its first batch" in ended.errors
 
 
-@trials("3", quick=1, full=300, shapes=2)
+@trials("kill-worker", quick=1, full=300, shapes=2)
 def test_worker_is_killed(trial: Trial) -> None:
     """A worker that is killed, whatever it is doing, ends the export with its name, and takes its siblings along."""
     where = ("message", "any", "idle", "batch")[trial.number % 4]
@@ -175,7 +175,7 @@ DEATHS = {
 }
 
 
-@trials("4", quick=1, full=200, shapes=9)
+@trials("worker-crash", quick=1, full=200, shapes=9)
 def test_worker_fails(trial: Trial) -> None:
     """So does one that crashes, exits, has no memory, or raises something strange."""
     what = list(DEATHS)[trial.number % len(DEATHS)]
@@ -185,7 +185,7 @@ def test_worker_fails(trial: Trial) -> None:
     check_death(trial, sabotaged(trial, where, what), "ended with status 1" if mute else DEATHS[what])
 
 
-@trials("5", quick=0, full=50, shapes=3)
+@trials("stop-worker", quick=0, full=50, shapes=3)
 def test_worker_stands_still(trial: Trial) -> None:
     """A worker that stands still ends the export within seconds instead of stopping it for ever."""
     ended = sabotaged(trial, trial.random.choice(("idle", "batch", "message")), "STOP")

@@ -42,7 +42,7 @@ def disturb(run: Run, way: str) -> set[int]:
     return {0, 128 + number}
 
 
-@trials("40", quick=1, full=240, shapes=10)
+@trials("many-archives", quick=1, full=240, shapes=10)
 def test_many_archives_are_disturbed(trial: Trial) -> None:
     """Each final name is a whole export, no process or partial file stays, and the next run does only the rest."""
     others = [trial.archive.with_name(f"other{number}.db") for number in range(ARCHIVES - 1)]

@@ -190,7 +190,7 @@ FILES: dict[str, tuple[Callable[[Media], None], str, bool]] = {
 """A fault of a file → how to make it, the warning, and whether the file is copied all the same."""
 
 
-@trials("34", quick=1, full=20 * len(FILES))
+@trials("media-files", quick=1, full=20 * len(FILES))
 def test_media_file(trial: Trial) -> None:
     """A media file that is not what it should be is named, is not waited for, and does not end the export."""
     make, kind, copied = list(FILES.values())[trial.number * 5 % len(FILES)]
@@ -201,7 +201,7 @@ def test_media_file(trial: Trial) -> None:
     check(trial, export(trial), kind, GOOD + copied)
 
 
-@trials("34", quick=1, full=20)
+@trials("media-files", quick=1, full=20)
 def test_media_of_somebody_else(trial: Trial) -> None:
     """So is one that may not be read."""
     needs_nobody()
@@ -214,7 +214,7 @@ def test_media_of_somebody_else(trial: Trial) -> None:
     check(trial, export(trial, *NOBODY), "unreadable_media", GOOD)
 
 
-@trials("34", quick=1, full=20)
+@trials("media-files", quick=1, full=20)
 def test_media_that_change(trial: Trial) -> None:
     """A file that grows, shrinks or changes while it is copied ends nothing; a file without a warning is intact."""
     media = media_of(trial)
@@ -230,7 +230,7 @@ def test_media_that_change(trial: Trial) -> None:
     check(trial, ended, *warnings, *[""] * (not warnings), copied=GOOD + 1)  # type: ignore[misc]
 
 
-@trials("8", quick=1, full=20)
+@trials("full-disk", quick=1, full=20)
 def test_disk_is_full_of_media(trial: Trial) -> None:
     """If the data fit on the disk and the media do not, nothing is left, and the message says why."""
     media = media_of(trial)

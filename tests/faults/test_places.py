@@ -65,7 +65,7 @@ def check_two(trial: Trial, runs: Sequence[Run], shape: Shape, *, one_must_wait:
         assert ("is running: process " in ended.errors) == (ended.status == 15)
 
 
-@trials("14", quick=1, full=100, shapes=0)
+@trials("two-exports", quick=1, full=100, shapes=0)
 def test_exports_that_begin_together(trial: Trial) -> None:
     """Of exports of an author that begin at the same time each is whole, or says that another one runs."""
     where = trial.random.choice(((), (), ("--to", "OUT/posts", "--overwrite")))
@@ -77,7 +77,7 @@ def test_exports_that_begin_together(trial: Trial) -> None:
     check_two(trial, runs, shape, one_must_wait=False)
 
 
-@trials("14", quick=1, full=100, shapes=2)
+@trials("two-exports", quick=1, full=100, shapes=2)
 def test_export_while_another_one_runs(trial: Trial) -> None:
     """While one is surely at work, the second one ends at once and says so, and the first one does not notice."""
     where = trial.random.choice(((), ("--to", "OUT/posts", "--overwrite")))
@@ -93,7 +93,7 @@ def test_export_while_another_one_runs(trial: Trial) -> None:
     check_two(trial, (first, second), shape, one_must_wait=at_work)
 
 
-@trials("15", quick=1, full=50)
+@trials("leftovers", quick=1, full=50)
 def test_leftovers_of_the_dead_and_of_the_living(trial: Trial) -> None:
     """The next run removes the files of a dead run, private copies included; the files of a live run stay."""
     snapshot = ("--snapshot", trial.random.choice(("pin", "copy")))
@@ -168,7 +168,7 @@ def mine_in(trial: Trial) -> Path:
     return mine
 
 
-@trials("16", quick=1, full=20)
+@trials("taken-name", quick=1, full=20)
 def test_name_is_taken(trial: Trial) -> None:
     """If something already has the name of the export directory, it stays unchanged, and the export takes another."""
     mine = mine_in(trial)
@@ -188,7 +188,7 @@ def test_name_is_taken(trial: Trial) -> None:
     assert export.parent.name.endswith(f"-{len(suffixes) + 1}")
 
 
-@trials("16", quick=1, full=20)
+@trials("taken-name", quick=1, full=20)
 def test_file_name_is_taken(trial: Trial) -> None:
     """A name for `--to` that is taken is refused, unless it may be replaced; so it is if that happens meanwhile."""
     mine = mine_in(trial)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
-from tests.faults.__main__ import PAGE, RESULTS, parts_of
+from tests.environment import ROOT
+from tests.faults.__main__ import PAGE, RESULTS, main, parts_of
+from tests.faults.matrix import MATRIX
 from tests.faults.plan import Found, Outcome, Plan
 from tests.faults.results import Results, Setting, numbers_of, ranges_of
 from tests.faults.shapes import FURTHER, USUAL
 
 SETTING = Setting("1234567", "Python 3", "Linux", 2, 1)
-FOUND = [Found("a.py::test_a", "1", 5), Found("a.py::test_b", "1", 1), Found("b.py::test_c", "2", 2)]
+FOUND = [Found("a.py::test_a", "kill", 5), Found("a.py::test_b", "kill", 1), Found("b.py::test_c", "kill-at-call", 2)]
 SOURCES = {"a.py::test_a": "a", "a.py::test_b": "a", "b.py::test_c": "b"}
 
 
@@ -35,27 +37,27 @@ def add(results: Results, test: str, *numbers: int, outcome: str = "passed", why
 
 def row(results: Results, name: str) -> list[str]:
     """The cells of a row of the page."""
-    (line,) = (line for line in results.page().splitlines() if line.startswith(f"| {name} |") and "Python" not in line)
+    (line,) = (line for line in results.page().splitlines() if line.startswith(f"| {name} |"))
     return [cell.strip() for cell in line.split("|")[1:-1]]
 
 
 def test_a_row_is_complete_when_every_trial_was_run() -> None:
     """Not before, and not with skipped ones; a failed trial stands with what repeats it."""
     results = prepared()
-    assert row(results, "1")[2:4] == ["6", "0"]
-    assert row(results, "1")[-1] == row(results, "39")[-1] == "**not run**"
+    assert row(results, "kill")[2:4] == ["6", "0"]
+    assert row(results, "kill")[-1] == row(results, "workers")[-1] == "**not run**"
     add(results, "a.py::test_a", 0, 1, 2, 4)
     add(results, "a.py::test_b", 0, outcome="skipped", why="no strace")
-    assert row(results, "1")[2:7] == ["6", "4", "0", "1", "8 s"]
-    assert row(results, "1")[-1] == "**incomplete**"
+    assert row(results, "kill")[2:7] == ["6", "4", "0", "1", "8 s"]
+    assert row(results, "kill")[-1] == "**incomplete**"
     assert "- test_b: 1 × no strace" in results.page()
     assert results.tests["a.py::test_a"].pending() == [3]
     assert results.tests["a.py::test_b"].pending() == [0]
     add(results, "a.py::test_a", 3)
     add(results, "a.py::test_b", 0)
-    assert row(results, "1")[2:] == ["6", "6", "0", "0", "10 s", "2026-01-02", "1", "all"]
+    assert row(results, "kill")[2:] == ["6", "6", "0", "0", "10 s", "2026-01-02", "1", "all"]
     add(results, "b.py::test_c", 1, outcome="failed", why="a | b\x1b")
-    assert row(results, "2")[-1] == "**failed**"
+    assert row(results, "kill-at-call")[-1] == "**failed**"
     assert "- `FAULTS=full SEED=1 pytest 'b.py::test_c[1]'`: a \\| b \n" in results.page()
 
 
@@ -73,7 +75,7 @@ def test_only_runs_of_the_same_kind_count_together(tmp_path: Path) -> None:
     assert other.tests["a.py::test_a"].run == 0
     assert other.tests["b.py::test_c"].run == 1
     assert other.page().count("| 1234567 |") == 2
-    assert row(other, "2")[-2] == "1"
+    assert row(other, "kill-at-call")[-2] == "1"
     again = Results.read(tmp_path / "results.json")
     again.prepare(FOUND, SETTING, SOURCES, again=True)
     assert all(tally.run == 0 for tally in again.tests.values())
@@ -98,7 +100,7 @@ import pytest
 from tests.faults.matrix import trials
 from tests.faults.trial import Trial
 
-@trials("39", quick=1, full=4)
+@trials("workers", quick=1, full=4)
 def test_probe(trial: Trial) -> None:
     if trial.number == 1:
         pytest.skip("not here")
@@ -121,9 +123,9 @@ def test_a_plan_is_followed(tmp_path: Path) -> None:
         assert "error" not in done.stdout.lower().replace("assertionerror", ""), done.stdout
 
     test = "test_probe.py::test_probe"
-    look = Plan(str(tmp_path / "found"), rows=["39"])
+    look = Plan(str(tmp_path / "found"), rows=["workers"])
     follow(look, "--collect-only")
-    assert look.found() == [Found(test, "39", 4)]
+    assert look.found() == [Found(test, "workers", 4)]
     some = Plan(str(tmp_path / "some"), chosen={test: [1, 2, 3]})
     follow(some)
     assert [(note.number, note.outcome) for note in some.outcomes()] == [(1, "skipped"), (2, "failed"), (3, "passed")]
@@ -131,6 +133,16 @@ def test_a_plan_is_followed(tmp_path: Path) -> None:
     late = Plan(str(tmp_path / "late"), chosen={test: [1, 2, 3]}, until=1.0)
     follow(late)
     assert late.outcomes() == []
+
+
+def test_rows_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are chosen by their names, which say something; one line refuses others, and names those that exist."""
+    assert all(re.fullmatch(r"[a-z]+(-[a-z]+)*", name) for name in MATRIX)
+    assert {found.row for found in Results.read(RESULTS).tests.values()} <= MATRIX.keys()
+    monkeypatch.setattr(sys, "argv", ["faults"])
+    monkeypatch.setenv("ROWS", "kill, 2,fuzz,other")
+    with pytest.raises(SystemExit, match=r"^no such row: 2, other; there are kill, kill-at-call, .*, race$"):
+        main()
 
 
 @pytest.mark.skipif(not RESULTS.exists(), reason="nothing was run yet")

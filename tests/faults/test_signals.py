@@ -37,7 +37,7 @@ def is_listening(run: Run) -> bool:
     return bool(int(caught, 16) >> (signal.SIGHUP - 1) & 1)
 
 
-@trials("6", quick=1, full=600, shapes=9)
+@trials("signals", quick=1, full=600, shapes=9)
 def test_signal(trial: Trial) -> None:
     """A signal ends the export within two seconds with 128 + its number, and nothing stays; or the export is whole.
 
@@ -73,7 +73,7 @@ def test_signal(trial: Trial) -> None:
     assert bool(exports) == trial.out.exists()
 
 
-@trials("7", quick=1, full=20, shapes=5)
+@trials("closed-streams", quick=1, full=20, shapes=5)
 def test_nobody_listens(trial: Trial) -> None:
     """With standard error or output closed, or its reader gone, the export is done all the same."""
     redirections = (
@@ -89,7 +89,7 @@ def test_nobody_listens(trial: Trial) -> None:
     assert len(trial.check(ended, {0}, data=trial.ground.expected_by(trial.shape))) == 1
 
 
-@trials("7", quick=1, full=20)
+@trials("closed-streams", quick=1, full=20)
 def test_reader_of_the_data_leaves(trial: Trial) -> None:
     """A reader of standard output that leaves ends the export as shells expect it, without a word."""
     command = trial.command("-j", str(trial.random.choice((0, 2))), "--to", "-", to_directory=False)

@@ -28,7 +28,7 @@ def check_one_state(trial: Trial, ended: Ended, shape: Shape = USUAL[0]) -> int:
     return step
 
 
-@trials("17", quick=1, full=1000, shapes=1)
+@trials("write-at-start", quick=1, full=1000, shapes=1)
 def test_writer_at_the_start(trial: Trial) -> None:
     """A program that commits 2 to 1,500 times a second does not make workers see different states."""
     pause_seconds = 1 / trial.random.choice((2, 20, 200, 500, 1500))
@@ -40,7 +40,7 @@ def test_writer_at_the_start(trial: Trial) -> None:
     assert [path.name for path in trial.archive.parent.iterdir()] == ["archive.db"]
 
 
-@trials("18", quick=0, full=100)
+@trials("write-meanwhile", quick=0, full=100)
 def test_writer_during_the_export(trial: Trial) -> None:
     """Nor does one that adds, changes, deletes, vacuums and checkpoints all the time; its log can start anew then."""
     with writing(trial, "wal", 0.0005, 5000, "all") as writer:
@@ -51,7 +51,7 @@ def test_writer_during_the_export(trial: Trial) -> None:
     assert [path.name for path in trial.archive.parent.iterdir()] == ["archive.db"]
 
 
-@trials("19", quick=0, full=100, shapes=9)
+@trials("rollback-writer", quick=0, full=100, shapes=9)
 def test_rollback_writer(trial: Trial) -> None:
     """In rollback mode a writer that waits lets nobody begin to read: all get hold of one state all the same."""
     with writing(trial, "delete", trial.random.uniform(0.002, 0.03), 10_000) as writer:
@@ -62,7 +62,7 @@ def test_rollback_writer(trial: Trial) -> None:
     assert [path.name for path in trial.archive.parent.iterdir()] == ["archive.db"]
 
 
-@trials("20", quick=0, full=20)
+@trials("impatient-writer", quick=0, full=20)
 def test_archiver_that_does_not_wait(trial: Trial) -> None:
     """One that gives up when the archive is held is kept out just as long as the export says, and not long."""
     with writing(trial, "delete", 0.002, 0) as writer:
@@ -75,7 +75,7 @@ def test_archiver_that_does_not_wait(trial: Trial) -> None:
         assert held <= 0.3
 
 
-@trials("21", quick=0, full=50)
+@trials("replaced-archive", quick=0, full=50)
 def test_archive_is_replaced(trial: Trial) -> None:
     """An archive that is replaced while it is read is exported as it was, or as it is then, or not at all."""
     other = state_at(1, trial.place / "other.db")
@@ -110,7 +110,7 @@ def start_in_read_only_directory(trial: Trial, *arguments: str) -> Ended:
     return trial.start(*arguments, before=NOBODY).end()
 
 
-@trials("22", quick=1, full=10, shapes=3)
+@trials("read-only-archive", quick=1, full=10, shapes=3)
 def test_closed_wal_archive_that_is_read_only(trial: Trial) -> None:
     """A closed WAL archive on read-only media is exported without a file being made beside it."""
     with opened(trial, "wal"):
@@ -160,7 +160,7 @@ def lose_log(trial: Trial) -> int:
     return 0
 
 
-@trials("23", quick=1, full=60, shapes=6)
+@trials("interrupted-archive", quick=1, full=60, shapes=6)
 def test_archive_left_in_the_middle(trial: Trial) -> None:
     """Work that another program left unfinished is completed on a copy; it is never ignored, or written to."""
     leave = (leave_log_without_index, leave_hot_journal, lose_log)[trial.number % 3]

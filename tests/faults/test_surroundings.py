@@ -37,7 +37,7 @@ CAUSES = ("memory reached ", " is too small for ", " are needed, more than the l
 """Parts of the messages: at the limit, before the start, and before a large post is read."""
 
 
-@trials("33", quick=0, full=30, shapes=2)
+@trials("memory-limit", quick=0, full=30, shapes=2)
 def test_memory_limit(trial: Trial) -> None:
     """At the memory limit an export ends with its own exit status, and both figures; else it stays below the limit."""
     ground = ground_of(2000, LARGE_POST_BYTES)
@@ -66,7 +66,7 @@ def limit_address_space(pid: int, room_bytes: int) -> None:
         resource.prlimit(pid, resource.RLIMIT_AS, (limit, limit))
 
 
-@trials("33", quick=0, full=20, shapes=5)
+@trials("memory-limit", quick=0, full=20, shapes=5)
 def test_system_gives_no_memory(trial: Trial) -> None:
     """A system that gives no more memory ends it as clearly, whichever process it is."""
     ground = ground_of(2000, LARGE_POST_BYTES)
@@ -101,7 +101,7 @@ VARIABLES = {
 }
 
 
-@trials("38", quick=1, full=40, shapes=10)
+@trials("surroundings", quick=1, full=40, shapes=10)
 def test_environment(trial: Trial) -> None:
     """Time zone, locale, umask, few descriptors, hash seed, Python's own settings and a clock that jumps."""
     environment = {name: trial.random.choice(values) for name, values in VARIABLES.items()}
@@ -130,7 +130,7 @@ GRID = [
 ]
 
 
-@trials("39", quick=1, full=len(GRID))
+@trials("workers", quick=1, full=len(GRID))
 def test_workers_and_sizes(trial: Trial) -> None:
     """However many workers, posts, and posts a batch: the same bytes."""
     workers, posts, shape, batch_size = GRID[trial.number * 101 % len(GRID)]

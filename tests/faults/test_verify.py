@@ -121,7 +121,7 @@ def exported(trial: Trial) -> Path:
     return path.parent
 
 
-@trials("37", quick=1, full=400, shapes=9)
+@trials("verify-damage", quick=1, full=400, shapes=9)
 def test_changed_export(trial: Trial) -> None:
     """For any change in an export, verify names the file, and changes nothing itself."""
     directory = exported(trial)
@@ -235,7 +235,7 @@ DAMAGES: tuple[Callable[[bytes, random.Random], bytes], ...] = (
 """Changes to the bytes of a data file."""
 
 
-@trials("37", quick=1, full=1000, shapes=11)
+@trials("verify-damage", quick=1, full=1000, shapes=11)
 def test_damage_that_is_sealed(trial: Trial) -> None:
     """A damaged data file with correct checksums is reported, or has all of its posts."""
     directory = exported(trial)
@@ -268,7 +268,7 @@ def _nested(depth: int) -> Any:
     return value
 
 
-@trials("37", quick=1, full=600, shapes=4)
+@trials("verify-damage", quick=1, full=600, shapes=4)
 def test_hostile_options(trial: Trial) -> None:
     """Any options in a manifest are obeyed or reported; verifying ends, and takes little memory."""
     directory = exported(trial)
@@ -345,7 +345,7 @@ BOMBS: dict[str, Bomb] = {
 """Small files that become large when somebody reads them."""
 
 
-@trials("37", quick=1, full=2 * len(BOMBS))
+@trials("verify-damage", quick=1, full=2 * len(BOMBS))
 def test_bomb(trial: Trial) -> None:
     """A small file that stands for gigabytes is read in bounded memory, to its end or to the first error."""
     format, compress, posts, make = BOMBS[list(BOMBS)[trial.number % len(BOMBS)]]

@@ -27,7 +27,7 @@ import psutil
 import make_archive
 from skyexport import ExportError, ExportOptions, export
 from tests.command import PROGRAM
-from tests.conftest import ROOT
+from tests.environment import ROOT
 from tests.faults import invariants
 from tests.faults.shapes import USUAL, Shape, options_of
 

@@ -27,7 +27,7 @@ from typing import Any
 
 import apsw
 
-from tests.conftest import ROOT
+from tests.environment import ROOT
 from tests.faults.trial import Trial, files_of, usual_ground
 
 __all__ = ["Writer", "advance", "bytes_at", "files_at", "state_at", "step_of", "writing"]

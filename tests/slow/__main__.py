@@ -1,7 +1,7 @@
 """Run all slow tests, and write down what came of them.
 
     make slow JOBS=2
-    make slow FILES=tests/test_pool.py
+    make slow FILES=tests/rendering/test_pool.py
 
 JOBS tests run side by side; the usual number is that of the CPUs. With FILES, only tests of these files run, and the
 outcomes of the others stay as they were. What came of the run is kept in
