@@ -25,6 +25,7 @@ from skyexport.errors import OptionError
 from skyexport.formats.names import nearest
 from skyexport.options.values import parse_path
 from skyexport.rendering.native import BUILD_VARIABLE, RENDERER_VARIABLE
+from skyexport.runtime.for_tests import LIMITS_VARIABLE, TESTING_VARIABLE, changed_limits
 
 __all__ = [
     "CONFIG",
@@ -46,8 +47,8 @@ PROJECT_FILE = Path("skyexport.toml")
 
 _PREFIX = "SKYEXPORT_"
 
-_OTHER_VARIABLES = (RENDERER_VARIABLE, BUILD_VARIABLE)
-"""Variables that choose the renderer: when the package is used, and when it is built."""
+_OTHER_VARIABLES = (RENDERER_VARIABLE, BUILD_VARIABLE, TESTING_VARIABLE, LIMITS_VARIABLE)
+"""Variables that choose the renderer, when the package is used and when it is built; and those of tests."""
 
 _NOT_FOR_PROJECTS = frozenset({"from-file", "overwrite", "register", "to"})
 """Options that let an export replace a file, write to an archive, choose archives, or write anywhere."""
@@ -178,11 +179,12 @@ class Configuration:
         return values
 
     def _check_variables(self) -> None:
-        """Refuse variables that begin with SKYEXPORT_ but set no option of any command.
+        """Refuse variables that begin with SKYEXPORT_ but set no option of any command, and wrong ones of tests.
 
         Raises:
             OptionError: There is such a variable.
         """
+        changed_limits(self._environment)
         settings = [setting for settings in self.settings.values() for setting in settings.values()]
         known = {_PREFIX + CONFIG.upper(), *_OTHER_VARIABLES, *(setting.variable for setting in settings)}
         for name in sorted(self._environment):
