@@ -11,8 +11,9 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import apsw
 import psutil
@@ -24,6 +25,7 @@ from skyexport import ExportOptions
 from skyexport.formats import FORMATS
 from skyexport.rendering import native
 from skyexport.rendering.native import NotThere
+from skyexport.runtime.for_tests import LIMITS_VARIABLE, TESTING_VARIABLE
 from tests.environment import ROOT, SOURCE
 
 settings.register_profile(
@@ -66,7 +68,30 @@ def _without_own_options() -> Iterator[None]:
         for name in list(os.environ):
             if name.startswith("SKYEXPORT_") or name in ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"):
                 patch.delenv(name)
+        patch.setenv(TESTING_VARIABLE, "1")
         yield
+
+
+@contextlib.contextmanager
+def limits(**values: float) -> Iterator[None]:
+    """Set other limits, in this process and in those that it starts; `skyexport.runtime.for_tests` has the names."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(LIMITS_VARIABLE, " ".join(f"{name}={value}" for name, value in values.items()))
+        yield
+
+
+@pytest.fixture
+def small_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, str], None]:
+    """Makes every disk have so many bytes free, and a file system of that kind."""
+    if sys.platform == "win32":
+        pytest.skip("Windows is asked in another way")
+
+    def shrink(free: int, kind: str) -> None:
+        status = SimpleNamespace(f_blocks=10**6, f_frsize=1, f_bfree=free, f_bavail=free)
+        monkeypatch.setattr(os, "statvfs", lambda _: status)
+        monkeypatch.setattr(psutil, "disk_partitions", lambda **_: [SimpleNamespace(mountpoint="/", fstype=kind)])
+
+    return shrink
 
 
 @pytest.fixture(scope="session", autouse=True)

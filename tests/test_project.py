@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import pickle
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ import pytest
 import make_archive
 from skyexport import errors
 from skyexport.errors import EXIT_CODES, ExportError
+from skyexport.runtime.for_tests import LIMITS
 from tests.environment import ROOT, SOURCE
 
 PACKAGES = (
@@ -155,3 +158,64 @@ def test_promises_are_tested() -> None:
     ]
     assert all("`](../tests/" in row for row in rows)
     assert "docs/reliability.md" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+PATCHED = {
+    ("test_render.py", "pieces"): "fails if a method is called, which has no other effect",
+    ("test_render.py", "tokens"): "counts calls, which have no other effect",
+    ("test_native.py", "find"): "has another library where the program looks for its own",
+    ("test_export.py", "check_affordable"): "has an estimate be wrong that is right",
+    ("test_many_archives.py", "give"): "acts before and after a message is sent",
+    ("test_usage.py", "app"): "ends the program before any command begins",
+    ("test_pool.py", "write_frame"): "ends a worker amid a message",
+    ("sitecustomize.py", "write_frame"): "ends a worker amid a message",
+    ("sitecustomize.py", "_tell"): "ends a worker after a message",
+}
+"""Name of a file of tests, and what it replaces in this package → why neither a limit nor a moment will do."""
+
+
+def replaced_in(program: str) -> Iterator[str]:
+    """The attributes of this package's modules and classes that a program replaces, also by a program in a string."""
+    nodes = list(ast.walk(ast.parse(program)))
+    ours = {
+        (alias.asname or alias.name).partition(".")[0]
+        for node in nodes
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+        if (getattr(node, "module", None) or alias.name).partition(".")[0] == "skyexport"
+    }
+
+    def is_ours(place: ast.expr) -> bool:
+        return any(isinstance(node, ast.Name) and node.id in ours for node in ast.walk(place))
+
+    for node in nodes:
+        match node:
+            case ast.Call(func=ast.Attribute(attr="setattr"), args=[ast.Constant(value=str(name)), *_]):
+                if name.startswith("skyexport."):
+                    yield name.rpartition(".")[2]
+            case ast.Call(func=ast.Attribute(attr="setattr"), args=[place, ast.Constant(value=str(name)), *_]):
+                if is_ours(place):
+                    yield name
+            case ast.Assign(targets=[ast.Attribute(value=place, attr=name)]) if is_ours(place):
+                yield name
+            case ast.Constant(value=str(text)) if "import" in text and "skyexport" in text:
+                with contextlib.suppress(SyntaxError):
+                    yield from replaced_in(text)
+
+
+def test_nothing_inside_is_replaced() -> None:
+    """Tests change limits, and act at moments, by one module: `runtime/for_tests.py`; exceptions have a reason."""
+    found = {
+        (path.name, name)
+        for path in (ROOT / "tests").rglob("*.py")
+        for name in replaced_in(path.read_text(encoding="utf-8"))
+    }
+    assert found == set(PATCHED)
+
+
+def test_limits_are_listed() -> None:
+    """The limits that tests may change are those that some module has."""
+    found = [
+        name for path in modules().values() for name in re.findall(r'Limit\("(\w+)"', path.read_text(encoding="utf-8"))
+    ]
+    assert sorted(found) == sorted(LIMITS)

@@ -21,6 +21,7 @@ from skyexport.pipeline.listing import Archive
 from skyexport.selection import Selection
 from tests import oracle
 from tests.archives import Cell, RawText, exported, file_archive, fill, insert, post, stored_rows, uri_of, writing
+from tests.conftest import limits
 
 
 @pytest.fixture
@@ -370,13 +371,15 @@ def test_a_schema_version_of_another_kind(path: Path, sql: str) -> None:
     refused(path, "is not a bskyarchive archive: schema_version has no column version$")
 
 
-def test_locked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locked(path: Path) -> None:
     """An archive that another program holds is busy, after a while."""
-    monkeypatch.setattr("skyexport.archive.source.BUSY_MILLISECONDS", 10)
     file_archive(path, [post()])
     with writing(path) as connection:
         connection.execute("begin exclusive")
-        with pytest.raises(ArchiveBusyError, match="is locked by another program") as caught:
+        with (
+            limits(BUSY_MILLISECONDS=10),
+            pytest.raises(ArchiveBusyError, match="is locked by another program") as caught,
+        ):
             Archive(path)
         connection.execute("rollback")
     assert caught.value.exit_code == 11

@@ -16,14 +16,13 @@ from typer.testing import CliRunner, Result
 
 import make_archive
 from skyexport import Archive, ArchiveChangedError, AuthorError, ExportOptions, OptionError, StrictError, export
-from skyexport.archive import authors as authors_module
 from skyexport.archive.authorizer import Authorizer
-from skyexport.archive.authors import Author, ChosenAuthor, check_author
+from skyexport.archive.authors import Author, ChosenAuthor
 from skyexport.cli.app import app
 from skyexport.fleet.schedule import export_all
-from skyexport.output.destination import destination_of
 from skyexport.pipeline.dry_run import dry_run
 from skyexport.pipeline.inspection import list_authors
+from skyexport.runtime.for_tests import on_reached
 from skyexport.runtime.signals import Signals
 from tests.archives import Row, file_archive, post, writing
 from tests.command import files_below
@@ -541,18 +540,15 @@ def test_many_archives_from_python(archives: list[Path], tmp_path: Path) -> None
     ],
 )
 def test_what_changes_before_the_state_is_held(
-    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snapshot: str, sql: str, error: type[Exception],
-    message: str,
-) -> None:  # fmt: skip
+    archive: Path, tmp_path: Path, snapshot: str, sql: str, error: type[Exception], message: str
+) -> None:
     """The author is looked for before the place is locked, and must be the same in the state that is exported."""
 
-    def change_first(*arguments: Any) -> Any:
+    def change(_: object) -> None:
         with writing(archive) as connection:
             connection.execute(sql)
-        return destination_of(*arguments)
 
-    monkeypatch.setattr("skyexport.pipeline.export.destination_of", change_first)
-    with pytest.raises(error, match=re.escape(message)):
+    with on_reached("prepared", change), pytest.raises(error, match=re.escape(message)):
         export(ExportOptions(archive=archive, output_dir=tmp_path / "o", author="alice.bsky.social", snapshot=snapshot))
     assert not (tmp_path / "o").exists()
 
@@ -600,7 +596,7 @@ def is_refused(connection: apsw.Connection, sql: str) -> bool:
     return False
 
 
-def test_every_other_column_is_refused(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_other_column_is_refused(archive: Path) -> None:
     """Of these tables only the columns that say who has a handle can be read, and only while it is looked for."""
     with writing(archive) as connection:
         connection.execute("alter table posts add column secret text default 'k4n4rie'")
@@ -615,16 +611,21 @@ def test_every_other_column_is_refused(archive: Path, monkeypatch: pytest.Monkey
         def look() -> list[bool]:
             return [is_refused(connection, f"select {column} from {table}") for table, column in columns]
 
-        latest = authors_module._dids_of
+        def look_meanwhile(_: object, sql: str, __: object) -> bool:
+            # It comes before each statement, also those of `look`.
+            if "from main.sessions" in sql and not looked:
+                connection.exec_trace = None
+                looked.append(look())
+                for refused in (
+                    "select count(*) from sessions",
+                    "select rowid from sessions",
+                    "select * from profiles",
+                ):
+                    assert is_refused(connection, refused)
+            return True
 
-        def look_meanwhile(*arguments: Any) -> list[str]:
-            looked.append(look())
-            for sql in ("select count(*) from sessions", "select rowid from sessions", "select * from profiles"):
-                assert is_refused(connection, sql)
-            return latest(*arguments)
-
-        monkeypatch.setattr(authors_module, "_dids_of", look_meanwhile)
         before = look()
+        connection.exec_trace = look_meanwhile
         opened.find_author("alice.bsky.social")
         after = look()
         first = opened.authors()
@@ -658,18 +659,17 @@ def test_no_canary_anywhere(archive: Path, tmp_path: Path, monkeypatch: pytest.M
     profile(archive, CAROL, "alice.bsky.social", "2020-01-01 00:00:00")
     seen: list[bytes] = []
 
-    def look(connection: apsw.Connection, *arguments: Any) -> None:
-        check_author(connection, *arguments)
+    def look(_: object) -> None:
         seen.extend(path.read_bytes() for path in temporary.rglob("*") if path.is_file())
 
-    monkeypatch.setattr("skyexport.pipeline.preparation.check_author", look)
     said: list[str] = []
     for snapshot in ("pin", "copy"):
         options = ExportOptions(
             archive=archive, output_dir=tmp_path / "o", author="alice.bsky.social", snapshot=snapshot
         )
-        said.append(str(export(options, say=said.append).to_dict()))
-        said.append(str(dry_run(options).to_dict()))
+        with on_reached("copying", look), on_reached("rendering", look):
+            said.append(str(export(options, say=said.append).to_dict()))
+            said.append(str(dry_run(options).to_dict()))
     assert seen
     for asked in ("alice.bsky.socail", "did:plc:nobody", "k4n4rie-1", "k4n4rie.example", "x"):
         for more in ([], ["--debug"], ["--json"], ["--dry-run"], ["--snapshot", "copy"]):

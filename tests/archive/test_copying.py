@@ -18,10 +18,9 @@ import pytest
 import make_archive
 from skyexport import ArchiveError, ExportOptions, OutputError, export
 from skyexport.archive.archive import Archive
-from skyexport.archive.export_order import plan_of
 from skyexport.errors import StrictError
 from skyexport.formats import FORMATS
-from skyexport.rendering.renderer import BatchRenderer
+from skyexport.runtime.for_tests import on_reached
 from skyexport.selection import Selection
 from tests.archives import RawText, file_archive, post, read_rows, stored_rows
 from tests.command import PROGRAM, files_below, skyexport, skyexport_json, started
@@ -146,23 +145,20 @@ def test_values_that_their_columns_would_not_take(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wal", [False, True])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_the_archive_is_free_while_posts_are_rendered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wal: bool, workers: int
-) -> None:
+def test_the_archive_is_free_while_posts_are_rendered(tmp_path: Path, wal: bool, workers: int) -> None:
     """Others write while posts are rendered, also in rollback mode; the export has what was there before."""
     path = file_archive(tmp_path / "a.db", [post(number) for number in range(200)], wal=wal)
     export(ExportOptions(archive=path, to=tmp_path / "before", workers=0))
     written = []
 
-    def observed(archive: Archive, *arguments: Any) -> Any:
+    def write(_: object) -> None:
         with contextlib.closing(apsw.Connection(str(path))) as other:
             other.execute("update posts set text = 'changed'; delete from posts where rowid > 100")
         written.append(True)
-        return plan_of(archive, *arguments)
 
-    monkeypatch.setattr("skyexport.pipeline.export.plan_of", observed)
     options = ExportOptions(archive=path, output_dir=tmp_path / "o", workers=workers, batch_size=50, snapshot="copy")
-    summary = export(options)
+    with on_reached("held", write):
+        summary = export(options)
     assert written
     assert summary.path is not None
     assert summary.path.read_bytes() == (tmp_path / "before").read_bytes()
@@ -170,13 +166,12 @@ def test_the_archive_is_free_while_posts_are_rendered(
 
 
 def test_only_posts_are_copied_and_privately(
-    small_archive: make_archive.ArchiveInfo, tmp_path: Path, scratch_folder: Path, monkeypatch: pytest.MonkeyPatch
+    small_archive: make_archive.ArchiveInfo, tmp_path: Path, scratch_folder: Path
 ) -> None:
     """The copy has no token, and nobody else can read it."""
     seen: list[Path] = []
-    render = BatchRenderer.render
 
-    def observed(self: BatchRenderer, batch: Any) -> Any:
+    def look(_: object) -> None:
         if not seen:
             seen.extend(path for path in scratch_folder.rglob("*") if path.is_file() and path.suffix != ".lock")
             for path in seen:
@@ -184,10 +179,9 @@ def test_only_posts_are_copied_and_privately(
                 if sys.platform != "win32":
                     assert stat.S_IMODE(path.stat().st_mode) == 0o600
                     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-        return render(self, batch)
 
-    monkeypatch.setattr(BatchRenderer, "render", observed)
-    summary = export(ExportOptions(archive=small_archive.path, to=tmp_path / "out", workers=0, snapshot="copy"))
+    with on_reached("rendering", look):
+        summary = export(ExportOptions(archive=small_archive.path, to=tmp_path / "out", workers=0, snapshot="copy"))
     assert summary.posts == 2500
     assert [path.name for path in seen] == ["posts.db"]
     assert files_below(scratch_folder) == []
@@ -260,15 +254,14 @@ def test_wrong_value_and_summary(small_archive: make_archive.ArchiveInfo, tmp_pa
     assert summary["posts"] == 2500
 
 
-def test_no_room_for_the_copy(tmp_path: Path, scratch_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_room_for_the_copy(tmp_path: Path, scratch_folder: Path) -> None:
     """A full folder for temporary files is exit code 12, and says what to do."""
     path = file_archive(tmp_path / "a.db", [post(1)])
 
     def full(*_: object) -> None:
         raise apsw.FullError("database or disk is full")
 
-    monkeypatch.setattr("skyexport.archive.copying.counted_posts", full)
-    with pytest.raises(OutputError, match="set TMPDIR to a larger place"):
+    with on_reached("copying", full), pytest.raises(OutputError, match="set TMPDIR to a larger place"):
         export(ExportOptions(archive=path, output_dir=tmp_path / "o", snapshot="copy"))
     assert files_below(scratch_folder) == []
 

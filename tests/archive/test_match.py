@@ -7,6 +7,7 @@ import json
 import shlex
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ import pytest
 import make_archive
 from skyexport import ArchiveError, ExportOptions, OptionError, OutputError, export
 from skyexport.archive.archive import Archive
-from skyexport.archive.copying import counted_posts
 from skyexport.archive.export_order import row_ids_in_order
+from skyexport.runtime.for_tests import on_reached
 from skyexport.selection import Selection
 from skyexport.wording import shell_word
 from tests.archives import file_archive, pets, post, searchable
@@ -280,7 +281,7 @@ def test_media_and_manifest(tmp_path: Path) -> None:
 @pytest.mark.quick(1)
 @pytest.mark.parametrize("snapshot", ["pin", "copy"])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_one_state_is_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snapshot: str, workers: int) -> None:
+def test_one_state_is_searched(tmp_path: Path, snapshot: str, workers: int) -> None:
     """What is committed while the archive is held is neither found nor missed, nor has it disappeared."""
     archive = searchable(tmp_path / "a.db", pets(50), wal=True)
     first = export(ExportOptions(archive=archive, output_dir=tmp_path / "out", until="2020-01-01"))
@@ -288,28 +289,24 @@ def test_one_state_is_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert first.directory is not None
     with contextlib.closing(apsw.Connection(str(archive))) as writer:
 
-        def counted(*arguments: Any) -> int:
-            found = counted_posts(*arguments)
+        def write(_: object) -> None:
             writer.execute("delete from posts where uri = ?", (before[0],))
             writer.execute(
                 "insert or ignore into posts(uri, cid, did, text, created_at, indexed_at)"
                 " values ('at://x', '', '', 'cats', '', '')"
             )
-            return found
 
-        monkeypatch.setattr(f"skyexport.archive.{'archive' if snapshot == 'pin' else 'copying'}.counted_posts", counted)
         options: dict[str, Any] = {"match": "cats", "since_export": [first.directory], "snapshot": snapshot}
-        assert uris(exported_bytes(archive, tmp_path / "out.json", workers=workers, **options)) == before
-    monkeypatch.undo()
+        with on_reached("held" if snapshot == "pin" else "copying", write):
+            assert uris(exported_bytes(archive, tmp_path / "out.json", workers=workers, **options)) == before
     assert uris(exported_bytes(archive, tmp_path / "out.json", match="cats")) == [*before[1:], "at://x"]
 
 
-def test_room_for_what_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_room_for_what_is_found(tmp_path: Path, small_disk: Callable[[int, str], None]) -> None:
     """Room is needed for the posts that are found, not for all."""
     rows = [post(number, text="cats" if number < 10 else "dogs") for number in range(2000)]
     archive = searchable(tmp_path / "a.db", rows)
-    monkeypatch.setattr("skyexport.pipeline.room.free_bytes", lambda _: 50_000)
-    monkeypatch.setattr("skyexport.pipeline.room.takes_bytes_as_they_are", lambda _: True)
+    small_disk(50_000, "ext4")
     assert len(uris(exported_bytes(archive, tmp_path / "out", match="cats"))) == 10
     for match in ("dogs", None):
         with pytest.raises(OutputError, match="needs"):

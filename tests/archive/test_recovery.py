@@ -15,8 +15,10 @@ import pytest
 from skyexport import ArchiveBusyError, ArchiveError, ExportOptions, OutputError, export
 from skyexport.pipeline.inspection import inspect
 from skyexport.pipeline.listing import Archive
+from skyexport.runtime.for_tests import on_reached
 from tests.archives import file_archive, fill, post
 from tests.command import export_on_read_only_disk, files_below
+from tests.conftest import limits
 
 pytestmark = pytest.mark.usefixtures("scratch_folder")
 
@@ -189,20 +191,20 @@ def test_a_program_at_work(tmp_path: Path, scratch_folder: Path) -> None:
         assert b"new" not in (tmp_path / "out").read_bytes()
         writer.pragma("cache_size", 1)
         writer.execute("update posts set text = 'new' || substr(text, 4)")
-        with pytest.raises(ArchiveBusyError):
+        with limits(BUSY_MILLISECONDS=10), pytest.raises(ArchiveBusyError):
             export(ExportOptions(archive=archive, to=tmp_path / "out", overwrite=True))
     assert files_below(scratch_folder) == []
 
 
-def test_no_room_for_the_copy(tmp_path: Path, scratch_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_room_for_the_copy(tmp_path: Path, scratch_folder: Path) -> None:
     """A full folder for temporary files is exit code 12, and says what to do."""
     archive = interrupted(tmp_path, wal=True)
 
-    def full(*_: object) -> int:
+    def full(_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("skyexport.archive.recovery._write", full)
-    with pytest.raises(OutputError, match=r"to recover it: No space left on device; set TMPDIR") as caught:
+    said = r"to recover it: No space left on device; set TMPDIR"
+    with on_reached("copying", full), pytest.raises(OutputError, match=said) as caught:
         Archive(archive)
     assert caught.value.exit_code == 12
     assert files_below(scratch_folder) == []

@@ -18,8 +18,10 @@ import pytest
 
 import make_archive
 from skyexport import ArchiveBusyError, ArchiveError, ExportOptions, ExportSummary, OptionError, OutputError, export
+from skyexport.runtime.for_tests import on_reached
 from tests.archives import file_archive, post, run_sql
 from tests.command import files_below, skyexport, skyexport_json
+from tests.conftest import limits
 
 DID = "did:plc:abc"
 
@@ -245,8 +247,8 @@ def test_archive_that_must_be_recovered(tmp_path: Path) -> None:
     assert (left / "data" / "archive.db").read_bytes() == before
 
 
-def hold(archive: Path, seconds: float) -> tuple[threading.Thread, threading.Event]:
-    """Another program that writes for so long."""
+def hold(archive: Path, seconds: float) -> None:
+    """Have another program begin to write, for so long."""
     began = threading.Event()
 
     def work() -> None:
@@ -256,35 +258,22 @@ def hold(archive: Path, seconds: float) -> tuple[threading.Thread, threading.Eve
             time.sleep(seconds)
             writer.execute("rollback")
 
-    return threading.Thread(target=work), began
+    threading.Thread(target=work).start()
+    began.wait()
 
 
-@pytest.mark.slow
-def test_another_program_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_program_writes(tmp_path: Path) -> None:
     """A short write is waited for; of one that lasts it is said that the export is complete all the same."""
     place = home(tmp_path)
     archive = place / "data" / "archive.db"
-    from skyexport.archive.registry import Registry
-
-    then = Registry.add
-
-    def add(seconds: float) -> Any:
-        def later(self: Registry, *arguments: Any) -> str:
-            thread, began = hold(archive, seconds)
-            thread.start()
-            began.wait()
-            try:
-                return then(self, *arguments)
-            finally:
-                thread.join()
-
-        return later
-
-    monkeypatch.setattr(Registry, "add", add(0.5))
-    assert registered(place).registered is not None
-    monkeypatch.setattr("skyexport.archive.registry._BUSY_MILLISECONDS", 200)
-    monkeypatch.setattr(Registry, "add", add(1.5))
-    with pytest.raises(ArchiveBusyError, match="is complete, but could not be registered") as caught:
+    with on_reached("registering", lambda _: hold(archive, 0.2)):
+        assert registered(place).registered is not None
+    with (
+        limits(REGISTER_BUSY_MILLISECONDS=10),
+        contextlib.closing(apsw.Connection(str(archive))) as other,
+        on_reached("registering", lambda _: other.execute("begin immediate")),
+        pytest.raises(ArchiveBusyError, match="is complete, but could not be registered") as caught,
+    ):
         registered(place)
     assert caught.value.exit_code == 11
     directories = [path for path in (place / "exports").glob("*/*") if not path.name.startswith(".")]
@@ -302,17 +291,15 @@ def test_another_program_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         (apsw.CorruptError("x"), ArchiveError, 10),
     ],
 )
-def test_errors_while_registering(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type[Exception], code: int
-) -> None:
+def test_errors_while_registering(tmp_path: Path, error: Exception, kind: type[Exception], code: int) -> None:
     """Whatever keeps the row from being written, the export stays, and the message says so."""
     place = home(tmp_path)
 
-    def failing(*_: object) -> None:
+    def fail(_: object) -> None:
         raise error
 
-    monkeypatch.setattr("skyexport.archive.registry.Registry._insert", failing)
-    with pytest.raises(kind, match="is complete, but could not be registered") as caught:
+    said = "is complete, but could not be registered"
+    with on_reached("registering", fail), pytest.raises(kind, match=said) as caught:
         registered(place)
     assert getattr(caught.value, "exit_code", 0) == code
     (directory,) = (path for path in (place / "exports").glob("*/*") if path.is_dir())
@@ -320,39 +307,29 @@ def test_errors_while_registering(
     assert listed(place) == []
 
 
-def test_a_trigger_that_comes_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trigger_that_comes_meanwhile(tmp_path: Path) -> None:
     """The list is looked at again when it is written to, in the same transaction; a trigger never runs."""
     place = home(tmp_path)
-    from skyexport.archive.registry import Registry
 
-    then = Registry.add
-
-    def add(self: Registry, *arguments: Any) -> str:
+    def change(_: object) -> None:
         run_sql(place / "data" / "archive.db", "create trigger t after insert on exports begin delete from posts; end")
-        return then(self, *arguments)
 
-    monkeypatch.setattr(Registry, "add", add)
-    with pytest.raises(ArchiveError, match=r"is complete.*has a trigger"):
+    with on_reached("registering", change), pytest.raises(ArchiveError, match=r"is complete.*has a trigger"):
         registered(place)
     assert listed(place) == []
     with contextlib.closing(apsw.Connection(str(place / "data" / "archive.db"))) as connection:
         assert connection.execute("select count(*) from posts").get == 50
 
 
-def test_an_archive_that_was_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_that_was_replaced(tmp_path: Path) -> None:
     """Only the archive that was exported is written to."""
     place = home(tmp_path)
     archive = place / "data" / "archive.db"
-    from skyexport.archive.registry import Registry
 
-    then = Registry.add
-
-    def add(self: Registry, *arguments: Any) -> str:
+    def replace(_: object) -> None:
         shutil.copy(archive, tmp_path / "other.db")
         (tmp_path / "other.db").replace(archive)
-        return then(self, *arguments)
 
-    monkeypatch.setattr(Registry, "add", add)
-    with pytest.raises(ArchiveError, match=r"is complete.*was replaced"):
+    with on_reached("registering", replace), pytest.raises(ArchiveError, match=r"is complete.*was replaced"):
         registered(place)
     assert listed(place) == []

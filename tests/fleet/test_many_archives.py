@@ -24,14 +24,13 @@ import make_archive
 import skyexport as package
 from skyexport import ExportOptions, OptionError, export, export_all, verify
 from skyexport.errors import StoppedError
-from skyexport.fleet import schedule as migration_module
 from skyexport.fleet.archive_list import ArchiveList, read_list
 from skyexport.fleet.archive_pool import ArchiveWorker
 from skyexport.fleet.archive_worker import ExportJob
 from skyexport.fleet.results import Outcome, Outcomes
 from tests.archives import RawText, file_archive, insert, post
 from tests.command import PROGRAM, assert_gone, files_below, skyexport, skyexport_json, started
-from tests.conftest import posix_only
+from tests.conftest import limits, posix_only
 
 POSTS = 35_000
 """Of an archive that is just not large."""
@@ -130,14 +129,14 @@ def test_failures_in_the_middle(tmp_path: Path, workers: str) -> None:
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "b", "c", "d", "e"]
 
 
-def test_large_archives_have_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_archives_have_workers(tmp_path: Path) -> None:
     """Large archives follow one after the other, each with a pool of workers; the bytes are the same."""
     archives = small_archives(tmp_path / "in", 4, posts=30)
     archives[1].unlink()
     file_archive(archives[1], [post(number, text="x" * 10_000) for number in range(30)])
-    monkeypatch.setattr(migration_module, "_LARGE_BYTES", 200_000)
     options = ExportOptions(archive=archives[0], output_dir=tmp_path / "out", workers=2, batch_size=7)
-    done = export_all(archives, options)
+    with limits(LARGE_ARCHIVE_BYTES=200_000):
+        done = export_all(archives, options)
     assert (done.exit_code, done.exporters, done.posts) == (0, 2, 120)
     assert [one.summary and one.summary.workers for one in done.outcomes] == [0, 2, 0, 0]
     for path, one in zip(archives, done.outcomes, strict=True):
@@ -346,15 +345,15 @@ def test_resume_beside_a_program_that_writes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_resume_of_large_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_of_large_archives(tmp_path: Path) -> None:
     """Exports of large archives are verified by exporters, too; what is not there is exported with workers."""
     archives = small_archives(tmp_path / "in", 4)
-    monkeypatch.setattr(migration_module, "_LARGE_BYTES", 0)
     options = ExportOptions(archive=archives[0], output_dir=tmp_path / "out", workers=2)
-    first = export_all(archives, options, resume_batch=True)
-    assert [one.summary and one.summary.workers for one in first.outcomes] == [2, 2, 2, 2]
-    shutil.rmtree(tmp_path / "out" / "c")
-    second = export_all(archives, options, resume_batch=True)
+    with limits(LARGE_ARCHIVE_BYTES=0):
+        first = export_all(archives, options, resume_batch=True)
+        assert [one.summary and one.summary.workers for one in first.outcomes] == [2, 2, 2, 2]
+        shutil.rmtree(tmp_path / "out" / "c")
+        second = export_all(archives, options, resume_batch=True)
     assert [one.status for one in second.outcomes] == ["skipped", "skipped", "ok", "skipped"]
     assert second.exporters == 2
 
@@ -437,9 +436,9 @@ def test_an_exporter_is_stopped_between_archives(tmp_path: Path, monkeypatch: py
         exporter.process.send_signal(signal.SIGCONT)
 
     archives = small_archives(tmp_path / "in", 6)
-    monkeypatch.setattr(migration_module, "REQUESTS_AT_ONCE", 1)
     monkeypatch.setattr(ArchiveWorker, "give", give_and_stop)
-    done = export_all(archives, ExportOptions(archive=archives[0], output_dir=tmp_path / "out", workers=2))
+    with limits(REQUESTS_AT_ONCE=1):
+        done = export_all(archives, ExportOptions(archive=archives[0], output_dir=tmp_path / "out", workers=2))
     assert 4 in given
     failures = [str(outcome.error) for outcome in done.outcomes if outcome.error is not None]
     assert all("was stopped by signal 15" in failure for failure in failures), failures
@@ -505,14 +504,15 @@ def test_killed_exporter(slow_archives: list[Path], tmp_path: Path, number: sign
 @pytest.mark.slow
 def test_stopped_exporter(slow_archives: list[Path], tmp_path: Path) -> None:
     """An exporter that somebody stopped is killed after some seconds, and the others go on."""
-    process = started("export", *slow_archives, "-o", tmp_path / "out", "-j", "2", "--json")
+    with limits(STOPPED_SECONDS=1):
+        process = started("export", *slow_archives, "-o", tmp_path / "out", "-j", "2", "--json")
     exporters = exporters_of(process, 2)
     wait_until(lambda: len(partials(tmp_path / "out")) == 2)
     exporters[0].send_signal(signal.SIGSTOP)
     printed, _ = process.communicate(timeout=30)
     assert process.returncode == 14
     (failed,) = (one for one in json.loads(printed)["archives"] if one["status"] == "failed")
-    assert "was stopped for more than 3 seconds" in failed["error"]
+    assert "was stopped for more than 1 seconds" in failed["error"]
 
 
 @pytest.mark.slow
@@ -562,8 +562,8 @@ def test_from_python(tmp_path: Path) -> None:
 def test_many_outcomes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Outcomes beyond some megabytes lie in a temporary file without a name, and are read back in order."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("skyexport.fleet.results._IN_MEMORY_BYTES", 10_000)
-    outcomes = Outcomes(300)
+    with limits(OUTCOMES_IN_MEMORY_BYTES=10_000):
+        outcomes = Outcomes(300)
     for number in reversed(range(300)):
         outcomes.put(number, Outcome(Path(f"{number}.db"), error=package.ArchiveError(f"no {number}")))
     assert [one.path.stem for one in outcomes] == [str(number) for number in range(300)]

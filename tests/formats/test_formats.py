@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skyexport.archive.plan import row_id_batches
-from skyexport.formats import FORMATS, parquet_file
+from skyexport.formats import FORMATS
 from skyexport.formats.settings import DELIMITERS, FormatSettings
 from skyexport.notices import Notices
 from skyexport.posts import COLUMNS, StoredValue
@@ -38,7 +38,7 @@ from tests.archives import (
     stored_rows,
     usual_bytes,
 )
-from tests.conftest import each_format
+from tests.conftest import each_format, limits
 
 pytestmark = pytest.mark.usefixtures("each_renderer")
 
@@ -721,12 +721,10 @@ def test_parquet_of_some_columns(rows: list[Row], columns: list[str]) -> None:
     assert some == whole.select(columns)
 
 
-def test_row_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_row_groups() -> None:
     """Row groups are cut by posts and by bytes, at the same posts whatever the batches are; none is empty."""
     rows = [post(number, text="x" * (2_000 if number in (30, 31) else 10)) for number in range(50)]
-    monkeypatch.setattr(parquet_file, "_ROW_GROUP_POSTS", 20)
-    monkeypatch.setattr(parquet_file, "ROW_GROUP_BYTES", 4_000)
-    with replaced_posts(rows) as connection:
+    with limits(ROW_GROUP_POSTS=20, ROW_GROUP_BYTES=4_000), replaced_posts(rows) as connection:
         files = [rendered_by_row_ids(connection, "parquet", batch_size=size)[0] for size in (1, 7, 1000)]
     assert files[0] == files[1] == files[2]
     with pq.ParquetFile(pa.BufferReader(files[0])) as file:
@@ -740,13 +738,11 @@ def test_row_groups(monkeypatch: pytest.MonkeyPatch) -> None:
             file.metadata.row_group(0).column(place).compression for place in range(file.metadata.num_columns)
         }
     assert compressions == {"ZSTD"}
-    whole = rendered_parquet_sizes(rows, monkeypatch)
-    assert whole == [50]
+    assert rendered_parquet_sizes(rows) == [50]
 
 
-def rendered_parquet_sizes(rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def rendered_parquet_sizes(rows: list[Row]) -> list[int]:
     """The posts of each row group with the usual bounds."""
-    monkeypatch.undo()
     with replaced_posts(rows) as connection:
         data = rendered_by_row_ids(connection, "parquet")[0]
     with pq.ParquetFile(pa.BufferReader(data)) as file:

@@ -14,9 +14,9 @@ from skyexport import ExportOptions, OutputError, export
 from skyexport.formats import FORMATS
 from skyexport.formats.compression import compressor_of, parse_compression
 from skyexport.options.export_options import Split
-from skyexport.output import directory
 from skyexport.output.writer import OrderedWriter, OutputFile
 from tests.archives import file_archive, post
+from tests.conftest import limits
 
 
 class Files:
@@ -144,13 +144,13 @@ def test_large_posts(tmp_path: Path, workers: int, compress: str) -> None:
     assert found == [["x", "x", "x"], ["y"], ["z", "x", "x"], ["x"], ["x", "x", "x", "x"]]
 
 
-def test_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_files(tmp_path: Path) -> None:
     """Beyond the most files that a manifest can list, an export ends, and leaves nothing."""
-    monkeypatch.setattr(directory, "MAX_DATA_FILES", 5)
     path = file_archive(tmp_path / "a.db", [post(number) for number in range(12)])
-    export(ExportOptions(archive=path, output_dir=tmp_path / "o", split_posts=3, workers=0))
-    with pytest.raises(OutputError, match="more than 5 data files; split less often"):
-        export(ExportOptions(archive=path, output_dir=tmp_path / "p", split_posts=2, workers=0))
+    with limits(MAX_DATA_FILES=5):
+        export(ExportOptions(archive=path, output_dir=tmp_path / "o", split_posts=3, workers=0))
+        with pytest.raises(OutputError, match="more than 5 data files; split less often"):
+            export(ExportOptions(archive=path, output_dir=tmp_path / "p", split_posts=2, workers=0))
     assert not (tmp_path / "p").exists()
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +16,7 @@ import pytest
 import make_archive
 from skyexport.errors import ArchiveChangedError, MemoryLimitError, OptionError, OutputError
 from skyexport.options.export_options import ExportOptions
-from skyexport.pipeline import benchmark as module
+from skyexport.output.writer import WrittenFile
 from skyexport.pipeline.benchmark import (
     DEFAULT_POSTS,
     DEFAULT_RUNS,
@@ -27,13 +26,11 @@ from skyexport.pipeline.benchmark import (
     benchmark,
     recommend,
 )
-from skyexport.pipeline.export import export
-from skyexport.pipeline.summary import ExportSummary
+from skyexport.runtime.for_tests import on_reached
 from skyexport.runtime.processes import available_cpus
-from skyexport.runtime.progress import Progress
 from tests.archives import RawText, file_archive, insert, post
 from tests.command import files_below, skyexport, skyexport_json, started
-from tests.conftest import posix_only
+from tests.conftest import limits, posix_only
 
 OPTIONS = ExportOptions(archive=Path("archive.db"), output_dir=Path())
 
@@ -45,9 +42,10 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def one_process() -> Iterator[None]:
     """Measure without workers only, which saves the time to start them."""
-    monkeypatch.setattr(module, "available_cpus", lambda: 0)
+    with limits(MOST_WORKERS_MEASURED=0):
+        yield
 
 
 def measured(archive: Path, folder: Path, posts: int = 1000) -> Benchmark:
@@ -239,45 +237,30 @@ def test_archive_that_is_written_to(tmp_path: Path) -> None:
     assert files_below(tmp_path) == ["a.db"]
 
 
-def changed_export(change: Callable[[ExportOptions, ExportSummary], ExportSummary]) -> Callable[..., ExportSummary]:
-    """`export`, with its summary changed."""
-    genuine = export
-
-    def changed(
-        options: ExportOptions, on_progress: Callable[[Progress], None] | None = None, *, debug: bool = False
-    ) -> ExportSummary:
-        return change(options, genuine(options, on_progress, debug=debug))
-
-    return changed
-
-
 @pytest.mark.usefixtures("one_process")
-def test_bytes_that_differ(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_that_differ(archive: Path, tmp_path: Path) -> None:
     """Other bytes for the same posts are an error of ours, not a measurement."""
 
-    def change(options: ExportOptions, summary: ExportSummary) -> ExportSummary:
-        digest = "other" if options.to != Path(os.devnull) else summary.files[0].sha256
-        return replace(summary, files=[replace(summary.files[0], sha256=digest)])
+    def change(files: list[WrittenFile]) -> None:
+        if files[0].name == "slice":
+            files[0] = replace(files[0], sha256="other")
 
-    monkeypatch.setattr(module, "export", changed_export(change))
-    with pytest.raises(DigestError, match="json differ, in one process") as raised:
+    with on_reached("complete", change), pytest.raises(DigestError, match="json differ, in one process") as raised:
         measured(archive, tmp_path)
     assert raised.value.exit_code == 1
     assert files_below(tmp_path) == []
 
 
 @pytest.mark.slow
-def test_workers_that_do_not_fit(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_that_do_not_fit(archive: Path, tmp_path: Path) -> None:
     """Numbers of workers beyond the memory limit are left out, and that is said."""
 
-    def change(options: ExportOptions, summary: ExportSummary) -> ExportSummary:
+    def refuse(options: ExportOptions) -> None:
         if options.workers and options.format == "csv":
             raise MemoryLimitError("too small")
-        return summary
 
-    monkeypatch.setattr(module, "available_cpus", lambda: 1)
-    monkeypatch.setattr(module, "export", changed_export(change))
-    found = measured(archive, tmp_path)
+    with limits(MOST_WORKERS_MEASURED=1), on_reached("prepared", refuse):
+        found = measured(archive, tmp_path)
     assert found.notes[1:] == ["not measured with 1 worker: too small"]
     assert found.recommendation.workers == 0
     assert {(one.format, one.workers) for one in found.measurements} == {("json", 0), ("csv", 0), ("json", 1)}

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -180,15 +181,14 @@ def test_another_export_is_running(archive: Path, tmp_path: Path, to: bool) -> N
 
 
 @pytest.mark.quick(1)
-def test_no_room(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_room(archive: Path, tmp_path: Path, small_disk: Callable[[int, str], None]) -> None:
     """What surely does not fit ends it as it ends the export; what probably does not is said."""
     options = ExportOptions(archive=archive, output_dir=tmp_path / "out")
     size = dry_run(options).expected_bytes
-    monkeypatch.setattr("skyexport.pipeline.dry_run.takes_bytes_as_they_are", lambda _: True)
-    monkeypatch.setattr("skyexport.pipeline.dry_run.free_bytes", lambda _: 10_000)
+    small_disk(10_000, "ext4")
     with pytest.raises(OutputError, match="needs"):
         dry_run(options)
-    monkeypatch.setattr("skyexport.pipeline.dry_run.free_bytes", lambda _: size - 1)
+    small_disk(size - 1, "ext4")
     found = dry_run(options)
     assert found.fits is False
     assert "it would not fit" in "\n".join(found.lines())

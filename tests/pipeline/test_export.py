@@ -19,11 +19,9 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import apsw
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -42,15 +40,16 @@ from skyexport import (
     export,
 )
 from skyexport.archive.archive import Archive
-from skyexport.archive.export_order import sample_row_ids
+from skyexport.archive.plan import Batch, RowIds
 from skyexport.formats import FORMATS
 from skyexport.formats.settings import DEFAULTS
 from skyexport.pipeline.export import export as export_aloud
 from skyexport.rendering import native
+from skyexport.runtime.for_tests import on_reached
 from skyexport.runtime.memory import ProcessTree
 from tests.archives import RawText, file_archive, post, read_rows
 from tests.command import skyexport, skyexport_json
-from tests.conftest import RENDERERS, rendering_with
+from tests.conftest import RENDERERS, limits, rendering_with
 from tests.exports import exported_bytes
 
 CONTRACT_FORMATS = ["json", "csv"]
@@ -472,20 +471,7 @@ def test_archive_is_let_go_before_the_disk_is_waited_for(
     assert 0 < summary.archive_held_seconds < summary.seconds
 
 
-@pytest.fixture
-def small_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, str], None]:
-    """Makes every disk have so many bytes free, and a file system of that kind."""
-
-    def shrink(free: int, kind: str) -> None:
-        status = SimpleNamespace(f_blocks=10**6, f_frsize=1, f_bfree=free, f_bavail=free)
-        monkeypatch.setattr(os, "statvfs", lambda _: status)
-        monkeypatch.setattr(psutil, "disk_partitions", lambda **_: [SimpleNamespace(mountpoint="/", fstype=kind)])
-
-    return shrink
-
-
 @pytest.mark.quick(1)
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows is asked in another way")
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("to", [None, "out"])
 def test_no_room_for_the_export(
@@ -506,7 +492,6 @@ def test_no_room_for_the_export(
     assert needed * 0.8 < export(options).bytes < needed * 1.5
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows is asked in another way")
 def test_room_that_is_not_known(
     small_archive: make_archive.ArchiveInfo, tmp_path: Path, small_disk: Callable[[int, str], None]
 ) -> None:
@@ -675,25 +660,21 @@ def test_one_state_of_a_live_archive(tmp_path: Path, workers: int, snapshot: str
 @pytest.mark.parametrize(
     ("workers", "wal"), [*(pytest.param(1, wal, marks=pytest.mark.slow) for wal in (False, True)), (2, True)]
 )
-def test_an_archive_that_is_written_to_all_the_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, wal: bool
-) -> None:
+def test_an_archive_that_is_written_to_all_the_time(tmp_path: Path, workers: int, wal: bool) -> None:
     """Where no attempt to hold one state is successful, the posts are copied first, which takes one process only."""
     path = file_archive(tmp_path / "a.db", [post(number) for number in range(300)], wal=wal)
-    pin = Archive.pin
     attempts = []
 
-    def disturbed(self: Archive) -> bool:
-        if not self.source.private:
+    def disturb(archive: Archive) -> None:
+        if not archive.source.private:
             attempts.append(True)
             with contextlib.closing(apsw.Connection(str(path))) as other:
                 other.execute("update posts set like_count = like_count + 1")
-        return pin(self)
 
-    monkeypatch.setattr(Archive, "pin", disturbed)
     said: list[str] = []
     options = ExportOptions(archive=path, to=tmp_path / "out", workers=workers, batch_size=50)
-    summary = export_aloud(options, say=said.append)
+    with on_reached("pinning", disturb):
+        summary = export_aloud(options, say=said.append)
     assert said == [f"another program keeps writing to {path}: copying its posts first, as with --snapshot copy"]
     assert len(attempts) == 50
     # Without a log nobody can write while a worker holds the archive: the other program was refused each time.
@@ -708,7 +689,7 @@ def test_locked_archive(tmp_path: Path) -> None:
     path = file_archive(tmp_path / "a.db", [post(1)])
     holder = apsw.Connection(str(path))
     holder.execute("begin exclusive")
-    with pytest.raises(ArchiveBusyError) as caught:
+    with limits(BUSY_MILLISECONDS=10), pytest.raises(ArchiveBusyError) as caught:
         export(ExportOptions(archive=path, output_dir=tmp_path / "o"))
     assert caught.value.exit_code == 11
     holder.close()
@@ -846,7 +827,6 @@ def test_post_that_reaches_the_memory_limit(tmp_path: Path, monkeypatch: pytest.
     assert not (tmp_path / "o").exists()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows is asked in another way")
 def test_large_post_in_a_sample(tmp_path: Path, small_disk: Callable[[int, str], None]) -> None:
     """Nor is such a post read to find out whether there is room on the disk."""
     path = file_archive(tmp_path / "a.db", [post(1), post(2, text="x" * 150_000_000)])
@@ -914,21 +894,24 @@ def test_posts_that_indentation_makes_huge(tmp_path: Path, levels: int, posts: i
     assert summary["peak_memory_bytes"] < 80_000_000
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows is asked in another way")
 def test_a_post_that_goes_away_from_a_sample(
-    small_archive: make_archive.ArchiveInfo, tmp_path: Path, small_disk: Callable[[int, str], None],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    small_archive: make_archive.ArchiveInfo, tmp_path: Path, small_disk: Callable[[int, str], None]
+) -> None:
     """To find out whether there is room nothing is held: who deletes a post meanwhile does not end the export."""
     path = tmp_path / "a.db"
     path.write_bytes(small_archive.path.read_bytes())
 
-    def disturbed(archive: Archive, stretches: int, posts: int) -> list[list[int]]:
-        found = sample_row_ids(archive, stretches, posts)
-        with contextlib.closing(apsw.Connection(str(path))) as other:
-            other.execute("delete from posts where rowid = ?", (found[0][0],))
-        return found
+    deleted: list[int] = []
 
-    monkeypatch.setattr("skyexport.pipeline.estimate.sample_row_ids", disturbed)
+    def delete(batch: Batch) -> None:
+        if not deleted:
+            # The first batch is of the sample.
+            assert isinstance(batch, RowIds)
+            deleted.append(batch.row_ids[0])
+            with contextlib.closing(apsw.Connection(str(path))) as other:
+                other.execute("delete from posts where rowid = ?", deleted)
+
     small_disk(path.stat().st_size * 3, "ext4")
-    assert export(ExportOptions(archive=path, to=tmp_path / "out", workers=0)).posts == small_archive.posts - 1
+    with on_reached("rendering", delete):
+        summary = export(ExportOptions(archive=path, to=tmp_path / "out", workers=0))
+    assert summary.posts == small_archive.posts - 1

@@ -15,17 +15,18 @@ import pytest
 from skyexport.errors import MemoryLimitError, WorkerError
 from skyexport.options.export_options import ExportOptions
 from skyexport.pipeline.export import export
-from skyexport.rendering import pool
 from skyexport.runtime.children import STOPPED_SECONDS
+from skyexport.runtime.for_tests import on_reached
 from tests.archives import file_archive, post
 from tests.command import assert_gone, files_below, started, wait_for_output, wait_for_workers
-from tests.conftest import posix_only
+from tests.conftest import limits, posix_only
 
 IN_WORKERS = """
 import sys
 if sys.argv[0] == "-c":
     import os, time
-    from skyexport.rendering.renderer import BatchRenderer
+    from contextlib import ExitStack
+    from skyexport.runtime.for_tests import on_reached
 
     class Nasty(Exception):
         def __init__(self):
@@ -33,14 +34,12 @@ if sys.argv[0] == "-c":
         def __str__(self):
             raise RuntimeError("no text")
 
-    render = BatchRenderer.render
-
-    def disturbed(self, batch):
+    def disturb(batch):
         if batch.posts == 7:
             {disturbance}
-        yield from render(self, batch)
 
-    BatchRenderer.render = disturbed
+    for_ever = ExitStack()
+    for_ever.enter_context(on_reached("rendering", disturb))
 """
 
 Disturb = Callable[[str], None]
@@ -91,7 +90,7 @@ def test_workers_that_die_or_fail(options: ExportOptions, disturb: Disturb, dist
 
 HALF_A_MESSAGE = """
 def half(stream, kind, *content, **more):
-    from skyexport import messages, worker
+    from skyexport.rendering import messages, worker
     worker.write_frame = messages.write_frame
     stream.write(messages._HEADER.pack(kind.value, 5, 400) + bytes(300))
     stream.flush()
@@ -118,38 +117,37 @@ def test_lists_of_row_ids_are_named_too(options: ExportOptions, disturb: Disturb
         export(ExportOptions(archive=instant, output_dir=options.output_dir, workers=2, batch_size=10))
 
 
-def test_no_memory_in_this_process(options: ExportOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_memory_in_this_process(options: ExportOptions) -> None:
     """Without workers, a system that gives no more memory is the end by the memory limit."""
 
-    def fail(*_: object) -> None:
+    def fail(_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("skyexport.rendering.renderer.BatchRenderer.render", fail)
-    with pytest.raises(MemoryLimitError, match="gives no more memory"):
+    with on_reached("rendering", fail), pytest.raises(MemoryLimitError, match="gives no more memory"):
         export(ExportOptions(archive=options.archive, output_dir=options.output_dir, workers=0))
     assert not Path(options.output_dir).exists()
 
 
-def test_a_renderer_that_hangs(options: ExportOptions, disturb: Disturb, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_renderer_that_hangs(options: ExportOptions, disturb: Disturb) -> None:
     """A renderer that hangs is found out though its receiver is well, and not before its time."""
     disturb("time.sleep(1000)")
-    monkeypatch.setattr(pool, "SILENT_SECONDS", 2.0)
     began = time.monotonic()
-    with pytest.raises(WorkerError, match=r"made no progress for 2 seconds in batch 5 \(7 posts"):
+    said = r"made no progress for 2 seconds in batch 5 \(7 posts"
+    with limits(SILENT_SECONDS=2), pytest.raises(WorkerError, match=said):
         export(options)
     assert time.monotonic() - began > 2
     assert not Path(options.output_dir).exists()
 
 
-def test_a_worker_that_is_slow(options: ExportOptions, disturb: Disturb, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_is_slow(options: ExportOptions, disturb: Disturb) -> None:
     """One that goes on, however slowly, or waits for the coordinator, is left alone."""
     disturb("time.sleep(1.2)")
-    monkeypatch.setattr(pool, "SILENT_SECONDS", 2.5)
 
     def slowly(_: object) -> None:
         time.sleep(0.1)
 
-    assert export(options, slowly).posts == 57
+    with limits(SILENT_SECONDS=2.5):
+        assert export(options, slowly).posts == 57
 
 
 @posix_only
@@ -157,14 +155,15 @@ def test_a_worker_that_is_slow(options: ExportOptions, disturb: Disturb, monkeyp
 @pytest.mark.parametrize("when", ["starting", "exporting"])
 def test_stopped_worker(slow_archive: Path, tmp_path: Path, when: str) -> None:
     """A worker that somebody stops ends the export within some seconds: exit code 14, the batch named, nothing left."""
-    process = started("export", slow_archive, "-o", tmp_path, "-j", "2", "--progress", "none")
+    with limits(STOPPED_SECONDS=1):
+        process = started("export", slow_archive, "-o", tmp_path, "-j", "2", "--progress", "none")
     workers = wait_for_workers(process, 2)
     if when == "exporting":
         wait_for_output(tmp_path, "all/.*.partial/posts.json")
     workers[1].suspend()
     _, said = process.communicate(timeout=10)
     assert process.returncode == 14
-    assert "worker 2 was stopped for more than 3 seconds " in said
+    assert "worker 2 was stopped for more than 1 seconds " in said
     assert ("in batch " if when == "exporting" else "before its first batch") in said
     assert len(said.splitlines()) == 1
     assert_gone(workers)
@@ -179,10 +178,10 @@ def test_stopped_for_a_while(slow_archive: Path, tmp_path: Path) -> None:
     workers = wait_for_workers(process, 2)
     wait_for_output(tmp_path, "all/.*.partial/posts.json")
     process.send_signal(signal.SIGSTOP)
-    time.sleep(STOPPED_SECONDS + 0.5)
+    time.sleep(STOPPED_SECONDS.usual + 0.5)
     for worker in workers:
         worker.suspend()
-    time.sleep(STOPPED_SECONDS + 0.5)
+    time.sleep(STOPPED_SECONDS.usual + 0.5)
     process.send_signal(signal.SIGCONT)
     time.sleep(1)
     for worker in workers:
@@ -197,7 +196,8 @@ def test_a_worker_that_does_not_read(tmp_path: Path) -> None:
     """A stopped worker that is sent more than its pipe holds does not stop the coordinator for ever."""
     rows = [post(number) for number in range(60_000)]
     path = file_archive(tmp_path / "a.db", rows)
-    process = started("export", path, "-o", tmp_path / "o", "-j", "1", "--batch-size", "20000")
+    with limits(STOPPED_SECONDS=1):
+        process = started("export", path, "-o", tmp_path / "o", "-j", "1", "--batch-size", "20000")
     workers = wait_for_workers(process, 1)
     wait_for_output(tmp_path, "o/all/.*.partial/posts.json")
     workers[0].suspend()

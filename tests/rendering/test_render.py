@@ -18,7 +18,6 @@ from skyexport.errors import ArchiveChangedError
 from skyexport.formats import FORMATS
 from skyexport.notices import Notices
 from skyexport.posts import MAX_CHUNK_BYTES, quote_identifier
-from skyexport.rendering import renderer as rendering
 from skyexport.rendering.renderer import BatchRenderer
 from skyexport.selection import Selection
 from tests import oracle
@@ -39,7 +38,7 @@ from tests.archives import (
     sorted_row_ids,
     stored_rows,
 )
-from tests.conftest import each_format
+from tests.conftest import each_format, limits
 
 pytestmark = pytest.mark.usefixtures("each_renderer")
 
@@ -145,17 +144,11 @@ def test_usual_posts_are_rendered_fast(tmp_path: Path, monkeypatch: pytest.Monke
 
 @each_format
 @pytest.mark.parametrize("max_chunk_bytes", [5_000, 10_000, 20_000])
-def test_full_chunks(
-    posts_apart: apsw.Connection,
-    monkeypatch: pytest.MonkeyPatch,
-    each_renderer: str,
-    format_name: str,
-    max_chunk_bytes: int,
-) -> None:
+def test_full_chunks(posts_apart: apsw.Connection, each_renderer: str, format_name: str, max_chunk_bytes: int) -> None:
     """A batch that is larger than a chunk becomes several; the bytes are the same, the chunks in bounds."""
     expected = oracle.FILE[format_name](stored_rows(posts_apart))
-    monkeypatch.setattr(rendering, "MAX_CHUNK_BYTES", max_chunk_bytes)
-    chunks = list(renderer(posts_apart, format_name).render(KeyRange(50, 1, 50)))
+    with limits(MAX_CHUNK_BYTES=max_chunk_bytes):
+        chunks = list(renderer(posts_apart, format_name).render(KeyRange(50, 1, 50)))
     assert oracle.content(format_name, joined(format_name, chunks)[0]) == expected
     # A block that Python makes of rows has the gaps of Arrow's buffers besides; a slot has room for those.
     around = 4_500 if (format_name, each_renderer) == ("parquet", "python") else 0
@@ -165,16 +158,14 @@ def test_full_chunks(
 
 
 @each_format
-def test_large_posts_between_small_ones(
-    posts_apart: apsw.Connection, monkeypatch: pytest.MonkeyPatch, format_name: str
-) -> None:
+def test_large_posts_between_small_ones(posts_apart: apsw.Connection, format_name: str) -> None:
     """A post larger than a chunk goes out in pieces at its place; those before and after it are not affected."""
-    monkeypatch.setattr(rendering, "MAX_CHUNK_BYTES", 4_000)
     large = 'é"\n\u2028, '.encode() * 2_000 + b"\xff"
     for number, row_id in enumerate((10, 11, 50)):
         posts_apart.execute("update posts set text = cast(? as text) where rowid = ?", (large * (number + 1), row_id))
     expected = oracle.FILE[format_name](stored_rows(posts_apart))
-    chunks = list(renderer(posts_apart, format_name).render(KeyRange(50, 1, 50)))
+    with limits(MAX_CHUNK_BYTES=4_000):
+        chunks = list(renderer(posts_apart, format_name).render(KeyRange(50, 1, 50)))
     data, notices = joined(format_name, chunks)
     assert oracle.content(format_name, data) == expected
     assert sum(chunk.posts for chunk in chunks) == 50
@@ -312,13 +303,11 @@ def test_a_chunk_has_the_notices_of_its_posts(posts_apart: apsw.Connection) -> N
     assert second.notices == Notices()
 
 
-def test_an_abandoned_batch_leaves_nothing_behind(
-    posts_apart: apsw.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_abandoned_batch_leaves_nothing_behind(posts_apart: apsw.Connection) -> None:
     """A batch whose chunks were not all taken does not disturb the next one."""
-    monkeypatch.setattr(rendering, "MAX_CHUNK_BYTES", 3_000)
     posts_apart.execute("update posts set text = ?, indexed_at = 'never' where rowid = 50", ("x" * 50_000,))
-    render_posts = renderer(posts_apart)
+    with limits(MAX_CHUNK_BYTES=3_000):
+        render_posts = renderer(posts_apart)
     assert not next(render_posts.render(KeyRange(50, 50, 1))).notices.counts
     chunks = list(render_posts.render(KeyRange(49, 40, 10)))
     assert joined("json", chunks)[1] == Notices()

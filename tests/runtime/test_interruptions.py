@@ -225,15 +225,16 @@ def test_a_signal_while_threads_start_and_end(
 ) -> None:
     """No thread stays, no process, and no lock that the threads of Python need."""
 
-    def spawn(*_: object, **__: object) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    popen = subprocess.Popen
+
+    def start(*_: object, **__: object) -> subprocess.Popen[bytes]:
+        return popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def monitored() -> None:
         with Monitor(Counters(), MemoryGuard(1 << 40, lambda: 1), None), idle():
             pass
 
-    monkeypatch.setattr(skyexport.rendering.pool, "spawn", spawn)
-    monkeypatch.setattr(skyexport.fleet.archive_pool, "spawn", spawn)
+    monkeypatch.setattr(subprocess, "Popen", start)
     before = threads()
     children = psutil.Process().children()
     for step in itertools.count(1, every):

@@ -20,6 +20,7 @@ from skyexport import ExportOptions, StoppedError, StrictError, export
 from skyexport.archive.archive import Archive
 from skyexport.archive.export_order import row_ids_in_order
 from skyexport.runtime.cleanup import uninterrupted
+from skyexport.runtime.for_tests import on_reached
 from skyexport.runtime.scratch import Scratch
 from skyexport.runtime.signals import Signals
 from skyexport.selection import Selection
@@ -159,17 +160,11 @@ def test_a_signal_while_a_copy_is_removed(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.usefixtures("raising")
-def test_a_signal_when_all_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_when_all_is_done(tmp_path: Path) -> None:
     """A signal after the last step does not say that nothing was kept: the export is complete."""
     archive = file_archive(tmp_path / "a.db", [post(1)])
-    close = Archive.close
-
-    def observed(self: Archive) -> None:
-        close(self)
-        interrupt()
-
-    monkeypatch.setattr(Archive, "close", observed)
-    with pytest.raises(StoppedError, match=r"the export was complete: .*out"):
+    said = r"the export was complete: .*out"
+    with on_reached("complete", lambda _: interrupt()), pytest.raises(StoppedError, match=said):
         export(ExportOptions(archive=archive, to=tmp_path / "out"))
     assert (tmp_path / "out").exists()
 
@@ -190,7 +185,7 @@ def test_a_sort_that_is_left_early(small_archive: make_archive.ArchiveInfo) -> N
 
 SWALLOWING = """
 import os, signal, sys, time, weakref
-from skyexport.rendering.renderer import BatchRenderer
+from skyexport.runtime.for_tests import on_reached
 
 def stop(_):
     os.kill(os.getpid(), signal.SIGTERM)
@@ -202,21 +197,19 @@ class Swallows:
 class Referenced:
     pass
 
-render = BatchRenderer.render
 batches = []
 
-def observed(self, batch):
+def act(batch):
     batches.append(batch)
     if len(batches) == 2:
         ACTION
         sys.stderr.write("went on\\n")
     time.sleep(0.02)
-    return render(self, batch)
 
-BatchRenderer.render = observed
 sys.argv[0] = "skyexport"
 from skyexport.__main__ import main
-main()
+with on_reached("rendering", act):
+    main()
 """
 
 
@@ -256,7 +249,7 @@ def test_two_signals(slow_archive: Path, tmp_path: Path, workers: int, pause: fl
 def test_three_signals(slow_archive: Path, tmp_path: Path) -> None:
     """The third one ends the process at once, whatever it is doing; the next export removes what is left."""
     program = SWALLOWING.replace("ACTION", "import threading; threading.Thread(target=hurry).start(); hang()")
-    program = program.replace("render = Batch", HANGING + "\nrender = Batch")
+    program = program.replace("batches = []", HANGING + "\nbatches = []")
     done = subprocess.run(
         [sys.executable, "-c", program, "export", str(slow_archive), "-o", str(tmp_path / "o"), "-j", "0"],
         capture_output=True, text=True, check=False, timeout=20,

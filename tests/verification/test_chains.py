@@ -20,7 +20,7 @@ from skyexport.layout import EXPORT_NAME
 from skyexport.options.export_options import resolve
 from skyexport.output.places import place_lock
 from skyexport.output.retention import remove_old_chains
-from skyexport.verification.verifier import read_back
+from skyexport.runtime.for_tests import on_reached
 from tests.archives import file_archive, insert, post, uri_of
 from tests.command import files_below, skyexport, skyexport_json
 from tests.conftest import posix_only
@@ -256,19 +256,18 @@ def test_media_are_looked_through(archive: Path, tmp_path: Path) -> None:
     assert len(nights.there) == 1
 
 
-def test_the_new_export_is_verified_first(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_new_export_is_verified_first(archive: Path) -> None:
     """A new export that is not what was written ends with exit code 4, and nothing is removed."""
     nights = Nights(archive)
     nights.night()
     before = nights.there
 
-    def damaged(path: Path, *arguments: Any) -> Any:
-        data = path / "posts.json"
-        data.write_bytes(data.read_bytes() + b" ")
-        return read_back(path, *arguments)
+    def damage(_: object) -> None:
+        (new,) = set(nights.there) - set(before)
+        with (nights.place / new / "posts.json").open("ab") as data:
+            data.write(b" ")
 
-    monkeypatch.setattr("skyexport.verification.verifier.read_back", damaged)
-    with pytest.raises(VerifyError):
+    with on_reached("complete", damage), pytest.raises(VerifyError):
         nights.night(keep=1)
     assert len(nights.there) == len(before) + 1
 

@@ -28,12 +28,13 @@ from skyexport import (
     verify,
 )
 from skyexport.json_text import decode
+from skyexport.runtime.for_tests import on_reached
 from skyexport.timestamps import usual_rfc3339
 from skyexport.verification.post_keys import LONGEST_VALUE
 from skyexport.verification.seen_posts import usual_time_sql
-from skyexport.verification.verifier import read_back
 from tests.archives import Row, file_archive, insert, post, run_sql
 from tests.command import files_below, skyexport, skyexport_json
+from tests.conftest import limits
 from tests.exports import exported_since, posts_of
 from tests.strategies import byte_texts, identifiers, integer_times, near_misses, read_times, usual_times
 
@@ -360,14 +361,16 @@ def test_an_increment_may_lose_all_its_posts(tmp_path: Path) -> None:
     assert exported_since(archive, tmp_path / "out", *chain).disappeared == 1
 
 
-def test_too_many_that_disappeared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_that_disappeared(tmp_path: Path) -> None:
     """More posts than a manifest can list are refused, with how many there are."""
-    monkeypatch.setattr("skyexport.verification.increments._MOST_DISAPPEARED", 5)
     archive = file_archive(tmp_path / "a.db", many(10))
     first = exported_since(archive, tmp_path / "out")
     run_sql(archive, f"delete from posts where uri <> '{uri(5)}'")
     for snapshot in ("pin", "copy"):
-        with pytest.raises(OptionError, match=r"9 posts of the earlier exports .* too many") as caught:
+        with (
+            limits(MOST_DISAPPEARED=5),
+            pytest.raises(OptionError, match=r"9 posts of the earlier exports .* too many") as caught,
+        ):
             exported_since(archive, tmp_path / "out", first, snapshot=snapshot)
         assert "full export" in caught.value.hint
     assert [name for name in files_below(tmp_path / "out") if "partial" in name] == []
@@ -422,24 +425,22 @@ def test_litter_in_an_earlier_export(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["posts.json", "manifest.json"])
-def test_a_file_that_changes_after_verifying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_file_that_changes_after_verifying(tmp_path: Path, name: str) -> None:
     """What is compared is what was verified, or the export ends."""
     archive = file_archive(tmp_path / "a.db", many(10))
     first = exported_since(archive, tmp_path / "out")
 
-    def verified_and_changed(*arguments: Any, **more: Any) -> Any:
-        found = read_back(*arguments, **more)
+    def change(_: object) -> None:
         assert first.directory is not None
         path = first.directory / name
         path.write_bytes(path.read_bytes().replace(b"bafyreia", b"bafyreib").replace(b"export_", b"exports_"))
-        return found
 
-    monkeypatch.setattr("skyexport.verification.increments.read_back", verified_and_changed)
-    if name == "posts.json":
-        assert exported_since(archive, tmp_path / "out", first).posts == 0
-    else:
-        with pytest.raises(VerifyError):
-            exported_since(archive, tmp_path / "out", first)
+    with on_reached("verified", change):
+        if name == "posts.json":
+            assert exported_since(archive, tmp_path / "out", first).posts == 0
+        else:
+            with pytest.raises(VerifyError):
+                exported_since(archive, tmp_path / "out", first)
 
 
 @pytest.mark.parametrize(

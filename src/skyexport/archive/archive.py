@@ -23,12 +23,13 @@ from skyexport.archive.files import file_state
 from skyexport.archive.full_text import FullTextMatch, PrecomputedMatch, checked_match
 from skyexport.archive.recovery import recovered
 from skyexport.archive.schema import checked_schema
-from skyexport.archive.source import BUSY_MILLISECONDS, Source, as_number, pin, translate_sqlite_errors, unpin
+from skyexport.archive.source import Source, as_number, pin, translate_sqlite_errors, unpin
 from skyexport.errors import ArchiveChangedError, ArchiveError, UnrecoveredError
 from skyexport.notices import MISSED_LOG, MISSED_LOG_TEXT, Notices
 from skyexport.options.types import check_path
 from skyexport.posts import StoredValue, stored_time, stored_value_sql
 from skyexport.runtime.cleanup import uninterrupted
+from skyexport.runtime.for_tests import reached
 from skyexport.runtime.location import archive_location
 from skyexport.runtime.memory import MemoryGuard
 from skyexport.runtime.scratch import Scratch
@@ -231,18 +232,13 @@ class Archive:
         if self._scratch is not None:
             self._scratch.close()
 
-    def second_connection(
-        self, busy_milliseconds: int = BUSY_MILLISECONDS
-    ) -> contextlib.AbstractContextManager[apsw.Connection]:
+    def second_connection(self) -> contextlib.AbstractContextManager[apsw.Connection]:
         """Another connection with the same restrictions, for a `with` block. It closes with the archive at the latest.
-
-        Args:
-            busy_milliseconds: How long its statements wait for a program that is writing.
 
         Raises:
             ArchiveError: SQLite cannot open the archive.
         """
-        return self._connections.opened(busy_milliseconds)
+        return self._connections.opened()
 
     @property
     def display_path(self) -> str:
@@ -264,6 +260,7 @@ class Archive:
 
     def pin(self) -> bool:
         """Hold one state of the archive. Returns False if another program keeps writing."""
+        reached("pinning", self)
         with self.translating_errors():
             return pin(self.connection)
 

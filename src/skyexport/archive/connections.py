@@ -13,7 +13,7 @@ from pathlib import Path
 
 import apsw
 
-from skyexport.archive.source import BUSY_MILLISECONDS, Source
+from skyexport.archive.source import Source
 from skyexport.runtime.cleanup import uninterrupted
 from skyexport.runtime.location import files_beside, has_content
 
@@ -38,30 +38,24 @@ class Connections:
         # A signal may arrive before the owner has stored this object.
         self.close()
 
-    def open(self, busy_milliseconds: int = BUSY_MILLISECONDS) -> apsw.Connection:
+    def open(self) -> apsw.Connection:
         """Open a connection, which stays open until `close`.
-
-        Args:
-            busy_milliseconds: How long its statements wait for a program that is writing.
 
         Raises:
             ArchiveError: SQLite cannot open the archive.
         """
         # One statement: no signal can arrive between the two calls and lose the connection.
-        self._opened.append(self._source.connect(busy_milliseconds))
+        self._opened.append(self._source.connect())
         return self._opened[-1]
 
     @contextlib.contextmanager
-    def opened(self, busy_milliseconds: int = BUSY_MILLISECONDS) -> Iterator[apsw.Connection]:
+    def opened(self) -> Iterator[apsw.Connection]:
         """Open a connection for a `with` block.
-
-        Args:
-            busy_milliseconds: As for `open`.
 
         Raises:
             ArchiveError: SQLite cannot open the archive.
         """
-        connection = self.open(busy_milliseconds)
+        connection = self.open()
         try:
             yield connection
         finally:

@@ -23,6 +23,7 @@ from skyexport.archive.shown_media import ONLY_SHOWN_COLUMN, ONLY_SHOWN_SQL, reg
 from skyexport.archive.source import BUSY_MILLISECONDS, Source, as_number, translate_sqlite_errors, wait_for_writers
 from skyexport.errors import ArchiveError
 from skyexport.posts import MAX_CHUNK_BYTES, LargePost, quote_identifier, stored_bytes_sql
+from skyexport.runtime.for_tests import reached
 from skyexport.runtime.memory import MemoryGuard
 from skyexport.selection import PostFilter, Selection
 
@@ -113,6 +114,7 @@ def copy_posts(
         connection.execute("begin")
         connection.execute("select 1 from archive.posts limit 1").fetchall()
         archive_posts = counted_posts(connection, "archive", indexes.values(), source.display_path)
+        reached("copying")
         names = f"rowid, {', '.join(present)}"
         while_held(connection, "archive")
         for where, parameters in _parts(selection):

@@ -18,6 +18,7 @@ import apsw
 from skyexport.archive.authorizer import restrict
 from skyexport.archive.source import translate_sqlite_errors
 from skyexport.errors import ArchiveBusyError, ArchiveChangedError, ArchiveError, OutputError
+from skyexport.runtime.for_tests import reached
 from skyexport.runtime.location import files_beside
 
 __all__ = ["recovered"]
@@ -49,6 +50,7 @@ def recovered(path: Path, display_path: str, folder: Path) -> Path:
     with translate_sqlite_errors(display_path), _held(path, display_path) as file:
         before = [_state(one) for one in (path, log, journal)]
         with _no_room(folder):
+            reached("copying")
             _write(copy, _blocks(file, path.stat().st_size))
             for one in (log, journal):
                 if _state(one) is not None:

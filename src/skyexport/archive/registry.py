@@ -24,6 +24,7 @@ from skyexport.errors import ArchiveBusyError, ArchiveChangedError, ArchiveError
 from skyexport.notices import MISSED_LOG_HINT, MISSED_LOG_TEXT
 from skyexport.options.export_options import Resolved
 from skyexport.runtime.disk import output_error
+from skyexport.runtime.for_tests import Limit, reached
 from skyexport.runtime.location import absolute, real_path
 
 __all__ = ["Registry"]
@@ -36,7 +37,7 @@ _COLUMNS = (
 _DIRECTORY = "exports"
 """bskyarchive accepts exports only in a directory of this name inside the one where it runs."""
 
-_BUSY_MILLISECONDS = 5000
+_BUSY_MILLISECONDS = Limit("REGISTER_BUSY_MILLISECONDS", 5000)
 """How long to wait for a program that is writing: the export is done, and nobody waits for us."""
 
 _SCHEMA = "sqlite_master"
@@ -143,6 +144,7 @@ class Registry:
             _seconds(resolved.since), _seconds(resolved.until), str(place / "manifest.json"),
         )  # fmt: skip
         try:
+            reached("registering")
             self._source.check_same_file()
             self._insert(values)
         except apsw.BusyError:

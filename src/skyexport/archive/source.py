@@ -20,6 +20,7 @@ import apsw
 from skyexport.archive.authorizer import restrict
 from skyexport.archive.files import HEADER_BYTES, MAGIC, header_of
 from skyexport.errors import ArchiveBusyError, ArchiveChangedError, ArchiveError, OutputError, UnrecoveredError
+from skyexport.runtime.for_tests import Limit
 from skyexport.runtime.location import files_beside, has_content
 from skyexport.wording import printable_path
 
@@ -37,10 +38,10 @@ __all__ = [
     "wait_for_writers",
 ]
 
-BUSY_MILLISECONDS = 2000
+BUSY_MILLISECONDS = Limit("BUSY_MILLISECONDS", 2000)
 """How long to wait for a program that is writing: its transactions take milliseconds."""
 
-PIN_BUSY_MILLISECONDS = 100
+PIN_BUSY_MILLISECONDS = Limit("PIN_BUSY_MILLISECONDS", 100)
 """The same while processes pin one state. It is short, because the writer may itself wait for those that have one."""
 
 _LOOK_MILLISECONDS = (0.5, 1.5)
@@ -156,7 +157,7 @@ class Source:
         """The URI that SQLite opens."""
         return Path(self.path).as_uri() + ("?mode=ro&immutable=1" if self.immutable else "?mode=ro")
 
-    def connect(self, busy_milliseconds: int = BUSY_MILLISECONDS) -> apsw.Connection:
+    def connect(self, busy_milliseconds: Limit[int] = BUSY_MILLISECONDS) -> apsw.Connection:
         """Open a connection that can read posts and media, and nothing else.
 
         SQLite may make files beside the archive for it; `Connections` removes them.
@@ -198,8 +199,9 @@ class Source:
             raise ArchiveChangedError(f"{self.display_path} was replaced while it was read", "export again")
 
 
-def wait_for_writers(connection: apsw.Connection, milliseconds: int) -> None:
+def wait_for_writers(connection: apsw.Connection, busy_milliseconds: Limit[int]) -> None:
     """Let every statement of *connection* wait so many milliseconds for a program that is writing."""
+    milliseconds = busy_milliseconds.value
     deadline = 0.0
 
     def go_on(looks: int) -> bool:

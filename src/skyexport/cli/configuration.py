@@ -21,6 +21,7 @@ from skyexport.errors import OptionError
 from skyexport.formats.names import nearest
 from skyexport.options.values import parse_path
 from skyexport.rendering.native import BUILD_VARIABLE, RENDERER_VARIABLE
+from skyexport.runtime.for_tests import LIMITS_VARIABLE, TESTING_VARIABLE, changed_limits
 
 __all__ = ["CONFIG", "MAX_FILE_BYTES", "Configuration", "Given", "Setting", "settings_of"]
 
@@ -35,8 +36,8 @@ _MAX_DOTS = 100
 
 _PREFIX = "SKYEXPORT_"
 
-_OTHER_VARIABLES = (RENDERER_VARIABLE, BUILD_VARIABLE)
-"""Variables that choose the renderer: when the package is used, and when it is built."""
+_OTHER_VARIABLES = (RENDERER_VARIABLE, BUILD_VARIABLE, TESTING_VARIABLE, LIMITS_VARIABLE)
+"""Variables that choose the renderer, when the package is used and when it is built; and those of tests."""
 
 _PLACES = re.compile("DIR|DIRECTORY|FILE|LIST|PATH|ARCHIVE")
 """Metavars of options whose value is a path."""
@@ -158,11 +159,12 @@ class Configuration:
         return OptionError(error.message, "; ".join(filter(None, [error.hint, *places])))
 
     def _check_variables(self) -> None:
-        """Refuse variables that begin with SKYEXPORT_ but set no option of any command.
+        """Refuse variables that begin with SKYEXPORT_ but set no option of any command, and wrong ones of tests.
 
         Raises:
             OptionError: There is such a variable.
         """
+        changed_limits(self._environment)
         settings = [setting for settings in self._settings.values() for setting in settings.values()]
         known = {_PREFIX + CONFIG.upper(), *_OTHER_VARIABLES, *(setting.variable for setting in settings)}
         for name in sorted(self._environment):

@@ -18,15 +18,16 @@ from skyexport.fleet.archive_worker import ExportJob, JobResult, ProgressUpdate,
 from skyexport.rendering.pool import SILENT_LARGE_SECONDS
 from skyexport.runtime.children import Child, Children, spawn
 from skyexport.runtime.cleanup import uninterrupted
+from skyexport.runtime.for_tests import Limit
 from skyexport.runtime.processes import how_it_ended
 from skyexport.runtime.signals import STOPPING
 
 __all__ = ["ArchivePool", "ArchiveWorker"]
 
-REQUESTS_AT_ONCE = 2
+REQUESTS_AT_ONCE = Limit("REQUESTS_AT_ONCE", 2)
 """The archive in work and the next one, so that an exporter never waits."""
 
-_LEAVE_SECONDS = 5.0
+_LEAVE_SECONDS = Limit("LEAVE_SECONDS", 5.0)
 """Time for an exporter to stop: undoing an export takes milliseconds, unless the disk is slow."""
 
 _STOPPED = tuple(128 + number for number in STOPPING)
@@ -66,7 +67,7 @@ class ArchiveWorker(Child):
         """
         in_hand = next(iter(list(self.requests)), None)
         seen = None if in_hand is None else (in_hand, None if self.moment is None else self.moment.pulse)
-        self.stalled = self.stalled or self.watch.look(self.process, seen, passed_seconds, SILENT_LARGE_SECONDS)
+        self.stalled = self.stalled or self.watch.look(self.process, seen, passed_seconds, SILENT_LARGE_SECONDS.value)
 
 
 class ArchivePool:
@@ -91,7 +92,7 @@ class ArchivePool:
         debug: bool = False,
     ) -> None:
         self._children: Children[ArchiveWorker, JobResult] = Children(
-            partial(_next_answer, on_answer), grace_seconds=_LEAVE_SECONDS
+            partial(_next_answer, on_answer), grace_seconds=_LEAVE_SECONDS.value
         )
         self._on_start = on_start
         self._debug = debug

@@ -17,6 +17,7 @@ from typing import Literal
 from skyexport.errors import AuthorError, ExportError, OutputError
 from skyexport.notices import WARNING, about
 from skyexport.pipeline.summary import ExportSummary
+from skyexport.runtime.for_tests import Limit
 from skyexport.runtime.memory import Metric, shown_peak
 from skyexport.runtime.progress import SCHEMA_VERSION, duration
 from skyexport.runtime.scratch import temporary_folder
@@ -25,7 +26,7 @@ from skyexport.wording import format_size, path_text
 
 __all__ = ["Migration", "Outcome", "Outcomes", "nobody_has"]
 
-_IN_MEMORY_BYTES = 8_000_000
+_IN_MEMORY_BYTES = Limit("OUTCOMES_IN_MEMORY_BYTES", 8_000_000)
 """Enough for a few thousand archives; more outcomes go to a temporary file without a name."""
 
 _FEW_ARCHIVES = 20
@@ -126,7 +127,7 @@ class Outcomes(Sequence[Outcome]):
 
     def __init__(self, archives: int) -> None:
         # The file must stay open as long as anything refers to these outcomes.
-        self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, dir=_folder())  # noqa: SIM115
+        self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES.value, dir=_folder())  # noqa: SIM115
         weakref.finalize(self, self._file.close)
         self._places = array("q", [-1]) * archives
         self._failed = bytearray(archives)

@@ -33,13 +33,14 @@ from skyexport.options.export_options import ExportOptions, resolve
 from skyexport.output.places import remove_partial
 from skyexport.pipeline.export import export
 from skyexport.pipeline.preparation import WORKERS_FROM_POSTS
+from skyexport.runtime.for_tests import Limit
 from skyexport.runtime.memory import UNKNOWN_MEMORY, MemoryGuard, ProcessTree
 from skyexport.runtime.processes import available_cpus
 from skyexport.runtime.progress import Counters, Monitor, Progress
 
 __all__ = ["MigrationProgress", "each_options", "export_all"]
 
-_LARGE_BYTES = 1400 * WORKERS_FROM_POSTS
+_LARGE_BYTES = Limit("LARGE_ARCHIVE_BYTES", 1400 * WORKERS_FROM_POSTS)
 """Size of an archive with posts of 1,400 bytes for which workers are worth their start."""
 
 _EXPORTER_BYTES = 60_000_000
@@ -204,6 +205,7 @@ class _Migration:
         debug: bool,
     ) -> None:
         self._archives = archives
+        self._large_bytes = _LARGE_BYTES.value
         self._options = options
         self._resume = resume
         self._on_outcome = on_outcome
@@ -266,7 +268,7 @@ class _Migration:
         return own.memory_bytes if own is not None and own.memory_bytes else self._tree.sample()
 
     def _is_small(self, number: int) -> bool:
-        return self._archives.sizes[number] < _LARGE_BYTES
+        return self._archives.sizes[number] < self._large_bytes
 
     def _exporters(self) -> int:
         """The number of exporters that cores, archives and memory allow; 0 if one would do."""
@@ -274,7 +276,7 @@ class _Migration:
         if not isinstance(wanted, int):
             # While one exporter waits for the disk, another can work.
             wanted = available_cpus() * (_WHERE_DISKS_WAIT if self._options.sync else 1)
-        useful = sum(self._resume or size < _LARGE_BYTES for size in self._archives.sizes)
+        useful = sum(self._resume or size < self._large_bytes for size in self._archives.sizes)
         affordable = self._shared_bytes() // _EXPORTER_BYTES
         exporters = min(wanted, useful, affordable)
         return exporters if exporters > 1 else 0
@@ -321,7 +323,7 @@ class _Migration:
 
     def _give(self, exporters: ArchivePool, requests: Iterator[ExportJob], returned: deque[ExportJob]) -> None:
         """Give every exporter its next requests, as long as there are any."""
-        for waiting in range(REQUESTS_AT_ONCE):
+        for waiting in range(REQUESTS_AT_ONCE.value):
             for exporter in exporters.exporters:
                 if len(exporter.requests) == waiting and not exporter.leaves:
                     request = returned.popleft() if returned else next(requests, None)

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 from skyexport.formats import arrow_blocks
 from skyexport.runtime.background import Background
 from skyexport.runtime.cleanup import Call
+from skyexport.runtime.for_tests import Limit
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["ROW_GROUP_BYTES", "ParquetFile"]
 
-_ROW_GROUP_POSTS = 1 << 14
+_ROW_GROUP_POSTS = Limit("ROW_GROUP_POSTS", 1 << 14)
 """About 14 MB while they are gathered. Twice as many took more time, too: docs/performance.md, "Parquet"."""
 
-ROW_GROUP_BYTES = 14_000_000
+ROW_GROUP_BYTES = Limit("ROW_GROUP_BYTES", 14_000_000)
 """Of texts and embeds: where posts are larger than usual, a row group has fewer of them."""
 
 _LARGE_POST_BYTES = 8192
@@ -54,6 +55,7 @@ class ParquetFile:
             use_dictionary=[name for name in _FEW_VALUES if name in names],
             write_statistics=[name for name in _RANGED if name in names],
         )  # fmt: skip
+        self._most_posts, self._most_bytes = _ROW_GROUP_POSTS.value, ROW_GROUP_BYTES.value
         self._encoder = Background(1)
         self._encoding: Call[None] | None = None
         """The row group before the one that is gathered."""
@@ -90,8 +92,8 @@ class ParquetFile:
         gathered = self._gathered
         if (
             block.most_text_bytes < _LARGE_POST_BYTES
-            and gathered.count + block.rows <= _ROW_GROUP_POSTS
-            and self._row_group_bytes + block.text_bytes <= ROW_GROUP_BYTES
+            and gathered.count + block.rows <= self._most_posts
+            and self._row_group_bytes + block.text_bytes <= self._most_bytes
         ):
             gathered.add(block)
             self._row_group_bytes += block.text_bytes
@@ -100,7 +102,7 @@ class ParquetFile:
         for row, size in enumerate(block.row_text_bytes()):
             counted = size if size < _LARGE_POST_BYTES else 3 * size
             posts = self._gathered.count + row - start
-            if posts == _ROW_GROUP_POSTS or (posts and self._row_group_bytes + counted > ROW_GROUP_BYTES):
+            if posts == self._most_posts or (posts and self._row_group_bytes + counted > self._most_bytes):
                 self._gathered.add(block, start, row)
                 start = row
                 yield from self._encode_row_group()
@@ -123,7 +125,7 @@ class ParquetFile:
             yield from self._sink.drained()
 
     def _write(self, rows: arrow_blocks.Rows) -> None:
-        self._writer.write_batch(rows.record_batch(), row_group_size=_ROW_GROUP_POSTS)
+        self._writer.write_batch(rows.record_batch(), row_group_size=self._most_posts)
         rows.clear()
 
 

@@ -63,7 +63,7 @@ class ParquetTable:
     memory = FormatMemory(
         library="pyarrow", library_bytes=20_000_000, used_library_bytes=20_000_000,
         rendering_bytes=25_000_000, rendering_most_bytes=33_000_000,
-        gathered_share=3.5, gathered_most_bytes=ROW_GROUP_BYTES,
+        gathered_share=3.5, gathered_most_bytes=ROW_GROUP_BYTES.usual,
     )  # fmt: skip
 
     def __init__(self, settings: FormatSettings = DEFAULTS) -> None:

@@ -30,6 +30,7 @@ from skyexport.output.places import (
 )
 from skyexport.output.writer import OutputFile, WrittenFile
 from skyexport.runtime.cleanup import uninterrupted
+from skyexport.runtime.for_tests import Limit
 from skyexport.runtime.lock import Lock, remove_leftovers
 from skyexport.runtime.sync import sync_directory
 
@@ -39,7 +40,7 @@ _MANIFEST = "manifest.json"
 
 _SUMS = "SHA256SUMS"
 
-MAX_DATA_FILES = 10_000
+MAX_DATA_FILES = Limit("MAX_DATA_FILES", 10_000)
 """The most that a manifest can list and still be read at once."""
 
 _ATTEMPTS = 100
@@ -139,8 +140,8 @@ class Directory:
     def next_file(self) -> OutputFile:
         self._finish_file()
         number = len(self._complete) + 1
-        if number > MAX_DATA_FILES:
-            raise OutputError(f"more than {MAX_DATA_FILES:,} data files", "split less often")
+        if number > (most := MAX_DATA_FILES.value):
+            raise OutputError(f"more than {most:,} data files", "split less often")
         self.file = create(self._partial / self._name(number), sync=self._sync)
         return self.file
 

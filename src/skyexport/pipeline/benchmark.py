@@ -29,6 +29,7 @@ from skyexport.pipeline.listing import Archive
 from skyexport.pipeline.summary import ExportSummary
 from skyexport.runtime.cleanup import uninterrupted
 from skyexport.runtime.disk import output_error
+from skyexport.runtime.for_tests import Limit
 from skyexport.runtime.location import absolute
 from skyexport.runtime.memory import UNKNOWN_MEMORY, Metric
 from skyexport.runtime.processes import available_cpus, available_memory_bytes
@@ -45,6 +46,9 @@ DEFAULT_RUNS = 3
 
 _MEANINGFUL_POSTS = 20_000
 """An export of fewer posts ends before workers are up to speed."""
+
+_MOST_WORKERS = Limit("MOST_WORKERS_MEASURED", MAX_WORKERS)
+"""Most workers to measure; an export cannot have more."""
 
 _NO_GAIN = 0.05
 """More workers must save at least this share of the time: medians of a few runs differ as much by chance."""
@@ -244,7 +248,7 @@ def benchmark(
         raise OptionError(f"cannot measure {posts} posts in {runs} runs", "choose at least one of each")
     check_place(resolve(options))
     with Archive(options.archive) as archive, _folder(Path(options.output_dir)) as folder:
-        archive_posts, cpus = archive.count_posts(), min(available_cpus(), MAX_WORKERS)
+        archive_posts, cpus = archive.count_posts(), min(available_cpus(), _MOST_WORKERS.value)
         since, notes = _since(archive, posts, archive_posts)
         sliced = _Slice(archive, replace(options, since=since), folder, runs, debug=debug)
         say("reading the slice once, to warm up")

@@ -59,6 +59,7 @@ from skyexport.rendering import native
 from skyexport.rendering.native import NotThere
 from skyexport.rendering.pool import Pool
 from skyexport.rendering.worker import WorkerSetup
+from skyexport.runtime.for_tests import reached
 from skyexport.runtime.memory import UNKNOWN_MEMORY
 from skyexport.runtime.progress import Progress
 from skyexport.runtime.scratch import remove_left_scratches
@@ -105,6 +106,7 @@ def export(
         with prepared(options, on_progress, must_fit=must_fit) as job:
             if job.tree.metric is None:
                 say(UNKNOWN_MEMORY)
+            reached("prepared", options)
             with _media(job) as media, _opened(job.resolved, job.selection.did, now) as destination:
                 _say_before(job, media, destination, say)
                 job = with_earlier_posts(job, say)
@@ -121,6 +123,7 @@ def export(
                 job.counters.stage = "finishing"
                 manifest = partial(_manifest, job, written, media, notices.all, now)
                 files, path = destination.commit(manifest, sums, table)
+                reached("complete", files)
             if options.keep is not None and path is not None:
                 from skyexport.verification.verifier import read_back
 
@@ -246,6 +249,7 @@ def _write(
         for worker in pool.workers:
             job.tree.add(worker.process.pid)
         hold.take(pool, job.monitor.check)
+        reached("held")
         posts = archive.count_posts()
         if archive.copied is None:
             disappeared = check_state(job, archive.connection, "main")

@@ -24,6 +24,7 @@ from skyexport.rendering.slots import Slots
 from skyexport.rendering.worker import WorkerSetup
 from skyexport.runtime.children import Child, Children, spawn
 from skyexport.runtime.cleanup import uninterrupted
+from skyexport.runtime.for_tests import Limit
 from skyexport.runtime.processes import how_it_ended
 
 __all__ = ["BATCHES_A_WORKER", "SILENT_LARGE_SECONDS", "Pool", "Worker"]
@@ -34,10 +35,10 @@ BATCHES_A_WORKER = 4
 _START_SECONDS = 60
 """No machine takes longer to start an interpreter; a worker that is silent for so long stays silent."""
 
-SILENT_SECONDS = 120.0
+SILENT_SECONDS = Limit("SILENT_SECONDS", 120.0)
 """How long a worker may be silent: a thousand times the usual time between beats, for slow disks."""
 
-SILENT_LARGE_SECONDS = 1200.0
+SILENT_LARGE_SECONDS = Limit("SILENT_LARGE_SECONDS", 1200.0)
 """The same with a large post, which SQLite reads in one go: 1 GB at 1 MB/s."""
 
 _NO_MEMORY_HINT = "the system may have run out of memory; try fewer workers, or --workers 0"
@@ -75,7 +76,9 @@ class Worker(Child):
     def kill_if_stalled(self, passed_seconds: float) -> None:
         """Kill the worker if it has stalled, *passed_seconds* after the last check."""
         may_be_silent = SILENT_LARGE_SECONDS if self.large is not None else SILENT_SECONDS
-        self.stalled = self.stalled or self.watch.look(self.process, self.slots.beats, passed_seconds, may_be_silent)
+        self.stalled = self.stalled or self.watch.look(
+            self.process, self.slots.beats, passed_seconds, may_be_silent.value
+        )
 
     def close(self) -> None:
         """Close the pipes, and free the slots."""

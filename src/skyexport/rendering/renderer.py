@@ -32,6 +32,7 @@ from skyexport.posts import (
 from skyexport.rendering.filling import Filled
 from skyexport.rendering.native import NativeLibrary, NativeOrder, NativeRenderer, Status
 from skyexport.rendering.native import library as native_library
+from skyexport.runtime.for_tests import Limit, reached
 from skyexport.selection import Selection
 
 __all__ = [
@@ -43,6 +44,9 @@ __all__ = [
 
 SLOT_BYTES = MAX_CHUNK_BYTES + 64_000
 """Size of the slot that a chunk travels in: compression makes incompressible data a little larger."""
+
+_CHUNK_BYTES = Limit("MAX_CHUNK_BYTES", MAX_CHUNK_BYTES)
+"""Only tests have other chunks, which must be smaller."""
 
 _UNIT_POSTS = 2000
 """Posts in one statement at most: where a chunk is full before, the row ids of the rest are listed."""
@@ -97,13 +101,14 @@ class BatchRenderer:
         native: bool = True,
     ) -> None:
         self._connection = connection
+        self._chunk_bytes = _CHUNK_BYTES.value
         library = native_library() if native else None
         self._native: NativeRenderer | None = None
         self._native_order: NativeOrder | None = None
         if isinstance(library, NativeLibrary):
             self._native = NativeRenderer(connection, library, format.name, format.settings, columns)
             self._native_order = NativeOrder(connection, library)
-        self._own_target = memoryview(bytearray(MAX_CHUNK_BYTES)) if self._native is not None else None
+        self._own_target = memoryview(bytearray(self._chunk_bytes)) if self._native is not None else None
         self._target = target
         self._compress = compress
         self._before_large_post = before_large_post
@@ -111,7 +116,7 @@ class BatchRenderer:
         self._selects_all = selection.everything
         self._parameters = selection.parameters()
         selection.register(connection)
-        connection.limit(apsw.SQLITE_LIMIT_LENGTH, MAX_CHUNK_BYTES)
+        connection.limit(apsw.SQLITE_LIMIT_LENGTH, self._chunk_bytes)
 
         # Without a limit SQLite might merge the two selects, and then forget about the order.
         self._range_sql = (
@@ -135,6 +140,7 @@ class BatchRenderer:
         Raises:
             ArchiveChangedError: The archive holds other posts in this range than when it was planned.
         """
+        reached("rendering", batch)
         posts = 0
         for chunk in self._chunks(batch):
             posts += chunk.posts
@@ -214,7 +220,7 @@ class BatchRenderer:
         parts: list[Part] = []
         size = 0
         notices, post_notices = Notices(), Notices()
-        separator_bytes = len(self._format.separator)
+        separator_bytes, chunk_bytes = len(self._format.separator), self._chunk_bytes
         stop: _Stop | None = None
         row_id: int | None = None
         try:
@@ -222,7 +228,7 @@ class BatchRenderer:
                 part = self._format.usual(values, post_notices)
                 if part is None:
                     part = self._exact(values, post_notices)
-                if part is None or (parts and size + len(part) > MAX_CHUNK_BYTES):
+                if part is None or (parts and size + len(part) > chunk_bytes):
                     stop = _Stop(row_id, at_large_post=part is None)
                     break
                 parts.append(part)
@@ -292,9 +298,9 @@ class BatchRenderer:
     def _next_target(self) -> memoryview:
         """Memory for a chunk that is not compressed."""
         if self._target is not None and self._compress is None:
-            return self._target()[:MAX_CHUNK_BYTES]
+            return self._target()[: self._chunk_bytes]
         assert self._own_target is not None
-        return self._own_target[:MAX_CHUNK_BYTES]
+        return self._own_target
 
     def _nth(self, row_ids: array[int], posts: int) -> int | None:
         """Row id of the last of the first *posts* selected posts of *row_ids*; None when that is none."""
@@ -309,7 +315,7 @@ class BatchRenderer:
             pieces.append(piece)
             size += len(piece)
             # A post may become a thousand times larger: indentation of what is nested deep.
-            if size > MAX_CHUNK_BYTES:
+            if size > self._chunk_bytes:
                 return None
         return b"".join(pieces)
 
@@ -319,7 +325,7 @@ class BatchRenderer:
         passed = after is None
         row_id: int
         for row_id, size in self._of_any_size(largest, row_ids):
-            if passed and size > MAX_CHUNK_BYTES:
+            if passed and size > self._chunk_bytes:
                 return row_id
             passed = passed or row_id == after
         raise apsw.TooBigError("a value is too large, but not of a post that is exported")
@@ -339,7 +345,7 @@ class BatchRenderer:
         for piece in self._format.pieces(_stored_post(post.pop()[1:]), notices):
             gathered.append(piece)
             size += len(piece)
-            if size > MAX_CHUNK_BYTES // 4:
+            if size > self._chunk_bytes // 4:
                 yield Chunk(b"".join(gathered), posts, goes_on=posts > 0)
                 gathered.clear()
                 size = posts = 0
@@ -359,7 +365,7 @@ class BatchRenderer:
         try:
             return self._select(columns, row_ids).fetchall()
         finally:
-            self._connection.limit(apsw.SQLITE_LIMIT_LENGTH, MAX_CHUNK_BYTES)
+            self._connection.limit(apsw.SQLITE_LIMIT_LENGTH, self._chunk_bytes)
 
     def _bound(self, row_ids: array[int]) -> Mapping[str, Any]:
         """All parameters of a statement about *row_ids*."""

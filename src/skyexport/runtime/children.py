@@ -20,11 +20,12 @@ from typing import Generic, TypeVar
 
 from skyexport.errors import WorkerError
 from skyexport.runtime.cleanup import start_thread, uninterrupted
+from skyexport.runtime.for_tests import Limit
 from skyexport.runtime.processes import is_stopped
 
 __all__ = ["STOPPED_SECONDS", "Child", "Children", "StallWatch", "spawn"]
 
-STOPPED_SECONDS = 3.0
+STOPPED_SECONDS = Limit("STOPPED_SECONDS", 3.0)
 """How long a child may be stopped (SIGSTOP): long enough for a user who stops all processes and continues them."""
 
 _WATCH_SECONDS = 0.5
@@ -64,8 +65,8 @@ class StallWatch:
         self._silent_seconds += passed_seconds
         self._stopped_seconds = self._stopped_seconds + passed_seconds if is_stopped(process.pid) else 0.0
         stalled = ""
-        if self._stopped_seconds >= STOPPED_SECONDS:
-            stalled = f"was stopped for more than {STOPPED_SECONDS:.0f} seconds"
+        if self._stopped_seconds >= STOPPED_SECONDS.value:
+            stalled = f"was stopped for more than {STOPPED_SECONDS.value:.0f} seconds"
         elif self._silent_seconds >= may_be_silent_seconds:
             stalled = f"made no progress for {may_be_silent_seconds:.0f} seconds"
         if stalled:

@@ -21,6 +21,7 @@ from skyexport.json_text import decode
 from skyexport.layout import MAX_CLAIMS_BYTES, author_directory
 from skyexport.options.export_options import Resolved
 from skyexport.runtime.export_directory import ExportDirectory
+from skyexport.runtime.for_tests import Limit, reached
 from skyexport.runtime.progress import Counters
 from skyexport.verification.chains import chains, earlier_manifests, exports_in
 from skyexport.verification.result import Verification
@@ -30,7 +31,7 @@ from skyexport.wording import path_text
 
 __all__ = ["Disappeared", "EarlierExport", "EarlierPosts", "with_last_chain"]
 
-_MOST_DISAPPEARED = 100_000
+_MOST_DISAPPEARED = Limit("MOST_DISAPPEARED", 100_000)
 """More posts than ever disappear between two exports; if there are more, the archive is another one."""
 
 _MOST_DISAPPEARED_BYTES = 15_000_000
@@ -118,6 +119,7 @@ class EarlierPosts:
         verification = read_back(
             directory, counters, check, extra_files_allowed=True, keys=partial(self._seen.add, number)
         )
+        reached("verified")
         if verification.format in _TO_SECOND_FORMATS:
             self._seen.to_second(number)
         with ExportDirectory(directory) as opened:
@@ -182,11 +184,11 @@ class EarlierPosts:
         """
         self.prepare(connection)
         uris: list[str] = []
-        size = unlisted = 0
+        most, size, unlisted = _MOST_DISAPPEARED.value, 0, 0
         gone: Counter[int] = Counter()
         for uri, number in self._seen.gone(connection, schema, uri_index=uri_index):
             gone[number] += 1
-            if len(uris) > _MOST_DISAPPEARED or size > _MOST_DISAPPEARED_BYTES:
+            if len(uris) > most or size > _MOST_DISAPPEARED_BYTES:
                 continue
             if len(uri) > _LONGEST_URI:
                 unlisted += 1
@@ -195,7 +197,7 @@ class EarlierPosts:
             size += len(orjson.dumps(uri)) + _AROUND_URI_BYTES
         if not allow_unrelated:
             self._check_related(connection, gone)
-        if len(uris) > _MOST_DISAPPEARED or size > _MOST_DISAPPEARED_BYTES:
+        if len(uris) > most or size > _MOST_DISAPPEARED_BYTES:
             raise OptionError(
                 f"{gone.total():,} posts of the earlier exports are no longer in the archive, too many for a list",
                 "leave out --since-export or --since-last for a full export",

@@ -10,6 +10,7 @@ the worker that can take it away is the one that is meant.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import datetime
 import io
@@ -19,9 +20,11 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+
+FOR_EVER = contextlib.ExitStack()
+"""Keeps what is done at a moment of the export."""
 
 
 class OddError(BaseException):
@@ -47,7 +50,7 @@ def sabotage(where: str, what: str, count: int) -> None:
     from skyexport.archive.plan import Batch
     from skyexport.rendering import worker
     from skyexport.rendering.messages import Kind, write_frame
-    from skyexport.rendering.renderer import BatchRenderer, Chunk
+    from skyexport.runtime.for_tests import on_reached
 
     met = 0
 
@@ -56,12 +59,9 @@ def sabotage(where: str, what: str, count: int) -> None:
         met += place == where
         return place == where and met == count
 
-    render = BatchRenderer.render
-
-    def rendering(self: BatchRenderer, batch: Batch) -> Iterator[Chunk]:
+    def rendering(_: Batch) -> None:
         if at("batch"):
             strike(what)
-        yield from render(self, batch)
 
     def sending(stream: IO[bytes], kind: Kind, *content: Any, **more: Any) -> None:
         if kind is Kind.CHUNK and at("message"):
@@ -79,7 +79,7 @@ def sabotage(where: str, what: str, count: int) -> None:
         if kind is Kind.PINNED and at("idle"):
             strike(what)
 
-    BatchRenderer.render = rendering  # type: ignore[method-assign]
+    FOR_EVER.enter_context(on_reached("rendering", rendering))
     worker.write_frame = sending  # type: ignore[attr-defined]
     worker._Worker._tell = telling  # type: ignore[method-assign]
 
