@@ -12,6 +12,7 @@ from typing import get_args
 import apsw
 import pytest
 
+import make_archive
 from skyexport import ArchiveBusyError, ExportOptions, OptionError, export
 from skyexport.runtime.for_tests import (
     LIMITS,
@@ -62,19 +63,19 @@ def test_other_limits(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_wrong_limits(text: str, message: str) -> None:
     """Every command refuses them in one line, with what was probably meant."""
-    for command in (["export", "a.db"], ["inspect", "a.db"], ["verify", "a"], ["config"]):
+    for command in (["export", "a.db"], ["inspect", "a.db"], ["verify", "a"], ["bench", "a.db"]):
         done = skyexport(*command, env={LIMITS_VARIABLE: text})
         assert (done.returncode, done.stderr) == (2, f"skyexport: {LIMITS_VARIABLE}: {message}\n")
 
 
 @pytest.mark.parametrize("testing", ["", "0", "yes"])
-def test_limits_outside_of_tests(testing: str) -> None:
+def test_limits_outside_of_tests(testing: str, small_archive: make_archive.ArchiveInfo) -> None:
     """They are refused, whatever they are; the other variable alone changes nothing."""
     for text in ("SILENT_SECONDS=2", "x"):
-        done = skyexport("config", env={LIMITS_VARIABLE: text, TESTING_VARIABLE: testing})
+        done = skyexport("inspect", small_archive.path, env={LIMITS_VARIABLE: text, TESTING_VARIABLE: testing})
         said = f"skyexport: the variable {LIMITS_VARIABLE} is for tests of this program only; unset it\n"
         assert (done.returncode, done.stderr) == (2, said)
-    assert skyexport("config", env={TESTING_VARIABLE: testing}).returncode == 0
+    assert skyexport("inspect", small_archive.path, env={TESTING_VARIABLE: testing}).returncode == 0
 
 
 def test_moments(tmp_path: Path) -> None:
