@@ -13,8 +13,9 @@ from skyexport.verification.readers import Reader
 
 __all__ = ["MISSING", "Posts", "Unread", "blocks", "why_unreadable"]
 
-_BLOCK_BYTES = 1 << 20
-"""Bytes read at once: the size of a chunk of an export."""
+_BLOCK_BYTES = 1 << 18
+"""Bytes read at once: they stay in the processor's cache while they are hashed and parsed. A megabyte took an eighth
+longer."""
 
 MISSING = "missing"
 
