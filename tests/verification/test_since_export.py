@@ -29,9 +29,9 @@ from skyexport import (
 )
 from skyexport.json_text import decode
 from skyexport.runtime.for_tests import on_reached
-from skyexport.timestamps import usual_rfc3339
+from skyexport.timestamps import usual_rfc3339, usual_rfc3339_seconds
 from skyexport.verification.post_keys import LONGEST_VALUE
-from skyexport.verification.seen_posts import usual_time_sql
+from skyexport.verification.seen_posts import are_usual_times, same_time_sql
 from tests.archives import Row, file_archive, insert, post, run_sql
 from tests.command import files_below, skyexport, skyexport_json
 from tests.conftest import limits
@@ -521,36 +521,57 @@ def test_command(tmp_path: Path) -> None:
     assert (tmp_path / "x").read_bytes() == b"[]\n"
 
 
+def same_in_sql(connection: apsw.Connection, stored: bytes, time: str | None, *, to_second: bool) -> bool:
+    """Whether SQL says that an export writes a stored text, or the same bytes, as a time."""
+    usual = are_usual_times([("", "", time)])
+    found = [
+        connection.execute(
+            f"select {same_time_sql('stored', to_second=to_second)} from (select {stored_as} as stored, seen_time,"
+            f" {usual:d} as time_is_usual from (select ? as stored, ? as seen_time))",
+            (stored, time),
+        ).get
+        for stored_as in ("cast(stored as text)", "stored")
+    ]
+    return any(found)
+
+
 @settings(max_examples=400)
-@given(st.one_of(near_misses(), read_times.map(str.encode), byte_texts))
+@given(st.one_of(near_misses(), read_times.map(str.encode), usual_times.map(str.encode), byte_texts))
 @example(b"2024-02-30 00:00:00 +0000 UTC")
+@example(b"2024-04-31 00:00:00 +0000 UTC")
 @example(b"2023-02-29 00:00:00 +0000 UTC")
 @example(b"2024-13-01 00:00:00 +0000 UTC")
-@example(b"2024-00-01 00:00:00 +0000 UTC")
 @example(b"2024-01-00 00:00:00 +0000 UTC")
 @example(b"2024-05-22 24:00:00 +0000 UTC")
 @example(b"2024-05-22 18:57:38.50 +0000 UTC")
 @example(b"2024-05-22 18:57:38. +0000 UTC")
+@example(b"2024-05-22 18:57:38.1.2 +0000 UTC")
 @example(b"2024-05-22 18:57:38.1234567891 +0000 UTC")
 @example(b"2024-05-22 18:57:38 +0000 UTC m=+1\n")
 @example(b"2024-05-22 18:57:38 +0000 UTCx")
 @example(b"2024-05-22 18:57:38.5\0 +0000 UTC")
 @example(b"2024-05-22 18:57:38 +0000 UTC\0m=+1")
+@example(b"2024-05-22T18:57:38 +0000 UTC")
 def test_times_in_sql_never_contradict(stored: bytes) -> None:
-    """Whatever is stored, as text or as bytes, SQL finds the time that Python does, or none."""
+    """Whatever is stored, SQL says that a time is the same only if that is what an export writes for it."""
+    text = decode(stored)
     with contextlib.closing(apsw.Connection(":memory:")) as connection:
-        for as_text in ("cast(stored as text)", "stored"):
-            source = f"(select {as_text} as stored from (select ? as stored))"
-            found = connection.execute(f"select {usual_time_sql('stored')} from {source}", (stored,)).get
-            assert found in (None, usual_rfc3339(stored))
+        for to_second, usual in ((False, usual_rfc3339), (True, usual_rfc3339_seconds)):
+            written = usual(stored)
+            # What might be mistaken for it: the text itself, and the text in the spelling of an export.
+            likely = text.partition(" +0000 UTC")[0].replace(" ", "T", 1)
+            for time in {written, text, f"{likely}Z", f"{likely[:19]}Z"}:
+                if same_in_sql(connection, stored, time, to_second=to_second):
+                    assert time == written
 
 
 @given(usual_times)
 def test_times_in_sql_are_usual_ones(stored: str) -> None:
-    """SQL reads times as the archiver writes them, but for some days."""
+    """SQL finds that times are the same as the archiver writes them, but on a leap day."""
     with contextlib.closing(apsw.Connection(":memory:")) as connection:
-        found = connection.execute(f"select {usual_time_sql('stored')} from (select ? as stored)", (stored,)).get
-    assert found == usual_rfc3339(stored.encode()) or stored[8:10] == "31" or stored[5:10] == "02-29"
+        for to_second, usual in ((False, usual_rfc3339), (True, usual_rfc3339_seconds)):
+            time = usual(stored.encode())
+            assert same_in_sql(connection, stored.encode(), time, to_second=to_second) is (stored[5:10] != "02-29")
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -24,7 +25,7 @@ from skyexport.runtime.cleanup import Call
 from skyexport.runtime.scratch import Scratch
 from skyexport.verification.post_keys import LONGEST_VALUE, PostKey, comparable
 
-__all__ = ["SeenPosts", "usual_time_sql"]
+__all__ = ["SeenPosts", "are_usual_times", "same_time_sql"]
 
 _CACHE_KIB = 16_000
 """Page cache while the table is filled. It can be small: exports have nearly the same order as the table."""
@@ -34,6 +35,11 @@ _TABLE = "seen_posts"
 _TEXT = "sky_comparable"
 _TIME = "sky_comparable_time"
 _SECOND = "sky_comparable_second"
+
+_USUAL_TIMES = re.compile(
+    r"(?:[0-9]{4}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
+    r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{0,8}[1-9])?Z\n)*+"
+)
 
 _ROWS_AT_ONCE = 100
 """Rows of a statement: SQLite adds them beside Python, which waits for a row each otherwise."""
@@ -76,7 +82,7 @@ class SeenPosts:
             connection.execute(
                 # Descending: exports begin with the newest posts, so nearly every row goes behind the last one.
                 f"create table {_TABLE} (seen_uri blob, seen_cid blob, seen_time blob, export integer,"
-                " primary key (seen_uri desc)) without rowid"
+                " time_is_usual integer, primary key (seen_uri desc)) without rowid"
             )
             connection.execute("begin")
             try:
@@ -102,7 +108,7 @@ class SeenPosts:
         assert self._filling is not None
         rows = [key for key in keys if key[0] is not None]
         whole = len(rows) // _ROWS_AT_ONCE * _ROWS_AT_ONCE
-        into, row = f"insert or replace into {_TABLE} values ", f"(?, ?, ?, {export})"
+        into, row = f"insert or replace into {_TABLE} values ", f"(?, ?, ?, {export}, {are_usual_times(rows):d})"
         many = into + ", ".join([row] * _ROWS_AT_ONCE)
         for start in range(0, whole, _ROWS_AT_ONCE):
             self._filling.execute(many, tuple(itertools.chain.from_iterable(rows[start : start + _ROWS_AT_ONCE])))
@@ -137,15 +143,14 @@ class SeenPosts:
     def unseen_sql(self) -> str:
         """SQL that is true for posts that are new or changed since the exports, after `prepare`."""
         stored = stored_value_sql({"indexed_at": "indexed_at"}, "indexed_at")
-        slow = f"{_TIME}({stored})"
-        usual = usual_time_sql("indexed_at")
+        same, slow = same_time_sql("indexed_at", to_second=False), f"{_TIME}({stored})"
         if self._to_second:
             exports = ", ".join(map(str, self._to_second))
+            same = f"iif(export in ({exports}), {same_time_sql('indexed_at', to_second=True)}, {same})"
             slow = f"iif(export in ({exports}), {_SECOND}({stored}), {slow})"
-            usual = f"iif(export in ({exports}), substr({usual}, 1, 19) || 'Z', {usual})"
         seen = f"exists (select 1 from {_ATTACHED}.{_TABLE} where seen_uri ="
         return (
-            f"not ({seen} uri and seen_cid = cid and seen_time = {usual})"
+            f"not ({seen} uri and seen_cid = cid and {same})"
             f" or {seen} {_text_sql('uri')} and seen_cid = {_text_sql('cid')} and seen_time = {slow}))"
         )
 
@@ -182,21 +187,34 @@ class SeenPosts:
         return found
 
 
-def usual_time_sql(column: str) -> str:
-    """SQL for the time in *column* as RFC 3339; NULL for a time that is not stored as nearly every one is.
+def are_usual_times(keys: Iterable[PostKey]) -> bool:
+    """Whether the times of all of these posts are as an export has them for nearly every post: real ones, in UTC.
 
-    It gives what `timestamps.usual_rfc3339` does, in a fifth of the time, or NULL: for 29 February and the 31st, too.
+    It is False for 29 February, too.
     """
-    utc = f"instr({column}, ' +0000 UTC')"
+    return _USUAL_TIMES.fullmatch("".join([f"{time}\n" for _, _, time in keys])) is not None
+
+
+def same_time_sql(stored: str, *, to_second: bool) -> str:
+    """SQL that is true if *seen_time*, a usual time, is what an export writes for a time as Go prints it.
+
+    Args:
+        stored: The column with that time.
+        to_second: Whether the export cuts off the fraction.
+    """
+    utc, fraction = "length(seen_time)", "true"
+    if to_second:
+        utc = f"instr({stored}, ' +0000 UTC')"
+        digits = f"substr({stored}, 21, {utc} - 21)"
+        fraction = (
+            f"length(seen_time) = 20 and ({utc} = 20 or ({utc} between 22 and 30 and substr({stored}, 20, 1) = '.'"
+            f" and ltrim({digits}, '0123456789') = '' and {digits} not glob '*0'))"
+        )
     return (
-        f"iif(typeof({column}) = 'text' and octet_length({column}) = length({column})"
-        f" and {column} glob '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9] [0-2][0-9]:[0-5][0-9]:[0-5][0-9]*'"
-        f" and substr({column}, 6, 2) between '01' and '12' and substr({column}, 9, 2) between '01' and '30'"
-        f" and (substr({column}, 9, 2) <= '28' or substr({column}, 6, 2) <> '02') and substr({column}, 12, 2) <= '23'"
-        f" and (substr({column}, 20, 10) = ' +0000 UTC' or (substr({column}, 20, 1) = '.' and {utc} between 22 and 30"
-        f" and ltrim(substr({column}, 21, {utc} - 21), '0123456789') = '' and substr({column}, {utc} - 1, 1) <> '0'))"
-        f" and substr({column}, {utc} + 10, 3) in ('', ' m=') and instr({column}, char(10)) = 0,"
-        f" substr({column}, 1, 10) || 'T' || substr({column}, 12, {utc} - 12) || 'Z', null)"
+        f"(time_is_usual and substr({stored}, 1, 10) = substr(seen_time, 1, 10) and substr({stored}, 11, 1) = ' '"
+        f" and substr({stored}, 12, length(seen_time) - 12) = substr(seen_time, 12, length(seen_time) - 12)"
+        f" and substr({stored}, {utc}, 13) in (' +0000 UTC', ' +0000 UTC m=') and {fraction}"
+        f" and octet_length({stored}) = length({stored}) and instr({stored}, char(10)) = 0)"
     )
 
 
