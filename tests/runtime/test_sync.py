@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import stat
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from skyexport import ExportOptions, OutputError, export
+from skyexport import ExportError, ExportOptions, MemoryLimitError, OutputError, export, verify
 from tests.archives import file_archive, post
 from tests.command import files_below
 from tests.media_files import add_media
@@ -109,6 +110,33 @@ def test_disks_that_fail(
         assert "out is complete, but may not be on disk yet" in str(caught.value)
     else:
         assert left == []
+
+
+@pytest.mark.parametrize("to", [None, "out"])
+@pytest.mark.parametrize("which", range(8))
+def test_no_memory_at_a_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: int, to: str | None) -> None:
+    """Without memory the export ends with exit code 13 and leaves nothing; once it has its name, it says so."""
+    options = options_of(tmp_path, to)
+    sync, calls = os.fsync, itertools.count()
+
+    def failing(descriptor: int) -> None:
+        if next(calls) == which:
+            raise MemoryError
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", failing)
+    ended: ExportError | None = None
+    try:
+        assert export(options).posts == 1
+    except ExportError as error:
+        ended = error
+    left = [path for path in files_below(tmp_path) if path != "a.db"]
+    if isinstance(ended, MemoryLimitError):
+        assert left == []
+    elif ended is not None:
+        assert "is complete, but may not be on disk yet: the system gives no more memory" in ended.message
+        assert left == ["out"] if to else verify(next(tmp_path.glob("o/all/*"))).posts == 1
+    assert (ended is None) == (next(calls) <= which)
 
 
 @pytest.mark.parametrize("device", ["/dev/null", "/dev/full"])

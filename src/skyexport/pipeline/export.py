@@ -371,11 +371,8 @@ def _opened(resolved: Resolved, did: str | None, now: datetime) -> Iterator[Dest
         if destination.kept is None:
             raise
         raise StoppedError(error.signal_number, str(destination.kept)) from None
-    except OutputError as error:
+    except (OutputError, MemoryError) as error:
         if destination.kept is None:
             raise
-        raise OutputError(f"{destination.kept} is complete, but may not be on disk yet: {error.message}") from error
-    except MemoryError as error:
-        if destination.kept is not None:
-            raise
-        raise MemoryLimitError(NO_MEMORY, "use fewer workers or smaller batches") from error
+        why = error.message if isinstance(error, OutputError) else NO_MEMORY
+        raise OutputError(f"{destination.kept} is complete, but may not be on disk yet: {why}") from error
