@@ -99,16 +99,16 @@ def _images(first: bytes, tokens: Iterator[bytes]) -> bytes:
 
 def _member(first: bytes, tokens: Iterator[bytes], wanted: str, read: _Read) -> bytes:
     """What *read* makes of the member *wanted*; nothing where this is no object, or has none."""
-    found = b""
+    member = b""
     if first != b"{":
         _pass(first, tokens)
-        return found
+        return member
     for key, value in _members(tokens):
         if key == wanted:
-            found = read(value, tokens)
+            member = read(value, tokens)
         else:
             _pass(value, tokens)
-    return found
+    return member
 
 
 def _shown(first: bytes, tokens: Iterator[bytes]) -> bytes:

@@ -102,8 +102,8 @@ class VerifyError(ExportError):
         more = f", and {len(differences) - 1:,} more" if len(differences) > 1 else ""
         hint = "export again"
         if all(difference.extra for difference in differences):
-            it = "them" if len(differences) > 1 else "it"
-            hint = f"remove {it}: the export's own files are intact"
+            pronoun = "them" if len(differences) > 1 else "it"
+            hint = f"remove {pronoun}: the export's own files are intact"
         super().__init__(f"{directory} differs from its manifest: {differences[0]}{more}", hint)
         self.args = (directory, differences)
         self.differences = tuple(differences)

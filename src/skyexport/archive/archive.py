@@ -247,10 +247,10 @@ class Archive:
 
     def notices(self) -> Notices:
         """Warnings about the archive itself, whichever posts are read."""
-        found = Notices()
+        notices = Notices()
         if self.source.missed_log:
-            found.add(MISSED_LOG, f"{self.display_path} {MISSED_LOG_TEXT}")
-        return found
+            notices.add(MISSED_LOG, f"{self.display_path} {MISSED_LOG_TEXT}")
+        return notices
 
     @contextlib.contextmanager
     def translating_errors(self) -> Iterator[None]:

@@ -85,10 +85,10 @@ def find_author(connection: apsw.Connection, schema: str, asked: str, path: str)
     chosen = ChosenAuthor(author)
     if not is_did(author):
         with _handles(connection, schema) as handles:
-            found = _dids_of(connection, handles, author)
-        if not found:
+            dids = _dids_of(connection, handles, author)
+        if not dids:
             raise _not_found(f"no author in {path} has the handle {author}", connection, schema, author)
-        chosen = ChosenAuthor(found[0], author, tuple(found[1:]))
+        chosen = ChosenAuthor(dids[0], author, tuple(dids[1:]))
     if not connection.execute(f"select 1 from {schema}.posts where did = ? limit 1", (chosen.did,)).fetchall():
         if chosen.others:
             hint = f"the handle belonged to {', '.join(chosen.others[:_SHOWN_NAMES])} before; {_ALL_OF_THEM}"
@@ -176,8 +176,8 @@ def _dids_of(connection: apsw.Connection, handles: str, handle: str) -> list[str
 def _handle_of(connection: apsw.Connection, handles: str, did: str) -> str | None:
     """The latest handle of an author; None if there is none."""
     rows: Any = connection.execute(f"select cast(handle as blob), {_TIME_SQL} from ({handles}) where did = ?", (did,))
-    found = [(_instant(time), json_text.decode(as_bytes(handle))) for handle, time in rows]
-    return max(found)[1].removeprefix("@") if found else None
+    dated_handles = [(_instant(time), json_text.decode(as_bytes(handle))) for handle, time in rows]
+    return max(dated_handles)[1].removeprefix("@") if dated_handles else None
 
 
 _NO_TIME = -(10**30)

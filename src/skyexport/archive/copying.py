@@ -119,8 +119,8 @@ def copy_posts(
         while_held(connection, "archive")
         for where, parameters in _parts(selection):
             with translate_index_errors(selection.filters, source.display_path):
-                found = f"from archive.posts where {where}"
-                _insert(connection, names, found, parameters, stored_bytes_sql(columns), memory)
+                from_sql = f"from archive.posts where {where}"
+                _insert(connection, names, from_sql, parameters, stored_bytes_sql(columns), memory)
             if selection.everything and connection.changes() != archive_posts:
                 raise ArchiveError(f"{source.display_path} is damaged: {_DISAGREE}", REINDEX)
         if media is not None:
@@ -163,21 +163,21 @@ def _parts(selection: Selection) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _insert(
-    connection: apsw.Connection, names: str, found: str, parameters: Mapping[str, str], sizes: str,
+    connection: apsw.Connection, names: str, from_sql: str, parameters: Mapping[str, str], sizes: str,
     memory: MemoryGuard | None,
 ) -> None:  # fmt: skip
-    """Copy the posts that `select … {found}` finds. SQLite refuses values beyond the memory before it reads them."""
+    """Copy the posts that `select … {from_sql}` finds. SQLite refuses values beyond the memory before it reads them."""
     before = connection.limit(apsw.SQLITE_LIMIT_LENGTH)
     if memory is not None:
         # SQLite holds the value twice: alone, and in the row that it makes of it.
         largest = max(memory.affordable_bytes() // 2, MAX_CHUNK_BYTES)
         connection.limit(apsw.SQLITE_LIMIT_LENGTH, min(largest, before))
     try:
-        connection.execute(f"insert into main.posts ({names}) select {names} {found}", parameters)
+        connection.execute(f"insert into main.posts ({names}) select {names} {from_sql}", parameters)
     except apsw.TooBigError:
         if memory is None:
             raise
-        sql = f"select rowid, {LargePost.URI_SQL}, {sizes} as size {found} order by size desc limit 1"
+        sql = f"select rowid, {LargePost.URI_SQL}, {sizes} as size {from_sql} order by size desc limit 1"
         ((row_id, uri, size),) = cast(Any, connection.execute(sql, parameters).fetchall())
         post = LargePost.of(row_id, uri, size)
         raise post.beyond_memory(memory.beyond(post.needed_bytes).message) from None

@@ -32,14 +32,14 @@ class CreatedAtIndex:
             " order by created_at desc limit 2 offset :offset",
             {**self._parameters, "first": first, "offset": posts - 1},
         ).fetchall()
-        found = [as_number(row[0]) for row in rows]
-        return (found[0] if found else None, found[1] if len(found) > 1 else None)
+        row_ids = [as_number(row[0]) for row in rows]
+        return (row_ids[0] if row_ids else None, row_ids[1] if len(row_ids) > 1 else None)
 
-    def same_instant(self, one: int, other: int) -> bool:
+    def same_instant(self, first: int, other: int) -> bool:
         return bool(
             self._one(
                 f"select {_CREATED_AT_OF_FIRST} is (select created_at from posts where rowid = :other)",
-                first=one,
+                first=first,
                 other=other,
             )
         )
@@ -71,9 +71,9 @@ class CreatedAtIndex:
             f"select rowid from {self._posts} and created_at = {_CREATED_AT_OF_FIRST} order by uri",
             {**self._parameters, "first": row_id},
         )
-        for (found,) in rows:
-            yield as_number(found)
+        for (value,) in rows:
+            yield as_number(value)
 
     def _one(self, sql: str, **parameters: int) -> int | None:
-        found = self._connection.execute(sql, {**self._parameters, **parameters}).get
-        return None if found is None else as_number(found)
+        value = self._connection.execute(sql, {**self._parameters, **parameters}).get
+        return None if value is None else as_number(value)

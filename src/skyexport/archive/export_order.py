@@ -119,17 +119,17 @@ def row_ids_in_order(
 
 def sample_row_ids(archive: Archive, stretches: int, posts: int) -> list[list[int]]:
     """Row ids of at most *posts* posts: neighbours from at most *stretches* places across the archive."""
-    found: list[list[int]] = []
+    row_ids: list[list[int]] = []
     with archive.translating_errors():
         bounds = archive.connection.execute("select min(rowid), max(rowid) from posts having count(*) > 0").fetchall()
         for lowest, highest in bounds:
             length = as_number(highest) - as_number(lowest) + 1
             for number in range(stretches):
                 start = as_number(lowest) + length * number // stretches
-                if found:
-                    start = max(start, found[-1][-1] + 1)
+                if row_ids:
+                    start = max(start, row_ids[-1][-1] + 1)
                 sql = "select rowid from posts where rowid >= ? order by rowid limit ?"
                 rows = archive.connection.execute(sql, (start, posts // stretches)).fetchall()
                 if rows:
-                    found.append([as_number(row_id) for (row_id,) in rows])
-    return found
+                    row_ids.append([as_number(row_id) for (row_id,) in rows])
+    return row_ids

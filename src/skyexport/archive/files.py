@@ -61,8 +61,8 @@ def file_state(location: Path) -> dict[str, object]:
         "modified": _modified(status),
         "changes": int.from_bytes(header_of(location)[_CHANGES_AT]),
     }
-    found = files_beside(location)
-    for name, beside in (("log", found.log), ("journal", found.journal)):
+    files = files_beside(location)
+    for name, beside in (("log", files.log), ("journal", files.journal)):
         if has_content(beside):
             status = beside.stat()
             state[name] = {"bytes": status.st_size, "modified": _modified(status)}

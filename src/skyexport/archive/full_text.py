@@ -119,10 +119,10 @@ def _check_shape(connection: apsw.Connection, path: str) -> None:
             f"{path} has no full-text index {_INDEX}",
             "leave out --match, or open the archive with a recent bskyarchive, which creates the index",
         )
-    found: list[Any] = connection.execute(
+    rows: list[Any] = connection.execute(
         "select cast(sql as blob) from sqlite_schema where name = ? collate nocase and type = 'table'", (_INDEX,)
     ).fetchall()
-    sql = found[0][0].decode(errors="replace") if found and isinstance(found[0][0], bytes) else ""
+    sql = rows[0][0].decode(errors="replace") if rows and isinstance(rows[0][0], bytes) else ""
     module = _MODULE.fullmatch(sql)
     options = _options(module[1]) if module is not None and kinds[_INDEX] == "virtual" else {}
     odd = [name for name in _SHADOWS if kinds.get(name, "shadow") != "shadow"]
@@ -135,8 +135,8 @@ def _check_shape(connection: apsw.Connection, path: str) -> None:
 
 def _options(arguments: str) -> dict[str, str]:
     """The options among the arguments of FTS5: name → value, in lower case."""
-    found = filter(None, map(_OPTION.fullmatch, _ARGUMENT.findall(arguments)))
-    return {option[1].lower(): "".join(filter(None, option.groups()[1:])).lower() for option in found}
+    matches = filter(None, map(_OPTION.fullmatch, _ARGUMENT.findall(arguments)))
+    return {option[1].lower(): "".join(filter(None, option.groups()[1:])).lower() for option in matches}
 
 
 def check_query(query: str) -> None:

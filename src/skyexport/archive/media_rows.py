@@ -73,14 +73,14 @@ def media_of(archive: Archive, selection: Selection) -> Iterator[ShownFile]:
         sql = files_sql(selection, values, _only_shown_sql(archive), uri_indexed=uri_indexed)
         last: tuple[object, object] | None = None
         file: MediaFile | None = None
-        for stored_hash, stored_path, size, *found, uri in archive.connection.execute(sql, parameters(selection)):
+        for stored_hash, stored_path, size, *cells, uri in archive.connection.execute(sql, parameters(selection)):
             # A table without its usual key may have a row twice; the first one counts.
             if (stored_hash, uri) == last:
                 continue
             if file is None or last is None or last[0] != stored_hash:
                 file = MediaFile(json_text.decode(as_bytes(stored_hash)), os.fsdecode(as_bytes(stored_path)))
             last = stored_hash, uri
-            yield ShownFile(file, size if isinstance(size, int) else 0, as_bytes(uri), *map(as_bytes, found))
+            yield ShownFile(file, size if isinstance(size, int) else 0, as_bytes(uri), *map(as_bytes, cells))
 
 
 def count_posts_without_known_media(archive: Archive, selection: Selection) -> int:

@@ -76,7 +76,7 @@ class CreatedAtOrder(Protocol):
         Either is None if the span ends before it.
         """
 
-    def same_instant(self, one: int, other: int) -> bool:
+    def same_instant(self, first: int, other: int) -> bool:
         """Whether two posts have the same created_at."""
 
     def count_from(self, first: int) -> int:

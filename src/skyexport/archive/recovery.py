@@ -48,14 +48,14 @@ def recovered(path: Path, display_path: str, folder: Path) -> Path:
     beside = files_beside(path)
     log, journal = beside.log, beside.journal
     with translate_sqlite_errors(display_path), _held(path, display_path) as file:
-        before = [_state(one) for one in (path, log, journal)]
+        before = [_state(original) for original in (path, log, journal)]
         with _no_room(folder):
             reached("copying")
             _write(copy, _blocks(file, path.stat().st_size))
-            for one in (log, journal):
-                if _state(one) is not None:
-                    _write(folder / one.name.replace(path.name, copy.name, 1), _blocks_of(one))
-        if [_state(one) for one in (path, log, journal)] != before:
+            for original in (log, journal):
+                if _state(original) is not None:
+                    _write(folder / original.name.replace(path.name, copy.name, 1), _blocks_of(original))
+        if [_state(original) for original in (path, log, journal)] != before:
             raise ArchiveChangedError(f"{display_path} was written to while it was copied", "export again")
     _refuse_other_journals(folder / "whole.db-journal", display_path)
     with translate_sqlite_errors(display_path), contextlib.closing(apsw.Connection(str(copy))) as connection:

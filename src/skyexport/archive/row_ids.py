@@ -77,11 +77,11 @@ class RowIdFile:
         """At most *posts* row ids: neighbours from at most *number* places across the list."""
         most = max(1, posts // number)
         starts = sorted({self.posts * place // number for place in range(number)})
-        found: list[list[int]] = []
+        stretches: list[list[int]] = []
         for start, following in zip(starts, [*starts[1:], self.posts], strict=True):
             if start < following:
-                found.append(list(self._from(start, min(following, start + most))))
-        return found
+                stretches.append(list(self._from(start, min(following, start + most))))
+        return stretches
 
     def _from(self, start: int, end: int) -> Iterator[int]:
         while start < end:

@@ -107,10 +107,10 @@ def posts_with_media_sql(selection: Selection) -> str:
 
 def parameters(selection: Selection) -> dict[str, str]:
     """The parameters of the SQL below."""
-    found = dict(selection.parameters())
+    values = dict(selection.parameters())
     for span in selection.spans():
-        found |= span.parameters
-    return found
+        values |= span.parameters
+    return values
 
 
 def files_sql(selection: Selection, values: Sequence[str], only_shown: str, *, uri_indexed: bool) -> str:

@@ -50,14 +50,14 @@ def configure(context: Any, _: Any, config: str | None) -> None:
     given = configuration.given(context.command.name)
     context.meta[_CONFIGURATION] = configuration
     context.meta[_COMMAND] = context
-    context.default_map = {name: it.value for name, it in given.items() if it.value is not None}
+    context.default_map = {name: entry.value for name, entry in given.items() if entry.value is not None}
     context.meta[AS_JSON] = context.meta[AS_JSON] or bool(context.default_map.get("as_json"))
 
 
 def _configuration_of(context: typer.Context) -> Configuration:
     """The options that the environment and a file set."""
-    found: Configuration = context.meta[_CONFIGURATION]
-    return found
+    configuration: Configuration = context.meta[_CONFIGURATION]
+    return configuration
 
 
 def _typed(context: typer.Context) -> dict[str, Any]:

@@ -90,14 +90,14 @@ def settings_of(group: TyperGroup) -> dict[str, dict[str, Setting]]:
 
     Arguments, and options that replace the command, such as --help, are left out.
     """
-    found: dict[str, dict[str, Setting]] = {}
+    settings: dict[str, dict[str, Setting]] = {}
     for name, command in group.commands.items():
-        found[name] = {}
+        settings[name] = {}
         for option in command.params:
             key = next((text[2:] for text in option.opts if text.startswith("--")), None)
             if isinstance(option, TyperOption) and not option.is_eager and key not in (None, CONFIG):
-                found[name][key] = Setting(option, key)
-    return found
+                settings[name][key] = Setting(option, key)
+    return settings
 
 
 class Configuration:
@@ -144,7 +144,7 @@ class Configuration:
             typed: The options on the command line: name → value.
         """
         settings = {setting.name: setting for setting in self._settings.get(command, {}).values()}
-        given = {name: it.value for name, it in self.given(command).items() if name not in typed}
+        given = {name: entry.value for name, entry in self.given(command).items() if name not in typed}
         given = {name: value for name, value in given.items() if value is not None}
         meant = [name for name, value in given.items() if _is_about(error, settings[name], value)]
         if not meant and not any(_is_about(error, settings[name], typed[name]) for name in typed if name in settings):
@@ -172,7 +172,11 @@ class Configuration:
                 continue
             # The common prefix would make any two names similar.
             bare = name.upper().removeprefix(_PREFIX)
-            near = bare if _PREFIX + bare in known else nearest(bare, (one.removeprefix(_PREFIX) for one in known))
+            near = (
+                bare
+                if _PREFIX + bare in known
+                else nearest(bare, (variable.removeprefix(_PREFIX) for variable in known))
+            )
             hint = "unset it; names are SKYEXPORT_ and a long option, as in SKYEXPORT_FORMAT"
             raise OptionError(
                 f"the variable {name} is not an option of any command",

@@ -185,11 +185,11 @@ def _dry_run(run: _Run) -> None:
     from skyexport.pipeline.dry_run import dry_run
 
     with contextlib.closing(run.reporter):
-        found = dry_run(run.options, run.watch, say=printing.say)
+        result = dry_run(run.options, run.watch, say=printing.say)
     if run.as_json:
-        printing.print_json(found.to_dict())
+        printing.print_json(result.to_dict())
     else:
-        for line in filter(None, [*found.lines(), run.note]):
+        for line in filter(None, [*result.lines(), run.note]):
             printing.print_line(printing.printable(line))
 
 
@@ -245,32 +245,32 @@ def _dry_runs(run: _Run, paths: list[str]) -> int:
     from skyexport.pipeline.dry_run import dry_run
 
     exit_code = without_author = 0
-    found: list[dict[str, object]] = []
-    for one in each_options(paths, run.options):
-        path = path_text(one.archive)
+    entries: list[dict[str, object]] = []
+    for options in each_options(paths, run.options):
+        path = path_text(options.archive)
         try:
-            result = dry_run(one, run.watch, say=printing.say)
+            result = dry_run(options, run.watch, say=printing.say)
         except StoppedError:
             raise
         except AuthorError as error:
             without_author += 1
-            found.append({"path": path, "status": "skipped", "posts": 0, "reason": error.message})
+            entries.append({"path": path, "status": "skipped", "posts": 0, "reason": error.message})
             printing.say(f"skipped: {error.message}")
             continue
         except ExportError as error:
             exit_code = exit_code or error.exit_code
-            found.append({"path": path, "status": "failed", "exit_code": error.exit_code, "error": error.message})
+            entries.append({"path": path, "status": "failed", "exit_code": error.exit_code, "error": error.message})
             printing.say(f"skyexport: {path}: {error}")
             continue
-        found.append({"path": path, **result.to_dict()})
+        entries.append({"path": path, **result.to_dict()})
         for line in (path, *(f"  {line}" for line in result.lines())) if not run.as_json else ():
             printing.print_line(printing.printable(line))
-    if found and without_author == len(found):
+    if entries and without_author == len(entries):
         nobody = nobody_has(run.options.author, without_author)
         exit_code = nobody.exit_code
         printing.say(f"skyexport: {nobody}")
     if run.as_json:
-        printing.print_json({"status": "failed" if exit_code else "ok", "archives": found})
+        printing.print_json({"status": "failed" if exit_code else "ok", "archives": entries})
     return exit_code
 
 

@@ -69,10 +69,10 @@ class _Helpful:
 
     def format_options(self, context: Any, formatter: Any) -> None:
         """Write arguments, then options in their groups, all with the same margin."""
-        arguments = [one for one in self.get_params(context) if one.param_type_name == "argument"]  # type: ignore[attr-defined]
+        arguments = [parameter for parameter in self.get_params(context) if parameter.param_type_name == "argument"]  # type: ignore[attr-defined]
         groups = [("Arguments", arguments)] if arguments else []
         groups += grouped_options(self, context)
-        rows = {heading: [option_record(one, context) for one in members] for heading, members in groups}
+        rows = {heading: [option_record(member, context) for member in members] for heading, members in groups}
         names = [len(row[0]) for group in rows.values() for row in group if row and len(row[0]) <= _LONGEST_NAME]
         for heading, records in rows.items():
             with formatter.section(heading):
@@ -100,7 +100,9 @@ class HelpfulGroup(_Helpful, typer.core.TyperGroup):
         """Write the commands, each with its whole summary, then the options."""
         commands = {name: command for name, command in self.commands.items() if not command.hidden}
         with formatter.section("Commands"):
-            formatter.write_dl([(name, (one.help or "").partition("\n\n")[0]) for name, one in commands.items()])
+            formatter.write_dl(
+                [(name, (command.help or "").partition("\n\n")[0]) for name, command in commands.items()]
+            )
         super().format_options(context, formatter)
 
     def format_epilog(self, context: Any, formatter: Any) -> None:

@@ -43,9 +43,9 @@ def inspect_command(
             for author in every:
                 printing.print_line(printing.printable(author_line(author)))
         return
-    found = inspect(path)
+    inspection = inspect(path)
     if as_json:
-        printing.print_json(found.to_dict())
+        printing.print_json(inspection.to_dict())
     else:
-        for line in found.lines():
+        for line in inspection.lines():
             printing.print_line(printing.printable(line))

@@ -40,7 +40,7 @@ def usage_error(error: Any, root: Any) -> OptionError | None:
     message = error.format_message().strip().rstrip(".")
     message = message[:1].lower() + message[1:]
     if name := getattr(error, "option_name", None):
-        option = next((found for _, found in _options_of_commands(root, name)), None)
+        option = next((option for _, option in _options_of_commands(root, name)), None)
         if option is not None and option.is_flag:
             return OptionError(f"{name} takes no value", f"write {name} alone")
         value = getattr(option, "metavar", None)
@@ -58,7 +58,7 @@ def _hint_for_option(error: Any, root: Any, context: Any, path: str) -> str:
         of_program = context is None or context.parent is None
         return f"write it after the command: {path} {command} … {name}" if of_program else f"{command} has that option"
     # Typer compares the dashes, too, so that any long option is similar to any other.
-    bare = {one.lstrip("-"): one for one in error.possibilities or ()}
+    bare = {possibility.lstrip("-"): possibility for possibility in error.possibilities or ()}
     if likely := nearest(name.lstrip("-"), bare):
         return f"did you mean {bare[likely]}?"
     return f"see {path} --help"

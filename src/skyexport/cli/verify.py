@@ -64,7 +64,7 @@ def verify_command(
         raise typer.Exit(audit.exit_code)
     try:
         with contextlib.closing(reporter):
-            found = verify(parse_path(directories[0], "directory"), reporter)
+            verification = verify(parse_path(directories[0], "directory"), reporter)
     except VerifyError as error:
         if not as_json:
             for difference in error.differences:
@@ -74,6 +74,6 @@ def verify_command(
         error.message = "stopped by a signal; not everything was verified"
         raise
     if as_json:
-        printing.print_json(found.to_dict())
+        printing.print_json(verification.to_dict())
     elif not quiet:
-        printing.print_line(printing.printable(found.sentence()))
+        printing.print_line(printing.printable(verification.sentence()))

@@ -249,4 +249,4 @@ def _short_hash(text: str) -> int:
 def _repeated(hashes: Iterable[int]) -> frozenset[int]:
     """The hashes that occur more than once."""
     ordered = sorted(hashes)
-    return frozenset(one for one, following in pairwise(ordered) if one == following)
+    return frozenset(short_hash for short_hash, following in pairwise(ordered) if short_hash == following)

@@ -66,7 +66,7 @@ class JobResult:
     earlier: Verification | None = None
     """The earlier export that makes a new one unnecessary."""
     error: ExportError | None = None
-    said: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     """Further messages for people, one line each."""
 
     @property
@@ -114,9 +114,9 @@ def read_message(stream: IO[bytes]) -> Any:
 
 def unexpected(error: BaseException) -> ExportError:
     """The error of an archive for an unexpected exception, with the traceback as its note."""
-    found = errors.unexpected(error)
-    found.add_note(traceback.format_exc())
-    return found
+    failure = errors.unexpected(error)
+    failure.add_note(traceback.format_exc())
+    return failure
 
 
 class _Exporter:
@@ -168,7 +168,7 @@ class _Exporter:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
     def _answer(self, request: ExportJob) -> JobResult:
-        said: list[str] = []
+        messages: list[str] = []
         options = request.options
         watch = partial(self._watch, request.number)
         summary: ExportSummary | None = None
@@ -178,15 +178,15 @@ class _Exporter:
                 earlier = export_to_skip(options, watch)
             if earlier is None and request.export:
                 # An archive that does not fit into this share is exported again later, alone, with the whole limit.
-                summary = export(options, watch, say=said.append, must_fit=False)
-            return JobResult(request.number, summary, earlier, said=said)
+                summary = export(options, watch, say=messages.append, must_fit=False)
+            return JobResult(request.number, summary, earlier, messages=messages)
         except ExportError as error:
             # If the export is complete, a late signal changes nothing.
             if summary is None and earlier is None:
-                return JobResult(request.number, error=error, said=said)
+                return JobResult(request.number, error=error, messages=messages)
         except Exception as error:
-            return JobResult(request.number, error=unexpected(error), said=said)
-        return JobResult(request.number, summary, earlier, said=said)
+            return JobResult(request.number, error=unexpected(error), messages=messages)
+        return JobResult(request.number, summary, earlier, messages=messages)
 
     def _watch(self, number: int, progress: Progress) -> None:
         self._signals.check()

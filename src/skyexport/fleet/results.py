@@ -87,16 +87,16 @@ class Outcome:
 
     def to_dict(self) -> dict[str, object]:
         """The object in the list `archives` of `--json`."""
-        found: dict[str, object] = {"path": path_text(self.path), "status": self.status}
+        fields: dict[str, object] = {"path": path_text(self.path), "status": self.status}
         if self.error is not None and self.without_author:
-            return found | {"directory": None, "posts": 0, "bytes": 0, "reason": self.error.message}
+            return fields | {"directory": None, "posts": 0, "bytes": 0, "reason": self.error.message}
         if self.error is not None:
             failure = {"exit_code": self.error.exit_code, "error": self.error.message, "hint": self.error.hint}
-            return found | failure | self.error.details()
-        done, called = (self.summary, "summary") if self.earlier is None else (self.earlier, "verification")
+            return fields | failure | self.error.details()
+        done, key = (self.summary, "summary") if self.earlier is None else (self.earlier, "verification")
         assert done is not None
         directory = None if done.directory is None else path_text(done.directory)
-        return found | {"directory": directory, "posts": done.posts, "bytes": done.bytes, called: done.to_dict()}
+        return fields | {"directory": directory, "posts": done.posts, "bytes": done.bytes, key: done.to_dict()}
 
     def sentence(self) -> str:
         """The outcome for people, in one line."""
@@ -284,7 +284,9 @@ class Migration:
         if exported:
             yield from self._rates()
         all_of_them = verbose or count <= _FEW_ARCHIVES
-        done = (one for one in self.outcomes if one.status != "failed" and (all_of_them or one.has_warnings))
+        done = (
+            outcome for outcome in self.outcomes if outcome.status != "failed" and (all_of_them or outcome.has_warnings)
+        )
         yield from _lines(done, -1 if verbose else _MOST_LINES)
         if self.outcomes.failed > 1:
             kinds = self.failure_kinds()

@@ -51,10 +51,10 @@ def export_to_skip(
     same = resolved.of_the_output(did)
     exports = exports_in(author_directory(resolved.output_dir, did))
     if options.since_last:
-        found = [chain.exports for chain in chains(exports, source["path"], same)[:1]]
+        candidates = [chain.exports for chain in chains(exports, source["path"], same)[:1]]
     else:
-        found = [[export] for export in exports if export.options == same and not export.earlier]
-    for chain in found:
+        candidates = [[export] for export in exports if export.options == same and not export.earlier]
+    for chain in candidates:
         if all(chain[-1].source.get(key) == source.get(key) for key in _IDENTITY):
             try:
                 *_, newest = [verify(export.directory, on_progress, extra_files_allowed=True) for export in chain]

@@ -119,9 +119,9 @@ def export_all(
     """
     resolved = resolve(options)
     _check_for_many(options)
-    found = ArchiveList(archives)
-    check_for_all(found, resolved)
-    migration = _Migration(found, options, resume=resume_batch, on_outcome=on_outcome, say=say, debug=debug)
+    archive_list = ArchiveList(archives)
+    check_for_all(archive_list, resolved)
+    migration = _Migration(archive_list, options, resume=resume_batch, on_outcome=on_outcome, say=say, debug=debug)
     return migration.run(on_progress)
 
 
@@ -132,10 +132,10 @@ def each_options(archives: Iterable[str | PathLike[str]], options: ExportOptions
         ExportError: As `export_all` raises it before it starts.
     """
     _check_for_many(options)
-    found = ArchiveList(archives)
-    check_for_all(found, resolve(options))
-    for number in range(len(found)):
-        yield _options_of(found, number, options)
+    archive_list = ArchiveList(archives)
+    check_for_all(archive_list, resolve(options))
+    for number in range(len(archive_list)):
+        yield _options_of(archive_list, number, options)
 
 
 def _options_of(archives: ArchiveList, number: int, options: ExportOptions) -> ExportOptions:
@@ -180,7 +180,7 @@ class _Counters(Counters):
             "posts_read": posts,
             "bytes": self.bytes + sum(moment.bytes for moment in moments),
         }
-        source_bytes = self.source_bytes + sum(round(self._sizes[one.number] * one.fraction) for one in moments)
+        source_bytes = self.source_bytes + sum(round(self._sizes[job.number] * job.fraction) for job in moments)
         return MigrationProgress(
             **values, archives=self.archives, archives_to_do=self.archives_to_do, archives_failed=self.archives_failed,
             source_bytes=source_bytes, source_bytes_to_read=self.source_bytes_to_read,
@@ -299,32 +299,32 @@ class _Migration:
     def _by_exporters(self, count: int, monitor: Monitor) -> None:
         requests = self._requests(self._shared_bytes() // count)
         returned: deque[ExportJob] = deque()
-        exporters = ArchivePool(count, self._tree.add, self._answered, debug=self._debug)
-        self._counters.in_hand = lambda: [one.moment for one in list(exporters.exporters) if one.moment is not None]
-        with exporters:
+        pool = ArchivePool(count, self._tree.add, self._answered, debug=self._debug)
+        self._counters.in_hand = lambda: [worker.moment for worker in list(pool.exporters) if worker.moment is not None]
+        with pool:
             while True:
                 monitor.check()
-                self._give(exporters, requests, returned)
-                if not any(exporter.requests for exporter in exporters.exporters):
+                self._give(pool, requests, returned)
+                if not any(exporter.requests for exporter in pool.exporters):
                     break
-                received = exporters.receive(_POLL_SECONDS)
+                received = pool.receive(_POLL_SECONDS)
                 if received is None:
                     continue
                 exporter, answer = received
                 if answer is not None:
                     self._take(exporter, answer)
                 else:
-                    self._replace(exporters, exporter, returned)
+                    self._replace(pool, exporter, returned)
 
     def _answered(self, answer: JobResult) -> None:
         """Remember an export, also one that becomes complete while the migration stops."""
         if answer.has_export:
             self._has_export[answer.number] = 1
 
-    def _give(self, exporters: ArchivePool, requests: Iterator[ExportJob], returned: deque[ExportJob]) -> None:
+    def _give(self, pool: ArchivePool, requests: Iterator[ExportJob], returned: deque[ExportJob]) -> None:
         """Give every exporter its next requests, as long as there are any."""
         for waiting in range(REQUESTS_AT_ONCE.value):
-            for exporter in exporters.exporters:
+            for exporter in pool.exporters:
                 if len(exporter.requests) == waiting and not exporter.leaves:
                     request = returned.popleft() if returned else next(requests, None)
                     if request is None:
@@ -347,20 +347,20 @@ class _Migration:
         else:
             self._note(answer)
 
-    def _replace(self, exporters: ArchivePool, exporter: ArchiveWorker, returned: deque[ExportJob]) -> None:
+    def _replace(self, pool: ArchivePool, exporter: ArchiveWorker, returned: deque[ExportJob]) -> None:
         """Replace an exporter that has ended: its archive in work has failed, and its other requests are returned."""
         rest = list(exporter.requests.values())
         if rest and not exporter.leaves:
             remove_partial(Path(rest[0].options.output_dir))
-            if not exporters.was_stopped(exporter):
+            if not pool.was_stopped(exporter):
                 lost = rest.pop(0)
-                self._note(JobResult(lost.number, error=exporters.how_it_died(exporter)))
+                self._note(JobResult(lost.number, error=pool.how_it_died(exporter)))
         returned.extend(rest)
-        exporters.remove(exporter)
+        pool.remove(exporter)
         try:
-            exporters.start()
+            pool.start()
         except WorkerError:
-            if not exporters.exporters:
+            if not pool.exporters:
                 raise
 
     def _by_this_process(self, number: int, monitor: Monitor) -> None:
@@ -385,15 +385,15 @@ class _Migration:
             if earlier is not None:
                 answer = JobResult(number, earlier=earlier)
             else:
-                summary = export(options, watch, say=answer.said.append, debug=self._debug)
-                answer = JobResult(number, summary, said=answer.said)
+                summary = export(options, watch, say=answer.messages.append, debug=self._debug)
+                answer = JobResult(number, summary, messages=answer.messages)
         except StoppedError as error:
             self._answered(JobResult(number, summary, earlier, error))
             raise
         except ExportError as error:
-            answer = JobResult(number, error=error, said=answer.said)
+            answer = JobResult(number, error=error, messages=answer.messages)
         except Exception as error:
-            answer = JobResult(number, error=unexpected(error), said=answer.said)
+            answer = JobResult(number, error=unexpected(error), messages=answer.messages)
         finally:
             self._counters.in_hand = list
             self._own_export = None
@@ -404,7 +404,7 @@ class _Migration:
         self._answered(answer)
         counters = self._counters
         path = self._archives[answer.number]
-        for line in answer.said:
+        for line in answer.messages:
             # The migration has printed this line once for all archives.
             if line != UNKNOWN_MEMORY:
                 self._say(about(path, line))

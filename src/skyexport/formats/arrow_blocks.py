@@ -84,15 +84,15 @@ def block(kinds: Sequence[type], columns: Sequence[Sequence[Any]]) -> bytes:
     return _packed(len(columns[0]), most, parts)
 
 
-def single_rows(found: Block) -> Iterator[bytes]:
+def single_rows(block: Block) -> Iterator[bytes]:
     """Each row as a block of its own."""
-    sizes = found.row_text_bytes()
-    begins = [0] * len(found.columns)
+    sizes = block.row_text_bytes()
+    begins = [0] * len(block.columns)
     """Where the next text of each column begins."""
-    for row in range(found.rows):
+    for row in range(block.rows):
         parts: list[Parts] = []
-        for place, (validity, lengths, values) in enumerate(found.columns):
-            begin, size = begins[place], len(values) // found.rows
+        for place, (validity, lengths, values) in enumerate(block.columns):
+            begin, size = begins[place], len(values) // block.rows
             if lengths:
                 size = array("i", lengths[4 * row : 4 * row + 4].tobytes())[0]
                 begins[place] += size
@@ -151,11 +151,11 @@ class Rows:
         """Add the rows of *block* from *start* to before *stop*."""
         stop = block.rows if stop is None else stop
         for parts, (validity, lengths, values) in zip(self._columns, block.columns, strict=True):
-            known, sizes, found = parts
+            known, sizes, contents = parts
             known.add(validity[start:stop] if validity else b"\1" * (stop - start))
             if not lengths:
                 width = len(values) // block.rows
-                found.add(values[start * width : stop * width])
+                contents.add(values[start * width : stop * width])
                 continue
             sizes.add(lengths[4 * start : 4 * stop])
             if stop - start < block.rows:
@@ -163,7 +163,7 @@ class Rows:
                     sum(array("i", lengths[4 * a : 4 * b].tobytes())) for a, b in ((0, start), (start, stop))
                 )
                 values = values[before : before + these]
-            found.add(values)
+            contents.add(values)
         self.count += stop - start
 
     def record_batch(self) -> pa.RecordBatch:
@@ -178,8 +178,8 @@ class Rows:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        def bits(found: _Bytes) -> pa.Buffer:
-            numbers = pa.Array.from_buffers(pa.uint8(), self.count, [None, found.buffer()])
+        def bits(flags: _Bytes) -> pa.Buffer:
+            numbers = pa.Array.from_buffers(pa.uint8(), self.count, [None, flags.buffer()])
             return pc.cast(numbers, pa.bool_()).buffers()[1]
 
         nulls = validity.count(0)

@@ -151,7 +151,7 @@ class CsvTable(TextFormat):
 
     def posts_of(self, data: bytes) -> list[bytes]:
         """Cut at line feeds that are not within quotes."""
-        return [found[0] for found in _RECORD.finditer(data)]
+        return [record[0] for record in _RECORD.finditer(data)]
 
 
 _RECORD = re.compile(rb'(?:[^"\n]++|"[^"]*+")++')

@@ -94,7 +94,7 @@ class ParquetTable:
     def usual(self, values: Sequence[StoredValue], notices: Notices) -> Row | None:
         """See `Format`."""
         del notices
-        found: dict[str, Any] = {}
+        cells: dict[str, Any] = {}
         originals: dict[str, Any] = {}
         size = 0
         for name, value in zip(COLUMNS, values, strict=True):
@@ -104,26 +104,26 @@ class ParquetTable:
                 time = stored_time(value)
                 if time is None:
                     return None
-                found[name] = _microseconds(time, name, originals)
+                cells[name] = _microseconds(time, name, originals)
             elif name in COUNTS:
                 if not isinstance(value, int | None):
                     return None
-                found[name] = value or 0
+                cells[name] = value or 0
             elif name in FLAGS:
-                found[name] = bool(value)
+                cells[name] = bool(value)
             else:
                 text = _usual_text(value, name)
                 if text is None:
                     return None
-                found[name] = None if not text and name in LEFT_OUT_WHEN_EMPTY else text
+                cells[name] = None if not text and name in LEFT_OUT_WHEN_EMPTY else text
                 size += len(text)
-        return self._row(found, originals, size)
+        return self._row(cells, originals, size)
 
-    def _row(self, found: dict[str, Any], originals: dict[str, Any], size: int) -> Row:
+    def _row(self, cells: dict[str, Any], originals: dict[str, Any], size: int) -> Row:
         if _ORIGINALS in self._columns:
             # Times and counts come in the order in which they are read, whatever the order of the columns.
-            found[_ORIGINALS] = orjson.dumps(originals).decode() if originals else None
-        return Row(tuple(found[name] for name in self._columns), size + _AROUND_ROW_BYTES)
+            cells[_ORIGINALS] = orjson.dumps(originals).decode() if originals else None
+        return Row(tuple(cells[name] for name in self._columns), size + _AROUND_ROW_BYTES)
 
     def joined(self, parts: Sequence[Row | bytes]) -> bytes:
         """See `Format`: rows become one block, and bytes are blocks already."""
@@ -153,22 +153,22 @@ class ParquetTable:
     def pieces(self, post: StoredPost, notices: Notices) -> Iterator[bytes]:
         """A block of one post."""
         values = _ExactValues(notices, json_text.decode(as_bytes(post["uri"])))
-        found: dict[str, Any] = {}
+        cells: dict[str, Any] = {}
         originals: dict[str, Any] = {}
         for name in self._read:
             value = post[name]
             if name in TIMES:
-                found[name] = values.time(value, name, originals)
+                cells[name] = values.time(value, name, originals)
             elif name in COUNTS:
-                found[name] = values.count(value, name, originals)
+                cells[name] = values.count(value, name, originals)
             elif name in FLAGS:
-                found[name] = bool(value)
+                cells[name] = bool(value)
             else:
                 text = values.json(value, name) if name in JSON else values.text(value, name)
-                found[name] = None if not text and name in LEFT_OUT_WHEN_EMPTY else text
+                cells[name] = None if not text and name in LEFT_OUT_WHEN_EMPTY else text
                 del text
-        rows = [self._row(found, originals, 0)]
-        del post, value, found  # They may be large, and what is written is as large again.
+        rows = [self._row(cells, originals, 0)]
+        del post, value, cells  # They may be large, and what is written is as large again.
         data = memoryview(self._block(rows))
         del rows
         for start in range(0, len(data), _PIECE_BYTES):
@@ -230,11 +230,11 @@ def _usual_text(value: StoredValue, name: str) -> str | None:
 def _microseconds(time: timestamps.Timestamp, name: str, originals: dict[str, Any]) -> int | None:
     """An instant in microseconds since 1970; what that loses is kept in *originals*."""
     instant = time.instant_nanoseconds()
-    found = instant // 1000
-    in_years = timestamps.from_instant(found * 1000) is not None
+    microseconds = instant // 1000
+    in_years = timestamps.from_instant(microseconds * 1000) is not None
     if instant % 1000 or time.offset_minutes or not in_years:
         originals[name] = time.rfc3339()
-    return found if in_years else None
+    return microseconds if in_years else None
 
 
 def _joined(pieces: Iterable[bytes]) -> bytes:

@@ -133,7 +133,11 @@ def check_format(options: ExportOptions, name: str, compression: Compression | N
     if len(set(settings.columns)) < len(settings.columns):
         raise OptionError("a column is named twice", "name each column once")
     needed = ("uri", "cid", "indexed_at", *["originals"] * ("originals" in format.columns))
-    if options.since_last and settings.columns and (missing := [one for one in needed if one not in settings.columns]):
+    if (
+        options.since_last
+        and settings.columns
+        and (missing := [column for column in needed if column not in settings.columns])
+    ):
         raise OptionError(f"--since-last compares the column {missing[0]}", "add it to --columns")
     if settings.delimiter not in DELIMITERS:
         raise OptionError(f"{settings.delimiter!r} cannot be a delimiter", DELIMITER_HINT)

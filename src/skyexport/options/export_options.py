@@ -227,11 +227,11 @@ class Resolved:
 
     def shaping(self) -> dict[str, Any]:
         """The options that shape data files and are not the default: option → value, as in JSON."""
-        found: dict[str, Any] = self.settings.changed()
+        changed: dict[str, Any] = self.settings.changed()
         if self.compression is not None:
-            found["compress"] = str(self.compression)
+            changed["compress"] = str(self.compression)
         bounds = {"split_posts": self.split.posts, "split_bytes": self.split.bytes}
-        return found | {name: bound for name, bound in bounds.items() if bound is not None}
+        return changed | {name: bound for name, bound in bounds.items() if bound is not None}
 
     def data_file_name(self, number: int = 1) -> str:
         """Name of a data file in an export directory.

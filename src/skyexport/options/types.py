@@ -49,7 +49,7 @@ def check_type(name: str, value: object, hint: Any) -> None:
     """
     if _fits(value, hint):
         return
-    inner = [typing.get_args(one)[0] for one in _alternatives(hint) if typing.get_origin(one) is Sequence]
+    inner = [typing.get_args(member)[0] for member in _alternatives(hint) if typing.get_origin(member) is Sequence]
     if inner and isinstance(value, list | tuple):
         value = next(part for part in value if not _fits(part, inner[0]))
         name = f"a value in {name}"
@@ -96,7 +96,7 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
 
 
 def _fits(value: object, hint: Any) -> bool:
-    return any(_fits_one(value, one) for one in _alternatives(hint))
+    return any(_fits_one(value, member) for member in _alternatives(hint))
 
 
 def _fits_one(value: object, hint: Any) -> bool:
@@ -119,22 +119,22 @@ def _forms(hint: Any) -> list[str]:
     kinds = _alternatives(hint)
     if date in kinds:
         kinds = tuple(kind for kind in kinds if kind is not str and not (kind is not date and _is_date(kind)))
-    found: list[str] = []
+    forms: list[str] = []
     if {int, str} <= set(kinds):
-        found, kinds = [_SIZE], tuple(kind for kind in kinds if kind not in (int, str))
+        forms, kinds = [_SIZE], tuple(kind for kind in kinds if kind not in (int, str))
     for kind in kinds:
         origin = typing.get_origin(kind)
         if origin is typing.Literal:
-            found += [repr(value) for value in typing.get_args(kind)]
+            forms += [repr(value) for value in typing.get_args(kind)]
         elif origin is Sequence:
             (inner,) = typing.get_args(kind)
-            found.append("a list of str" if inner is str else "a list of paths")
+            forms.append("a list of str" if inner is str else "a list of paths")
         elif origin is os.PathLike:
-            found = [form for form in found if form != _FORMS[str]]
-            found.append(_PATH)
+            forms = [form for form in forms if form != _FORMS[str]]
+            forms.append(_PATH)
         else:
-            found.append(_FORMS[kind])
-    return found
+            forms.append(_FORMS[kind])
+    return forms
 
 
 def _is_date(kind: Any) -> bool:

@@ -192,14 +192,14 @@ class _MediaList:
     """Media files in the order of their hashes, and the facts about them, in temporary files without a name.
 
     Args:
-        found: Each file with each post that shows it.
+        shown_files: Each file with each post that shows it.
         settings: The settings of the table.
 
     Raises:
         OutputError: There is no room for it.
     """
 
-    def __init__(self, found: Iterable[ShownFile], settings: FormatSettings) -> None:
+    def __init__(self, shown_files: Iterable[ShownFile], settings: FormatSettings) -> None:
         self.bytes = 0
         """Size of all files according to the archive."""
         self.files = 0
@@ -213,7 +213,7 @@ class _MediaList:
                 self._sums = self._temporary_file()
                 self._table = self._temporary_file()
                 last: MediaFile | None = None
-                for shown in found:
+                for shown in shown_files:
                     if shown.file is not last:
                         last = shown.file
                         self._spool.write(json.dumps([last.sha256, last.file_path]).encode() + b"\n")

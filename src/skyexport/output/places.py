@@ -114,10 +114,10 @@ def hidden_stem(name: str) -> str:
     return f".{name[:20]}-{hashlib.sha256(os.fsencode(name)).hexdigest()}"
 
 
-def create(path: Path, *, sync: bool, called: Path | None = None) -> OutputFile:
-    with as_output_error(called or path):
+def create(path: Path, *, sync: bool, display_path: Path | None = None) -> OutputFile:
+    with as_output_error(display_path or path):
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-        return OutputFile(os.open(path, flags, 0o600), str(called or path), path.parent, durable=sync)
+        return OutputFile(os.open(path, flags, 0o600), str(display_path or path), path.parent, durable=sync)
 
 
 @contextlib.contextmanager

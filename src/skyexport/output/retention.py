@@ -41,8 +41,8 @@ def old_chains(resolved: Resolved, did: str | None, archive: Path, new: Path | N
     """
     keep = resolved.options.keep
     assert keep is not None
-    found = exports_in(author_directory(resolved.output_dir, did))
-    own = chains(found, path_text(archive), resolved.of_the_output(did))
+    exports = exports_in(author_directory(resolved.output_dir, did))
+    own = chains(exports, path_text(archive), resolved.of_the_output(did))
     current = [chain for chain in own if new in chain.directories]
     if new is None and resolved.options.since_last:
         current = own[:1]
@@ -50,7 +50,7 @@ def old_chains(resolved: Resolved, did: str | None, archive: Path, new: Path | N
     # The chain of the new export is one of those to keep; an export that is in no chain here does not count.
     old = others[keep - (1 if current or new is None else 0) :]
     going = {export.directory for chain in old for export in chain.exports}
-    needed = {sha256 for export in found if export.directory not in going for sha256 in export.earlier}
+    needed = {sha256 for export in exports if export.directory not in going for sha256 in export.earlier}
     return [chain for chain in old[::-1] if needed.isdisjoint(export.manifest_sha256 for export in chain.exports)]
 
 

@@ -56,7 +56,7 @@ class File:
             self._lock.take()
         leftover = re.compile(re.escape(self._stem) + r"-[0-9a-f]{8}\.partial")
         self.swept = remove_leftovers(self._lock, self._final.parent, leftover)
-        self.file = create(self._partial, called=self._path, sync=self._sync)
+        self.file = create(self._partial, display_path=self._path, sync=self._sync)
 
     def next_file(self) -> OutputFile:
         raise AssertionError("there is one file only")

@@ -193,13 +193,13 @@ def recommend(measurements: Sequence[Measurement], archive_posts: int, options: 
     Returns:
         The fastest number of workers, or a smaller one that is nearly as fast.
     """
-    found: dict[int, dict[str, Measurement]] = {}
-    for one in measurements:
-        if one.target == "disk" and one.sync:
-            found.setdefault(one.workers, {})[one.format] = one
+    by_workers: dict[int, dict[str, Measurement]] = {}
+    for measurement in measurements:
+        if measurement.target == "disk" and measurement.sync:
+            by_workers.setdefault(measurement.workers, {})[measurement.format] = measurement
     total = {
-        workers: sum(one.seconds_for(archive_posts) for one in by_format.values())
-        for workers, by_format in found.items()
+        workers: sum(measurement.seconds_for(archive_posts) for measurement in by_format.values())
+        for workers, by_format in by_workers.items()
         if len(by_format) == len(_FORMATS)
     }
     fastest = min(total, key=lambda workers: (total[workers], workers))
@@ -212,12 +212,13 @@ def recommend(measurements: Sequence[Measurement], archive_posts: int, options: 
         command += ["-o", path_text(Path(options.output_dir))]
     if options.memory_limit_bytes != ExportOptions(archive=options.archive).memory_limit_bytes:
         command += ["--memory-limit", str(options.memory_limit_bytes)]
-    chosen = found[workers].values()
+    chosen = by_workers[workers].values()
     return Recommendation(
         workers=workers, why=why, command=shlex.join(command),
-        expected_seconds={one.format: round(one.seconds_for(archive_posts), 3) for one in chosen},
-        expected_bytes={one.format: round(one.bytes * archive_posts / one.posts) if one.posts else one.bytes
-                        for one in chosen},
+        expected_seconds={measurement.format: round(measurement.seconds_for(archive_posts), 3)
+                          for measurement in chosen},
+        expected_bytes={measurement.format: round(measurement.bytes * archive_posts / measurement.posts)
+                        if measurement.posts else measurement.bytes for measurement in chosen},
     )  # fmt: skip
 
 
@@ -310,8 +311,8 @@ class _Slice:
             empty = [self.export("json", workers, since=_NEVER).seconds for _ in range(wanted)]
             self._start_seconds[workers] = statistics.median(empty or [0.0])
         done = [self.export(format, workers, target, sync=sync) for _ in range(self._runs)]
-        seconds = [one.seconds for one in done]
-        peaks = [one.peak_memory_bytes for one in done if one.peak_memory_bytes is not None]
+        seconds = [summary.seconds for summary in done]
+        peaks = [summary.peak_memory_bytes for summary in done if summary.peak_memory_bytes is not None]
         return Measurement(
             format=format, workers=workers, target=target, sync=sync, posts=done[0].posts, bytes=done[0].bytes,
             seconds_median=statistics.median(seconds), seconds_min=min(seconds), seconds_max=max(seconds),
@@ -392,8 +393,8 @@ def _folder(output_dir: Path) -> Iterator[Path]:
         uninterrupted(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
-def _place(one: Measurement) -> tuple[int, int]:
-    return _FORMATS.index(one.format), _TARGETS.index(one.target)
+def _place(measurement: Measurement) -> tuple[int, int]:
+    return _FORMATS.index(measurement.format), _TARGETS.index(measurement.target)
 
 
 def _target(target: str, sync: bool) -> str:

@@ -297,11 +297,11 @@ def _say_before(job: Job, media: Media | None, destination: Destination, say: Ca
 
 def _reused_handle(job: Job) -> Notices:
     """The other authors that had the handle, which are no reason for a strict export to fail."""
-    found = Notices()
+    notices = Notices()
     if job.author is not None:
         for other in job.author.others:
-            found.add(REUSED_HANDLE, f"{job.author.handle}: {other}")
-    return found
+            notices.add(REUSED_HANDLE, f"{job.author.handle}: {other}")
+    return notices
 
 
 def _copy_media(

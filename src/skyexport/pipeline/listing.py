@@ -110,12 +110,12 @@ def _parsed(posts: bytes) -> list[Post]:
     try:
         if _TOO_DEEP in posts:
             raise RecursionError
-        found: list[Post] = json.loads(posts, parse_int=_integer)
+        parsed: list[Post] = json.loads(posts, parse_int=_integer)
     except RecursionError:
         raise ArchiveError(
             "a post has an embed that is nested too deeply for Python", "export to a file, which allows any depth"
         ) from None
-    return found
+    return parsed
 
 
 def _integer(digits: str) -> int | float:

@@ -150,12 +150,12 @@ def find(path: Path | None = None, sources_sha256: str = SOURCES_SHA256) -> Nati
     try:
         functions = ctypes.CDLL(str(path.resolve()))
         functions.skyexport_sources.restype = ctypes.c_char_p
-        found = functions.skyexport_sources()
+        checksum = functions.skyexport_sources()
         functions.skyexport_result.restype = ctypes.c_void_p
         functions.skyexport_finish.restype = None
     except (OSError, AttributeError) as error:
         return NotThere(f"the native renderer cannot be loaded: {error}", is_installed=True)
-    if found != sources_sha256.encode():
+    if checksum != sources_sha256.encode():
         return NotThere("the native renderer was built from other sources: install skyexport again", is_installed=True)
     return NativeLibrary(path.resolve(), functions)
 
@@ -172,10 +172,10 @@ def library() -> NativeLibrary | NotThere:
         raise OptionError(f"{RENDERER_VARIABLE}={choice} is not a renderer", f"choose from {', '.join(CHOICES)}")
     if choice == "python":
         return NotThere(f"{RENDERER_VARIABLE} is python")
-    found = find()
-    if choice == "native" and isinstance(found, NotThere):
-        raise OptionError(found.reason, f"install skyexport with a C compiler, or leave out {RENDERER_VARIABLE}")
-    return found
+    renderer = find()
+    if choice == "native" and isinstance(renderer, NotThere):
+        raise OptionError(renderer.reason, f"install skyexport with a C compiler, or leave out {RENDERER_VARIABLE}")
+    return renderer
 
 
 def renderer() -> str:
@@ -185,8 +185,8 @@ def renderer() -> str:
 
 def renderer_in_words() -> str:
     """The renderer for people, and why it is not the native one."""
-    found = library()
-    return f"python: {found.reason}" if isinstance(found, NotThere) else "native"
+    renderer = library()
+    return f"python: {renderer.reason}" if isinstance(renderer, NotThere) else "native"
 
 
 class _Aggregate:
@@ -233,15 +233,15 @@ class _Aggregate:
 
         self._connection.sqlite3_pointer()
         self._functions.skyexport_finish(self._context)
-        found = self._result
+        fields = self._result
         result = NativeResult(
-            Status(found.status),
-            found.posts,
-            found.bytes,
-            found.formulas,
-            found.ties,
-            found.refused_row_id if found.status in _REFUSALS else None,
-            _COLUMN_NAMES.get(found.refused_column),
+            Status(fields.status),
+            fields.posts,
+            fields.bytes,
+            fields.formulas,
+            fields.ties,
+            fields.refused_row_id if fields.status in _REFUSALS else None,
+            _COLUMN_NAMES.get(fields.refused_column),
         )
         self._functions.skyexport_set_target(self._context, None, ctypes.c_uint64(0))
         self._target = None

@@ -195,13 +195,13 @@ def _next_frame(worker: Worker) -> Frame | None:
     return read_frame(worker.process.stdout)
 
 
-def _failure(worker: Worker, said: dict[str, str]) -> ExportError:
-    kind = getattr(errors, said["kind"], None)
+def _failure(worker: Worker, fields: dict[str, str]) -> ExportError:
+    kind = getattr(errors, fields["kind"], None)
     if isinstance(kind, type) and issubclass(kind, ExportError):
-        return kind(said["message"], said["hint"])
-    hint = _NO_MEMORY_HINT if said["kind"] == MemoryError.__name__ else "please report it"
-    error = WorkerError(f"worker {worker.number} failed {_during(worker)}: {said['message']}", hint)
-    error.add_note(said["traceback"])
+        return kind(fields["message"], fields["hint"])
+    hint = _NO_MEMORY_HINT if fields["kind"] == MemoryError.__name__ else "please report it"
+    error = WorkerError(f"worker {worker.number} failed {_during(worker)}: {fields['message']}", hint)
+    error.add_note(fields["traceback"])
     return error
 
 

@@ -160,25 +160,25 @@ class BatchRenderer:
 
     def _in_order(self, batch: KeyRange) -> array[int]:
         """The row ids of all posts of *batch*, selected or not, in export order."""
-        found = None
+        row_ids = None
         if self._native_order is not None:
-            found = self._in_order_natively(batch, self._native_order)
-        if found is None:
+            row_ids = self._in_order_natively(batch, self._native_order)
+        if row_ids is None:
             sql = self._range_sql.format(then_by=", uri")
-            found = array(
+            row_ids = array(
                 "q", (row[0] for row in self._connection.execute(f"select row_id from {sql}", _bounds(batch)))
             )
-        if len(found) != batch.posts:
-            raise ArchiveChangedError(f"a range of {batch.posts} posts now holds {len(found)}", "export again")
-        return found
+        if len(row_ids) != batch.posts:
+            raise ArchiveChangedError(f"a range of {batch.posts} posts now holds {len(row_ids)}", "export again")
+        return row_ids
 
     def _in_order_natively(self, batch: KeyRange, native: NativeOrder) -> array[int] | None:
         """The same; None where the times are not usual, or of more posts than *batch* has.
 
         The order of the index is that of the export but for the posts of one instant: only those are read and sorted.
         """
-        found = bytearray(native.POST_BYTES * batch.posts)
-        native.set_target(found)
+        target = bytearray(native.POST_BYTES * batch.posts)
+        native.set_target(target)
         try:
             self._connection.execute(
                 f"select {native.aggregate_sql} from {self._range_sql.format(then_by='')}", _bounds(batch)
@@ -187,7 +187,7 @@ class BatchRenderer:
             if native.result().status not in (Status.NOT_USUAL, Status.TOO_LARGE):
                 raise
             return None
-        row_ids, tied = native.listed(found, native.result())
+        row_ids, tied = native.listed(target, native.result())
         if not tied:
             return row_ids
         places = sorted({*tied, *(place - 1 for place in tied)})
@@ -280,10 +280,10 @@ class BatchRenderer:
 
     def _add_refused(self, row_id: array[int], filled: Filled) -> _Stop | None:
         """Add a post that the native renderer refused; where it does not fit, that is where the chunk stops."""
-        found = self._select(self._values, row_id).fetchall()
-        if not found:
+        rows = self._select(self._values, row_id).fetchall()
+        if not rows:
             return None
-        values: list[Any] = list(found[0][1:])
+        values: list[Any] = list(rows[0][1:])
         notices = Notices()
         part = self._format.usual(values, notices)
         if part is None:
@@ -304,8 +304,8 @@ class BatchRenderer:
 
     def _nth(self, row_ids: array[int], posts: int) -> int | None:
         """Row id of the last of the first *posts* selected posts of *row_ids*; None when that is none."""
-        found = [row_id for row_id, _ in self._of_any_size("null", row_ids)]
-        return found[posts - 1] if posts else None
+        selected = [row_id for row_id, _ in self._of_any_size("null", row_ids)]
+        return selected[posts - 1] if posts else None
 
     def _exact(self, values: list[StoredValue], notices: Notices) -> bytes | None:
         """A post of any content; None when it is larger than a chunk."""
@@ -331,10 +331,10 @@ class BatchRenderer:
         raise apsw.TooBigError("a value is too large, but not of a post that is exported")
 
     def _large_post(self, row_ids: array[int]) -> Iterator[Chunk]:
-        found = self._of_any_size(f"{self._stored_bytes}, {LargePost.URI_SQL}", row_ids)
-        if not found:
+        rows = self._of_any_size(f"{self._stored_bytes}, {LargePost.URI_SQL}", row_ids)
+        if not rows:
             return
-        row_id, stored_bytes, uri = found[0]
+        row_id, stored_bytes, uri = rows[0]
         self._before_large_post(LargePost.of(row_id, uri, stored_bytes))
         notices = Notices()
         gathered: list[bytes] = []

@@ -216,8 +216,8 @@ def _kill_stalled(stopping: threading.Event, watched: Callable[[], Sequence[Chil
         # If this process was stopped, or the machine was asleep, the others may have been too.
         passed = min(now - last, 2 * _WATCH_SECONDS)
         last = now
-        for one in watched():
-            one.kill_if_stalled(passed)
+        for child in watched():
+            child.kill_if_stalled(passed)
 
 
 def spawn(program: str, descriptors: Sequence[int] = (), *, debug: bool) -> subprocess.Popen[bytes]:

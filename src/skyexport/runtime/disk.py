@@ -59,7 +59,7 @@ def takes_bytes_as_they_are(path: Path) -> bool:
     except (OSError, psutil.Error):
         return False
     # Of two mounts at the same place, the later one hides the other.
-    nearest = max(enumerate(mounted), key=lambda found: (len(Path(found[1].mountpoint).parts), found[0]), default=None)
+    nearest = max(enumerate(mounted), key=lambda mount: (len(Path(mount[1].mountpoint).parts), mount[0]), default=None)
     return nearest is not None and nearest[1].fstype.lower() in _PLAIN_FILE_SYSTEMS
 
 

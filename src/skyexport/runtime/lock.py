@@ -146,11 +146,11 @@ def remove_leftovers(lock: Lock, directory: Path, name: re.Pattern[str]) -> list
     Returns:
         The paths that were removed.
     """
-    found = []
+    paths = []
     if lock.alone:
         with contextlib.suppress(OSError):
-            found = sorted(path for path in directory.iterdir() if name.fullmatch(path.name))
-    return [path for path in found if _removed(path)]
+            paths = sorted(path for path in directory.iterdir() if name.fullmatch(path.name))
+    return [path for path in paths if _removed(path)]
 
 
 def is_own(path: Path) -> bool:
@@ -244,10 +244,10 @@ def _is_ours(descriptor: int) -> bool:
 def _names(path: Path, descriptor: int) -> bool:
     """Whether *path* is the open file."""
     try:
-        found, opened = path.lstat(), os.fstat(descriptor)
+        named, opened = path.lstat(), os.fstat(descriptor)
     except OSError:
         return False
-    return (found.st_dev, found.st_ino) == (opened.st_dev, opened.st_ino)
+    return (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino)
 
 
 def _note_holder(descriptor: int) -> None:

@@ -96,8 +96,8 @@ def remove_left_scratches() -> list[Path]:
     stems = set()
     with contextlib.suppress(OSError, OutputError):
         folder = temporary_folder()
-        found = (path for path in folder.iterdir() if _NAME.fullmatch(path.name) and is_own(path))
-        stems = {path.name.rpartition(".")[0] for path in found}
+        paths = (path for path in folder.iterdir() if _NAME.fullmatch(path.name) and is_own(path))
+        stems = {path.name.rpartition(".")[0] for path in paths}
     removed = []
     for stem in sorted(stems):
         with (

@@ -39,12 +39,12 @@ class AuditedExport:
 
     def to_dict(self) -> dict[str, object]:
         """The object in the list `exports` of `--json`."""
-        found: dict[str, object] = {"directory": path_text(self.directory)}
+        fields: dict[str, object] = {"directory": path_text(self.directory)}
         if self.verification is not None:
-            return found | self.verification.to_dict()
+            return fields | self.verification.to_dict()
         assert self.error is not None
         error = {"exit_code": self.error.exit_code, "error": self.error.message, "hint": self.error.hint}
-        return found | {"status": self.status} | error | self.error.details()
+        return fields | {"status": self.status} | error | self.error.details()
 
     def lines(self) -> list[str]:
         """The result for people: one line, or one for each difference."""
@@ -146,14 +146,14 @@ class _Counters(Counters):
 
     def progress(self, memory_bytes: int | None) -> AuditProgress:
         """The progress so far."""
-        one = self.in_hand
+        current = self.in_hand
         values = asdict(super().progress(memory_bytes)) | {
-            "posts": self.posts + one.posts,
-            "posts_read": one.posts_read,
-            "posts_to_read": one.posts_to_read,
-            "bytes": self.bytes + one.bytes,
-            "media_files": self.media_files + one.media_files,
-            "media_bytes": self.media_bytes + one.media_bytes,
+            "posts": self.posts + current.posts,
+            "posts_read": current.posts_read,
+            "posts_to_read": current.posts_to_read,
+            "bytes": self.bytes + current.bytes,
+            "media_files": self.media_files + current.media_files,
+            "media_bytes": self.media_bytes + current.media_bytes,
         }
         return AuditProgress(**values, exports=self.exports, exports_to_do=self.exports_to_do)
 
@@ -185,8 +185,8 @@ def verify_all(
     """
     started = time.monotonic()
     check_paths(directories, "directories")
-    found = _found([parse_path(directory, "directory") for directory in directories], recursive=recursive)
-    counters = _Counters(len(found))
+    targets = _found([parse_path(directory, "directory") for directory in directories], recursive=recursive)
+    counters = _Counters(len(targets))
     exports: list[AuditedExport] = []
 
     def report(moment: Progress) -> None:
@@ -195,15 +195,15 @@ def verify_all(
 
     try:
         with Monitor(counters, MemoryGuard(sys.maxsize, ProcessTree().sample), report) as monitor:
-            for one in found:
+            for target in targets:
                 monitor.check()
                 exports.append(
-                    one if isinstance(one, AuditedExport) else _audited(one, counters.in_hand, monitor.check)
+                    target if isinstance(target, AuditedExport) else _audited(target, counters.in_hand, monitor.check)
                 )
                 counters.done_with_one()
                 on_export(exports[-1])
     except StoppedError as error:
-        error.message = f"stopped by a signal; {len(exports):,} of {_exports(len(found))} were verified"
+        error.message = f"stopped by a signal; {len(exports):,} of {_exports(len(targets))} were verified"
         raise
     return Audit(exports, time.monotonic() - started)
 
@@ -217,25 +217,25 @@ def _audited(directory: Path, counters: Counters, check: Callable[[], None]) -> 
 
 def _found(directories: Sequence[Path], *, recursive: bool) -> list[AuditedExport | Path]:
     """The directories to verify, each once, in order; a directory that cannot be searched is a result with an error."""
-    found: list[AuditedExport | Path] = []
+    targets: list[AuditedExport | Path] = []
     seen = set()
 
     def fail(path: Path, reason: str) -> None:
-        found.append(AuditedExport(path, error=NoExportError(f"cannot read the directory {path}: {reason}")))
+        targets.append(AuditedExport(path, error=NoExportError(f"cannot read the directory {path}: {reason}")))
 
     for directory in directories:
-        before = len(found)
+        before = len(targets)
         none = True
         for path in exports_below(directory, fail) if recursive else [directory]:
             none = False
             same = os.path.realpath(path)
             if same not in seen:
                 seen.add(same)
-                found.append(path)
-        if none and len(found) == before:
+                targets.append(path)
+        if none and len(targets) == before:
             error = NoExportError(f"there is no export below {directory}", "check the path")
-            found.append(AuditedExport(directory, error=error))
-    return found
+            targets.append(AuditedExport(directory, error=error))
+    return targets
 
 
 def _exports(count: int) -> str:

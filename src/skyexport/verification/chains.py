@@ -93,14 +93,14 @@ def earlier_manifests(manifest: Mapping[str, object]) -> tuple[str, ...]:
     exports = manifest.get("since_export", [])
     if not isinstance(exports, list):
         raise ValueError("since_export is not a list")
-    found = []
+    checksums = []
     for export in exports:
         match export:
             case {"manifest_sha256": str(sha256)} if _SHA256.fullmatch(sha256):
-                found.append(sha256)
+                checksums.append(sha256)
             case _:
                 raise ValueError("since_export has an entry without the SHA-256 of a manifest")
-    return tuple(found)
+    return tuple(checksums)
 
 
 def exports_in(place: Path) -> list[FoundExport]:
@@ -109,8 +109,8 @@ def exports_in(place: Path) -> list[FoundExport]:
         directories = [path for path in place.iterdir() if EXPORT_NAME.fullmatch(path.name)]
     except OSError:
         return []
-    found = [export for export in map(FoundExport.read, directories) if export is not None]
-    return sorted(found, key=lambda export: (export.made, export.directory.name), reverse=True)
+    exports = [export for export in map(FoundExport.read, directories) if export is not None]
+    return sorted(exports, key=lambda export: (export.made, export.directory.name), reverse=True)
 
 
 def chains(exports: Iterable[FoundExport], archive: object, options: Mapping[str, object]) -> list[Chain]:
@@ -126,7 +126,7 @@ def chains(exports: Iterable[FoundExport], archive: object, options: Mapping[str
         if export.source.get("path") == archive and export.options == options:
             # A copy counts as the same export.
             own.setdefault(export.manifest_sha256, export)
-    found = []
+    own_chains = []
     for full in own.values():
         if full.earlier:
             continue
@@ -135,8 +135,8 @@ def chains(exports: Iterable[FoundExport], archive: object, options: Mapping[str
         while ready := [export for export in waiting if members.keys() >= set(export.earlier)]:
             members[ready[0].manifest_sha256] = ready[0]
             waiting.remove(ready[0])
-        found.append(Chain(tuple(members.values())))
-    return found[::-1]
+        own_chains.append(Chain(tuple(members.values())))
+    return own_chains[::-1]
 
 
 def is_export(directory: Path) -> bool:

@@ -222,8 +222,10 @@ class EarlierPosts:
 
 
 def _changed(directory: Path, name: str) -> VerifyError:
-    called = decode(os.fsencode(directory))
-    return VerifyError(called, [Difference(name, "has changed since it was verified, or is not valid in an export")])
+    display_path = decode(os.fsencode(directory))
+    return VerifyError(
+        display_path, [Difference(name, "has changed since it was verified, or is not valid in an export")]
+    )
 
 
 def with_last_chain(resolved: Resolved, did: str | None, archive: Path, say: Callable[[str], None]) -> Resolved:
@@ -238,11 +240,11 @@ def with_last_chain(resolved: Resolved, did: str | None, archive: Path, say: Cal
     if not resolved.options.since_last:
         return resolved
     place = author_directory(resolved.output_dir, did)
-    found = chains(exports_in(place), path_text(archive), resolved.of_the_output(did))
-    if not found:
+    own_chains = chains(exports_in(place), path_text(archive), resolved.of_the_output(did))
+    if not own_chains:
         say(f"{place} has no full export of this archive with these options: this one is full")
         return resolved
-    directories = found[0].directories
+    directories = own_chains[0].directories
     increments = len(directories) - 1
     and_more = (
         "" if not increments else " and its increment" if increments == 1 else f" and its {increments:,} increments"

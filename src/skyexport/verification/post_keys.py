@@ -30,8 +30,8 @@ def comparable(value: object) -> str | None:
 
 def post_keys(posts: Iterable[tuple[Any, Any, Any]]) -> list[PostKey]:
     """The keys of posts with these values of `KEY_COLUMNS`."""
-    found = list(posts)
-    values = list(itertools.chain.from_iterable(found))
+    keys = list(posts)
+    values = list(itertools.chain.from_iterable(keys))
     if set(map(type, values)) == {str} and max(map(len, values)) <= LONGEST_VALUE and "".join(values).isascii():
-        return found
-    return [(comparable(uri), comparable(cid), comparable(indexed_at)) for uri, cid, indexed_at in found]
+        return keys
+    return [(comparable(uri), comparable(cid), comparable(indexed_at)) for uri, cid, indexed_at in keys]

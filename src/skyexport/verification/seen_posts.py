@@ -182,9 +182,9 @@ class SeenPosts:
     def count(self, connection: apsw.Connection, exports: Iterable[int]) -> int:
         """The number of posts from these exports."""
         numbers = ", ".join(map(str, exports))
-        found = connection.execute(f"select count(*) from {_ATTACHED}.{_TABLE} where export in ({numbers})").get
-        assert isinstance(found, int)
-        return found
+        posts = connection.execute(f"select count(*) from {_ATTACHED}.{_TABLE} where export in ({numbers})").get
+        assert isinstance(posts, int)
+        return posts
 
 
 def are_usual_times(keys: Iterable[PostKey]) -> bool:

@@ -106,7 +106,7 @@ def verified(
         verifier.read_claims(path)
         verifier.compare(check)
     manifest = verifier.manifest
-    differences = [one for one in verifier.differences if not (one.extra and extra_files_allowed)]
+    differences = [difference for difference in verifier.differences if not (difference.extra and extra_files_allowed)]
     if differences or manifest.format is None:
         raise VerifyError(path_text(path), differences)
     unverified = verifier.unverified()
@@ -258,10 +258,10 @@ class _Verifier:
 
     def _compare_posts(self) -> None:
         """Compare the number of posts, if all data files could be read."""
-        said = self.manifest.posts
-        if said not in (None, self._posts_read) and self._data_files == self._read_files:
+        expected = self.manifest.posts
+        if expected not in (None, self._posts_read) and self._data_files == self._read_files:
             name = self.manifest.data_files[0] if len(self._data_files) == 1 else "the data files"
-            self._note(name, f"the number of posts is {self._posts_read:,}; {_MANIFEST} says {said:,}")
+            self._note(name, f"the number of posts is {self._posts_read:,}; {_MANIFEST} says {expected:,}")
 
     def _posts_of(self, name: str, format: str) -> Posts:
         reader: Reader
@@ -306,20 +306,20 @@ class _Verifier:
         if not expected.sha256:
             return
         self.checksums.append(Checksum(name, size, sha256))
-        wrong = [who for who, said in expected.sha256.items() if said != sha256]
+        wrong = [who for who, checksum in expected.sha256.items() if checksum != sha256]
         if len(wrong) < len(expected.sha256):
             # The other one agrees with the file.
             for who in wrong:
                 self._note(who, f"says that the SHA-256 of {name} is {expected.sha256[who]}; it is {sha256}")
         else:
-            for said in dict.fromkeys(expected.sha256.values()):
-                say = " and ".join(who for who in wrong if expected.sha256[who] == said)
-                self._note(name, f"has the SHA-256 {sha256}; according to {say} it is {said}")
+            for checksum in dict.fromkeys(expected.sha256.values()):
+                say = " and ".join(who for who in wrong if expected.sha256[who] == checksum)
+                self._note(name, f"has the SHA-256 {sha256}; according to {say} it is {checksum}")
 
     def _compare_media(self, check: Callable[[], None]) -> None:
-        said = self.manifest.media_files
+        expected = self.manifest.media_files
         if MEDIA_DIRECTORY not in self._names:
-            if said:
+            if expected:
                 self._note(MEDIA_DIRECTORY, "missing")
             return
         with self._noting(MEDIA_DIRECTORY), self._directory.subdirectory(MEDIA_DIRECTORY) as media:
@@ -327,19 +327,19 @@ class _Verifier:
             if self._sums.media_files:
                 self._counters.media_files_to_read = self._sums.media_files
                 self._compare_media_files(media, files + len(others), check)
-            elif files and not said:
+            elif files and not expected:
                 self._note(MEDIA_DIRECTORY, _EXTRA, extra=True)
             else:
                 # Without checksums, the names of the files are unknown; but litter has names of its own.
                 for name in others:
                     self._note_media(name, _EXTRA, extra=True)
-                if files != said:
-                    self._note(MEDIA_DIRECTORY, f"the number of files is {files:,}; {_MANIFEST} says {said:,}")
+                if files != expected:
+                    self._note(MEDIA_DIRECTORY, f"the number of files is {files:,}; {_MANIFEST} says {expected:,}")
 
     def _compare_media_files(self, media: ExportDirectory, names: int, check: Callable[[], None]) -> None:
         """Compare each media file with its line of SHA256SUMS; the directory has *names* entries."""
         there = 0
-        for name, said in self._media_sums():
+        for name, checksum in self._media_sums():
             wrong = ""
             try:
                 digest = hashlib.sha256()
@@ -347,8 +347,8 @@ class _Verifier:
                     check()
                     digest.update(block)
                     self._counters.media_bytes += len(block)
-                if digest.hexdigest() != said:
-                    wrong = f"has the SHA-256 {digest.hexdigest()}; according to {_SUMS} it is {said}"
+                if digest.hexdigest() != checksum:
+                    wrong = f"has the SHA-256 {digest.hexdigest()}; according to {_SUMS} it is {checksum}"
             except OSError as error:
                 wrong = why_unreadable(error)
             there += wrong != MISSING

@@ -87,9 +87,9 @@ class ParquetTableReader:
 
         try:
             with _opened_table(self._open_file) as file:
-                found = {field.name: str(field.type) for field in file.schema_arrow}
-                if list(found.items()) != [(name, PARQUET_COLUMNS[name]) for name in self._columns]:
-                    raise ValueError(f"not a table of posts: it has {', '.join(map(' '.join, found.items()))[:1000]}")
+                columns = {field.name: str(field.type) for field in file.schema_arrow}
+                if list(columns.items()) != [(name, PARQUET_COLUMNS[name]) for name in self._columns]:
+                    raise ValueError(f"not a table of posts: it has {', '.join(map(' '.join, columns.items()))[:1000]}")
                 for batch in file.iter_batches(batch_size=_ROWS, use_threads=False):
                     batch.validate(full=True)
                     self.posts += batch.num_rows
