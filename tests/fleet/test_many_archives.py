@@ -459,9 +459,12 @@ def test_signal_to_the_whole_group(slow_archives: list[Path], tmp_path: Path) ->
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=6)
     assert process.returncode == 130
-    assert said.splitlines()[-1] == "skyexport: stopped by a signal; 0 of 6 archives are complete"
+    # On a busy machine an archive may be complete before the signal.
+    complete = len(list(out.glob("*/*/*/manifest.json")))
+    assert said.splitlines()[-1] == f"skyexport: stopped by a signal; {complete} of 6 archives are complete"
+    assert complete < 6
     assert_gone(exporters)
-    assert not out.exists() or not files_below(out)
+    assert not list(out.rglob(".*.partial"))
 
 
 @posix_only
