@@ -22,7 +22,7 @@ _FEW_OPTIONS = 12
 _LONGEST_NAME = 20
 """If the names of an option have more characters, its help starts on a new line."""
 
-_ELSEWHERE = "SKYEXPORT_<OPTION> and a --config file set options too: see man skyexport."
+_ELSEWHERE = "The variable SKYEXPORT_<OPTION> and the file of --config set options too."
 
 
 def epilog(*examples: str) -> str:
