@@ -104,19 +104,12 @@ def export(
     path: Path | None = None
     try:
         with prepared(options, on_progress, must_fit=must_fit) as job:
-            if job.tree.metric is None:
-                say(UNKNOWN_MEMORY)
             reached("prepared", options)
             with _media(job) as media, _opened(job.resolved, job.selection.did, now) as destination:
                 _say_before(job, media, destination, say)
                 job = with_earlier_posts(job, say)
-                notices = _Noted(options)
-                notices.all.merge(_reused_handle(job))
-                notices.note(job.archive.notices())
-                writer = OrderedWriter(
-                    format_with(job.resolved.format, job.resolved.settings), destination.file,
-                    job.resolved.compression, job.resolved.split, destination.next_file,
-                )  # fmt: skip
+                notices = _noted(job)
+                writer = _writer(job, destination)
                 written = _write_held_state(job, media, writer, destination.file.directory, notices, say, debug=debug)
                 available = None if job.counters.posts else available_posts(job.archive, job.selection, options)
                 sums, table = _copy_media(job, media, destination, notices)
@@ -124,25 +117,10 @@ def export(
                 manifest = partial(_manifest, job, written, media, notices.all, now)
                 files, path = destination.commit(manifest, sums, table)
                 reached("complete", files)
-            if options.keep is not None and path is not None:
-                from skyexport.verification.verifier import read_back
-
-                job.counters.stage = "reading back"
-                read_back(path.parent, job.counters, job.monitor.check)
-        removed: list[Path] = []
-        registered = None
-        if options.keep is not None and path is not None:
-            from skyexport.output.retention import remove_old_chains
-
-            removed = remove_old_chains(job.resolved, job.selection.did, job.archive.path, path.parent, say)
-        if job.registry is not None and path is not None:
-            registered = job.registry.add(
-                path.parent, now, job.counters.posts, 0 if media is None else media.counts.files,
-                sum(file.bytes for file in files) + job.counters.media_bytes,
-            )  # fmt: skip
+            _read_back(job, path)
         return replace(
-            _summary(job, written, media, notices.all, files, path),
-            available=available, registered=registered, removed=removed,
+            _summary(job, written, media, notices.all, files, path), available=available,
+            removed=_remove_old(job, path, say), registered=_register(job, media, files, path, now),
         )  # fmt: skip
     except StoppedError as error:
         # A signal may arrive after the last step too, while everything is closed.
@@ -289,10 +267,53 @@ def _media(job: Job) -> contextlib.AbstractContextManager[Media | None]:
 
 
 def _say_before(job: Job, media: Media | None, destination: Destination, say: Callable[[str], None]) -> None:
+    if job.tree.metric is None:
+        say(UNKNOWN_MEMORY)
     if swept := [*destination.swept, *remove_left_scratches()]:
         say(f"removed leftovers of killed exports: {', '.join(map(str, swept))}")
     if media is not None and media.nothing_to_link:
         say(f"note: {job.resolved.link_media} has no media to link")
+
+
+def _writer(job: Job, destination: Destination) -> OrderedWriter:
+    resolved = job.resolved
+    format = format_with(resolved.format, resolved.settings)
+    return OrderedWriter(format, destination.file, resolved.compression, resolved.split, destination.next_file)
+
+
+def _read_back(job: Job, path: Path | None) -> None:
+    """Verify the export before older ones are removed in its favour."""
+    if job.options.keep is not None and path is not None:
+        from skyexport.verification.verifier import read_back
+
+        job.counters.stage = "reading back"
+        read_back(path.parent, job.counters, job.monitor.check)
+
+
+def _remove_old(job: Job, path: Path | None, say: Callable[[str], None]) -> list[Path]:
+    """Remove the exports that are not to be kept; returns them."""
+    if job.options.keep is None or path is None:
+        return []
+    from skyexport.output.retention import remove_old_chains
+
+    return remove_old_chains(job.resolved, job.selection.did, job.archive.path, path.parent, say)
+
+
+def _register(job: Job, media: Media | None, files: list[WrittenFile], path: Path | None, now: datetime) -> str | None:
+    """Add the export to the archive's list, if that is asked for; returns its name there."""
+    if job.registry is None or path is None:
+        return None
+    media_files = 0 if media is None else media.counts.files
+    size = sum(file.bytes for file in files) + job.counters.media_bytes
+    return job.registry.add(path.parent, now, job.counters.posts, media_files, size)
+
+
+def _noted(job: Job) -> _Noted:
+    """The notices that are known before anything is written."""
+    notices = _Noted(job.options)
+    notices.all.merge(_reused_handle(job))
+    notices.note(job.archive.notices())
+    return notices
 
 
 def _reused_handle(job: Job) -> Notices:
