@@ -168,7 +168,7 @@ class SeenPosts:
             # A uri that is not found may be stored in other bytes, which an export writes the same.
             there = (
                 f"exists (select 1 from {schema}.posts where uri = {_TABLE}.seen_uri) or seen_uri in"
-                f" (select {text} from {schema}.posts where {text} is not uri)"
+                f" (select {text} from {schema}.posts where {text} is not uri and {text} is not null)"
             )
         else:
             there = f"seen_uri in (select {text} from {schema}.posts where {text} is not null)"
