@@ -13,9 +13,11 @@ from skyexport.verification.readers import Reader
 
 __all__ = ["MISSING", "Posts", "Unread", "blocks", "why_unreadable"]
 
-_BLOCK_BYTES = 1 << 18
-"""Bytes read at once: they stay in the processor's cache while they are hashed and parsed. A megabyte took an eighth
-longer."""
+_BLOCK_BYTES = 1 << 20
+"""Bytes read and hashed at once: the size of a chunk of an export."""
+
+_PARSED_BYTES = 1 << 18
+"""Bytes parsed at once: they stay in the processor's cache. A megabyte took an eighth longer."""
 
 MISSING = "missing"
 
@@ -81,7 +83,8 @@ class Posts:
 
     def _feed(self, block: bytes) -> None:
         for plain in self._decompressor.feed(block) if self._decompressor is not None else (block,):
-            self._reader.feed(plain)
+            for start in range(0, len(plain), _PARSED_BYTES):
+                self._reader.feed(plain[start : start + _PARSED_BYTES])
 
     def finish(self) -> None:
         """End the file."""
