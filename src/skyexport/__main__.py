@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
-
-from skyexport.errors import OutputError, StoppedError
-from skyexport.runtime.signals import Signals
 
 __all__ = ["main"]
 
 
 def main() -> None:
     """Run the command `skyexport`."""
+    # Until the program handles signals, Ctrl-C ends it as it ends any other: without a traceback of Python.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from skyexport.errors import OutputError, StoppedError
+    from skyexport.runtime.signals import Signals
+
     signals = Signals()
     signals.install()
     try:

@@ -354,3 +354,16 @@ def test_a_signal_while_modules_are_loaded(slow_archive: Path, tmp_path: Path, m
     assert done.returncode == 130
     assert done.stderr == "skyexport: stopped by a signal; nothing of this export was kept\n"
     assert files_below(tmp_path) == []
+
+
+@pytest.mark.parametrize("module", ["skyexport.errors", "dataclasses", "skyexport.runtime.signals"])
+def test_a_signal_before_signals_are_handled(tmp_path: Path, module: str) -> None:
+    """Ctrl-C in the first moments ends the program without a word, as it ends any program."""
+    program = LOADING.replace("MODULE", module).replace(
+        "from skyexport.__main__ import main\nsys.meta_path.insert(0, Sending())",
+        "sys.meta_path.insert(0, Sending())\nfrom skyexport.__main__ import main",
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "export", "a.db"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
