@@ -14,11 +14,15 @@ Names are loaded at their first use, so that a worker process loads only the mod
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+
+# Not from typing: loading that takes longer than all the rest here, and Ctrl-C meanwhile shows a traceback.
+TYPE_CHECKING = False
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from skyexport.archive.authors import Author
     from skyexport.errors import (
         AlreadyRunningError,
