@@ -92,8 +92,7 @@ def _with_place(context: Any, error: OptionError) -> OptionError:
     for option in context.command.params:
         source = context.get_parameter_source(option.name)
         if option.expose_value and source is not None and option.name not in context.params:
-            typed = source.name == "COMMANDLINE"
-            if typed:
+            if source.name == "COMMANDLINE":
                 return error
             return _configuration_of(context).with_places(error, context.command.name, [option.name])
     return error

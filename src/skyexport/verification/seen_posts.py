@@ -62,9 +62,6 @@ class SeenPosts:
 
     def close(self) -> None:
         """Remove the table. Calling this again does no harm."""
-        self._thread.end()
-        if self._filling is not None:
-            self._filling.close()
         self._scratch.close()
 
     @contextlib.contextmanager
