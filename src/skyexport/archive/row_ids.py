@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Self
 
 from skyexport.archive.plan import Plan, RowIds, row_id_batches
-from skyexport.errors import OutputError
-from skyexport.runtime.scratch import temporary_folder
+from skyexport.runtime.scratch import no_room, temporary_folder
 
 __all__ = ["RowIdFile"]
 
@@ -37,7 +36,7 @@ class RowIdFile:
         try:
             self._file = tempfile.TemporaryFile(dir=temporary_folder())  # noqa: SIM115
         except OSError as error:
-            raise _no_room(error) from error
+            raise no_room(error) from error
         try:
             for batch in row_id_batches(row_ids, _AT_ONCE):
                 self._file.write(batch.row_ids.tobytes())
@@ -45,7 +44,7 @@ class RowIdFile:
             self._file.flush()
         except OSError as error:
             self.close()
-            raise _no_room(error) from error
+            raise no_room(error) from error
         except BaseException:
             self.close()
             raise
@@ -90,10 +89,3 @@ class RowIdFile:
             piece.frombytes(self._file.read(min(_AT_ONCE, end - start) * piece.itemsize))
             start += len(piece)
             yield from piece
-
-
-def _no_room(error: OSError) -> OutputError:
-    return OutputError(
-        f"cannot write a temporary file in {temporary_folder()}: {error.strerror}",
-        "set TMPDIR to a place with room",
-    )

@@ -160,9 +160,8 @@ def check_state(job: Job, connection: apsw.Connection, schema: str) -> Disappear
         if job.earlier is None:
             return None
         return job.earlier.disappeared(
-            connection, schema, uri_index=job.archive.schema.uri_index is not None,
-            allow_unrelated=job.options.allow_unrelated,
-        )  # fmt: skip
+            connection, schema, job.archive.schema, allow_unrelated=job.options.allow_unrelated
+        )
 
 
 def available_posts(

@@ -21,7 +21,7 @@ from skyexport.errors import AlreadyRunningError, OutputError
 from skyexport.runtime.cleanup import uninterrupted
 from skyexport.runtime.lock import Lock, is_own, remove_leftovers
 
-__all__ = ["Scratch", "remove_left_scratches", "temporary_folder"]
+__all__ = ["Scratch", "no_room", "remove_left_scratches", "temporary_folder"]
 
 _NAME = re.compile(r"(\.skyexport-[0-9a-f]{16})\.(?:scratch|lock)")
 
@@ -122,3 +122,11 @@ def temporary_folder() -> Path:
         return Path(tempfile.gettempdir())
     except OSError as error:
         raise OutputError("there is no place for temporary files", "set TMPDIR to a directory with room") from error
+
+
+def no_room(error: OSError) -> OutputError:
+    """The error for a temporary file that cannot be written."""
+    return OutputError(
+        f"cannot write a temporary file in {temporary_folder()}: {error.strerror}",
+        "set TMPDIR to a place with room",
+    )

@@ -13,11 +13,11 @@ from skyexport.verification.readers import Reader
 
 __all__ = ["MISSING", "Posts", "Unread", "blocks", "why_unreadable"]
 
-_BLOCK_BYTES = 1 << 20
-"""Bytes read and hashed at once: the size of a chunk of an export."""
+_BLOCK_BYTES = 4 << 20
+"""Bytes read and hashed at once. With a megabyte, parsing waits for the hash: a tenth to a fifth longer."""
 
-_PARSED_BYTES = 1 << 18
-"""Bytes parsed at once: they stay in the processor's cache. A megabyte took an eighth longer."""
+_PARSED_BYTES = 1 << 17
+"""Bytes parsed at once: they stay in the processor's cache."""
 
 MISSING = "missing"
 

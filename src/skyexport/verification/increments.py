@@ -1,6 +1,6 @@
 """The posts of earlier exports, for an export of the posts that are new since then.
 
-Each earlier export is read once: it is verified, and the keys of its posts go into a table (`SeenPosts`) meanwhile.
+Each earlier export is read once: it is verified, and the keys of its posts are kept meanwhile (`SeenPosts`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 import apsw
 import orjson
 
+from skyexport.archive.schema import Schema
 from skyexport.errors import Difference, OptionError, UnrelatedExportError, VerifyError
 from skyexport.json_text import decode
 from skyexport.layout import MAX_CLAIMS_BYTES, author_directory
@@ -94,9 +95,8 @@ class EarlierPosts:
         self._directories = directories
         self._seen = SeenPosts()
         try:
-            with self._seen.filling():
-                for number, directory in enumerate(directories):
-                    self._read(number, directory, counters, check)
+            for number, directory in enumerate(directories):
+                self._read(number, directory, counters, check)
         except BaseException:
             self.close()
             raise
@@ -156,37 +156,38 @@ class EarlierPosts:
 
     def sql(self, schema: str) -> str:
         """SQL that is true for posts that are new or changed since the earlier exports."""
-        del schema
-        return self._seen.unseen_sql()
+        return self._seen.unseen_sql(schema)
 
     def parameters(self) -> dict[str, str]:
         """An empty mapping: the SQL has no parameters."""
         return {}
 
     def prepare(self, connection: apsw.Connection) -> None:
-        """Attach the table, and add the SQL functions that compare unusual values."""
+        """Let the connection read what `disappeared` found; nothing before that."""
         self._seen.prepare(connection)
 
     def disappeared(
-        self, connection: apsw.Connection, schema: str, *, uri_index: bool, allow_unrelated: bool
+        self, connection: apsw.Connection, schema: str, archive: Schema, *, allow_unrelated: bool
     ) -> Disappeared:
         """The posts of earlier exports that *schema*.posts no longer has, in the state that the connection holds.
+
+        After this, `sql` compares with that state.
 
         Args:
             connection: A restricted connection.
             schema: The archive's schema name in the connection.
-            uri_index: Whether the archive has an index on uri.
+            archive: The archive's tables and indexes.
             allow_unrelated: Whether all posts of a full export and its increments may be gone.
 
         Raises:
             UnrelatedExportError: All posts of a full export and its increments are gone, and may not be.
             OptionError: Too many posts are gone.
         """
-        self.prepare(connection)
+        self._seen.compare(connection, schema, archive.created_at_index)
         uris: list[str] = []
         most, size, unlisted = _MOST_DISAPPEARED.value, 0, 0
         gone: Counter[int] = Counter()
-        for uri, number in self._seen.gone(connection, schema, uri_index=uri_index):
+        for uri, number in self._seen.gone(connection, schema, uri_index=archive.uri_index is not None):
             gone[number] += 1
             if len(uris) > most or size > _MOST_DISAPPEARED_BYTES:
                 continue

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Callable, Iterable
 from typing import Any
 
-__all__ = ["KEY_COLUMNS", "LONGEST_VALUE", "Keys", "PostKey", "comparable", "post_keys"]
+__all__ = ["KEY_COLUMNS", "LONGEST_VALUE", "Keys", "PostKey", "comparable", "key_values", "post_keys"]
 
 KEY_COLUMNS = ("uri", "cid", "indexed_at")
+
+key_values = operator.itemgetter(*KEY_COLUMNS)
+"""The values of these columns in an object with all of them."""
 
 LONGEST_VALUE = 4000
 """Characters of a value that is compared; Bluesky's have about a hundred."""

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import orjson
 
 from skyexport.formats.settings import FormatSettings
-from skyexport.verification.post_keys import Keys, post_keys
+from skyexport.verification.post_keys import Keys, key_values, post_keys
 from skyexport.verification.readers.json_posts import PostsParser, collection_paused, key_orders, wrong_keys
 
 __all__ = ["JsonArrayReader"]
@@ -92,7 +92,7 @@ class JsonArrayReader:
             if set(map(type, posts)) != {dict} or not self._parser.orders.issuperset(map(tuple, posts)):
                 self._refuse(posts)
             if self._keys is not None:
-                self._keys(post_keys((post["uri"], post["cid"], post["indexed_at"]) for post in posts))
+                self._keys(post_keys(map(key_values, posts)))
             count = len(posts)
             del posts
         self._parser.skip(len(group), count)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import orjson
 
 from skyexport.formats.settings import FormatSettings
-from skyexport.verification.post_keys import Keys, PostKey, post_keys
+from skyexport.verification.post_keys import Keys, PostKey, key_values, post_keys
 from skyexport.verification.readers.json_posts import KEYS, PostsParser, key_orders, wrong_keys
 
 __all__ = ["JsonLinesReader"]
@@ -88,7 +88,7 @@ class JsonLinesReader:
             raise wrong_keys(number, list(post))
         self._parser.skip(len(line) + 1, 1)
         if self._take_keys is not None:
-            self._keys.append((post["uri"], post["cid"], post["indexed_at"]))
+            self._keys.append(key_values(post))
 
     def _begin_line(self) -> None:
         self._in_line = True
