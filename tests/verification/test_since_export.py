@@ -30,8 +30,9 @@ from skyexport import (
 from skyexport.json_text import decode
 from skyexport.runtime.for_tests import on_reached
 from skyexport.timestamps import usual_rfc3339, usual_rfc3339_seconds
-from skyexport.verification.key_lines import are_usual_times, exported_time_sql
+from skyexport.verification.key_columns import are_usual_times
 from skyexport.verification.post_keys import LONGEST_VALUE
+from skyexport.verification.seen_posts import exported_time_sql
 from tests.archives import Row, file_archive, insert, post, run_sql
 from tests.command import files_below, skyexport, skyexport_json
 from tests.conftest import limits
@@ -280,7 +281,7 @@ def edit(archive: Path, changes: list[tuple[str, int]], stamp: int) -> None:
 def test_increments_add_up(examples: int) -> None:
     """A full export with its increments applied in order has the posts that a new full export has, and no post twice.
 
-    The exports are compared in small parts, with few lines ahead.
+    The exports are compared in small parts, with few posts ahead.
     """
 
     @settings(max_examples=examples)
@@ -295,7 +296,7 @@ def test_increments_add_up(examples: int) -> None:
     def add_up(
         rounds: list[list[tuple[str, int]]], formats: list[str], snapshot: str, index: bool, at_once: int, ahead: int
     ) -> None:
-        with tempfile.TemporaryDirectory() as name, limits(POSTS_AT_ONCE=at_once, LINES_AHEAD=ahead):
+        with tempfile.TemporaryDirectory() as name, limits(POSTS_AT_ONCE=at_once, POSTS_AHEAD=ahead):
             archive = file_archive(Path(name) / "a.db", [of_two_days(number) for number in range(8)], index=index)
             out = Path(name) / "out"
             chain = [exported_since(archive, out, format=formats[0])]

@@ -1,14 +1,14 @@
 """The posts of earlier exports, which the connection with the archive's state compares with its posts.
 
-Neither side is ever in memory as a whole. The posts of the first export, usually the full one, are lines of a file, in
-export order (`KeyLines`). The archive's posts are read in the same order, and lines that both have are passed by:
+Neither side is ever in memory as a whole. The posts of the first export, usually the full one, go into files, in export
+order (`KeyFiles`). The archive's posts are read in the same order, and posts that both have are passed by:
 
-    export   ┤■■■■■■■■■■■■■■■■■■■■■■■■■■■■■■■■├  the same lines: seen
-    archive  ┤□□□■■■■■■■■■■■■■■□■■■■■■■■■■■■■■├  other posts: looked up in the table
+    export   ┤   ■■■■■■■■■■■■■■■■■ ■■■■■■■■■■■├  the same posts: seen
+    archive  ┤□□□■■■■■■■■■■■■■■■■■□■■■■■■■■■■■├  other posts: looked up in the table
 
-The lines that are left, and the posts of all other exports, are in a table. Two values are equal if an export would
-write them the same. Nearly always the stored bytes already tell: SQL compares them first, and asks the slower functions
-in Python only about the rest.
+The posts of the files that are left, and those of all other exports, are in a table. Two values are equal if an export
+would write them the same. Nearly always the stored bytes already tell: SQL compares them first, and asks the slower
+functions in Python only about the rest.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from skyexport.json_text import decode
 from skyexport.posts import StoredValue, as_bytes, stored_value_sql, usual_time, usual_time_seconds
 from skyexport.runtime.for_tests import Limit
 from skyexport.runtime.scratch import Scratch
-from skyexport.verification.key_lines import ArchiveLines, KeyLines, are_usual_times, exported_time_sql, key_of
+from skyexport.verification.key_columns import ArchiveColumns, KeyFiles, Values, are_usual_times, key_of
 from skyexport.verification.post_keys import LONGEST_VALUE, PostKey, comparable
 
-__all__ = ["SeenPosts"]
+__all__ = ["SeenPosts", "exported_time_sql"]
 
 _CACHE_KIB = 16_000
 """Page cache while the table is filled. It can be small: exports have nearly the same order as the table."""
@@ -45,12 +45,12 @@ _SECOND = "sky_comparable_second"
 _GONE = -1
 """The number that stands for an export in the rows of posts that later exports list as disappeared."""
 
-_LINES_AHEAD = Limit("LINES_AHEAD", 3000)
-"""Lines of the file among which the posts of a batch are sought, if they are not simply the next ones."""
+_POSTS_AHEAD = Limit("POSTS_AHEAD", 3000)
+"""Posts of the files among which those of a batch are sought, if they are not simply the next ones."""
 
 
 class SeenPosts:
-    """The file and the table, in a private directory that `close` removes.
+    """The files and the table, in a private directory that `close` removes.
 
     Call `add`, `remove` and `to_second` first, then `compare`, and then the rest.
 
@@ -62,14 +62,14 @@ class SeenPosts:
         self._scratch = Scratch()
         self._path = self._scratch.path / "earlier.db"
         self._table: apsw.Connection | None = None
-        self._lines: KeyLines | None = None
+        self._keys: KeyFiles | None = None
         self._left = 0
-        """Lines of the file that were not passed by."""
+        """Posts of the files that the archive did not have in the same state."""
         self._to_second: list[int] = []
         self._others_known = False
         """Whether *_OTHERS* has all posts of the archive that were not passed by."""
         try:
-            self._lines = KeyLines(self._scratch.path / "keys")
+            self._keys = KeyFiles(self._scratch.path)
             os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             with self._translating_errors():
                 self._table = apsw.Connection(str(self._path))
@@ -89,8 +89,8 @@ class SeenPosts:
 
     def close(self) -> None:
         """Remove everything. Calling this again does no harm."""
-        if self._lines is not None:
-            self._lines.close()
+        if self._keys is not None:
+            self._keys.close()
         if self._table is not None:
             self._table.close()
         self._scratch.close()
@@ -111,8 +111,8 @@ class SeenPosts:
             keys: The keys of the posts.
         """
         if export == 0:
-            assert self._lines is not None
-            self._lines.add(keys)
+            assert self._keys is not None
+            self._keys.add(keys)
         else:
             self._add("insert or replace", export, keys)
 
@@ -132,7 +132,7 @@ class SeenPosts:
         self._to_second.append(export)
 
     def compare(self, connection: apsw.Connection, schema: str, index: str | None) -> None:
-        """Compare the file with the archive, then attach the table to the connection. It may be called again.
+        """Compare the files with the archive, then attach the table to the connection. It may be called again.
 
         Args:
             connection: A restricted connection that holds a state of the archive.
@@ -142,46 +142,48 @@ class SeenPosts:
         Raises:
             ArchiveChangedError: The index is damaged.
         """
-        assert self._lines is not None
+        assert self._keys is not None
         assert self._table is not None
         if not self._table.in_transaction:
             self._execute("begin")
             self._execute(f"delete from {_TABLE} where export = 0")
             self._execute(f"delete from {_OTHERS}")
-        self._lines.rewind()
+        self._keys.rewind()
         self._left = 0
-        self._others_known = index is not None and self._lines.posts > 0
+        self._others_known = index is not None and self._keys.posts > 0
         if index is not None and self._others_known:
-            archive = ArchiveLines(connection, schema, index, to_second=0 in self._to_second)
+            archive = ArchiveColumns(connection, schema, index, to_second=0 in self._to_second)
             for batch in archive.batches():
-                if not self._lines.skip(archive.lines(batch)):
+                columns = archive.columns(batch)
+                if columns is None or not self._keys.skip(columns):
                     self._compare_one_by_one(archive, batch)
-        while lines := self._lines.next(_LINES_AHEAD.value):
-            self._leave(lines)
-            self._lines.skip(b"".join(lines))
+        while posts := self._keys.next(_POSTS_AHEAD.value):
+            self._leave(posts)
+            self._keys.pass_by(posts)
         self._execute("commit")
         self.prepare(connection)
 
-    def _compare_one_by_one(self, archive: ArchiveLines, batch: Batch) -> None:
-        """Note the posts of a batch whose lines are not ahead in the file, and pass the others."""
-        assert self._lines is not None
+    def _compare_one_by_one(self, archive: ArchiveColumns, batch: Batch) -> None:
+        """Note the posts of a batch that are not ahead in the files, and pass by the others."""
+        assert self._keys is not None
         rows = archive.rows(batch)
-        lines = self._lines.next(_LINES_AHEAD.value)
-        ahead = {line: place for place, line in enumerate(lines)}
-        places = {ahead[line] for _, line in rows if line in ahead}
-        passed = lines[: max(places, default=-1) + 1]
+        posts = self._keys.next(_POSTS_AHEAD.value)
+        ahead = {values: place for place, values in enumerate(posts)}
+        places = {ahead[values] for _, values in rows if values in ahead}
+        passed = posts[: max(places, default=-1) + 1]
         if len(passed) == len(places) == len(rows):
             # Only their order differs.
             archive.by_uri = True
-        self._lines.skip(b"".join(passed))
-        self._leave([line for place, line in enumerate(passed) if place not in places])
-        self._execute(f"insert into {_OTHERS} values (?)", [(row_id,) for row_id, line in rows if line not in ahead])
+        self._keys.pass_by(passed)
+        self._leave([values for place, values in enumerate(passed) if place not in places])
+        others = [(row_id,) for row_id, values in rows if values not in ahead]
+        self._execute(f"insert into {_OTHERS} values (?)", others)
 
-    def _leave(self, lines: list[bytes]) -> None:
-        """Put the posts of these lines into the table, unless a later export has replaced them."""
-        self._left += len(lines)
-        if lines:
-            self._add("insert or ignore", 0, [key_of(line) for line in lines])
+    def _leave(self, posts: list[Values]) -> None:
+        """Put these posts into the table, unless a later export has replaced them."""
+        self._left += len(posts)
+        if posts:
+            self._add("insert or ignore", 0, list(map(key_of, posts)))
 
     def prepare(self, connection: apsw.Connection) -> None:
         """Attach the table to a restricted connection, and add the functions that compare unusual values.
@@ -247,10 +249,35 @@ class SeenPosts:
 
     def count(self, connection: apsw.Connection, exports: Collection[int]) -> int:
         """The number of posts from these exports, after `compare` with *connection*."""
-        assert self._lines is not None
+        assert self._keys is not None
         numbers = ", ".join(map(str, exports))
         posts = connection.execute(f"select count(*) from {_ATTACHED}.{_TABLE} where export in ({numbers})").get
-        return as_number(posts) + (self._lines.posts - self._left if 0 in exports else 0)
+        return as_number(posts) + (self._keys.posts - self._left if 0 in exports else 0)
+
+
+def exported_time_sql(stored: str, *, to_second: bool) -> str:
+    """SQL for what an export writes for a time as Go prints it.
+
+    If it is a usual time, an export writes it. Otherwise it says nothing.
+
+    Args:
+        stored: The column with that time.
+        to_second: Whether the export cuts off the fraction.
+    """
+    utc = f"instr({stored}, ' +0000 UTC')"
+    is_usual = (
+        f"octet_length({stored}) = length({stored}) and instr({stored}, '\n') = 0 and substr({stored}, 11, 1) = ' '"
+        f" and substr({stored}, {utc} + 10, 3) in ('', ' m=')"
+    )
+    length = f"{utc} - 12"
+    if to_second:
+        digits = f"substr({stored}, 21, {utc} - 21)"
+        is_usual += (
+            f" and ({utc} = 20 or ({utc} between 22 and 30 and substr({stored}, 20, 1) = '.'"
+            f" and ltrim({digits}, '0123456789') = '' and {digits} not glob '*0'))"
+        )
+        length = "8"
+    return f"iif({is_usual}, substr({stored}, 1, 10) || 'T' || substr({stored}, 12, {length}) || 'Z', '')"
 
 
 def _text_sql(column: str) -> str:
