@@ -647,6 +647,18 @@ def test_times_in_sql_are_usual_ones(stored: str) -> None:
             assert same_in_sql(connection, stored.encode(), time, to_second=to_second) is (stored[5:10] != "02-29")
 
 
+def test_an_increment_of_a_large_archive_starts_no_workers(tmp_path: Path) -> None:
+    """As many workers as are worth their start for the posts that are expected."""
+    archive = make_archive.make_archive(tmp_path / "a.db", posts=45_000, seed=3, fts=False).path
+    shape: dict[str, Any] = {"compress": "gzip", "snapshot": "pin"}
+    first = exported_since(archive, tmp_path / "out", **shape)
+    assert first.workers > 0
+    run_sql(archive, "update posts set cid = 'other' where rowid % 1000 = 0")
+    second = exported_since(archive, tmp_path / "out", first, **shape)
+    assert (second.posts, second.workers) == (45, 0)
+    assert exported_since(archive, tmp_path / "out", first, workers=1, **shape).workers == 1
+
+
 @pytest.mark.slow
 def test_memory(tmp_path: Path) -> None:
     """Reading an earlier export takes little memory, whatever its posts are."""

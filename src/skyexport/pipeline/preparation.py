@@ -140,7 +140,11 @@ def with_earlier_posts(job: Job, say: Callable[[str], None]) -> Job:
     for line in earlier.foreign(job.archive.path):
         say(line)
     job.counters.stage = "preparing"
-    return replace(job, resolved=resolved, earlier=earlier, filters=(*job.filters, earlier))
+    workers = job.workers
+    if not isinstance(resolved.options.workers, int):
+        least = earlier.posts + _worth_workers(resolved)
+        workers = workers if job.archive.has_posts(job.selection, least) else 0
+    return replace(job, resolved=resolved, earlier=earlier, filters=(*job.filters, earlier), workers=workers)
 
 
 def check_state(job: Job, connection: apsw.Connection, schema: str) -> Disappeared | None:
@@ -199,8 +203,7 @@ def _chosen_workers(
     workers = options.workers
     if not isinstance(workers, int):
         affordable = 0
-        slow = resolved.compression is not None or native.renderer() == "python"
-        least = _WORKERS_FROM_SLOW_POSTS if slow else WORKERS_FROM_POSTS
+        least = _worth_workers(resolved)
         few = options.limit is not None and options.limit < least
         encoders = FORMATS[resolved.format].encoders
         if not few and archive.has_posts(selection, least):
@@ -210,6 +213,12 @@ def _chosen_workers(
     if must_fit:
         guard.check_workable(need, workers, resolved.format)
     return workers
+
+
+def _worth_workers(resolved: Resolved) -> int:
+    """The number of posts from which workers are worth their start."""
+    slow = resolved.compression is not None or native.renderer() == "python"
+    return _WORKERS_FROM_SLOW_POSTS if slow else WORKERS_FROM_POSTS
 
 
 def check_strict(options: ExportOptions, notices: Notices) -> None:

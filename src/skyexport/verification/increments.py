@@ -88,6 +88,8 @@ class EarlierPosts:
 
     def __init__(self, directories: Sequence[Path], counters: Counters, check: Callable[[], None]) -> None:
         self.exports: list[EarlierExport] = []
+        self.posts = 0
+        """The number of posts in all of them."""
         self.sources: dict[Path, str] = {}
         """Directory of an export → the path of its archive, if its manifest has one."""
         self._chains: dict[str, list[int]] = {}
@@ -120,6 +122,7 @@ class EarlierPosts:
             directory, counters, check, extra_files_allowed=True, keys=partial(self._seen.add, number)
         )
         reached("verified")
+        self.posts += verification.posts
         if verification.format in _TO_SECOND_FORMATS:
             self._seen.to_second(number)
         with ExportDirectory(directory) as opened:
