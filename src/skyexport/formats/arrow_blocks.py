@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Block", "Rows", "block", "single_rows", "whole_blocks"]
+__all__ = ["Block", "Rows", "block_pieces", "single_rows", "whole_blocks"]
 
 _ALIGNMENT = 64
 
@@ -61,8 +61,8 @@ class Block:
         return [sum(row) for row in zip(*lengths, strict=True)] if lengths else [0] * self.rows
 
 
-def block(kinds: Sequence[type], columns: Sequence[Sequence[Any]]) -> bytes:
-    """Columns of one or more rows as a block.
+def block_pieces(kinds: Sequence[type], columns: Sequence[Sequence[Any]]) -> list[bytes | memoryview]:
+    """Columns of one or more rows as a block in pieces: one that is large is not in memory twice.
 
     Args:
         kinds: What the values of each column are: `str`, `int` or `bool`.
@@ -100,10 +100,10 @@ def single_rows(block: Block) -> Iterator[bytes]:
                 begin = row * size
             is_null = bool(validity) and not validity[row]
             parts.append((b"\0" if is_null else b"", lengths[4 * row : 4 * row + 4], values[begin : begin + size]))
-        yield _packed(1, sizes[row], parts)
+        yield b"".join(_packed(1, sizes[row], parts))
 
 
-def _packed(rows: int, most_text_bytes: int, columns: Sequence[Parts]) -> bytes:
+def _packed(rows: int, most_text_bytes: int, columns: Sequence[Parts]) -> list[bytes | memoryview]:
     used = _HEAD.size + 8 * _NUMBERS_A_COLUMN * len(columns)
     numbers: list[int] = []
     pieces: list[bytes | memoryview] = []
@@ -114,7 +114,7 @@ def _packed(rows: int, most_text_bytes: int, columns: Sequence[Parts]) -> bytes:
             pieces += [bytes(begin - used), part]
             used = begin + len(part)
     head = _HEAD.pack(rows, len(columns), most_text_bytes) + array("q", numbers).tobytes()
-    return b"".join([head, *pieces, bytes(_aligned(used) - used)])
+    return [head, *pieces, bytes(_aligned(used) - used)]
 
 
 def whole_blocks(data: memoryview) -> Iterator[tuple[Block, int]]:

@@ -142,8 +142,11 @@ class ParquetTable:
         return b"".join(blocks)
 
     def _block(self, rows: Sequence[Row]) -> bytes:
+        return b"".join(self._block_pieces(rows))
+
+    def _block_pieces(self, rows: Sequence[Row]) -> list[bytes | memoryview]:
         kinds = [_kind(name) for name in self._columns]
-        return arrow_blocks.block(kinds, list(zip(*(row.values for row in rows), strict=True)))
+        return arrow_blocks.block_pieces(kinds, list(zip(*(row.values for row in rows), strict=True)))
 
     def schema(self) -> pa.Schema:
         import pyarrow as pa
@@ -155,8 +158,11 @@ class ParquetTable:
         values = _ExactValues(notices, json_text.decode(as_bytes(post["uri"])))
         cells: dict[str, Any] = {}
         originals: dict[str, Any] = {}
+        # Values may be large, and what is written is as large again: each is held as long as it is needed.
+        left = dict(post)
+        del post
         for name in self._read:
-            value = post[name]
+            value = left.pop(name)
             if name in TIMES:
                 cells[name] = values.time(value, name, originals)
             elif name in COUNTS:
@@ -168,11 +174,12 @@ class ParquetTable:
                 cells[name] = None if not text and name in LEFT_OUT_WHEN_EMPTY else text
                 del text
         rows = [self._row(cells, originals, 0)]
-        del post, value, cells  # They may be large, and what is written is as large again.
-        data = memoryview(self._block(rows))
+        del value, cells
+        data = self._block_pieces(rows)
         del rows
-        for start in range(0, len(data), _PIECE_BYTES):
-            yield bytes(data[start : start + _PIECE_BYTES])
+        for piece in data:
+            for start in range(0, len(piece), _PIECE_BYTES):
+                yield bytes(piece[start : start + _PIECE_BYTES])
 
     def posts_of(self, data: bytes) -> list[bytes]:
         """A block for each post."""
