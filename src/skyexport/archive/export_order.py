@@ -11,12 +11,11 @@ import apsw
 from skyexport.archive.archive import Archive
 from skyexport.archive.created_at import CreatedAtIndex
 from skyexport.archive.full_text import translate_index_errors
-from skyexport.archive.plan import Batch, CreatedAtOrder, Plan, key_ranges, row_id_batches
+from skyexport.archive.plan import Batch, CreatedAtOrder, Plan, key_ranges, no_more_than, row_id_batches
 from skyexport.archive.source import (
     CACHE_KIB,
     as_number,
 )
-from skyexport.errors import ArchiveChangedError
 from skyexport.posts import quote_identifier
 from skyexport.selection import Selection, Span
 
@@ -61,13 +60,9 @@ def plan_of(archive: Archive, selection: Selection, batch_size: int, posts: int)
 
 def _key_ranges(archive: Archive, spans: Iterable[Span], batch_size: int, posts: int) -> Iterator[Batch]:
     with archive.translating_errors():
-        for span in spans:
-            for batch in key_ranges(order_of(archive, span), batch_size):
-                posts -= batch.posts
-                if posts < 0:
-                    # A damaged index can lead in circles.
-                    raise ArchiveChangedError("the index leads to more posts than it has", "export again")
-                yield batch
+        yield from no_more_than(
+            posts, (batch for span in spans for batch in key_ranges(order_of(archive, span), batch_size))
+        )
 
 
 def order_of(archive: Archive, span: Span) -> CreatedAtOrder:

@@ -23,7 +23,7 @@ from typing import Protocol
 
 from skyexport.errors import ArchiveChangedError
 
-__all__ = ["Batch", "CreatedAtOrder", "KeyRange", "Plan", "RowIds", "key_ranges", "row_id_batches"]
+__all__ = ["Batch", "CreatedAtOrder", "KeyRange", "Plan", "RowIds", "key_ranges", "no_more_than", "row_id_batches"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +117,19 @@ def key_ranges(order: CreatedAtOrder, batch_size: int) -> Iterator[Batch]:
             raise ArchiveChangedError("the index has fewer posts than it counted", "export again")
         yield KeyRange(first, last, posts)
         first = following
+
+
+def no_more_than(posts: int, batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The same batches.
+
+    Raises:
+        ArchiveChangedError: They have more than *posts* posts: a damaged index can lead in circles.
+    """
+    for batch in batches:
+        posts -= batch.posts
+        if posts < 0:
+            raise ArchiveChangedError("the index leads to more posts than it has", "export again")
+        yield batch
 
 
 def row_id_batches(row_ids: Iterable[int], batch_size: int) -> Iterator[RowIds]:

@@ -16,9 +16,8 @@ import apsw
 import orjson
 
 from skyexport.archive.created_at import CreatedAtIndex
-from skyexport.archive.plan import Batch, KeyRange, key_ranges
+from skyexport.archive.plan import Batch, KeyRange, key_ranges, no_more_than
 from skyexport.archive.source import as_number
-from skyexport.errors import ArchiveChangedError
 from skyexport.posts import quote_identifier
 from skyexport.runtime.for_tests import Limit
 from skyexport.runtime.scratch import no_room
@@ -177,14 +176,9 @@ class ArchiveColumns:
         Raises:
             ArchiveChangedError: The index is damaged.
         """
-        left = as_number(self._connection.execute(f"select count(*) from {self._schema}.posts").get)
+        posts = as_number(self._connection.execute(f"select count(*) from {self._schema}.posts").get)
         order = CreatedAtIndex(self._connection, self._index, Span("true", {}), self._schema)
-        for batch in key_ranges(order, _POSTS_AT_ONCE.value):
-            left -= batch.posts
-            if left < 0:
-                # A damaged index can lead in circles.
-                raise ArchiveChangedError("the index leads to more posts than it has", "export again")
-            yield batch
+        return no_more_than(posts, key_ranges(order, _POSTS_AT_ONCE.value))
 
     def columns(self, batch: Batch) -> Values | None:
         """The columns of a batch; None if its posts must be compared one by one."""
