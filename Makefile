@@ -53,6 +53,7 @@ check: $(VENV)/dev ## Check format, lint and types.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy --python-version 3.14
 
 manual: $(BIN)/skyexport ## Make the manual page and the completion of shells anew, when options have changed.
 	$(BIN)/python tools/make_manual.py

@@ -95,9 +95,25 @@ def fill(connection: apsw.Connection, rows: Iterable[Row], *, schema_version: in
 
 def insert(connection: apsw.Connection, row: Row) -> None:
     """Store one post."""
-    places = ", ".join("cast(? as text)" if isinstance(row[name], RawText) else "?" for name in row)
-    values = [cell.data if isinstance(cell, RawText) else cell for cell in row.values()]
-    connection.execute(f"insert into posts ({', '.join(row)}) values ({places})", values)
+    places = ", ".join(map(_place, row.values()))
+    connection.execute(f"insert into posts ({', '.join(row)}) values ({places})", [*map(_bound, row.values())])
+
+
+def change(connection: apsw.Connection, row: Row, *names: str) -> None:
+    """Give the stored post with the uri of *row* the row's values of these columns."""
+    changes = ", ".join(f"{name} = {_place(row[name])}" for name in names)
+    values = [_bound(row[name]) for name in (*names, "uri")]
+    connection.execute(f"update posts set {changes} where uri = {_place(row['uri'])}", values)
+
+
+def _place(cell: Cell) -> str:
+    """Where *cell* is bound in a statement."""
+    return "cast(? as text)" if isinstance(cell, RawText) else "?"
+
+
+def _bound(cell: Cell) -> StoredValue | str:
+    """What is bound there."""
+    return cell.data if isinstance(cell, RawText) else cell
 
 
 def memory_archive(rows: Iterable[Row], *, schema_version: int = 3, index: bool = True) -> apsw.Connection:

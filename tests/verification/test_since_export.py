@@ -33,7 +33,7 @@ from skyexport.timestamps import usual_rfc3339, usual_rfc3339_seconds
 from skyexport.verification.key_columns import are_usual_times
 from skyexport.verification.post_keys import LONGEST_VALUE
 from skyexport.verification.seen_posts import exported_time_sql
-from tests.archives import Row, file_archive, insert, post, run_sql
+from tests.archives import Row, change, file_archive, insert, post, run_sql
 from tests.command import files_below, skyexport, skyexport_json
 from tests.conftest import limits
 from tests.exports import exported_since, posts_of
@@ -264,9 +264,7 @@ def edit(archive: Path, changes: list[tuple[str, int]], stamp: int) -> None:
                 with contextlib.suppress(apsw.ConstraintError):
                     insert(connection, of_two_days(number) | ({"cid": f"new{stamp}"} if what == "add" else {}))
             elif what == "back":
-                row = of_two_days(number)
-                values = (row["cid"], row["indexed_at"], uri(number))
-                connection.execute("update posts set cid = ?, indexed_at = ? where uri = ?", values)
+                change(connection, of_two_days(number), "cid", "indexed_at")
             elif what == "move":
                 time = f"2024-05-02 10:00:{stamp:02} +0000 UTC"
                 connection.execute("update posts set created_at = ? where uri = ?", (time, uri(number)))
@@ -329,7 +327,7 @@ def test_as_it_was_before_the_last_increment(tmp_path: Path, index: bool) -> Non
     second = exported_since(archive, tmp_path / "out", first)
     assert (uris(second), second.disappeared) == ([uri(3)], 1)
     with contextlib.closing(apsw.Connection(str(archive))) as connection:
-        connection.execute("update posts set cid = ? where uri = ?", (rows[3]["cid"], uri(3)))
+        change(connection, rows[3], "cid")
         insert(connection, rows[4])
     third = exported_since(archive, tmp_path / "out", first, second)
     assert (sorted(uris(third)), third.disappeared) == ([uri(3), uri(4)], 0)
@@ -357,7 +355,7 @@ def test_many_posts_of_which_few_changed(tmp_path: Path, same_instant: int) -> N
     with contextlib.closing(apsw.Connection(str(archive))) as connection, connection:
         for row in rows[5000:5100]:
             insert(connection, row)
-        connection.execute("update posts set cid = ? where uri = ?", (rows[700]["cid"], uri(700)))
+        change(connection, rows[700], "cid")
     third = exported_since(archive, tmp_path / "out", first, second)
     assert set(uris(third)) == {uri(number) for number in (700, *range(5000, 5100))}
     assert third.disappeared == 0
