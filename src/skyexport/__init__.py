@@ -43,8 +43,9 @@ if TYPE_CHECKING:
         VerifyError,
         WorkerError,
     )
+    from skyexport.fleet.progress import MigrationProgress
     from skyexport.fleet.results import Migration, Outcome
-    from skyexport.fleet.schedule import MigrationProgress, export_all
+    from skyexport.fleet.schedule import export_all
     from skyexport.options.export_options import ExportOptions
     from skyexport.pipeline.dry_run import DryRun, dry_run
     from skyexport.pipeline.export import export
@@ -109,7 +110,7 @@ _MODULES = {
     "ExportSummary": "pipeline.summary",
     "Inspection": "pipeline.inspection",
     "Migration": "fleet.results",
-    "MigrationProgress": "fleet.schedule",
+    "MigrationProgress": "fleet.progress",
     "Outcome": "fleet.results",
     "Post": "pipeline.listing",
     "Progress": "runtime.progress",

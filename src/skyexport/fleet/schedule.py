@@ -17,7 +17,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from skyexport.fleet.archive_list import ArchiveList
 from skyexport.fleet.archive_pool import REQUESTS_AT_ONCE, ArchivePool, ArchiveWorker
 from skyexport.fleet.archive_worker import ExportJob, JobResult, ProgressUpdate, unexpected
 from skyexport.fleet.preflight import check_for_all
+from skyexport.fleet.progress import MigrationCounters, MigrationProgress
 from skyexport.fleet.results import Migration, Outcome, Outcomes
 from skyexport.fleet.resumption import export_to_skip
 from skyexport.notices import about
@@ -36,9 +37,9 @@ from skyexport.pipeline.preparation import WORKERS_FROM_POSTS
 from skyexport.runtime.for_tests import Limit
 from skyexport.runtime.memory import UNKNOWN_MEMORY, MemoryGuard, ProcessTree
 from skyexport.runtime.processes import available_cpus
-from skyexport.runtime.progress import Counters, Monitor, Progress
+from skyexport.runtime.progress import Monitor, Progress
 
-__all__ = ["MigrationProgress", "each_options", "export_all"]
+__all__ = ["each_options", "export_all"]
 
 _LARGE_BYTES = Limit("LARGE_ARCHIVE_BYTES", 1400 * WORKERS_FROM_POSTS)
 """Size of an archive with posts of 1,400 bytes for which workers are worth their start."""
@@ -51,33 +52,6 @@ _LIMIT_SHARE = 0.95
 
 _POLL_SECONDS = 0.1
 """How often to check for signals while no exporter sends anything."""
-
-
-@dataclass(frozen=True, slots=True)
-class MigrationProgress(Progress):
-    """The progress of a migration; posts and bytes are totals of all archives."""
-
-    archives: int = 0
-    """Archives that are exported, skipped or failed."""
-    archives_to_do: int = 0
-    """All archives."""
-    archives_failed: int = 0
-    source_bytes: int = 0
-    """Bytes of the archives read so far."""
-    source_bytes_to_read: int = 0
-    """Bytes of all archives."""
-
-    @property
-    def fraction(self) -> float:
-        """The part that is done, 0 to 1, by the size of the archives."""
-        if not self.source_bytes_to_read:
-            return self.archives / self.archives_to_do if self.archives_to_do else 0.0
-        return min(1.0, self.source_bytes / self.source_bytes_to_read)
-
-    def sentence(self) -> str:
-        """The progress for people, in one line."""
-        failed = f" ({self.archives_failed:,} failed)" if self.archives_failed else ""
-        return self._line(f"{self.archives:,} of {self.archives_to_do:,} archives{failed}, {self.posts:,} posts")
 
 
 def export_all(
@@ -156,37 +130,6 @@ def _check_for_many(options: ExportOptions) -> None:
         )
 
 
-class _Counters(Counters):
-    """Counts all archives; the monitor reads it from another thread."""
-
-    def __init__(self, archives: ArchiveList) -> None:
-        super().__init__()
-        self._sizes = archives.sizes
-        self.archives = 0
-        self.archives_failed = 0
-        self.archives_to_do = len(archives)
-        self.source_bytes = 0
-        self.source_bytes_to_read = sum(archives.sizes)
-        self.in_hand: Callable[[], list[ProgressUpdate]] = list
-        """Returns the progress of the archives in work."""
-
-    def progress(self, memory_bytes: int | None) -> MigrationProgress:
-        """The progress so far."""
-        moments = self.in_hand()
-        posts = self.posts + sum(moment.posts for moment in moments)
-        values = {
-            **asdict(super().progress(memory_bytes)),
-            "posts": posts,
-            "posts_read": posts,
-            "bytes": self.bytes + sum(moment.bytes for moment in moments),
-        }
-        source_bytes = self.source_bytes + sum(round(self._sizes[job.number] * job.fraction) for job in moments)
-        return MigrationProgress(
-            **values, archives=self.archives, archives_to_do=self.archives_to_do, archives_failed=self.archives_failed,
-            source_bytes=source_bytes, source_bytes_to_read=self.source_bytes_to_read,
-        )  # fmt: skip
-
-
 _WHERE_DISKS_WAIT = 2
 """ArchivePool per core with sync, since each waits for the disk five times per archive (docs/performance.md)."""
 
@@ -212,7 +155,7 @@ class _Migration:
         self._say = say
         self._debug = debug
         self._outcomes = Outcomes(len(archives))
-        self._counters = _Counters(archives)
+        self._counters = MigrationCounters(archives)
         self._tree = ProcessTree()
         self._alone: list[int] = []
         """Archives that this process exports, large ones with a pool of workers."""
