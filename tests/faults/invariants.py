@@ -45,7 +45,7 @@ __all__ = [
     "verified_file",
 ]
 
-_LEFT_IN_AUTHOR = re.compile(r"\.skyexport\.lock|\.\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-[0-9a-f]{8}\.partial")
+_LEFT_IN_AUTHOR = re.compile(r"\.skyexport\.lock|\.\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-[0-9a-f]{8}-[0-9a-f]{8}\.partial")
 _LEFT_IN_TEMPORARY = re.compile(r"\.skyexport-[0-9a-f]{16}\.(lock|scratch)")
 """Names that a killed run may leave."""
 

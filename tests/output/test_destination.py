@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -391,6 +392,25 @@ def test_leftovers_of_killed_runs_are_swept(tmp_path: Path, to: str | None) -> N
     assert path is not None
     assert path.is_file()
     assert not [name for name in files_below(tmp_path) if name.endswith("lock")]
+
+
+def test_leftovers_of_other_machines_stay_for_a_day(tmp_path: Path) -> None:
+    """Locks of a network disk may reach one machine only: another one may be writing what looks like a leftover."""
+    archive = file_archive(tmp_path / "a.db", [post(1)])
+    author = tmp_path / "all"
+    author.mkdir()
+    fresh, old = (author / f".2024-05-06_07-08-{second}-0123abcd-{second}abcdef.partial" for second in ("09", "10"))
+    for path in (fresh, old):
+        path.mkdir()
+        (path / "posts.json").write_text("half")
+    two_days_ago = time.time() - 2 * 86_400
+    for path in (old / "posts.json", old, fresh):
+        os.utime(path, (two_days_ago, two_days_ago))
+    said: list[str] = []
+    export(ExportOptions(archive=archive, output_dir=tmp_path), say=said.append)
+    assert said == [f"removed leftovers of killed exports: {old}"]
+    assert (fresh / "posts.json").read_text() == "half"
+    assert not old.exists()
 
 
 def test_a_failing_export_sweeps_and_says_so(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterable
@@ -27,6 +26,7 @@ from skyexport.output.places import (
     as_output_error,
     close,
     create,
+    partial_name,
 )
 from skyexport.output.writer import OutputFile, WrittenFile
 from skyexport.runtime.cleanup import uninterrupted
@@ -66,7 +66,7 @@ class Directory:
         self._complete: list[WrittenFile] = []
         """The data files before the open one."""
         self._final: Path | None = None
-        self._partial_name = f".{self._stamp}-{secrets.token_hex(4)}.partial"
+        self._partial_name = partial_name(self._stamp)
         self._portable_name = directory_name(did, portable=True)
         self._new_parents: list[Path] = []
         """Directories that did not exist before."""

@@ -18,7 +18,7 @@ from skyexport.layout import (
 )
 from skyexport.output.writer import OutputFile, WrittenFile
 from skyexport.runtime.disk import output_error
-from skyexport.runtime.lock import Lock, remove_leftovers
+from skyexport.runtime.lock import MACHINE_GROUP, Lock, machine_digits, remove_leftovers
 from skyexport.runtime.sync import sync_directory
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "close",
     "create",
     "hidden_stem",
+    "partial_name",
     "place_lock",
     "remove_partial",
     "retire",
@@ -38,8 +39,8 @@ __all__ = [
 LOCK = ".skyexport.lock"
 """Name of the lock file in an author's directory, held while an export into it runs."""
 
-LEFTOVER = re.compile(rf"\.{EXPORT_NAME.pattern}-[0-9a-f]{{8}}\.(?:partial|removed)", re.ASCII)
-"""Names of export directories while they grow, and while they are removed."""
+LEFTOVER = re.compile(rf"\.{EXPORT_NAME.pattern}-[0-9a-f]{{8}}(?:-{MACHINE_GROUP})?\.(?:partial|removed)", re.ASCII)
+"""Names of export directories while they grow on a machine, and while they are removed."""
 
 
 ManifestMaker = Callable[[list[WrittenFile]], bytes]
@@ -112,6 +113,11 @@ def hidden_stem(name: str) -> str:
     if len(os.fsencode(name)) <= LONGEST_NAME_BYTES:
         return f".{name}"
     return f".{name[:20]}-{hashlib.sha256(os.fsencode(name)).hexdigest()}"
+
+
+def partial_name(stamp: str) -> str:
+    """The name of an export directory while it grows: different for each attempt, on this machine and on others."""
+    return f".{stamp}-{secrets.token_hex(4)}-{machine_digits()}.partial"
 
 
 def create(path: Path, *, sync: bool, display_path: Path | None = None) -> OutputFile:

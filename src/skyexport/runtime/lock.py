@@ -6,12 +6,16 @@ network file systems cannot lock directories. The text in it tells people which 
 
 The run that holds a place is alone there, so everything that other runs left under hidden names can go. A run takes
 the lock before it makes anything, so its own files are never taken for leftovers.
+
+Locks of some network disks reach one machine only. So a leftover says in its name which machine made it. One of another
+machine goes only once nothing has changed in it for a day.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import shutil
@@ -32,7 +36,13 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-__all__ = ["Lock", "check_free", "is_own", "remove_leftovers"]
+__all__ = ["MACHINE_GROUP", "Lock", "check_free", "is_own", "machine_digits", "remove_leftovers"]
+
+MACHINE_GROUP = "(?P<machine>[0-9a-f]{8})"
+"""The part of a pattern for names of leftovers that matches `machine_digits`."""
+
+_ABANDONED_SECONDS = 86_400
+"""How long nothing changed in a leftover of another machine: much longer than clocks differ, or a disk hangs."""
 
 _ATTEMPTS = 100
 """Attempts to open and lock a file that another run, as it ends, may remove in between."""
@@ -141,7 +151,7 @@ def remove_leftovers(lock: Lock, directory: Path, name: re.Pattern[str]) -> list
     Args:
         lock: The lock on the place. If it cannot guarantee that this run is alone, nothing is removed.
         directory: Where to look.
-        name: Pattern of the whole name of a leftover.
+        name: Pattern of the whole name of a leftover; it may have MACHINE_GROUP.
 
     Returns:
         The paths that were removed.
@@ -149,8 +159,29 @@ def remove_leftovers(lock: Lock, directory: Path, name: re.Pattern[str]) -> list
     paths = []
     if lock.alone:
         with contextlib.suppress(OSError):
-            paths = sorted(path for path in directory.iterdir() if name.fullmatch(path.name))
+            paths = sorted(path for path in directory.iterdir() if _is_leftover(path, name))
     return [path for path in paths if _removed(path)]
+
+
+def machine_digits() -> str:
+    """Digits that tell this machine from others by its name."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def _is_leftover(path: Path, name: re.Pattern[str]) -> bool:
+    match = name.fullmatch(path.name)
+    if match is None:
+        return False
+    machine = match.groupdict().get("machine")
+    return machine in (None, machine_digits()) or time.time() - _last_change(path) > _ABANDONED_SECONDS
+
+
+def _last_change(path: Path) -> float:
+    """When something changed in a directory, in seconds since 1970; now if that cannot be found out."""
+    try:
+        return max(each.lstat().st_mtime for each in (path, *path.iterdir()))
+    except OSError:
+        return time.time()
 
 
 def is_own(path: Path) -> bool:
