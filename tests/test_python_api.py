@@ -153,7 +153,7 @@ def test_options_are_those_of_the_command() -> None:
     assert by_the_rule <= options
     of_the_command_alone = {
         *("--config", "--progress", "--json", "--quiet", "--verbose", "--debug", "--dry-run", "--from-file", "--help"),
-        *("--resume-batch", "--install-completion", "--show-completion"),
+        *("--resume-batch", "--shard", "--cluster", "--install-completion", "--show-completion"),
     }
     assert options - by_the_rule <= of_the_command_alone
 

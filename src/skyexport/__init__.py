@@ -44,8 +44,9 @@ if TYPE_CHECKING:
         WorkerError,
     )
     from skyexport.fleet.progress import MigrationProgress
+    from skyexport.fleet.reports import MergedReport, merge_reports
     from skyexport.fleet.results import Migration, Outcome
-    from skyexport.fleet.schedule import export_all
+    from skyexport.fleet.schedule import export_all, export_in_parts
     from skyexport.options.export_options import ExportOptions
     from skyexport.pipeline.dry_run import DryRun, dry_run
     from skyexport.pipeline.export import export
@@ -75,6 +76,7 @@ __all__ = [
     "ExportSummary",
     "Inspection",
     "MemoryLimitError",
+    "MergedReport",
     "Migration",
     "MigrationProgress",
     "MissingExtraError",
@@ -94,7 +96,9 @@ __all__ = [
     "dry_run",
     "export",
     "export_all",
+    "export_in_parts",
     "inspect",
+    "merge_reports",
     "verify",
     "verify_all",
 ]
@@ -109,6 +113,7 @@ _MODULES = {
     "ExportOptions": "options.export_options",
     "ExportSummary": "pipeline.summary",
     "Inspection": "pipeline.inspection",
+    "MergedReport": "fleet.reports",
     "Migration": "fleet.results",
     "MigrationProgress": "fleet.progress",
     "Outcome": "fleet.results",
@@ -118,7 +123,9 @@ _MODULES = {
     "dry_run": "pipeline.dry_run",
     "export": "pipeline.export",
     "export_all": "fleet.schedule",
+    "export_in_parts": "fleet.schedule",
     "inspect": "pipeline.inspection",
+    "merge_reports": "fleet.reports",
     "verify": "verification.verifier",
     "verify_all": "verification.audit",
 }

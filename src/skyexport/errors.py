@@ -114,7 +114,7 @@ class VerifyError(ExportError):
 
 
 class MissingExtraError(ExportError):
-    """An extra that the command needs is not installed: pyarrow, for Parquet."""
+    """An extra that the command needs is not installed: pyarrow for Parquet, distributed for a cluster."""
 
     exit_code = 5
 
@@ -170,7 +170,7 @@ NO_MEMORY = "the system gives no more memory"
 
 
 class WorkerError(ExportError):
-    """A worker process died, stopped responding, or failed unexpectedly."""
+    """A worker process or a cluster died, stopped responding, or failed unexpectedly."""
 
     exit_code = 14
 
@@ -214,12 +214,12 @@ EXIT_CODES: dict[int, str] = {
     2: "wrong usage: an option or its value",
     3: "--strict: a value cannot be exported as stored",
     4: "verify: an export differs from its manifest, or a file of it cannot be read",
-    5: "an extra is not installed: Parquet needs pyarrow",
+    5: "an extra is not installed: Parquet needs pyarrow, --cluster needs distributed",
     10: "the archive or the export is missing, unreadable, or of the wrong kind",
     11: "the archive is busy, or changed while it was read",
     12: "the output cannot be written",
     13: "the memory limit was reached, or the system gives no more memory",
-    14: "a worker process died or stopped responding",
+    14: "a worker process, or a cluster, died or does not answer",
     15: "another export is writing to the same place",
     130: "stopped by Ctrl-C",
     143: "stopped by SIGTERM; for any other signal, 128 + its number",

@@ -1,4 +1,7 @@
-"""The packages of extras: pyarrow, for Parquet. Other modules call this one first, which reports a missing package."""
+"""The packages of extras: pyarrow for Parquet, distributed for clusters.
+
+Other modules call this one first, which reports a missing package.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,13 @@ import mmap
 
 from skyexport.errors import MissingExtraError
 
-__all__ = ["INSTALL_PARQUET", "require_pyarrow"]
+__all__ = ["INSTALL_CLUSTER", "INSTALL_PARQUET", "require_distributed", "require_pyarrow"]
 
 INSTALL_PARQUET = "pip install 'skyexport[parquet]', or pipx inject skyexport pyarrow"
 """The commands that install pyarrow, for skyexport from pip and from pipx."""
+
+INSTALL_CLUSTER = "pip install 'skyexport[dask]', or pipx inject skyexport distributed"
+"""The commands that install Dask's distributed."""
 
 _OLDEST_PYARROW = 16
 """The version in pyproject.toml, which pip checks only if it installs the extra itself."""
@@ -43,6 +49,23 @@ def require_pyarrow(purpose: str) -> None:
             return
         problem = f"{_OLDEST_PYARROW} or newer is not installed, but {version}"
     raise MissingExtraError(f"{purpose} needs pyarrow, which {problem}", INSTALL_PARQUET)
+
+
+def require_distributed() -> None:
+    """Load Dask's distributed.
+
+    Raises:
+        MissingExtraError: It is not installed, or cannot be loaded.
+    """
+    try:
+        import distributed  # noqa: F401
+    except ModuleNotFoundError as error:
+        problem = "is not installed" if error.name == "distributed" else f"lacks {error.name}"
+    except ImportError as error:
+        problem = f"cannot be loaded ({' '.join(str(error).split())[:200]})"
+    else:
+        return
+    raise MissingExtraError(f"--cluster needs distributed, which {problem}", INSTALL_CLUSTER)
 
 
 def _check_room(error: Exception) -> None:

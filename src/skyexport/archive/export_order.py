@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ import apsw
 from skyexport.archive.archive import Archive
 from skyexport.archive.created_at import CreatedAtIndex
 from skyexport.archive.full_text import translate_index_errors
-from skyexport.archive.plan import Batch, CreatedAtOrder, Plan, key_ranges, no_more_than, row_id_batches
+from skyexport.archive.plan import Batch, CreatedAtOrder, Plan, RowIds, key_ranges, no_more_than, row_id_batches
 from skyexport.archive.source import (
     CACHE_KIB,
     as_number,
@@ -19,7 +20,7 @@ from skyexport.archive.source import (
 from skyexport.posts import quote_identifier
 from skyexport.selection import Selection, Span
 
-__all__ = ["order_of", "plan_of", "row_ids_in_order", "sample_row_ids"]
+__all__ = ["order_of", "plan_of", "row_ids_in_order", "sample_row_ids", "selected_batches"]
 
 _SORT_CACHE_KIB = 32_000
 """Page cache while sorting: the sort spills to a temporary file beyond it."""
@@ -63,6 +64,35 @@ def _key_ranges(archive: Archive, spans: Iterable[Span], batch_size: int, posts:
         yield from no_more_than(
             posts, (batch for span in spans for batch in key_ranges(order_of(archive, span), batch_size))
         )
+
+
+def selected_batches(archive: Archive, selection: Selection, batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Yield the batches of a plan with their selected posts alone, for a reader that does not know the selection.
+
+    Args:
+        archive: The archive.
+        selection: The posts.
+        batches: Batches as `plan_of` makes them; lists of row ids have selected posts only.
+    """
+    if selection.everything:
+        yield from batches
+        return
+    selection.register(archive.connection)
+    created_at = "(select created_at from posts where rowid = :{})"
+    sql = (
+        f"select rowid from posts where created_at <= {created_at.format('first')}"
+        f" and created_at >= {created_at.format('last')} and {selection.where_sql()} order by created_at desc, uri"
+    )
+    for batch in batches:
+        if isinstance(batch, RowIds):
+            yield batch
+            continue
+        with archive.translating_errors():
+            rows = archive.connection.execute(
+                sql, {**selection.parameters(), "first": batch.first, "last": batch.last}
+            ).fetchall()
+        if rows:
+            yield RowIds(array("q", (as_number(row_id) for (row_id,) in rows)))
 
 
 def order_of(archive: Archive, span: Span) -> CreatedAtOrder:

@@ -16,6 +16,7 @@ from skyexport.cli.configuration import CONFIG
 from skyexport.cli.export import export_command
 from skyexport.cli.help_pages import HelpfulGroup, epilog
 from skyexport.cli.inspect import inspect_command
+from skyexport.cli.merge import merge_command
 from skyexport.cli.usage import check_dashes, unknown_command, usage_error, wants_json
 from skyexport.cli.verify import verify_command
 from skyexport.errors import OptionError
@@ -123,6 +124,7 @@ app.command(
         "skyexport export archive.db --since-last --keep 4",
         "skyexport export A.db B.db C.db --resume-batch",
         "find archives -name '*.db' -print0 | skyexport export --from-file -",
+        "skyexport export --from-file archives.txt --shard 3/8 --json > shard-3.json",
     ),
 )(export_command)
 app.command(
@@ -141,6 +143,11 @@ app.command(
         "skyexport verify exports/all/* --json",
     ),
 )(verify_command)
+app.command(
+    cls=Command,
+    name="merge",
+    epilog=epilog("skyexport merge shard-*.json", "skyexport merge shard-*.json --json > all.json"),
+)(merge_command)
 app.command(
     cls=Command,
     name="bench",

@@ -18,7 +18,7 @@ from skyexport.formats.names import choice_hint, form_of_name
 from skyexport.notices import WARNING
 from skyexport.options import declarations as option
 from skyexport.options.export_options import DEFAULT_BATCH_SIZE, DEFAULT_OUTPUT_DIR, ExportOptions
-from skyexport.options.values import parse_path
+from skyexport.options.values import ClusterAddress, Shard, parse_path
 from skyexport.wording import path_text
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ def export_command(
     allow_unrelated: option.AllowUnrelated = False,
     keep: option.Keep = None,
     from_file: option.FromFile = None,
+    shard: option.ShardOfMany = None,
+    cluster: option.Cluster = None,
     resume_batch: option.ResumeBatch = False,
     dry_run: option.DryRun = False,
     strict: option.Strict = False,
@@ -78,13 +80,15 @@ def export_command(
     complete. Several archives are exported side by side, each into DIR/ARCHIVE/AUTHOR/TIME.
     """
     named = list(archives or ())
-    many = len(named) > 1 or from_file is not None or resume_batch
+    listed = len(named) > 1 or from_file is not None or resume_batch or shard is not None
+    in_parts = cluster is not None and not listed and split_posts is not None
+    many = listed or (cluster is not None and not in_parts)
     with signals_of(context).waiting():
         # Slow imports, after the command line was read, and before any work.
         from skyexport.fleet.preflight import check_archive_names, check_output_name
         from skyexport.runtime.progress import MODES, reporter_for
 
-        if many:
+        if many or in_parts:
             import skyexport.fleet.schedule  # noqa: F401
     if progress not in MODES:
         raise OptionError(f"unknown progress {progress!r}", choice_hint(progress, MODES))
@@ -108,11 +112,13 @@ def export_command(
     )  # fmt: skip
     if many:
         paths = _paths(named, from_file)
-        raise typer.Exit(_dry_runs(run, paths) if dry_run else _export_many(run, paths, resume=resume_batch))
+        if dry_run:
+            raise typer.Exit(_dry_runs(run, paths, shard))
+        raise typer.Exit(_export_many(run, paths, shard, cluster, resume=resume_batch))
     if dry_run:
         _dry_run(run)
     else:
-        _export_one(run)
+        _export_one(run, cluster)
 
 
 def _check_places(
@@ -162,13 +168,20 @@ class _Run:
         self.reporter(moment)
 
 
-def _export_one(run: _Run) -> None:
+def _export_one(run: _Run, cluster: ClusterAddress | None) -> None:
+    """Export one archive, in parts if a cluster does it."""
     from skyexport.pipeline.export import export
+
+    if cluster is not None:
+        from skyexport.fleet.schedule import export_in_parts
 
     summary: ExportSummary | None = None
     try:
         with contextlib.closing(run.reporter):
-            summary = export(run.options, run.watch, say=run.say, debug=run.debug)
+            if cluster is None:
+                summary = export(run.options, run.watch, say=run.say, debug=run.debug)
+            else:
+                summary = export_in_parts(run.options, cluster, run.watch, say=run.say, debug=run.debug)
         if run.as_json:
             printing.print_json(summary.to_dict())
         else:
@@ -193,7 +206,9 @@ def _dry_run(run: _Run) -> None:
             printing.print_line(printing.printable(line))
 
 
-def _export_many(run: _Run, paths: list[str], *, resume: bool) -> int:
+def _export_many(
+    run: _Run, paths: list[str], shard: Shard | None, cluster: ClusterAddress | None, *, resume: bool
+) -> int:
     """Export several archives; print each failure at once, and the warnings of each archive if nothing else is printed.
 
     Returns:
@@ -214,8 +229,9 @@ def _export_many(run: _Run, paths: list[str], *, resume: bool) -> int:
 
     with contextlib.closing(run.reporter):
         migration = export_all(
-            paths, run.options, run.watch, resume_batch=resume, on_outcome=tell, say=run.say, debug=run.debug
-        )
+            paths, run.options, run.watch, shard=shard, cluster=cluster, resume_batch=resume, on_outcome=tell,
+            say=run.say, debug=run.debug,
+        )  # fmt: skip
     if run.as_json:
         _print_migration(migration)
     elif not run.quiet:
@@ -234,7 +250,7 @@ def _paths(named: list[str], from_file: str | None) -> list[str]:
     return [*named, *(read_list(from_file) if from_file is not None else ())]
 
 
-def _dry_runs(run: _Run, paths: list[str]) -> int:
+def _dry_runs(run: _Run, paths: list[str], shard: Shard | None) -> int:
     """Print what exports of several archives would do.
 
     Returns:
@@ -246,7 +262,7 @@ def _dry_runs(run: _Run, paths: list[str]) -> int:
 
     exit_code = without_author = 0
     entries: list[dict[str, object]] = []
-    for options in each_options(paths, run.options):
+    for options in each_options(paths, run.options, shard):
         path = path_text(options.archive)
         try:
             result = dry_run(options, run.watch, say=printing.say)
@@ -265,7 +281,7 @@ def _dry_runs(run: _Run, paths: list[str]) -> int:
         entries.append({"path": path, **result.to_dict()})
         for line in (path, *(f"  {line}" for line in result.lines())) if not run.as_json else ():
             printing.print_line(printing.printable(line))
-    if entries and without_author == len(entries):
+    if entries and without_author == len(entries) and shard is None:
         nobody = nobody_has(run.options.author, without_author)
         exit_code = nobody.exit_code
         printing.say(f"skyexport: {nobody}")
@@ -276,9 +292,7 @@ def _dry_runs(run: _Run, paths: list[str]) -> int:
 
 def _print_migration(migration: Migration) -> None:
     """Print the result of many archives as one JSON object, without holding all of it in memory."""
-    printing.print_json(
-        {**migration.totals(), "archives": []}, inner=(outcome.to_dict() for outcome in migration.outcomes)
-    )
+    printing.print_json({**migration.totals(), "archives": []}, inner=migration.archives())
 
 
 def _summary(summary: ExportSummary, options: ExportOptions, note: str, *, verbose: bool) -> Iterator[str]:

@@ -19,6 +19,7 @@ from typing import IO
 from skyexport.errors import OptionError
 from skyexport.formats.names import looks_like_data_file
 from skyexport.options.types import check_path, check_paths
+from skyexport.options.values import Shard
 from skyexport.runtime.location import absolute, files_beside, has_content, real_path
 
 __all__ = ["ArchiveList", "read_list"]
@@ -151,63 +152,89 @@ def _pieces(content: bytes, end: bytes) -> Iterator[bytes]:
 class ArchiveList(Sequence[Path]):
     """Archives in the order in which they were given; no two are the same file.
 
+    With a shard, it is a part of a longer list that several machines share. A machine looks only at the files of its
+    own part. All that it decides comes from the paths as they are written, so that all machines decide the same.
+
     Args:
         paths: Their paths, including those of missing files.
+        shard: The part of *paths* that the list has; None for all of them.
+        together: Whether other machines may export the same list, without a shard too.
 
     Raises:
         OptionError: A path is empty or not a path, or two paths name the same file.
     """
 
-    def __init__(self, paths: Iterable[str | os.PathLike[str]]) -> None:
+    def __init__(
+        self, paths: Iterable[str | os.PathLike[str]], shard: Shard | None = None, *, together: bool = False
+    ) -> None:
         check_paths(paths, "the list of archives")
         self._paths = []
+        """The whole list."""
         for path in paths:
             check_path(path, "an archive")
             self._paths.append(os.fspath(path))
         if "" in self._paths:
             raise OptionError("an archive has no name", "write a path")
+        self.shard = shard
+        self._together = together or shard is not None
+        self.places: Sequence[int] = range(len(self._paths))
+        """The places of the archives in the whole list."""
+        if shard is not None:
+            self._check_different(self.places, array("Q", map(_short_hash, self._paths)))
+            self.places = array("q", (place for place in self.places if shard.has(self._paths[place])))
         self.sizes = array("q")
         """Bytes of each archive with its write-ahead log; 0 if they are unknown."""
         files = array("Q")
-        for path in self._paths:
-            file, size = _looked_at(path)
+        for place in self.places:
+            file, size = _looked_at(self._paths[place])
             files.append(file)
             self.sizes.append(size)
-        self._check_different(_repeated(files), files)
+        self._check_different(self.places, files)
         self._repeated_stems = _repeated(_short_hash(_stem(path).casefold()) for path in self._paths)
         self._repeated_names: frozenset[int] = frozenset()
         if self._repeated_stems:
-            self._repeated_names = _repeated(_short_hash(name.casefold()) for name in self.names())
+            self._repeated_names = _repeated(_short_hash(self._name(path).casefold()) for path in self._paths)
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self.places)
 
     def __getitem__(self, number: int) -> Path:  # type: ignore[override]
-        return Path(self._paths[number])
+        return Path(self._paths[self.places[number]])
+
+    @property
+    def in_all_shards(self) -> int:
+        """The length of the whole list."""
+        return len(self._paths)
 
     def names(self) -> Iterator[str]:
         """The names of all directories, as `name` returns them."""
         return map(self.name, range(len(self)))
 
     def name(self, number: int) -> str:
-        """The name of the directory for exports of one archive, unique in this list.
+        """The name of the directory for exports of one archive, unique in the whole list.
 
         It is the stem of the file in portable characters. If several archives have the same stem, ignoring case, eight
-        digits of the SHA-256 of the absolute path follow.
+        digits of the SHA-256 of the absolute path follow. If several machines may share the list, it is the path as it
+        is written.
         """
-        stem = _stem(self._paths[number])
+        return self._name(self._paths[self.places[number]])
+
+    def _name(self, path: str) -> str:
+        stem = _stem(path)
         if _short_hash(stem.casefold()) not in self._repeated_stems:
             return stem
-        digits = hashlib.sha256(os.fsencode(_absolute(self._paths[number]))).hexdigest()
+        digits = hashlib.sha256(os.fsencode(path if self._together else _absolute(path))).hexdigest()
         name = f"{stem}-{digits[:_HASH_DIGITS]}"
         # Another archive may have this name as its stem.
         return f"{stem}-{digits}" if _short_hash(name.casefold()) in self._repeated_names else name
 
-    def _check_different(self, repeated: frozenset[int], files: Sequence[int]) -> None:
+    def _check_different(self, places: Sequence[int], files: Sequence[int]) -> None:
+        repeated = _repeated(files)
         seen: dict[int, str] = {}
-        for path, file in zip(self._paths, files, strict=True):
+        for place, file in zip(places, files, strict=True) if repeated else ():
             if file not in repeated:
                 continue
+            path = self._paths[place]
             if file in seen:
                 raise OptionError(
                     f"{path} is named twice" if path == seen[file] else f"{path} and {seen[file]} are the same archive",

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from skyexport.errors import WorkerError
-from skyexport.fleet.archive_worker import ExportJob, JobResult, ProgressUpdate, read_message, write_message
+from skyexport.fleet.archive_worker import JobResult, ProgressUpdate, Request, read_message, write_message
 from skyexport.rendering.pool import SILENT_LARGE_SECONDS
 from skyexport.runtime.children import Child, Children, spawn
 from skyexport.runtime.cleanup import uninterrupted
@@ -40,14 +40,14 @@ _PROGRAM = "from skyexport.fleet.archive_worker import main; main()"
 class ArchiveWorker(Child):
     """One exporter process."""
 
-    requests: dict[int, ExportJob] = field(default_factory=dict)
+    requests: dict[int, Request] = field(default_factory=dict)
     """Number → request, of the requests without an answer; the one in work is the first."""
     moment: ProgressUpdate | None = None
     """The last progress of the request in work; None before the first."""
     leaves: bool = False
     """Whether the exporter is about to end by itself."""
 
-    def give(self, request: ExportJob) -> None:
+    def give(self, request: Request) -> None:
         """Send a request. If the exporter is dead, the end of its output will show it."""
         self.requests[request.number] = request
         assert self.process.stdin is not None

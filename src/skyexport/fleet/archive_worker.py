@@ -29,6 +29,7 @@ from skyexport.errors import ExportError, MemoryLimitError, StoppedError
 from skyexport.fleet.resumption import export_to_skip
 from skyexport.options.export_options import ExportOptions
 from skyexport.pipeline.export import export
+from skyexport.pipeline.parts import Part, WrittenPart, write_part
 from skyexport.pipeline.summary import ExportSummary
 from skyexport.rendering.messages import Kind, read_frame, write_frame
 from skyexport.runtime.cleanup import start_thread
@@ -36,7 +37,10 @@ from skyexport.runtime.progress import Progress
 from skyexport.runtime.signals import Signals
 from skyexport.verification.result import Verification
 
-__all__ = ["ExportJob", "JobResult", "ProgressUpdate", "main", "read_message", "unexpected", "write_message"]
+__all__ = [
+    "ExportJob", "JobResult", "PartJob", "ProgressUpdate", "Request", "main", "read_message", "unexpected",
+    "write_message",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +57,22 @@ class ExportJob:
 
 
 @dataclass(frozen=True, slots=True)
-class JobResult:
-    """The answer to a request: a *summary*, an *earlier* export, or an *error*.
+class PartJob:
+    """A request for one data file of a split export."""
 
-    All three are None if the request only looked for an earlier export and found none.
+    number: int
+    part: Part
+
+
+Request = ExportJob | PartJob
+"""A request to an exporter."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """The answer to a request: a *summary*, an *earlier* export, a *part*, or an *error*.
+
+    All of them are None if the request only looked for an earlier export and found none.
     """
 
     number: int
@@ -65,6 +81,8 @@ class JobResult:
     """The new export."""
     earlier: Verification | None = None
     """The earlier export that makes a new one unnecessary."""
+    part: WrittenPart | None = None
+    """The data file that was asked for."""
     error: ExportError | None = None
     messages: list[str] = field(default_factory=list)
     """Further messages for people, one line each."""
@@ -126,7 +144,7 @@ class _Exporter:
         self._signals = signals
         self._stream = requests
         self._answers = answers
-        self._requests: queue.SimpleQueue[ExportJob | None] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._unsent: JobResult | None = None
 
     def run(self) -> None:
@@ -152,7 +170,7 @@ class _Exporter:
                 write_message(self._answers, answer)
 
     def _receive(self) -> None:
-        request: ExportJob | None = None
+        request: Request | None = None
         while True:
             try:
                 request = read_message(self._stream)
@@ -167,7 +185,21 @@ class _Exporter:
         else:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
-    def _answer(self, request: ExportJob) -> JobResult:
+    def _answer(self, request: Request) -> JobResult:
+        return self._exported(request) if isinstance(request, ExportJob) else self._written(request)
+
+    def _written(self, request: PartJob) -> JobResult:
+        part: WrittenPart | None = None
+        try:
+            part = write_part(request.part, partial(self._watch, request.number))
+        except ExportError as error:
+            if part is None:
+                return JobResult(request.number, error=error)
+        except Exception as error:
+            return JobResult(request.number, error=unexpected(error))
+        return JobResult(request.number, part=part)
+
+    def _exported(self, request: ExportJob) -> JobResult:
         messages: list[str] = []
         options = request.options
         watch = partial(self._watch, request.number)

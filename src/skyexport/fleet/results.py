@@ -16,6 +16,7 @@ from typing import Literal
 
 from skyexport.errors import AuthorError, ExportError, OutputError
 from skyexport.notices import WARNING, about
+from skyexport.options.values import Shard
 from skyexport.pipeline.summary import ExportSummary
 from skyexport.runtime.for_tests import Limit
 from skyexport.runtime.memory import Metric, shown_peak
@@ -190,6 +191,12 @@ class Migration:
     bytes: int
     """Size of the data files of the new exports."""
     seconds: float
+    shard: Shard | None
+    """The part of the list that was exported; None for all of it."""
+    places: Sequence[int]
+    """The place of each archive in the whole list, from 0."""
+    archives_in_all_shards: int
+    """The length of the whole list."""
     peak_memory_bytes: int | None
     """The largest sample of all processes together; None if the system does not report memory."""
     memory_metric: Metric | None
@@ -204,8 +211,8 @@ class Migration:
 
     @property
     def author_error(self) -> AuthorError | None:
-        """The error that no archive has a post by the author; None if one has."""
-        if not self.outcomes or self.outcomes.without_author < len(self.outcomes):
+        """The error that no archive has a post by the author; None if one has, or may have in another shard."""
+        if self.shard is not None or not self.outcomes or self.outcomes.without_author < len(self.outcomes):
             return None
         return nobody_has(self.author, len(self.outcomes))
 
@@ -239,11 +246,19 @@ class Migration:
             "peak_memory_bytes": self.peak_memory_bytes,
             "memory_metric": self.memory_metric,
             "output_dir": path_text(self.output_dir),
+            "author": self.author,
+            "shard": None if self.shard is None else str(self.shard),
+            "archives_in_all_shards": self.archives_in_all_shards,
         }
 
     def to_dict(self) -> dict[str, object]:
         """The object that `--json` prints."""
-        return {**self.totals(), "archives": [outcome.to_dict() for outcome in self.outcomes]}
+        return {**self.totals(), "archives": list(self.archives())}
+
+    def archives(self) -> Iterator[dict[str, object]]:
+        """The objects of all archives in the object that `--json` prints."""
+        for place, outcome in zip(self.places, self.outcomes, strict=True):
+            yield {"number": place + 1, **outcome.to_dict()}
 
     def failure_kinds(self) -> list[tuple[str, int, int]]:
         """The kinds of failures, the most frequent first: the error without the archive's path, exit code, count.
@@ -272,6 +287,10 @@ class Migration:
         """
         count = len(self.outcomes)
         archives = "1 archive" if count == 1 else f"{count:,} archives"
+        if self.shard is not None:
+            yield f"shard {self.shard} has {archives} of {self.archives_in_all_shards:,}"
+            if not count:
+                return
         exported = self.outcomes.complete - self.outcomes.skipped
         parts = [f"{exported:,} exported"]
         if self.outcomes.skipped:

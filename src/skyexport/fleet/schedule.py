@@ -18,28 +18,32 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 
 from skyexport.errors import ExportError, MemoryLimitError, OptionError, StoppedError, WorkerError
+from skyexport.extras import require_distributed
 from skyexport.fleet.archive_list import ArchiveList
 from skyexport.fleet.archive_pool import REQUESTS_AT_ONCE, ArchivePool, ArchiveWorker
 from skyexport.fleet.archive_worker import ExportJob, JobResult, ProgressUpdate, unexpected
 from skyexport.fleet.preflight import check_for_all
-from skyexport.fleet.progress import MigrationCounters, MigrationProgress
-from skyexport.fleet.results import Migration, Outcome, Outcomes
+from skyexport.fleet.progress import MigrationProgress
+from skyexport.fleet.record import MigrationRecord
+from skyexport.fleet.results import Migration, Outcome
 from skyexport.fleet.resumption import export_to_skip
-from skyexport.notices import about
 from skyexport.options.export_options import ExportOptions, resolve
+from skyexport.options.values import ClusterAddress, Shard, parse_cluster, parse_shard
 from skyexport.output.places import remove_partial
 from skyexport.pipeline.export import export
 from skyexport.pipeline.preparation import WORKERS_FROM_POSTS
+from skyexport.pipeline.summary import ExportSummary
 from skyexport.runtime.for_tests import Limit
 from skyexport.runtime.memory import UNKNOWN_MEMORY, MemoryGuard, ProcessTree
 from skyexport.runtime.processes import available_cpus
 from skyexport.runtime.progress import Monitor, Progress
 
-__all__ = ["each_options", "export_all"]
+__all__ = ["each_options", "export_all", "export_in_parts"]
 
 _LARGE_BYTES = Limit("LARGE_ARCHIVE_BYTES", 1400 * WORKERS_FROM_POSTS)
 """Size of an archive with posts of 1,400 bytes for which workers are worth their start."""
@@ -59,6 +63,8 @@ def export_all(
     options: ExportOptions,
     on_progress: Callable[[MigrationProgress], None] | None = None,
     *,
+    shard: str | Shard | None = None,
+    cluster: str | ClusterAddress | None = None,
     resume_batch: bool = False,
     on_outcome: Callable[[Outcome], None] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
@@ -76,6 +82,11 @@ def export_all(
         options: The options for all archives; its *archive* is ignored. *workers* is the number of processes at any
             time, and the memory limit holds for all of them together.
         on_progress: Called several times a second, as in `export`; an exception that it raises ends the migration.
+        shard: Export only this part of the archives, `3/8` for the third of eight, so that several machines share the
+            list. The path of an archive as it is written says to which part it belongs. None for all.
+        cluster: Let the workers of a Dask cluster export the archives, each by itself: the address of its scheduler,
+            `HOST:8786`, or `local:4` for a cluster of this machine. Needs the extra `dask`; archives are skipped as
+            with *resume_batch*. *workers* and the memory limit hold for each archive.
         resume_batch: Skip archives that already have a verified export of their current state with the same options.
         on_outcome: Called with the outcome of each archive as soon as it is known.
         say: Called with further messages for people, one line each.
@@ -93,20 +104,69 @@ def export_all(
     """
     resolved = resolve(options)
     _check_for_many(options)
-    archive_list = ArchiveList(archives)
+    address = None if cluster is None else parse_cluster(cluster)
+    if address is not None:
+        require_distributed()
+    archive_list = ArchiveList(archives, None if shard is None else parse_shard(shard), together=address is not None)
     check_for_all(archive_list, resolved)
-    migration = _Migration(archive_list, options, resume=resume_batch, on_outcome=on_outcome, say=say, debug=debug)
-    return migration.run(on_progress)
+    record = MigrationRecord(archive_list, options, on_outcome, say)
+    if address is not None:
+        from skyexport.fleet.cluster import connected
+        from skyexport.fleet.cluster_schedule import export_on_cluster
+
+        each = partial(_options_of, archive_list, options=options)
+        with connected(address, debug=debug) as client:
+            return export_on_cluster(archive_list, each, options, record, client, on_progress, debug=debug)
+    return _Migration(archive_list, options, record, resume=resume_batch, debug=debug).run(on_progress)
 
 
-def each_options(archives: Iterable[str | PathLike[str]], options: ExportOptions) -> Iterator[ExportOptions]:
+def export_in_parts(
+    options: ExportOptions,
+    cluster: str | ClusterAddress,
+    on_progress: Callable[[Progress], None] | None = None,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+    debug: bool = False,
+) -> ExportSummary:
+    """Export one archive, each of its data files by whatever worker of a Dask cluster is free.
+
+        summary = export_in_parts(ExportOptions(archive="huge.db", split_posts=1_000_000), "HOST:8786")
+
+    The export is the same as that of `export`. All workers must see the archive and the output directory, and nobody
+    may write to the archive meanwhile; *snapshot* "copy" first copies its posts into TMPDIR, which all must see then.
+
+    Args:
+        options: The options, with *split_posts*. *workers* and the memory limit hold for each data file.
+        cluster: The address of the scheduler, as in `export_all`.
+        on_progress, say, debug: As in `export`.
+
+    Raises:
+        ExportError: As `export` raises it; the message names the worker.
+    """
+    if options.split_posts is None:
+        raise OptionError("a cluster exports one archive in parts", "say how many posts each has, with --split-posts")
+    if options.split_bytes is not None:
+        raise OptionError("--split-bytes and --cluster cannot be combined", "use --split-posts alone")
+    address = parse_cluster(cluster)
+    require_distributed()
+    from skyexport.fleet.cluster import connected
+    from skyexport.fleet.cluster_parts import ClusterParts
+
+    with connected(address, debug=debug) as client:
+        parts = ClusterParts(client, options, say, debug=debug)
+        return export(options, on_progress, say=say, debug=debug, must_fit=False, parts=parts)
+
+
+def each_options(
+    archives: Iterable[str | PathLike[str]], options: ExportOptions, shard: Shard | None = None
+) -> Iterator[ExportOptions]:
     """Yield the options of each of many archives, as `export_all` uses them.
 
     Raises:
         ExportError: As `export_all` raises it before it starts.
     """
     _check_for_many(options)
-    archive_list = ArchiveList(archives)
+    archive_list = ArchiveList(archives, shard)
     check_for_all(archive_list, resolve(options))
     for number in range(len(archive_list)):
         yield _options_of(archive_list, number, options)
@@ -141,28 +201,22 @@ class _Migration:
         self,
         archives: ArchiveList,
         options: ExportOptions,
+        record: MigrationRecord,
         *,
         resume: bool,
-        on_outcome: Callable[[Outcome], None],
-        say: Callable[[str], None],
         debug: bool,
     ) -> None:
         self._archives = archives
+        self._record = record
         self._large_bytes = _LARGE_BYTES.value
         self._options = options
         self._resume = resume
-        self._on_outcome = on_outcome
-        self._say = say
         self._debug = debug
-        self._outcomes = Outcomes(len(archives))
-        self._counters = MigrationCounters(archives)
         self._tree = ProcessTree()
         self._alone: list[int] = []
         """Archives that this process exports, large ones with a pool of workers."""
         self._looked_for: set[int] = set()
         """Archives of `_alone` that are known to have no earlier export."""
-        self._has_export = bytearray(len(archives))
-        """1 for each archive that has an export now, even if the migration stopped before its outcome."""
         self._own_export: Progress | None = None
         """Progress of the export in this process."""
 
@@ -170,41 +224,18 @@ class _Migration:
         """Export all archives."""
         # ArchivePool and exports enforce the limit; this guard only samples memory for the progress.
         guard = MemoryGuard(sys.maxsize, self._sample)
-
-        def report(moment: Progress) -> None:
-            if on_progress is not None and isinstance(moment, MigrationProgress):
-                on_progress(moment)
-
         if self._tree.metric is None:
-            self._say(UNKNOWN_MEMORY)
-        try:
-            with Monitor(self._counters, guard, report) as monitor:
-                self._counters.stage = "exporting"
-                exporters = self._exporters()
-                if exporters:
-                    self._by_exporters(exporters, monitor)
-                else:
-                    self._alone = list(range(len(self._archives)))
-                for number in sorted(self._alone):
-                    monitor.check()
-                    self._by_this_process(number, monitor)
-        except StoppedError as error:
-            error.message = f"stopped by a signal; {self._complete()}"
-            raise
-        except ExportError as error:
-            error.message = f"{error.message}; {self._complete()}"
-            raise
-        return Migration(
-            outcomes=self._outcomes, format=resolve(self._options).format, output_dir=Path(self._options.output_dir),
-            author=self._options.author,
-            exporters=exporters, posts=self._counters.posts, bytes=self._counters.bytes,
-            seconds=self._counters.seconds, peak_memory_bytes=guard.peak_bytes, memory_metric=self._tree.metric,
-        )  # fmt: skip
-
-    def _complete(self) -> str:
-        complete = self._has_export.count(1)
-        are = "is" if complete == 1 else "are"
-        return f"{complete:,} of {len(self._archives):,} archives {are} complete"
+            self._record.say(UNKNOWN_MEMORY)
+        with self._record.monitored(guard, on_progress) as monitor:
+            exporters = self._exporters()
+            if exporters:
+                self._by_exporters(exporters, monitor)
+            else:
+                self._alone = list(range(len(self._archives)))
+            for number in sorted(self._alone):
+                monitor.check()
+                self._by_this_process(number, monitor)
+        return self._record.migration(exporters, guard.peak_bytes, self._tree.metric)
 
     def _sample(self) -> int | None:
         own = self._own_export
@@ -242,8 +273,12 @@ class _Migration:
     def _by_exporters(self, count: int, monitor: Monitor) -> None:
         requests = self._requests(self._shared_bytes() // count)
         returned: deque[ExportJob] = deque()
-        pool = ArchivePool(count, self._tree.add, self._answered, debug=self._debug)
-        self._counters.in_hand = lambda: [worker.moment for worker in list(pool.exporters) if worker.moment is not None]
+        pool = ArchivePool(count, self._tree.add, self._record.answered, debug=self._debug)
+
+        def in_hand() -> list[ProgressUpdate]:
+            return [exporter.moment for exporter in list(pool.exporters) if exporter.moment is not None]
+
+        self._record.counters.in_hand = in_hand
         with pool:
             while True:
                 monitor.check()
@@ -258,11 +293,6 @@ class _Migration:
                     self._take(exporter, answer)
                 else:
                     self._replace(pool, exporter, returned)
-
-    def _answered(self, answer: JobResult) -> None:
-        """Remember an export, also one that becomes complete while the migration stops."""
-        if answer.has_export:
-            self._has_export[answer.number] = 1
 
     def _give(self, pool: ArchivePool, requests: Iterator[ExportJob], returned: deque[ExportJob]) -> None:
         """Give every exporter its next requests, as long as there are any."""
@@ -283,21 +313,21 @@ class _Migration:
             exporter.leaves = True
             kept = f"; the export was complete: {answer.error.kept}" if answer.error.kept else ""
             stopped = f"the exporter of this archive was stopped by signal {answer.error.signal_number}{kept}"
-            self._note(JobResult(answer.number, error=WorkerError(stopped, "export it again")))
+            self._record.note(JobResult(answer.number, error=WorkerError(stopped, "export it again")))
         elif exporter.leaves or (answer.summary is None and answer.earlier is None and answer.error is None):
             self._alone.append(answer.number)
             self._looked_for.add(answer.number)
         else:
-            self._note(answer)
+            self._record.note(answer)
 
     def _replace(self, pool: ArchivePool, exporter: ArchiveWorker, returned: deque[ExportJob]) -> None:
         """Replace an exporter that has ended: its archive in work has failed, and its other requests are returned."""
-        rest = list(exporter.requests.values())
+        rest = [request for request in exporter.requests.values() if isinstance(request, ExportJob)]
         if rest and not exporter.leaves:
             remove_partial(Path(rest[0].options.output_dir))
             if not pool.was_stopped(exporter):
                 lost = rest.pop(0)
-                self._note(JobResult(lost.number, error=pool.how_it_died(exporter)))
+                self._record.note(JobResult(lost.number, error=pool.how_it_died(exporter)))
         returned.extend(rest)
         pool.remove(exporter)
         try:
@@ -320,7 +350,7 @@ class _Migration:
             return [] if self._own_export is None else [ProgressUpdate.of(number, self._own_export)]
 
         answer = JobResult(number)
-        self._counters.in_hand = in_hand
+        self._record.counters.in_hand = in_hand
         summary = earlier = None
         try:
             if self._resume and number not in self._looked_for:
@@ -331,32 +361,13 @@ class _Migration:
                 summary = export(options, watch, say=answer.messages.append, debug=self._debug)
                 answer = JobResult(number, summary, messages=answer.messages)
         except StoppedError as error:
-            self._answered(JobResult(number, summary, earlier, error))
+            self._record.answered(JobResult(number, summary, earlier, error=error))
             raise
         except ExportError as error:
             answer = JobResult(number, error=error, messages=answer.messages)
         except Exception as error:
             answer = JobResult(number, error=unexpected(error), messages=answer.messages)
         finally:
-            self._counters.in_hand = list
+            self._record.counters.in_hand = list
             self._own_export = None
-        self._note(answer)
-
-    def _note(self, answer: JobResult) -> None:
-        """Record the outcome of an archive."""
-        self._answered(answer)
-        counters = self._counters
-        path = self._archives[answer.number]
-        for line in answer.messages:
-            # The migration has printed this line once for all archives.
-            if line != UNKNOWN_MEMORY:
-                self._say(about(path, line))
-        outcome = Outcome(path, answer.summary, answer.earlier, answer.error)
-        self._outcomes.put(answer.number, outcome)
-        counters.archives += 1
-        counters.archives_failed += outcome.status == "failed"
-        counters.source_bytes += self._archives.sizes[answer.number]
-        if answer.summary is not None:
-            counters.posts += answer.summary.posts
-            counters.bytes += answer.summary.bytes
-        self._on_outcome(outcome)
+        self._record.note(answer)

@@ -19,28 +19,31 @@ import typer.core
 from skyexport.options.export_options import DEFAULT_OUTPUT_DIR
 from skyexport.options.values import (
     check_bound,
+    parse_cluster,
     parse_columns,
     parse_delimiter,
     parse_file,
     parse_number,
     parse_path,
+    parse_shard,
     parse_size,
     parse_workers,
 )
 
 if TYPE_CHECKING:
-    from skyexport.options.values import Size, WorkerCount
+    from skyexport.options.values import ClusterAddress, Size, WorkerCount
+    from skyexport.options.values import Shard as ShardType
 else:
     # Typer knows no unions of types, and leaves the rest to the parsers anyway.
-    Size = WorkerCount = int
+    Size = WorkerCount = ShardType = ClusterAddress = int
 
 __all__ = [
     "ARCHIVES", "GROUPS", "INCREMENTS", "MEDIA", "MESSAGES", "OUTPUT", "POSTS", "SPEED", "TABLES", "AllowUnrelated",
-    "ArchivePath", "Archives", "AsJson", "Author", "BatchSize", "Columns", "CompressionName", "CsvSafe", "Debug",
-    "Delimiter", "DryRun", "FormatName", "FromFile", "Keep", "Limit", "LinkMedia", "Match", "Media", "MediaRoot",
-    "MemoryLimit", "NoBom", "NoHeader", "NoSync", "OutputDir", "Overwrite", "ProgressMode", "Quiet", "Register",
-    "ResumeBatch", "Since", "SinceExport", "SinceLast", "Size", "Snapshot", "SplitBytes", "SplitPosts", "Strict",
-    "To", "Until", "Verbose", "Workers",
+    "ArchivePath", "Archives", "AsJson", "Author", "BatchSize", "Cluster", "Columns", "CompressionName", "CsvSafe",
+    "Debug", "Delimiter", "DryRun", "FormatName", "FromFile", "Keep", "Limit", "LinkMedia", "Match", "Media",
+    "MediaRoot", "MemoryLimit", "NoBom", "NoHeader", "NoSync", "OutputDir", "Overwrite", "ProgressMode", "Quiet",
+    "Register", "ResumeBatch", "ShardOfMany", "Since", "SinceExport", "SinceLast", "Size", "Snapshot", "SplitBytes",
+    "SplitPosts", "Strict", "To", "Until", "Verbose", "Workers",
 ]  # fmt: skip
 
 POSTS = "Which posts"
@@ -57,11 +60,7 @@ GROUPS = (POSTS, OUTPUT, TABLES, MEDIA, INCREMENTS, ARCHIVES, SPEED, MESSAGES)
 
 Archives = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="ARCHIVE...",
-        help="SQLite files; only --register writes to them.",
-        show_default=False,
-    ),
+    typer.Argument(metavar="ARCHIVE...", help="SQLite files; only --register writes to them.", show_default=False),
 ]
 
 FormatName = Annotated[
@@ -235,10 +234,7 @@ Workers = Annotated[
 MemoryLimit = Annotated[
     Size,
     typer.Option(
-        metavar="SIZE",
-        parser=parse_size,
-        help="For all processes together, like 1GB.",
-        rich_help_panel=SPEED,
+        metavar="SIZE", parser=parse_size, help="For all processes together, like 1GB.", rich_help_panel=SPEED
     ),
 ]
 
@@ -284,7 +280,7 @@ LinkMedia = Annotated[
     typer.Option(
         metavar="DIR",
         parser=partial(parse_path, what="earlier export"),
-        help="Hard-link unchanged files of the earlier export DIR instead of copying them.",
+        help="Hard-link unchanged files of the earlier export DIR.",
         show_default=False,
         rich_help_panel=MEDIA,
     ),
@@ -312,11 +308,7 @@ SinceLast = Annotated[
 
 AllowUnrelated = Annotated[
     bool,
-    typer.Option(
-        "--allow-unrelated",
-        help="Accept earlier exports of another archive.",
-        rich_help_panel=INCREMENTS,
-    ),
+    typer.Option("--allow-unrelated", help="Accept earlier exports of another archive.", rich_help_panel=INCREMENTS),
 ]
 
 Keep = Annotated[
@@ -340,22 +332,41 @@ FromFile = Annotated[
     ),
 ]
 
+ShardOfMany = Annotated[
+    ShardType | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        parser=parse_shard,
+        help="The I-th of N parts of the archives, for one machine.",
+        show_default=False,
+        rich_help_panel=ARCHIVES,
+    ),
+]
+
+Cluster = Annotated[
+    ClusterAddress | None,
+    typer.Option(
+        "--cluster",
+        metavar="ADDRESS",
+        parser=parse_cluster,
+        help="Let a Dask cluster export; local:N starts one here.",
+        show_default=False,
+        rich_help_panel=ARCHIVES,
+    ),
+]
+
 ResumeBatch = Annotated[
     bool,
     typer.Option(
         "--resume-batch",
-        help="Skip archives whose current state already has a verified export with these options.",
+        help="Skip archives that have this export, and verified.",
         rich_help_panel=ARCHIVES,
     ),
 ]
 
 DryRun = Annotated[
-    bool,
-    typer.Option(
-        "--dry-run",
-        help="Show what an export would do; write nothing.",
-        rich_help_panel=MESSAGES,
-    ),
+    bool, typer.Option("--dry-run", help="Show what an export would do; write nothing.", rich_help_panel=MESSAGES)
 ]
 
 Strict = Annotated[
@@ -391,22 +402,17 @@ Verbose = Annotated[
 ProgressMode = Annotated[
     str,
     typer.Option(
-        metavar="auto|bar|plain|json|none",
-        help="auto: a bar on a terminal, else lines.",
-        rich_help_panel=MESSAGES,
+        metavar="auto|bar|plain|json|none", help="auto: a bar on a terminal, else lines.", rich_help_panel=MESSAGES
     ),
 ]
-
 
 ArchivePath = Annotated[
     str,
     typer.Argument(metavar="ARCHIVE", help="The archive, a SQLite file; it is only read.", show_default=False),
 ]
 
-
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print the result as one JSON object on stdout.", rich_help_panel=MESSAGES)
 ]
-
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback for every error.", rich_help_panel=MESSAGES)]

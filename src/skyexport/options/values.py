@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -19,6 +21,8 @@ from skyexport.options.types import check_path, check_type
 __all__ = [
     "DELIMITER_HINT",
     "Bound",
+    "ClusterAddress",
+    "Shard",
     "Size",
     "StrPath",
     "WorkerCount",
@@ -26,11 +30,13 @@ __all__ = [
     "is_did",
     "parse_author",
     "parse_bound",
+    "parse_cluster",
     "parse_columns",
     "parse_delimiter",
     "parse_file",
     "parse_number",
     "parse_path",
+    "parse_shard",
     "parse_size",
     "parse_workers",
 ]
@@ -51,6 +57,11 @@ _MAX_HANDLE_LENGTH = 253
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", re.ASCII)
 
 _NUMBER = re.compile("-?[0-9]{1,18}")
+
+_CLUSTER = re.compile(r"(?:[a-z]+://)?(?:[^\s:/]+|\[[0-9A-Fa-f:.%]+\]):[0-9]{1,5}", re.ASCII)
+
+_MOST_LOCAL_WORKERS = 256
+"""A larger number is surely a typing error."""
 
 _UNITS = {
     "": 1,
@@ -196,6 +207,69 @@ def parse_workers(text: str) -> WorkerCount:
         OptionError: The text is neither.
     """
     return "auto" if text == "auto" else parse_number(text, "workers", "use auto, 0, 1, 2, …")
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One of several parts of a list, which together have each of its entries once."""
+
+    number: int
+    """From 1."""
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    def has(self, path: str) -> bool:
+        """Whether a path belongs to this part: its SHA-256, as it is written, tells, and nothing else."""
+        return int(hashlib.sha256(os.fsencode(path)).hexdigest(), 16) % self.count == self.number - 1
+
+
+def parse_shard(text: str | Shard) -> Shard:
+    """Parse a shard, like `3/8`.
+
+    Raises:
+        OptionError: The text is not a shard.
+    """
+    if isinstance(text, Shard):
+        return text
+    number, _, count = text.partition("/")
+    if not (_NUMBER.fullmatch(number) and _NUMBER.fullmatch(count)):
+        raise OptionError(f"{text!r} is not a shard", "write 3/8 for the third of eight")
+    if not 1 <= int(number) <= int(count):
+        raise OptionError(f"there is no shard {text}", f"shards of {count} are 1/{count} to {count}/{count}")
+    return Shard(int(number), int(count))
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterAddress:
+    """The address of a Dask scheduler, or a cluster to be started on this machine."""
+
+    text: str
+    local_workers: int = 0
+    """Workers of a cluster on this machine; 0 for another one."""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def parse_cluster(text: str | ClusterAddress) -> ClusterAddress:
+    """Parse the address of a Dask scheduler, like `tcp://HOST:8786`; `local:4` is a cluster of this machine.
+
+    Raises:
+        OptionError: The text is not an address.
+    """
+    if isinstance(text, ClusterAddress):
+        return text
+    hint = "write the address of a Dask scheduler, like HOST:8786, or local:4 to try it on this machine"
+    kind, _, rest = text.partition(":")
+    if kind == "local":
+        if not _NUMBER.fullmatch(rest) or not 1 <= int(rest) <= _MOST_LOCAL_WORKERS:
+            raise OptionError(f"{text!r} is no number of workers on this machine", "write it like local:4")
+        return ClusterAddress(text, int(rest))
+    if not _CLUSTER.fullmatch(text):
+        raise OptionError(f"{text!r} is no address of a cluster", hint)
+    return ClusterAddress(text)
 
 
 def parse_size(text: Size) -> int:

@@ -7,7 +7,7 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
@@ -65,6 +65,8 @@ class Directory:
         """Makes the name of a data file from its number."""
         self._complete: list[WrittenFile] = []
         """The data files before the open one."""
+        self._adopted = False
+        """Whether other processes wrote the data files."""
         self._final: Path | None = None
         self._partial_name = partial_name(self._stamp)
         self._portable_name = directory_name(did, portable=True)
@@ -139,13 +141,33 @@ class Directory:
 
     def next_file(self) -> OutputFile:
         self._finish_file()
-        number = len(self._complete) + 1
-        if number > (most := MAX_DATA_FILES.value):
-            raise OutputError(f"more than {most:,} data files", "split less often")
-        self.file = create(self._partial / self._name(number), sync=self._sync)
+        self.file = create(self.path_of(len(self._complete) + 1), sync=self._sync)
         return self.file
 
+    def path_of(self, number: int) -> Path:
+        """Where the data file with this number grows, for another process that writes it.
+
+        Raises:
+            OutputError: There are too many.
+        """
+        if number > (most := MAX_DATA_FILES.value):
+            raise OutputError(f"more than {most:,} data files", "split less often")
+        return self._partial / self._name(number)
+
+    def leave_to_others(self) -> None:
+        """Leave the data files to other processes, and remove the open one."""
+        close(self)
+        self._adopted = True
+        with as_output_error(self._partial):
+            (self._partial / self._name(1)).unlink()
+
+    def adopt(self, files: Sequence[WrittenFile]) -> None:
+        """Take the data files that other processes have written, all of them."""
+        self._complete = list(files)
+
     def _finish_file(self) -> None:
+        if self._adopted:
+            return
         self.file.sync()
         self.file.close()
         self._complete.append(self.file.written(self._name(len(self._complete) + 1)))

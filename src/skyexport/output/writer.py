@@ -135,6 +135,7 @@ class OrderedWriter:
         compression: The compression of the chunks; None for none.
         split: When a file is full.
         next_file: Closes the open data file, and opens the next.
+        posts_in_file: Posts that the first data file has already.
     """
 
     def __init__(
@@ -144,6 +145,8 @@ class OrderedWriter:
         compression: Compression | None = None,
         split: Split = _NO_SPLIT,
         next_file: Callable[[], OutputFile] | None = None,
+        *,
+        posts_in_file: int = 0,
     ) -> None:
         self._format = format
         self._compression = compression
@@ -156,6 +159,7 @@ class OrderedWriter:
         self.files = 0
         """Files begun so far."""
         self._begin(file)
+        self._posts_in_file = posts_in_file
 
     def _begin(self, file: OutputFile) -> None:
         self._file = file

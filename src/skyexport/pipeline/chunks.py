@@ -11,14 +11,16 @@ from skyexport.archive.archive import Archive
 from skyexport.archive.plan import Plan
 from skyexport.errors import NO_MEMORY, MemoryLimitError
 from skyexport.notices import Notices
+from skyexport.options.export_options import Resolved
 from skyexport.posts import MAX_CHUNK_BYTES, LargePost
 from skyexport.rendering.messages import ChunkReady, Kind
 from skyexport.rendering.pool import BATCHES_A_WORKER, Pool, Worker
 from skyexport.rendering.sequence import Sequencer
 from skyexport.rendering.worker import WorkerSetup
 from skyexport.runtime.memory import MemoryGuard
+from skyexport.selection import Selection
 
-__all__ = ["LargePosts", "OrderedChunk", "rendered"]
+__all__ = ["LargePosts", "OrderedChunk", "rendered", "setup_of"]
 
 _POLL_SECONDS = 0.1
 """Time between checks of memory and signals while no worker sends anything."""
@@ -78,6 +80,14 @@ class LargePosts:
                 raise
             why = error.message if isinstance(error, MemoryLimitError) else NO_MEMORY
             raise self._present.beyond_memory(why) from error
+
+
+def setup_of(resolved: Resolved, archive: Archive, selection: Selection) -> WorkerSetup:
+    """How the posts of *archive* are rendered."""
+    return WorkerSetup(
+        archive.source, archive.columns, archive.created_at_index, resolved.format, resolved.settings,
+        resolved.compression, selection,
+    )  # fmt: skip
 
 
 def rendered(

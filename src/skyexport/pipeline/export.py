@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -43,13 +43,14 @@ from skyexport.output.destination import Destination, destination_of
 from skyexport.output.manifest import manifest_bytes
 from skyexport.output.media import Media
 from skyexport.output.writer import OrderedWriter, WrittenFile
-from skyexport.pipeline.chunks import LargePosts, rendered
+from skyexport.pipeline.chunks import LargePosts, rendered, setup_of
 from skyexport.pipeline.hold import Hold, NeverHeldError, unchanging
+from skyexport.pipeline.outcome import Noted, Written
+from skyexport.pipeline.parts import PartWriters, write_in_parts
 from skyexport.pipeline.preparation import (
     Job,
     available_posts,
     check_state,
-    check_strict,
     prepared,
     with_earlier_posts,
 )
@@ -58,7 +59,6 @@ from skyexport.pipeline.summary import ExportSummary
 from skyexport.rendering import native
 from skyexport.rendering.native import NotThere
 from skyexport.rendering.pool import Pool
-from skyexport.rendering.worker import WorkerSetup
 from skyexport.runtime.for_tests import reached
 from skyexport.runtime.memory import UNKNOWN_MEMORY
 from skyexport.runtime.progress import Progress
@@ -78,6 +78,7 @@ def export(
     say: Callable[[str], None] = lambda _: None,
     debug: bool = False,
     must_fit: bool = True,
+    parts: PartWriters | None = None,
 ) -> ExportSummary:
     """Export an archive as *options* say.
 
@@ -91,6 +92,7 @@ def export(
         say: Called with each line for people that is not in the summary, even if the export fails.
         debug: Let workers write to this process's standard error.
         must_fit: Refuse a memory limit that may be too small before any work; else fail only when it is reached.
+        parts: Write the data files of a split export, each as a part; None if this process writes them.
 
     Returns:
         The summary, once everything is on disk under its final name.
@@ -105,12 +107,14 @@ def export(
     try:
         with prepared(options, on_progress, must_fit=must_fit) as job:
             reached("prepared", options)
+            if parts is not None:
+                job = replace(job, workers=parts.workers)
             with _media(job) as media, _opened(job.resolved, job.selection.did, now) as destination:
                 _say_before(job, media, destination, say)
                 job = with_earlier_posts(job, say)
                 notices = _noted(job)
-                writer = _writer(job, destination)
-                written = _write_held_state(job, media, writer, destination.file.directory, notices, say, debug=debug)
+                write = _write if parts is None else partial(write_in_parts, parts)
+                written = _write_held_state(job, media, destination, notices, say, partial(write, debug=debug))
                 available = None if job.counters.posts else available_posts(job.archive, job.selection, options)
                 sums, table = _copy_media(job, media, destination, notices)
                 job.counters.stage = "finishing"
@@ -131,54 +135,19 @@ def export(
         raise MemoryLimitError(NO_MEMORY, "use fewer workers or smaller batches") from error
 
 
-class _Noted:
-    """All notices of an export.
-
-    Args:
-        options: With *strict*, the first notice ends the export.
-    """
-
-    def __init__(self, options: ExportOptions) -> None:
-        self._options = options
-        self.all = Notices()
-
-    def note(self, notices: Notices) -> None:
-        """Add *notices*.
-
-        Raises:
-            StrictError: The options are strict, and something cannot be exported as stored.
-        """
-        self.all.merge(notices)
-        check_strict(self._options, notices)
-
-
-@dataclass(frozen=True, slots=True)
-class _Written:
-    """Data files that are complete but for their names."""
-
-    archive_posts: int
-    batches: int
-    files: int
-    held_seconds: float
-    disappeared: Disappeared | None
-    """Posts of earlier exports that the archive no longer has; None if there are no such exports."""
-
-
 def _write_held_state(
     job: Job,
     media: Media | None,
-    writer: OrderedWriter,
-    directory: Path | None,
-    notices: _Noted,
+    destination: Destination,
+    notices: Noted,
     say: Callable[[str], None],
-    *,
-    debug: bool,
-) -> _Written:
+    write: Callable[..., Written],
+) -> Written:
     """Write all data files, from one state of the archive or from a copy of its posts."""
     hold = Hold(job.archive)
     if job.options.snapshot == "pin" or job.archive.source.private:
         try:
-            return _write(job, job.archive, job.narrowed, hold, media, writer, directory, notices, debug=debug)
+            return write(job, job.archive, job.narrowed, hold, media, destination, notices)
         except NeverHeldError as error:
             say(f"{error.message}: copying its posts first, as with --snapshot copy")
     gone: list[Disappeared | None] = []
@@ -188,7 +157,7 @@ def _write_held_state(
 
     with job.archive.copy(job.narrowed, media=job.options.media, while_held=check) as copy:
         assert copy.copied is not None
-        written = _write(job, copy, job.selection, Hold(copy), media, writer, directory, notices, debug=debug)
+        written = write(job, copy, job.selection, Hold(copy), media, destination, notices)
         return replace(
             written, archive_posts=copy.copied.archive_posts, disappeared=gone[-1],
             held_seconds=hold.seconds + copy.copied.held_seconds + written.held_seconds,
@@ -201,28 +170,25 @@ def _write(
     narrowed: Selection,
     hold: Hold,
     media: Media | None,
-    writer: OrderedWriter,
-    directory: Path | None,
-    notices: _Noted,
+    destination: Destination,
+    notices: Noted,
     *,
     debug: bool,
-) -> _Written:
+) -> Written:
     """Write all data files from *archive*, which is that of the job or its copy.
 
     Raises:
         NeverHeldError: Nothing was written.
     """
-    resolved, counters = job.resolved, job.counters
+    resolved, counters, directory = job.resolved, job.counters, destination.file.directory
+    writer = _writer(job, destination)
     large = LargePosts(job.guard)
     sample = chosen = disappeared = None
     batches = 0
     if not narrowed.by_list:
         with large.named():
             sample = sample_if_tight(resolved, archive, job.selection, directory, large.begin)
-    setup = WorkerSetup(
-        archive.source, archive.columns, archive.created_at_index, resolved.format, resolved.settings,
-        resolved.compression, job.selection,
-    )  # fmt: skip
+    setup = setup_of(resolved, archive, job.selection)
     with contextlib.ExitStack() as closing, Pool(setup, job.workers, debug=debug) as pool:
         for worker in pool.workers:
             job.tree.add(worker.process.pid)
@@ -259,7 +225,7 @@ def _write(
     writer.finish()
     counters.bytes = writer.bytes_written
     archive.check_unchanged()
-    return _Written(posts, batches, writer.files, hold.seconds, disappeared)
+    return Written(posts, batches, writer.files, hold.seconds, disappeared)
 
 
 def _media(job: Job) -> contextlib.AbstractContextManager[Media | None]:
@@ -308,9 +274,9 @@ def _register(job: Job, media: Media | None, files: list[WrittenFile], path: Pat
     return job.registry.add(path.parent, now, job.counters.posts, media_files, size)
 
 
-def _noted(job: Job) -> _Noted:
+def _noted(job: Job) -> Noted:
     """The notices that are known before anything is written."""
-    notices = _Noted(job.options)
+    notices = Noted(job.options)
     notices.all.merge(_reused_handle(job))
     notices.note(job.archive.notices())
     return notices
@@ -326,7 +292,7 @@ def _reused_handle(job: Job) -> Notices:
 
 
 def _copy_media(
-    job: Job, media: Media | None, destination: Destination, notices: _Noted
+    job: Job, media: Media | None, destination: Destination, notices: Noted
 ) -> tuple[Iterator[bytes], Iterator[bytes] | None]:
     """Copy the media files; returns lines of SHA256SUMS, and the media table in pieces."""
     target = destination.media_directory
@@ -336,7 +302,7 @@ def _copy_media(
 
 
 def _manifest(
-    job: Job, written: _Written, media: Media | None, notices: Notices, now: datetime, data: list[WrittenFile]
+    job: Job, written: Written, media: Media | None, notices: Notices, now: datetime, data: list[WrittenFile]
 ) -> bytes:
     narrowed: dict[str, object] = {}
     if job.options.match is not None:
@@ -352,7 +318,7 @@ def _manifest(
 
 
 def _summary(
-    job: Job, written: _Written, media: Media | None, notices: Notices, files: list[WrittenFile], path: Path | None
+    job: Job, written: Written, media: Media | None, notices: Notices, files: list[WrittenFile], path: Path | None
 ) -> ExportSummary:
     library = native.library()
     author, counters = job.author, job.counters

@@ -1,0 +1,176 @@
+"""The tasks of a migration on a Dask cluster: submitted, watched, taken, and stopped, whatever dies.
+
+If a worker dies, the scheduler gives its task to another one. A task whose workers die again and again has failed. If
+the scheduler dies, or this process is stopped, all tasks are stopped: they undo their unfinished exports.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from distributed import Client, Future, KilledWorker
+
+from skyexport.errors import ExportError, WorkerError
+from skyexport.fleet.archive_worker import JobResult, ProgressUpdate, Request
+from skyexport.fleet.cluster import check_workers
+from skyexport.fleet.cluster_worker import ExporterPlugin, run_request, stop_exporters
+from skyexport.options.export_options import ExportOptions, resolve
+from skyexport.runtime.location import absolute
+
+__all__ = ["ClusterTasks", "everywhere"]
+
+_POLL_SECONDS = 0.1
+"""How often to check for signals while no task ends."""
+
+_TASKS_AT_ONCE = 2000
+"""Tasks with the scheduler: enough for hundreds of workers, and a few megabytes there, however many there are."""
+
+_RETRIES = 2
+"""For tasks that could not run; a failing export is an answer, and not repeated."""
+
+_RESULT_SECONDS = 1.0
+"""How long to wait for the result of a task that has ended: its worker may just have died, and another repeats it."""
+
+
+class ClusterTasks:
+    """The tasks of one migration. Use it in a `with` statement, which stops those that are left at its end.
+
+    Args:
+        client: The client of the cluster.
+        options: The options of the exports.
+        say: Called with lines for people.
+        debug: Let exporters write to the standard error of their workers.
+
+    Raises:
+        WorkerError, MissingExtraError: A worker cannot export.
+    """
+
+    def __init__(self, client: Client, options: ExportOptions, say: Callable[[str], None], *, debug: bool) -> None:
+        self._client = client
+        self._name = f"skyexport-{secrets.token_hex(4)}"
+        self._debug = debug
+        self._in_work: dict[int, Future[Any]] = {}
+        self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
+        """Numbers of tasks that have ended."""
+        self._moments: dict[int, ProgressUpdate] = {}
+        check_workers(client, resolve(options).format)
+        self.threads = sum(client.nthreads().values())
+        """Tasks that the cluster runs at a time, when this began."""
+        if not self.threads:
+            say("the cluster has no worker yet: waiting for one")
+
+    def __enter__(self) -> Self:
+        self._client.register_plugin(ExporterPlugin(self._name, debug=self._debug))
+        self._client.subscribe_topic(self._name, self._moved)
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+        with contextlib.suppress(Exception):
+            self._client.unregister_worker_plugin(self._name)
+
+    def in_hand(self) -> list[ProgressUpdate]:
+        """The progress of the tasks in work."""
+        return list(self._moments.values())
+
+    def answers(self, requests: Iterable[tuple[Request, int]], check: Callable[[], None]) -> Iterator[JobResult]:
+        """Yield the answers as they come.
+
+        Args:
+            requests: Each with a number of its own, and its priority: larger ones begin first.
+            check: Called all the time; an exception from it stops all tasks.
+
+        Raises:
+            WorkerError: The scheduler is gone.
+        """
+        left = iter(requests)
+        while True:
+            check()
+            self._submit(left)
+            if not self._in_work:
+                return
+            try:
+                number = self._ended.get(timeout=_POLL_SECONDS)
+            except queue.Empty:
+                if self._client.status not in ("running", "connecting"):
+                    raise _scheduler_is_gone() from None
+                continue
+            answer = self._answer(number)
+            if answer is not None:
+                del self._in_work[number]
+                self._moments.pop(number, None)
+                yield answer
+
+    def _submit(self, requests: Iterator[tuple[Request, int]]) -> None:
+        """Submit tasks until enough are with the scheduler."""
+        while len(self._in_work) < _TASKS_AT_ONCE and (following := next(requests, None)) is not None:
+            request, priority = following
+            number = request.number
+            future = self._client.submit(
+                run_request, request, self._name, key=f"{self._name}-{number}", pure=False, retries=_RETRIES,
+                priority=priority,
+            )  # fmt: skip
+            self._in_work[number] = future
+            future.add_done_callback(lambda _, number=number: self._ended.put(number))
+
+    def _moved(self, event: tuple[float, dict[str, Any]]) -> None:
+        """A task tells its progress."""
+        _, facts = event
+        if facts["number"] in self._in_work:
+            self._moments[facts["number"]] = ProgressUpdate(**facts, pulse=())
+
+    def _answer(self, number: int) -> JobResult | None:
+        """The answer of a task that has ended; None if its worker died, and another one repeats it."""
+        try:
+            answer = self._in_work[number].result(timeout=_RESULT_SECONDS)
+            assert isinstance(answer, JobResult)
+        except TimeoutError:
+            self._ended.put(number)
+            return None
+        except CancelledError:
+            raise _scheduler_is_gone() from None
+        except KilledWorker as error:
+            died = f"{error.allowed_failures + 1} Dask workers died, one after the other, with this archive"
+            return JobResult(number, error=WorkerError(died, f"look into the log of {error.last_worker.address}"))
+        except Exception as error:
+            why = " ".join(str(error).split()) or type(error).__name__
+            failed = WorkerError(f"no Dask worker could begin this export: {why}", "look into their logs")
+            return JobResult(number, error=failed)
+        return answer
+
+    def stop(self) -> list[int]:
+        """Stop all tasks, and wait until their exports are undone.
+
+        Returns:
+            The numbers of those that ended with a complete export, also if their answers were not taken.
+        """
+        with contextlib.suppress(Exception):
+            self._client.cancel(list(self._in_work.values()))
+            if self._client.status == "running":
+                stopped = self._client.run(stop_exporters, self._name, on_error="ignore")
+                return list(chain.from_iterable(stopped.values()))
+        return []
+
+
+def _scheduler_is_gone() -> ExportError:
+    return WorkerError(
+        "the Dask scheduler is gone, and its workers undo what they did not complete", "start it, and export again"
+    )
+
+
+def everywhere(options: ExportOptions) -> ExportOptions:
+    """*options* for a process with another current directory; a task takes one CPU unless they say otherwise."""
+    paths: dict[str, Any] = {}
+    for name in ("archive", "output_dir", "media_root", "link_media"):
+        path = getattr(options, name)
+        if path is not None:
+            paths[name] = absolute(Path(path))
+    return replace(options, **paths, workers=0 if options.workers == "auto" else options.workers)
