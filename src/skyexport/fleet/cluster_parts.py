@@ -35,7 +35,7 @@ class ClusterParts:
 
     def written(self, parts: Iterator[Part], check: Callable[[], None]) -> Iterator[WrittenPart]:
         """As `PartWriters` says."""
-        requests = ((PartJob(part.number, replace(part, options=self._options)), -part.number) for part in parts)
+        requests = (PartJob(part.number, replace(part, options=self._options)) for part in parts)
         with self._tasks:
             try:
                 for answer in self._tasks.answers(requests, check):

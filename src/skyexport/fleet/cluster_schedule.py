@@ -54,11 +54,9 @@ def export_on_cluster(
     # The limit holds for each export, which its exporter enforces; this guard samples this machine for the progress.
     guard = MemoryGuard(sys.maxsize, tree.sample)
     place = Path(options.output_dir)
+    absolute_place = absolute(place)
     largest_first = sorted(range(len(archives)), key=lambda number: -archives.sizes[number])
-    requests = (
-        (ExportJob(number, everywhere(options_of(number)), resume=True), archives.sizes[number])
-        for number in largest_first
-    )
+    requests = (ExportJob(number, everywhere(options_of(number)), resume=True) for number in largest_first)
     peak_bytes = None
     tasks = ClusterTasks(client, options, record.say, debug=debug)
     with record.monitored(guard, on_progress) as monitor, tasks:
@@ -67,7 +65,7 @@ def export_on_cluster(
             for answer in tasks.answers(requests, monitor.check):
                 if answer.summary is not None and answer.summary.peak_memory_bytes is not None:
                     peak_bytes = max(peak_bytes or 0, answer.summary.peak_memory_bytes)
-                record.note(_as_named(answer, place))
+                record.note(_as_named(answer, place, absolute_place))
         except BaseException:
             for number in tasks.stop():
                 record.answered(JobResult(number, error=StoppedError(signal.SIGTERM, kept="complete")))
@@ -75,11 +73,13 @@ def export_on_cluster(
     return record.migration(tasks.threads, peak_bytes, tree.metric)
 
 
-def _as_named(answer: JobResult, place: Path) -> JobResult:
+def _as_named(answer: JobResult, place: Path, absolute_place: Path) -> JobResult:
     """The answer, with paths that begin as the option does: workers know the absolute ones only."""
+    if place == absolute_place:
+        return answer
 
     def named(path: Path) -> Path:
-        return place / path.relative_to(absolute(place))
+        return place / path.relative_to(absolute_place)
 
     summary, earlier = answer.summary, answer.earlier
     if summary is not None and summary.path is not None and summary.directory is not None:

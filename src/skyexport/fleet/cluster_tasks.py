@@ -7,12 +7,13 @@ the scheduler dies, or this process is stopped, all tasks are stopped: they undo
 from __future__ import annotations
 
 import contextlib
+import pickle
 import queue
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -31,8 +32,11 @@ __all__ = ["ClusterTasks", "everywhere"]
 _POLL_SECONDS = 0.1
 """How often to check for signals while no task ends."""
 
-_TASKS_AT_ONCE = 2000
+_MOST_TASKS = 2000
 """Tasks with the scheduler: enough for hundreds of workers, and a few megabytes there, however many there are."""
+
+_LEAST_TASKS = 1000
+"""With fewer tasks there, the next ones are submitted."""
 
 _RETRIES = 2
 """For tasks that could not run; a failing export is an answer, and not repeated."""
@@ -61,7 +65,10 @@ class ClusterTasks:
         self._in_work: dict[int, Future[Any]] = {}
         self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
         """Numbers of tasks that have ended."""
+        self._submitted = 0
         self._moments: dict[int, ProgressUpdate] = {}
+        self._told: dict[int, JobResult] = {}
+        """Answers of tasks that are about to end. To fetch each from its worker would take three messages."""
         check_workers(client, resolve(options).format)
         self.threads = sum(client.nthreads().values())
         """Tasks that the cluster runs at a time, when this began."""
@@ -70,7 +77,7 @@ class ClusterTasks:
 
     def __enter__(self) -> Self:
         self._client.register_plugin(ExporterPlugin(self._name, debug=self._debug))
-        self._client.subscribe_topic(self._name, self._moved)
+        self._client.subscribe_topic(self._name, self._received)
         return self
 
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
@@ -81,11 +88,11 @@ class ClusterTasks:
         """The progress of the tasks in work."""
         return list(self._moments.values())
 
-    def answers(self, requests: Iterable[tuple[Request, int]], check: Callable[[], None]) -> Iterator[JobResult]:
+    def answers(self, requests: Iterable[Request], check: Callable[[], None]) -> Iterator[JobResult]:
         """Yield the answers as they come.
 
         Args:
-            requests: Each with a number of its own, and its priority: larger ones begin first.
+            requests: Each with a number of its own; the first ones begin first.
             check: Called all the time; an exception from it stops all tasks.
 
         Raises:
@@ -109,26 +116,33 @@ class ClusterTasks:
                 self._moments.pop(number, None)
                 yield answer
 
-    def _submit(self, requests: Iterator[tuple[Request, int]]) -> None:
-        """Submit tasks until enough are with the scheduler."""
-        while len(self._in_work) < _TASKS_AT_ONCE and (following := next(requests, None)) is not None:
-            request, priority = following
-            number = request.number
-            future = self._client.submit(
-                run_request, request, self._name, key=f"{self._name}-{number}", pure=False, retries=_RETRIES,
-                priority=priority,
-            )  # fmt: skip
-            self._in_work[number] = future
-            future.add_done_callback(lambda _, number=number: self._ended.put(number))
+    def _submit(self, requests: Iterator[Request]) -> None:
+        """Submit tasks, many at once, until enough are with the scheduler."""
+        if len(self._in_work) > _LEAST_TASKS:
+            return
+        batch = list(islice(requests, _MOST_TASKS - len(self._in_work)))
+        # The scheduler begins tasks that were submitted together in the order of their names.
+        keys = [f"{self._name}-{self._submitted + place:09}" for place in range(len(batch))]
+        self._submitted += len(batch)
+        futures = self._client.map(run_request, batch, migration=self._name, key=keys, pure=False, retries=_RETRIES)
+        for request, future in zip(batch, futures, strict=True):
+            self._in_work[request.number] = future
+            future.add_done_callback(lambda _, number=request.number: self._ended.put(number))
 
-    def _moved(self, event: tuple[float, dict[str, Any]]) -> None:
-        """A task tells its progress."""
-        _, facts = event
-        if facts["number"] in self._in_work:
-            self._moments[facts["number"]] = ProgressUpdate(**facts, pulse=())
+    def _received(self, event: tuple[float, object]) -> None:
+        """A task tells its progress, or its answer."""
+        _, message = event
+        if isinstance(message, bytes):
+            answer = pickle.loads(message)
+            self._told[answer.number] = answer
+        elif isinstance(message, dict) and message["number"] in self._in_work:
+            self._moments[message["number"]] = ProgressUpdate(**message, pulse=())
 
     def _answer(self, number: int) -> JobResult | None:
         """The answer of a task that has ended; None if its worker died, and another one repeats it."""
+        told = self._told.pop(number, None)
+        if told is not None:
+            return told
         try:
             answer = self._in_work[number].result(timeout=_RESULT_SECONDS)
             assert isinstance(answer, JobResult)

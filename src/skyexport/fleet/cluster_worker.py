@@ -12,6 +12,7 @@ a complete export of the archive, and writes under a hidden name of its own. It 
 from __future__ import annotations
 
 import contextlib
+import pickle
 import signal
 import threading
 import time
@@ -134,6 +135,7 @@ class ExporterPlugin(WorkerPlugin):
                 self._complete.append(request.number)
         if answer.error is not None:
             at_worker(answer.error, self._worker)
+        self._tell(pickle.dumps(answer))
         return answer
 
     @contextlib.contextmanager
@@ -172,7 +174,8 @@ class ExporterPlugin(WorkerPlugin):
                     return exporter.stop() or JobResult(request.number, error=StoppedError(signal.SIGTERM))
                 if time.monotonic() >= told + _TELL_SECONDS:
                     told = time.monotonic()
-                    self._tell(exporter.moment)
+                    if exporter.moment is not None:
+                        self._tell(_facts_of(exporter.moment))
             answer = exporter.answer(request)
             return answer
         finally:
@@ -193,13 +196,15 @@ class ExporterPlugin(WorkerPlugin):
             self._idle.append(exporter)
             return True
 
-    def _tell(self, moment: ProgressUpdate | None) -> None:
-        """Report progress to the client."""
-        if moment is not None:
-            facts = {key: getattr(moment, key) for key in ("number", "posts", "bytes", "fraction")}
-            # Progress that cannot be sent, as when the scheduler is gone, is no reason to fail.
-            with contextlib.suppress(Exception):
-                self._worker.log_event(self.name, facts)
+    def _tell(self, message: object) -> None:
+        """Send the client progress, or an answer before it is fetched."""
+        # It cannot be sent, for example, when the scheduler is gone.
+        with contextlib.suppress(Exception):
+            self._worker.log_event(self.name, message)
+
+
+def _facts_of(moment: ProgressUpdate) -> dict[str, object]:
+    return {key: getattr(moment, key) for key in ("number", "posts", "bytes", "fraction")}
 
 
 class _Exporter:

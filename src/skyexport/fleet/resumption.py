@@ -41,6 +41,8 @@ def export_to_skip(
         The verification of the export; None if there is no such export.
     """
     resolved = resolve(options)
+    if not resolved.output_dir.exists():
+        return None
     try:
         location = archive_location(resolved.archive)
         source = source_of(location, file_state(location))
