@@ -139,6 +139,7 @@ def test_a_worker_dies(tmp_path: Path, cluster: LocalCluster, address: str) -> N
     assert again.posts == 0
 
 
+@pytest.mark.slow
 def test_an_exporter_dies(tmp_path: Path, address: str) -> None:
     """Its archive fails, as on one machine; its worker takes another process for the next."""
     archives = made(tmp_path, 6, posts=3000)
@@ -232,6 +233,7 @@ def test_a_worker_of_another_version(tmp_path: Path, scheduler: LocalCluster) ->
 
 
 @needs_unix
+@pytest.mark.slow
 def test_a_full_disk_on_a_worker(tmp_path: Path, scheduler: LocalCluster) -> None:
     """Each archive fails with the name of the worker, and nothing stays."""
     start = f'ulimit -f 1; exec {sys.executable} -c "from distributed.cli.dask_worker import main; main()" "$@"'
@@ -273,6 +275,7 @@ def test_ctrl_c(tmp_path: Path) -> None:
 
 
 @needs_unix
+@pytest.mark.slow
 def test_the_client_dies(tmp_path: Path, address: str) -> None:
     """Nobody wants the results any more, so the workers stop, and nothing partial stays."""
     archives = made(tmp_path, 12, posts=6000)
@@ -288,6 +291,7 @@ def test_the_client_dies(tmp_path: Path, address: str) -> None:
 
 
 @needs_unix
+@pytest.mark.slow
 def test_the_scheduler_dies(tmp_path: Path) -> None:
     """One line, exit status 14; the workers undo what they did not complete."""
     archives = made(tmp_path, 12, posts=6000)

@@ -61,6 +61,7 @@ def content(folder: Path) -> dict[str, Any]:
     return found | {"manifest": {key: value for key, value in manifest.items() if key != "export_timestamp"}}
 
 
+@pytest.mark.quick(4)
 @pytest.mark.parametrize(
     "options",
     [
