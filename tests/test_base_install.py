@@ -17,7 +17,7 @@ import pytest
 
 import make_archive
 from skyexport import ExportOptions, export, verify
-from skyexport.extras import INSTALL_PARQUET
+from skyexport.extras import INSTALL_CLUSTER, INSTALL_PARQUET
 from tests.environment import ROOT
 
 if sys.version_info >= (3, 14):
@@ -190,6 +190,15 @@ def test_what_needs_the_extra(base: Base, arguments: list[str], subject: str) ->
     (failure,) = {(one["exit_code"], one["error"]) for one in found.get("archives", [found])}
     assert failure == (5, f"{subject} needs pyarrow, which is not installed")
     assert not [path for path in sorted(base.directory.rglob("*")) if path not in before and path.is_file()]
+
+
+def test_clusters_need_distributed(base: Base) -> None:
+    """One line says how to install it; nothing is written. Shards need nothing."""
+    for more in ([], ["--split-posts", "1000"]):
+        done = base.run("export", "archive.db", "--cluster", "local:2", *more, status=5)
+        assert done.stderr == f"skyexport: --cluster needs distributed, which is not installed; {INSTALL_CLUSTER}\n"
+    assert not (base.directory / "exports").exists()
+    assert base.json("export", "archive.db", "--shard", "1/1", "--no-sync")["archives_exported"] == 1
 
 
 def test_verify_of_parquet(base: Base) -> None:

@@ -23,7 +23,7 @@ from skyexport.errors import ArchiveError
 from skyexport.fleet.results import Outcome
 from skyexport.options.values import ClusterAddress, parse_cluster
 from tests.archives import file_archive, post
-from tests.command import files_below, skyexport, skyexport_json, started
+from tests.command import PROGRAM, files_below, skyexport, skyexport_json, started
 from tests.conftest import limits
 from tests.environment import ROOT
 
@@ -249,12 +249,15 @@ def test_a_full_disk_on_a_worker(tmp_path: Path, scheduler: LocalCluster) -> Non
 
 
 def stopped_midway(arguments: list[str], out: Path, by: signal.Signals) -> subprocess.Popen[str]:
-    """The command, which got the signal once an export was complete."""
-    process = started("export", *arguments, "-o", str(out), "--no-sync", "--progress", "none", "-f", "csv")
+    """The command, which got the signal once an export was complete, and its process group too, as on a terminal."""
+    process = subprocess.Popen(
+        [*PROGRAM, "export", *arguments, "-o", str(out), "--no-sync", "--progress", "none", "-f", "csv"],
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
     deadline = time.monotonic() + 40
     while not list(out.glob("*/*/*/SHA256SUMS")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(by)
+    os.killpg(process.pid, by)
     return process
 
 

@@ -74,6 +74,10 @@ class _Opened:
         if address.local_workers:
             # The processes of a cluster inherit this from its thread: a Ctrl-C on the terminal is for this process.
             if hasattr(signal, "pthread_sigmask"):
+                # Otherwise it starts with the first process, and unblocks signals then.
+                from multiprocessing import resource_tracker
+
+                resource_tracker.ensure_running()
                 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             self._cluster = LocalCluster(
                 n_workers=address.local_workers, threads_per_worker=1, processes=True, host=_LOOPBACK,

@@ -46,7 +46,6 @@ from skyexport.output.writer import OrderedWriter, WrittenFile
 from skyexport.pipeline.chunks import LargePosts, rendered, setup_of
 from skyexport.pipeline.hold import Hold, NeverHeldError, unchanging
 from skyexport.pipeline.outcome import Noted, Written
-from skyexport.pipeline.parts import PartWriters, write_in_parts
 from skyexport.pipeline.preparation import (
     Job,
     available_posts,
@@ -66,6 +65,7 @@ from skyexport.runtime.scratch import remove_left_scratches
 from skyexport.selection import Selection
 
 if TYPE_CHECKING:
+    from skyexport.pipeline.parts import PartWriters
     from skyexport.verification.increments import Disappeared
 
 __all__ = ["export"]
@@ -113,7 +113,7 @@ def export(
                 _say_before(job, media, destination, say)
                 job = with_earlier_posts(job, say)
                 notices = _noted(job)
-                write = _write if parts is None else partial(write_in_parts, parts)
+                write = _write if parts is None else _by(parts)
                 written = _write_held_state(job, media, destination, notices, say, partial(write, debug=debug))
                 available = None if job.counters.posts else available_posts(job.archive, job.selection, options)
                 sums, table = _copy_media(job, media, destination, notices)
@@ -226,6 +226,13 @@ def _write(
     counters.bytes = writer.bytes_written
     archive.check_unchanged()
     return Written(posts, batches, writer.files, hold.seconds, disappeared)
+
+
+def _by(parts: PartWriters) -> Callable[..., Written]:
+    """The counterpart of `_write` by others."""
+    from skyexport.pipeline.parts import write_in_parts
+
+    return partial(write_in_parts, parts)
 
 
 def _media(job: Job) -> contextlib.AbstractContextManager[Media | None]:
