@@ -30,8 +30,8 @@ Values = tuple[bytes, bytes, bytes]
 """uri, cid and time of a post. A usual time is as Go prints it, up to the time zone, which is UTC."""
 
 _USUAL_TIMES = re.compile(
-    r"(?:[0-9]{4}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
-    r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{0,8}[1-9])?Z\n)*+"
+    rb"(?:[0-9]{4}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
+    rb"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{0,8}[1-9])?Z\n)*+"
 )
 """Times as an export has them for nearly every post: real ones, in UTC. It leaves out 29 February."""
 
@@ -129,9 +129,10 @@ def _finding_room() -> Iterator[None]:
 
 def _columns(keys: list[PostKey]) -> Values:
     with contextlib.suppress(TypeError):  # if a value is None
-        uris, cids, times = ["\n".join(column) + "\n" for column in zip(*cast(list[Any], keys), strict=True)]
-        if uris.count("\n") == cids.count("\n") == times.count("\n") == len(keys) and _USUAL_TIMES.fullmatch(times):
-            return uris.encode(), cids.encode(), times.replace("T", " ").replace("Z\n", "\n").encode()
+        uris, cids, times = ["\n".join((*column, "")).encode() for column in zip(*cast(list[Any], keys), strict=True)]
+        counts = {uris.count(b"\n"), cids.count(b"\n"), times.count(b"\n")}
+        if counts == {len(keys)} and _USUAL_TIMES.fullmatch(times):
+            return uris, cids, times.replace(b"T", b" ").replace(b"Z\n", b"\n")
     if len(keys) == 1:
         return b"\n", b"\n", orjson.dumps(keys[0]) + b"\n"
     one_by_one = [_columns([key]) for key in keys]
@@ -140,7 +141,7 @@ def _columns(keys: list[PostKey]) -> Values:
 
 def are_usual_times(keys: Iterable[PostKey]) -> bool:
     """Whether these posts have usual times, which a time in an archive can be compared with in SQL."""
-    return _USUAL_TIMES.fullmatch("".join([f"{time}\n" for _, _, time in keys])) is not None
+    return _USUAL_TIMES.fullmatch("".join([f"{time}\n" for _, _, time in keys]).encode()) is not None
 
 
 def key_of(values: Values) -> PostKey:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import operator
 from collections.abc import Callable, Iterable
@@ -36,6 +37,7 @@ def post_keys(posts: Iterable[tuple[Any, Any, Any]]) -> list[PostKey]:
     """The keys of posts with these values of `KEY_COLUMNS`."""
     keys = list(posts)
     values = list(itertools.chain.from_iterable(keys))
-    if set(map(type, values)) == {str} and max(map(len, values)) <= LONGEST_VALUE and "".join(values).isascii():
-        return keys
+    with contextlib.suppress(TypeError):  # if a value is no text
+        if "".join(values).isascii() and max(map(len, values), default=0) <= LONGEST_VALUE:
+            return keys
     return [(comparable(uri), comparable(cid), comparable(indexed_at)) for uri, cid, indexed_at in keys]
