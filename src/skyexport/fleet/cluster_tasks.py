@@ -155,6 +155,8 @@ class ClusterTasks:
             died = f"{error.allowed_failures + 1} Dask workers died, one after the other, with this archive"
             return JobResult(number, error=WorkerError(died, f"look into the log of {error.last_worker.address}"))
         except Exception as error:
+            if self._client.status != "running":
+                raise _scheduler_is_gone() from error
             why = " ".join(str(error).split()) or type(error).__name__
             failed = WorkerError(f"no Dask worker could begin this export: {why}", "look into their logs")
             return JobResult(number, error=failed)
