@@ -363,6 +363,8 @@ def test_a_signal_before_signals_are_handled(tmp_path: Path, module: str) -> Non
         "from skyexport.__main__ import main\nsys.meta_path.insert(0, Sending())",
         "sys.meta_path.insert(0, Sending())\nfrom skyexport.__main__ import main",
     )
+    # A job in the background of a shell ignores SIGINT, and so would its children.
+    program = f"import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n{program}"
     done = subprocess.run(
         [sys.executable, "-c", program, "export", "a.db"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
