@@ -217,6 +217,7 @@ def test_a_worker_without_skyexport(tmp_path: Path, scheduler: LocalCluster) -> 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_worker_of_another_version(tmp_path: Path, scheduler: LocalCluster) -> None:
     """It is named before anything begins."""
     source = tmp_path / "src"
@@ -323,6 +324,7 @@ def test_the_scheduler_dies(tmp_path: Path) -> None:
     assert hidden_below(tmp_path / "out") == []
 
 
+@pytest.mark.slow
 def test_local_workers_by_command(tmp_path: Path) -> None:
     """`--cluster local:2` starts a cluster here; the object is that of many archives."""
     archives = made(tmp_path, 4)

@@ -273,7 +273,7 @@ STAND_INS = {
 
 
 @needs_bash
-@pytest.mark.quick(2)
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("heading", ["Slurm", "Kubernetes", "GNU parallel", "A loop over ssh"])
 def test_recipes(tmp_path: Path, heading: str) -> None:
     """Each recipe exports all archives once and merges the reports; bash stands in for the scheduler."""

@@ -49,6 +49,9 @@ _AHEAD_BYTES = 1 << 20
 _POSTS_AT_ONCE = Limit("POSTS_AT_ONCE", 1000)
 """Posts that are compared at once."""
 
+_WRITTEN_AT_ONCE = 1000
+"""Posts that are written at once."""
+
 _LONGEST_BYTES = 1 << 20
 """Length of a column of these; Bluesky's take a tenth of it."""
 
@@ -66,6 +69,8 @@ class KeyFiles:
     def __init__(self, folder: Path) -> None:
         self.posts = 0
         """The number of posts."""
+        self._waiting: list[PostKey] = []
+        """Posts to be written, together with more."""
         self._next = [0] * len(KEY_COLUMNS)
         """Where the line of the next post begins in each file."""
         with contextlib.ExitStack() as closing, _finding_room():
@@ -82,12 +87,20 @@ class KeyFiles:
     def add(self, keys: list[PostKey]) -> None:
         """Write posts."""
         self.posts += len(keys)
+        self._waiting += keys
+        if len(self._waiting) >= _WRITTEN_AT_ONCE:
+            self._write()
+
+    def _write(self) -> None:
         with _finding_room():
-            for file, lines in zip(self._files, _columns(keys), strict=True):
+            for file, lines in zip(self._files, _columns(self._waiting), strict=True):
                 file.write(lines)
+        self._waiting.clear()
 
     def rewind(self) -> None:
         """Read from the beginning."""
+        if self._waiting:
+            self._write()
         with _finding_room():
             for file in self._files:
                 file.flush()
@@ -135,8 +148,8 @@ def _columns(keys: list[PostKey]) -> Values:
             return uris, cids, times.replace(b"T", b" ").replace(b"Z\n", b"\n")
     if len(keys) == 1:
         return b"\n", b"\n", orjson.dumps(keys[0]) + b"\n"
-    one_by_one = [_columns([key]) for key in keys]
-    return cast(Values, tuple(map(b"".join, zip(*one_by_one, strict=True))))
+    halves = _columns(keys[: len(keys) // 2]), _columns(keys[len(keys) // 2 :])
+    return cast(Values, tuple(map(b"".join, zip(*halves, strict=True))))
 
 
 def are_usual_times(keys: Iterable[PostKey]) -> bool:
