@@ -20,7 +20,7 @@ import threading
 import traceback
 from dataclasses import dataclass, field
 from functools import partial
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import apsw
 
@@ -29,13 +29,15 @@ from skyexport.errors import ExportError, MemoryLimitError, StoppedError
 from skyexport.fleet.resumption import export_to_skip
 from skyexport.options.export_options import ExportOptions
 from skyexport.pipeline.export import export
-from skyexport.pipeline.parts import Part, WrittenPart, write_part
 from skyexport.pipeline.summary import ExportSummary
 from skyexport.rendering.messages import Kind, read_frame, write_frame
 from skyexport.runtime.cleanup import start_thread
 from skyexport.runtime.progress import Progress
 from skyexport.runtime.signals import Signals
 from skyexport.verification.result import Verification
+
+if TYPE_CHECKING:
+    from skyexport.pipeline.parts import Part, WrittenPart
 
 __all__ = [
     "ExportJob", "JobResult", "PartJob", "ProgressUpdate", "Request", "main", "read_message", "unexpected",
@@ -189,6 +191,8 @@ class _Exporter:
         return self._exported(request) if isinstance(request, ExportJob) else self._written(request)
 
     def _written(self, request: PartJob) -> JobResult:
+        from skyexport.pipeline.parts import write_part
+
         part: WrittenPart | None = None
         try:
             part = write_part(request.part, partial(self._watch, request.number))

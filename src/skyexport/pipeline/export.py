@@ -32,7 +32,6 @@ import apsw
 
 from skyexport import __version__
 from skyexport.archive.archive import Archive
-from skyexport.archive.export_order import plan_of
 from skyexport.archive.plan import Plan, row_id_batches
 from skyexport.archive.row_ids import RowIdFile
 from skyexport.errors import NO_MEMORY, ArchiveChangedError, MemoryLimitError, OutputError, StoppedError
@@ -50,6 +49,7 @@ from skyexport.pipeline.preparation import (
     Job,
     available_posts,
     check_state,
+    planned,
     prepared,
     with_earlier_posts,
 )
@@ -113,8 +113,8 @@ def export(
                 _say_before(job, media, destination, say)
                 job = with_earlier_posts(job, say)
                 notices = _noted(job)
-                write = _write if parts is None else _by(parts)
-                written = _write_held_state(job, media, destination, notices, say, partial(write, debug=debug))
+                write = partial(_write, debug=debug) if parts is None else _by(parts)
+                written = _write_held_state(job, media, destination, notices, say, write)
                 available = None if job.counters.posts else available_posts(job.archive, job.selection, options)
                 sums, table = _copy_media(job, media, destination, notices)
                 job.counters.stage = "finishing"
@@ -183,7 +183,7 @@ def _write(
     resolved, counters, directory = job.resolved, job.counters, destination.file.directory
     writer = _writer(job, destination)
     large = LargePosts(job.guard)
-    sample = chosen = disappeared = None
+    sample = chosen = None
     batches = 0
     if not narrowed.by_list:
         with large.named():
@@ -194,12 +194,7 @@ def _write(
             job.tree.add(worker.process.pid)
         hold.take(pool, job.monitor.check)
         reached("held")
-        posts = archive.count_posts()
-        if archive.copied is None:
-            disappeared = check_state(job, archive.connection, "main")
-        if media is not None:
-            media.list_files(archive, narrowed)
-        plan = plan_of(archive, narrowed, job.options.batch_size, posts)
+        posts, disappeared, plan = planned(job, archive, narrowed, media)
         if narrowed.by_list:
             chosen = closing.enter_context(RowIdFile.of(plan))
             plan = Plan(row_id_batches(chosen, job.options.batch_size), chosen.posts, exact=True)

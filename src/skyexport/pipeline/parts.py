@@ -20,8 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import apsw
+
 from skyexport.archive.archive import Archive
-from skyexport.archive.export_order import plan_of, selected_batches
+from skyexport.archive.export_order import selected_batches
 from skyexport.archive.files import file_state
 from skyexport.archive.plan import Batch, Plan
 from skyexport.errors import ArchiveBusyError, ArchiveChangedError, ArchiveError, OutputError
@@ -36,16 +38,14 @@ from skyexport.output.writer import OrderedWriter, OutputFile, WrittenFile
 from skyexport.pipeline.chunks import LargePosts, rendered, setup_of
 from skyexport.pipeline.hold import Hold, unchanging
 from skyexport.pipeline.outcome import Noted, Written
-from skyexport.pipeline.preparation import Job, check_state
+from skyexport.pipeline.preparation import SQLITE_STEPS, Job, planned
 from skyexport.rendering.pool import Pool
+from skyexport.runtime.location import absolute
 from skyexport.runtime.memory import MemoryGuard, ProcessTree
 from skyexport.runtime.progress import Counters, Monitor, Progress
 from skyexport.selection import Selection
 
 __all__ = ["Part", "PartWriters", "WrittenPart", "cut_into_files", "write_in_parts", "write_part"]
-
-_SQLITE_STEPS = 100_000
-"""SQLite steps between checks of memory and signals: some milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ def _parts_of(
     assert resolved.options.split_posts is not None
     with unchanging(archive):
         for number, (own, skip) in enumerate(cut_into_files(batches, resolved.options.split_posts), 1):
-            yield Part(number, path, state, own, skip, path_of(number).absolute(), resolved.options)
+            yield Part(number, path, state, own, skip, absolute(path_of(number)), resolved.options)
 
 
 def write_in_parts(
@@ -160,18 +160,14 @@ def write_in_parts(
     media: Media | None,
     destination: Destination,
     notices: Noted,
-    *,
-    debug: bool,
 ) -> Written:
     """Let others write all data files from *archive*: the same as `_write`, and for the same job.
 
     Raises:
         NeverHeldError: Nothing was written.
     """
-    del debug  # The others decide where their errors go.
     assert isinstance(destination, Directory)
     counters = job.counters
-    disappeared = None
     written: list[WrittenPart] = []
     batches = 0
 
@@ -188,12 +184,7 @@ def write_in_parts(
             yield batch
 
     hold.take(Pool(setup_of(job.resolved, archive, narrowed), 0), job.monitor.check)
-    posts = archive.count_posts()
-    if archive.copied is None:
-        disappeared = check_state(job, archive.connection, "main")
-    if media is not None:
-        media.list_files(archive, narrowed)
-    plan = plan_of(archive, narrowed, job.options.batch_size, posts)
+    posts, disappeared, plan = planned(job, archive, narrowed, media)
     counters.posts_to_read = plan.posts
     counters.stage = "exporting"
     destination.leave_to_others()
@@ -233,7 +224,7 @@ def write_part(part: Part, on_progress: Callable[[Progress], None] | None, *, de
         Monitor(counters, guard, on_progress) as monitor,
         contextlib.closing(_PartFiles(part)) as files,
     ):
-        archive.watch(monitor.check, _SQLITE_STEPS)
+        archive.watch(monitor.check, SQLITE_STEPS)
         setup = setup_of(resolved, archive, Selection())
         hold = Hold(archive)
         plan = Plan(iter(part.batches), sum(batch.posts for batch in part.batches), exact=True)
@@ -290,10 +281,9 @@ def _check_state(part: Part) -> None:
     """
     try:
         state = file_state(part.archive)
-    except OSError as error:
-        raise ArchiveChangedError(
-            f"{part.archive} cannot be read: {error.strerror}", "can this machine see it?"
-        ) from None
+    except (OSError, apsw.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ArchiveChangedError(f"{part.archive} cannot be read: {reason}", "can this machine see it?") from None
     if state != part.state:
         raise ArchiveChangedError(
             f"somebody wrote to {part.archive} during its export", "end that program, or use --snapshot copy"

@@ -11,6 +11,8 @@ import apsw
 
 from skyexport.archive.archive import Archive
 from skyexport.archive.authors import ChosenAuthor, check_author
+from skyexport.archive.export_order import plan_of
+from skyexport.archive.plan import Plan
 from skyexport.archive.registry import Registry
 from skyexport.errors import ArchiveBusyError, ArchiveChangedError, StrictError
 from skyexport.formats import FORMATS
@@ -26,19 +28,22 @@ from skyexport.runtime.progress import Counters, Monitor, Progress
 from skyexport.selection import PostFilter, Selection
 
 if TYPE_CHECKING:
+    from skyexport.output.media import Media
     from skyexport.verification.increments import Disappeared, EarlierPosts
 
 __all__ = [
+    "SQLITE_STEPS",
     "WORKERS_FROM_POSTS",
     "Job",
     "available_posts",
     "check_state",
     "check_strict",
+    "planned",
     "prepared",
     "with_earlier_posts",
 ]
 
-_SQLITE_STEPS = 100_000
+SQLITE_STEPS = 100_000
 """SQLite steps between checks of memory and signals: some milliseconds."""
 
 WORKERS_FROM_POSTS = 150_000
@@ -110,7 +115,7 @@ def prepared(
         selection = Selection(None if author is None else author.did, resolved.since, resolved.until)
         workers = _chosen_workers(resolved, archive, selection, guard, must_fit=must_fit)
         # From here on: before, a limit that is too small is refused with one that is enough.
-        archive.watch(monitor.check, _SQLITE_STEPS)
+        archive.watch(monitor.check, SQLITE_STEPS)
         yield Job(
             resolved=resolved, archive=archive, author=author, selection=selection,
             filters=() if options.match is None else (archive.matching(options.match),), earlier=None,
@@ -166,6 +171,24 @@ def check_state(job: Job, connection: apsw.Connection, schema: str) -> Disappear
         return job.earlier.disappeared(
             connection, schema, job.archive.schema, allow_unrelated=job.options.allow_unrelated
         )
+
+
+def planned(
+    job: Job, archive: Archive, narrowed: Selection, media: Media | None
+) -> tuple[int, Disappeared | None, Plan]:
+    """Look at the held state: how many posts it has, which earlier ones are gone, and how it is cut into batches.
+
+    Args:
+        job: The job.
+        archive: The archive of the job or its copy, held in one state.
+        narrowed: The posts to export.
+        media: Lists the files of these posts; None without media.
+    """
+    posts = archive.count_posts()
+    disappeared = check_state(job, archive.connection, "main") if archive.copied is None else None
+    if media is not None:
+        media.list_files(archive, narrowed)
+    return posts, disappeared, plan_of(archive, narrowed, job.options.batch_size, posts)
 
 
 def available_posts(
