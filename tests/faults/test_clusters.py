@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import psutil
 
+from tests.clusters import dask, unused_port
 from tests.faults import invariants
 from tests.faults.matrix import trials
 from tests.faults.test_many import ARCHIVES, exports_of
@@ -35,24 +34,15 @@ class Cluster:
     workers: list[subprocess.Popen[bytes]]
 
 
-def dask(trial: Trial, command: str, *arguments: str) -> subprocess.Popen[bytes]:
-    """Start a command of Dask as a process of the trial."""
-    program = f"from distributed.cli.dask_{command} import main; main()"
-    return subprocess.Popen(
-        [sys.executable, "-c", program, *arguments], env=trial.environment(),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-
-
 @contextlib.contextmanager
 def cluster(trial: Trial) -> Iterator[Cluster]:
     """Started for one trial."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
-    scheduler = dask(trial, "scheduler", "--host", "127.0.0.1", "--port", address.rpartition(":")[2], "--no-dashboard")
+    port = unused_port()
+    address = f"tcp://127.0.0.1:{port}"
+    local = ("--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
+    scheduler = dask("scheduler", *local, environment=trial.environment())
     arguments = (address, "--nthreads", "1", "--no-nanny", "--no-dashboard", "--memory-limit", "0")
-    workers = [dask(trial, "worker", *arguments) for _ in range(2)]
+    workers = [dask("worker", *arguments, environment=trial.environment()) for _ in range(2)]
     try:
         yield Cluster(address, scheduler, workers)
     finally:

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from skyexport.errors import ArchiveError
 from skyexport.fleet.results import Outcome
 from skyexport.options.values import ClusterAddress, parse_cluster
 from tests.archives import file_archive, post
+from tests.clusters import dask, local_cluster, unused_port
 from tests.command import PROGRAM, files_below, skyexport, skyexport_json, started
 from tests.conftest import limits
 from tests.environment import ROOT
@@ -33,10 +33,7 @@ needs_unix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
     """Two workers of one thread each; one that dies is replaced."""
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address="127.0.0.1:0",
-        memory_limit=0, silence_logs=60,
-    ) as made:  # fmt: skip
+    with local_cluster(2) as made:
         yield made
 
 
@@ -162,13 +159,6 @@ def test_an_exporter_dies(tmp_path: Path, address: str) -> None:
     assert hidden_below(tmp_path / "out") == []
 
 
-def unused_port() -> int:
-    """A port of this machine where nobody listens."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
 def test_nobody_answers(tmp_path: Path) -> None:
     """One line, after a time that is bounded, and nothing is written."""
     archives = made(tmp_path, 2)
@@ -200,9 +190,7 @@ class Worker:
 @pytest.fixture
 def scheduler() -> Iterator[LocalCluster]:
     """A scheduler that has no worker yet."""
-    with LocalCluster(
-        n_workers=0, processes=True, host="127.0.0.1", dashboard_address="127.0.0.1:0", silence_logs=60
-    ) as made:  # fmt: skip
+    with local_cluster(0) as made:
         yield made
 
 
@@ -300,11 +288,7 @@ def test_the_scheduler_dies(tmp_path: Path) -> None:
     """One line, exit status 14; the workers undo what they did not complete."""
     archives = made(tmp_path, 12, posts=6000)
     port = unused_port()
-    run = "from distributed.cli.dask_scheduler import main; main()"
-    scheduler = subprocess.Popen(
-        [sys.executable, "-c", run, "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    scheduler = dask("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
     where = f"tcp://127.0.0.1:{port}"
     with Worker(where), limits(CONNECT_SECONDS=1):
         try:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from distributed import LocalCluster
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ from skyexport.archive.plan import Batch, KeyRange
 from skyexport.errors import ArchiveBusyError
 from skyexport.pipeline.parts import cut_into_files
 from tests.archives import RawText, file_archive, post, run_sql
+from tests.clusters import local_cluster
 from tests.command import files_below, skyexport, skyexport_json
 from tests.conftest import limits
 
@@ -26,10 +26,7 @@ from tests.conftest import limits
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """The address of a cluster with two workers."""
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address="127.0.0.1:0",
-        memory_limit=0, silence_logs=60,
-    ) as cluster:  # fmt: skip
+    with local_cluster(2) as cluster:
         yield str(cluster.scheduler_address)
 
 
