@@ -24,13 +24,12 @@ from skyexport.output.directory import Directory
 from skyexport.output.places import (
     LOCK,
     ManifestMaker,
-    as_output_error,
     check_writable,
-    hidden_stem,
 )
 from skyexport.output.single_file import File, Stream
 from skyexport.output.writer import OutputFile, WrittenFile
-from skyexport.runtime.disk import output_error
+from skyexport.runtime.disk import as_output_error, output_error
+from skyexport.runtime.hidden_file import lock_beside
 from skyexport.runtime.location import absolute, files_beside, real_path
 from skyexport.runtime.lock import check_free
 from skyexport.verification.chains import enclosing_export
@@ -53,11 +52,15 @@ class Destination(Protocol):
     file: OutputFile
     """The open data file."""
 
-    swept: list[Path]
-    """Leftovers of killed runs that `open` removed."""
+    @property
+    def swept(self) -> list[Path]:
+        """Leftovers of killed runs that `open` removed."""
+        ...
 
-    kept: Path | None
-    """The complete export that has its final name and stays, once `commit` or `abort` ended; None without one."""
+    @property
+    def kept(self) -> Path | None:
+        """The complete export that has its final name and stays, once `commit` or `abort` ended; None without one."""
+        ...
 
     def open(self) -> None:
         """Take the place, and open the first data file.
@@ -158,7 +161,7 @@ def check_destination(resolved: Resolved, did: str | None) -> tuple[Path | None,
     final = to.resolve() if overwrite else to
     with as_output_error(to):
         check_writable(final.parent)
-        check_free(final.with_name(f"{hidden_stem(final.name)}.lock"), f"to {to}")
+        check_free(lock_beside(final), f"to {to}")
     return to, final.parent
 
 

@@ -23,13 +23,13 @@ from skyexport.output.places import (
     LEFTOVER,
     LOCK,
     ManifestMaker,
-    as_output_error,
     close,
     create,
     partial_name,
 )
 from skyexport.output.writer import OutputFile, WrittenFile
 from skyexport.runtime.cleanup import uninterrupted
+from skyexport.runtime.disk import as_output_error
 from skyexport.runtime.for_tests import Limit
 from skyexport.runtime.lock import Lock, remove_leftovers
 from skyexport.runtime.sync import sync_directory

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from skyexport.errors import AlreadyRunningError, OutputError
-from skyexport.layout import (
-    EXPORT_NAME,
-    LONGEST_NAME_BYTES,
-)
+from skyexport.layout import EXPORT_NAME
 from skyexport.output.writer import OutputFile, WrittenFile
-from skyexport.runtime.disk import output_error
+from skyexport.runtime.disk import as_output_error
 from skyexport.runtime.lock import MACHINE_GROUP, Lock, machine_digits, remove_leftovers
 from skyexport.runtime.sync import sync_directory
 
@@ -25,11 +21,9 @@ __all__ = [
     "LEFTOVER",
     "LOCK",
     "ManifestMaker",
-    "as_output_error",
     "check_writable",
     "close",
     "create",
-    "hidden_stem",
     "partial_name",
     "place_lock",
     "remove_partial",
@@ -108,13 +102,6 @@ def close(destination: object) -> None:
             file.close()
 
 
-def hidden_stem(name: str) -> str:
-    """The beginning of the names of hidden files beside *name*: different for each file, and never too long."""
-    if len(os.fsencode(name)) <= LONGEST_NAME_BYTES:
-        return f".{name}"
-    return f".{name[:20]}-{hashlib.sha256(os.fsencode(name)).hexdigest()}"
-
-
 def partial_name(stamp: str) -> str:
     """The name of an export directory while it grows: different for each attempt, on this machine and on others."""
     return f".{stamp}-{secrets.token_hex(4)}-{machine_digits()}.partial"
@@ -124,11 +111,3 @@ def create(path: Path, *, sync: bool, display_path: Path | None = None) -> Outpu
     with as_output_error(display_path or path):
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
         return OutputFile(os.open(path, flags, 0o600), str(display_path or path), path.parent, durable=sync)
-
-
-@contextlib.contextmanager
-def as_output_error(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise output_error(error, str(path), path.parent) from error

@@ -33,13 +33,14 @@ from skyexport.options.export_options import ExportOptions, Resolved, Split, res
 from skyexport.output.destination import Destination
 from skyexport.output.directory import Directory
 from skyexport.output.media import Media
-from skyexport.output.places import as_output_error, create
+from skyexport.output.places import create
 from skyexport.output.writer import OrderedWriter, OutputFile, WrittenFile
 from skyexport.pipeline.chunks import LargePosts, rendered, setup_of
 from skyexport.pipeline.hold import Hold, unchanging
 from skyexport.pipeline.outcome import Noted, Written
 from skyexport.pipeline.preparation import SQLITE_STEPS, Job, planned
 from skyexport.rendering.pool import Pool
+from skyexport.runtime.disk import as_output_error
 from skyexport.runtime.location import absolute
 from skyexport.runtime.memory import MemoryGuard, ProcessTree
 from skyexport.runtime.progress import Counters, Monitor, Progress

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -14,7 +16,7 @@ import psutil
 from skyexport.errors import OutputError, StoppedError
 from skyexport.wording import format_size
 
-__all__ = ["free_bytes", "output_error", "takes_bytes_as_they_are"]
+__all__ = ["as_output_error", "free_bytes", "output_error", "takes_bytes_as_they_are"]
 
 _PLAIN_FILE_SYSTEMS = frozenset(
     {"ext2", "ext3", "ext4", "xfs", "jfs", "tmpfs", "vfat", "msdos", "exfat", "fat32", "hfs", "ntfs"}
@@ -79,3 +81,12 @@ def output_error(error: OSError, name: str, directory: Path | None = None) -> Ou
     what = f"cannot write {name}: {error.strerror or error}"
     free = free_bytes(directory) if error.errno == errno.ENOSPC and directory is not None else None
     return OutputError(what if free is None else f"{what}, {format_size(free)} free", hint)
+
+
+@contextlib.contextmanager
+def as_output_error(path: Path) -> Iterator[None]:
+    """Turn an error of the system about the output *path* into ours."""
+    try:
+        yield
+    except OSError as error:
+        raise output_error(error, str(path), path.parent) from error
