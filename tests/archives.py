@@ -13,7 +13,6 @@ from typing import Any, cast
 
 import apsw
 
-import make_archive
 from skyexport.archive.archive import Archive
 from skyexport.archive.export_order import order_of, row_ids_in_order
 from skyexport.archive.plan import Batch, key_ranges, row_id_batches
@@ -21,6 +20,7 @@ from skyexport.formats import FORMATS
 from skyexport.notices import Notices
 from skyexport.posts import COLUMNS, StoredValue, stored_value_sql
 from skyexport.rendering.renderer import BatchRenderer, Chunk
+from skyexport.repository import tables
 from skyexport.selection import Selection
 
 
@@ -42,6 +42,9 @@ StoredCell = StoredValue | RawText
 
 StoredRow = dict[str, StoredCell]
 """One post as it was stored."""
+
+TABLES = tables.TABLES
+"""The statements that make the tables of an archive; a test may change them."""
 
 TABLE_COLUMNS = {name: name for name in COLUMNS}
 """Column → name in the table, for an archive of the newest schema."""
@@ -80,13 +83,13 @@ def uri_of(row: Row) -> str:
 
 def fill(connection: apsw.Connection, rows: Iterable[Row], *, schema_version: int = 3, index: bool = True) -> None:
     """Make the tables of an archive in an empty database, and store the posts."""
-    quote_count = make_archive.QUOTE_COUNT_COLUMN if schema_version > 1 else ""
+    statements = TABLES if schema_version > 1 else TABLES.replace(tables.QUOTE_COUNT_COLUMN, "")
     connection.execute("begin")
-    connection.execute(make_archive.TABLES.format(quote_count=quote_count))
+    connection.execute(statements)
     if schema_version > 2:
-        connection.execute(make_archive.EXPORTS_TABLE)
+        connection.execute(tables.EXPORTS_TABLE)
     connection.executemany("insert into schema_version values (?, '')", [(v + 1,) for v in range(schema_version)])
-    connection.execute(make_archive.INDEXES + (make_archive.CREATED_AT_INDEX if index else ""))
+    connection.execute(tables.INDEXES + (tables.CREATED_AT_INDEX if index else ""))
     columns = [name for name in COLUMNS if name != "quote_count" or schema_version > 1]
     for row in rows:
         insert(connection, {name: row[name] for name in columns})
@@ -194,7 +197,7 @@ def pets(count: int = 300) -> list[Row]:
 def searchable(path: Path, rows: Iterable[Row], **options: Any) -> Path:
     """An archive in a file, with a full-text index."""
     file_archive(path, rows, **options)
-    run_sql(path, make_archive.FULL_TEXT)
+    run_sql(path, tables.FULL_TEXT)
     return path
 
 

@@ -21,7 +21,8 @@ from skyexport.runtime.for_tests import LIMITS
 from tests.environment import ROOT, SOURCE
 
 PACKAGES = (
-    *("cli", "fleet", "pipeline", "output", "verification", "rendering", "archive", "options", "formats", "runtime"),
+    *("cli", "fleet", "pipeline", "output", "verification", "rendering", "archive", "repository", "options", "formats"),
+    "runtime",
     "",
 )
 """From the command down to the words at the top level, which are in no package. Imports go from left to right only."""
@@ -88,6 +89,7 @@ def test_connections_are_made_in_few_places() -> None:
     found = {name for name, path in modules().items() if "apsw.Connection(" in path.read_text(encoding="utf-8")}
     assert found == {
         *(f"archive.{name}" for name in ("connections", "copying", "full_text", "recovery", "registry", "source")),
+        "repository.building",
         "verification.seen_posts",
     }
 

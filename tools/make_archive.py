@@ -35,126 +35,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-# --- What is stored: the schema, in the words of the archiver ---------------------------------------------------
-
-LATEST_SCHEMA_VERSION = 3
-
-TABLES = """
-create table schema_version (
-  version integer primary key,
-  applied_at timestamp default current_timestamp
-);
-create table sessions (
-  id text primary key,
-  did text not null unique,
-  handle text not null,
-  display_name text,
-  access_token text not null,
-  refresh_token text not null,
-  expires_at timestamp not null,
-  created_at timestamp default current_timestamp
-);
-create table posts (
-  uri text primary key,
-  cid text not null,
-  did text not null,
-  text text,
-  created_at timestamp not null,
-  indexed_at timestamp not null,
-  has_media boolean default 0,
-  like_count integer default 0,
-  repost_count integer default 0,
-  reply_count integer default 0,
-{quote_count}  is_reply boolean default 0,
-  reply_parent text,
-  embed_type text,
-  embed_data json,
-  labels json,
-  archived_at timestamp default current_timestamp
-);
-create table profiles (
-  did text not null,
-  handle text not null,
-  display_name text,
-  description text,
-  avatar_url text,
-  banner_url text,
-  followers_count integer default 0,
-  follows_count integer default 0,
-  posts_count integer default 0,
-  snapshot_at timestamp default current_timestamp,
-  primary key (did, snapshot_at)
-);
-create table media (
-  hash text primary key,
-  post_uri text not null references posts(uri) on delete cascade,
-  mime_type text not null,
-  file_path text not null,
-  size_bytes integer not null,
-  width integer,
-  height integer,
-  alt_text text,
-  created_at timestamp default current_timestamp
-);
-create table operations (
-  id text primary key,
-  did text not null references sessions(did) on delete cascade,
-  type text not null,
-  status text not null,
-  progress integer default 0,
-  total integer default 0,
-  error text,
-  started_at timestamp default current_timestamp,
-  completed_at timestamp
-);
-"""
-
-QUOTE_COUNT_COLUMN = "  quote_count integer default 0,\n"
-
-EXPORTS_TABLE = """
-create table exports (
-  id text primary key,
-  did text not null,
-  format text not null,
-  created_at integer not null,
-  directory_path text not null,
-  post_count integer not null check (post_count >= 0),
-  media_count integer default 0 check (media_count >= 0),
-  size_bytes integer default 0 check (size_bytes >= 0),
-  date_range_start integer,
-  date_range_end integer,
-  manifest_path text
-);
-create index idx_exports_did on exports(did);
-create index idx_exports_created_at on exports(created_at desc);
-create index idx_exports_did_created on exports(did, created_at desc);
-"""
-
-INDEXES = """
-create index idx_posts_did on posts(did);
-create index idx_posts_has_media on posts(has_media) where has_media = 1;
-create index idx_posts_is_reply on posts(is_reply) where is_reply = 1;
-create index idx_profiles_did on profiles(did);
-create index idx_profiles_snapshot_at on profiles(snapshot_at desc);
-create index idx_media_post_uri on media(post_uri);
-create index idx_operations_did_status on operations(did, status);
-"""
-
-CREATED_AT_INDEX = "create index idx_posts_created_at on posts(created_at desc);"
-
-FULL_TEXT = """
-create virtual table posts_fts using fts5(uri unindexed, text, content='posts', content_rowid='rowid');
-insert into posts_fts(posts_fts) values ('rebuild');
-create trigger posts_ai after insert on posts begin
-  insert into posts_fts(rowid, uri, text) values (new.rowid, new.uri, new.text);
-end;
-create trigger posts_ad after delete on posts begin
-  delete from posts_fts where rowid = old.rowid;
-end;
-create trigger posts_au after update on posts begin
-  update posts_fts set text = new.text where rowid = old.rowid;
-end;
-"""
+from skyexport.repository.tables import (
+    CREATED_AT_INDEX,
+    EXPORTS_TABLE,
+    FULL_TEXT,
+    INDEXES,
+    QUOTE_COUNT_COLUMN,
+    SCHEMA_VERSION,
+    TABLES,
+)
 
 # --- Times ------------------------------------------------------------------------------------------------------
 
@@ -764,7 +653,7 @@ def make_archive(
     big_post_bytes: int = 0,
     media: bool = False,
     ties: int = 0,
-    schema_version: int = LATEST_SCHEMA_VERSION,
+    schema_version: int = SCHEMA_VERSION,
     fts: bool = True,
     force: bool = False,
 ) -> ArchiveInfo:
@@ -799,7 +688,7 @@ def make_archive(
     require(0 <= offset_share <= 1, "offset share must be between 0 and 1")
     require(big_post_bytes >= 0, "big post bytes must not be negative")
     require(0 <= ties <= posts, "ties must be between 0 and the number of posts")
-    require(1 <= schema_version <= LATEST_SCHEMA_VERSION, "schema version must be 1, 2 or 3")
+    require(1 <= schema_version <= SCHEMA_VERSION, "schema version must be 1, 2 or 3")
     if path.exists() and not force:
         raise FileExistsError(f"{path} exists")
 
@@ -850,7 +739,7 @@ def require(condition: bool, message: str) -> None:
 
 def create_tables(connection: sqlite3.Connection, schema_version: int) -> None:
     """Create the tables of a schema version and note the versions that led to it."""
-    tables = TABLES.format(quote_count=QUOTE_COUNT_COLUMN if schema_version > 1 else "")
+    tables = TABLES if schema_version > 1 else TABLES.replace(QUOTE_COUNT_COLUMN, "")
     for statement in tables.split(";")[:-1]:
         connection.execute(statement)
     if schema_version > 2:
@@ -922,8 +811,8 @@ def argument_parser() -> argparse.ArgumentParser:
         "--schema-version",
         metavar="V",
         type=int,
-        default=LATEST_SCHEMA_VERSION,
-        help=f"1, 2 or 3 (default {LATEST_SCHEMA_VERSION})",
+        default=SCHEMA_VERSION,
+        help=f"1, 2 or 3 (default {SCHEMA_VERSION})",
     )
     parser.add_argument("--force", action="store_true", help="replace PATH if it exists")
     return parser

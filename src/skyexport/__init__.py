@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         NoExportError,
         OptionError,
         OutputError,
+        RepositoryError,
         StoppedError,
         StrictError,
         UnrelatedExportError,
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
     from skyexport.pipeline.inspection import Inspection, inspect
     from skyexport.pipeline.listing import Archive, Post
     from skyexport.pipeline.summary import ExportSummary
+    from skyexport.repository.importing import import_repository
+    from skyexport.repository.summary import ImportSummary
     from skyexport.runtime.progress import Progress
     from skyexport.verification.audit import Audit, AuditedExport, AuditProgress, verify_all
     from skyexport.verification.result import Verification
@@ -74,6 +77,7 @@ __all__ = [
     "ExportError",
     "ExportOptions",
     "ExportSummary",
+    "ImportSummary",
     "Inspection",
     "MemoryLimitError",
     "MergedReport",
@@ -86,6 +90,7 @@ __all__ = [
     "OutputError",
     "Post",
     "Progress",
+    "RepositoryError",
     "StoppedError",
     "StrictError",
     "UnrelatedExportError",
@@ -97,6 +102,7 @@ __all__ = [
     "export",
     "export_all",
     "export_in_parts",
+    "import_repository",
     "inspect",
     "merge_reports",
     "verify",
@@ -112,6 +118,7 @@ _MODULES = {
     "DryRun": "pipeline.dry_run",
     "ExportOptions": "options.export_options",
     "ExportSummary": "pipeline.summary",
+    "ImportSummary": "repository.summary",
     "Inspection": "pipeline.inspection",
     "MergedReport": "fleet.reports",
     "Migration": "fleet.results",
@@ -124,6 +131,7 @@ _MODULES = {
     "export": "pipeline.export",
     "export_all": "fleet.schedule",
     "export_in_parts": "fleet.schedule",
+    "import_repository": "repository.importing",
     "inspect": "pipeline.inspection",
     "merge_reports": "fleet.reports",
     "verify": "verification.verifier",

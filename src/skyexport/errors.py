@@ -23,6 +23,7 @@ __all__ = [
     "NoExportError",
     "OptionError",
     "OutputError",
+    "RepositoryError",
     "StoppedError",
     "StrictError",
     "UnrecoveredError",
@@ -114,7 +115,8 @@ class VerifyError(ExportError):
 
 
 class MissingExtraError(ExportError):
-    """An extra that the command needs is not installed: pyarrow for Parquet, distributed for a cluster."""
+    """An extra that the command needs is not installed: pyarrow for Parquet, libipld for CAR files, distributed for a
+    cluster."""
 
     exit_code = 5
 
@@ -133,6 +135,12 @@ class ArchiveError(ExportError):
 
 class UnrecoveredError(ArchiveError):
     """A program was stopped while it wrote to the archive; SQLite must recover the archive before it can be read."""
+
+
+class RepositoryError(ExportError):
+    """A CAR file is missing, unreadable, incomplete, damaged, or not a Bluesky repository."""
+
+    exit_code = 10
 
 
 class UnrelatedExportError(ExportError):
@@ -214,8 +222,8 @@ EXIT_CODES: dict[int, str] = {
     2: "wrong usage: an option or its value",
     3: "--strict: a value cannot be exported as stored",
     4: "verify: an export differs from its manifest, or a file of it cannot be read",
-    5: "an extra is not installed: Parquet needs pyarrow, --cluster needs distributed",
-    10: "the archive or the export is missing, unreadable, or of the wrong kind",
+    5: "an extra is not installed: Parquet needs pyarrow, CAR files libipld, --cluster distributed",
+    10: "the archive, the export or the CAR file is missing, unreadable, or of the wrong kind",
     11: "the archive is busy, or changed while it was read",
     12: "the output cannot be written",
     13: "the memory limit was reached, or the system gives no more memory",

@@ -1,21 +1,24 @@
-"""The packages of extras: pyarrow for Parquet, distributed for clusters.
+"""The packages of extras: pyarrow for Parquet, libipld for CAR files, distributed for clusters.
 
 Other modules call this one first, which reports a missing package.
 """
 
 from __future__ import annotations
 
+import importlib
 import mmap
 
 from skyexport.errors import MissingExtraError
 
-__all__ = ["INSTALL_CLUSTER", "INSTALL_PARQUET", "require_distributed", "require_pyarrow"]
+__all__ = ["INSTALL_CLUSTER", "INSTALL_PARQUET", "require_distributed", "require_libipld", "require_pyarrow"]
 
 INSTALL_PARQUET = "pip install 'skyexport[parquet]', or pipx inject skyexport pyarrow"
 """The commands that install pyarrow, for skyexport from pip and from pipx."""
 
 INSTALL_CLUSTER = "pip install 'skyexport[dask]', or pipx inject skyexport distributed"
 """The commands that install Dask's distributed."""
+
+_INSTALL_CAR = "pip install 'skyexport[car]', or pipx inject skyexport libipld"
 
 _OLDEST_PYARROW = 16
 """The version in pyproject.toml, which pip checks only if it installs the extra itself."""
@@ -57,15 +60,28 @@ def require_distributed() -> None:
     Raises:
         MissingExtraError: It is not installed, or cannot be loaded.
     """
+    _require("distributed", "--cluster needs distributed", INSTALL_CLUSTER)
+
+
+def require_libipld() -> None:
+    """Load libipld, which decodes the blocks of CAR files.
+
+    Raises:
+        MissingExtraError: It is not installed, or cannot be loaded.
+    """
+    _require("libipld", "a CAR file needs libipld", _INSTALL_CAR)
+
+
+def _require(package: str, need: str, install: str) -> None:
     try:
-        import distributed  # noqa: F401
+        importlib.import_module(package)
     except ModuleNotFoundError as error:
-        problem = "is not installed" if error.name == "distributed" else f"lacks {error.name}"
+        problem = "is not installed" if error.name == package else f"lacks {error.name}"
     except ImportError as error:
         problem = f"cannot be loaded ({' '.join(str(error).split())[:200]})"
     else:
         return
-    raise MissingExtraError(f"--cluster needs distributed, which {problem}", INSTALL_CLUSTER)
+    raise MissingExtraError(f"{need}, which {problem}", install)
 
 
 def _check_room(error: Exception) -> None:

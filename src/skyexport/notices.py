@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 __all__ = [
+    "COUNTS_UNKNOWN",
     "FORMULA",
     "MAX_PLACES",
     "MISSED_LOG",
@@ -18,6 +19,9 @@ __all__ = [
 
 WARNING = "warning: "
 """Beginning of a line for people that is a warning; `-q` prints warnings, `-qq` does not."""
+
+COUNTS_UNKNOWN = "likes, reposts, replies and quotes are unknown, and 0: a repository does not have those of others"
+"""A note for people, wherever they may read these counts of an imported archive."""
 
 MAX_PLACES = 100
 """Places kept per kind: enough to understand a warning, and too few for an odd archive to fill the memory."""

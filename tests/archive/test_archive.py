@@ -18,8 +18,9 @@ from skyexport.archive.media_rows import count_media
 from skyexport.archive.source import Source
 from skyexport.errors import ArchiveBusyError, ArchiveError, OptionError
 from skyexport.pipeline.listing import Archive
+from skyexport.repository import tables
 from skyexport.selection import Selection
-from tests import oracle
+from tests import archives, oracle
 from tests.archives import Cell, RawText, exported, file_archive, fill, insert, post, stored_rows, uri_of, writing
 from tests.conftest import limits
 
@@ -151,9 +152,9 @@ def test_other_tables_that_are_none(path: Path, table: str, sql: str) -> None:
 @pytest.mark.parametrize("column", ["uri", "text", "created_at", "embed_data", "archived_at"])
 def test_a_missing_column(path: Path, column: str) -> None:
     """A table of posts without one of the columns is refused by the column's name."""
-    tables = make_archive.TABLES.format(quote_count=make_archive.QUOTE_COUNT_COLUMN)
+    statements = tables.TABLES
     with writing(path) as connection:
-        connection.execute(tables.replace(f"  {column} ", f"  other_{column} "))
+        connection.execute(statements.replace(f"  {column} ", f"  other_{column} "))
     refused(path, f"posts has no column {column}$")
 
 
@@ -161,13 +162,13 @@ def test_a_missing_column(path: Path, column: str) -> None:
 @pytest.mark.parametrize("kind", ["virtual", "stored"])
 def test_a_generated_column_that_is_read(path: Path, column: str, kind: str) -> None:
     """A generated column would run what somebody wrote: one in the place of a column that is read is refused."""
-    tables = make_archive.TABLES.format(quote_count=make_archive.QUOTE_COUNT_COLUMN)
-    posts = tables.index("create table posts")
-    before, _, after = tables[posts:].partition(f"\n  {column.lower()} ")
+    statements = tables.TABLES
+    posts = statements.index("create table posts")
+    before, _, after = statements[posts:].partition(f"\n  {column.lower()} ")
     rest = after[after.index("\n") :]
     with writing(path) as connection:
         connection.execute(
-            f"{tables[:posts]}{before}\n  {column} text generated always as ('x') {kind},{rest}".replace(
+            f"{statements[:posts]}{before}\n  {column} text generated always as ('x') {kind},{rest}".replace(
                 "uri),", "cid),"
             )
         )
@@ -176,11 +177,11 @@ def test_a_generated_column_that_is_read(path: Path, column: str, kind: str) -> 
 
 def with_column(monkeypatch: pytest.MonkeyPatch, column: str) -> None:
     """Have archives made with one more column in posts, and in media where that can be."""
-    tables = make_archive.TABLES.replace("  labels json,", f"  labels json,\n  {column},")
+    statements = tables.TABLES.replace("  labels json,", f"  labels json,\n  {column},")
     if column not in ("post_uri", "hash") and "embed_data" not in column:
-        tables = tables.replace("  alt_text text,", f"  alt_text text,\n  {column},")
-    assert column in tables
-    monkeypatch.setattr(make_archive, "TABLES", tables)
+        statements = statements.replace("  alt_text text,", f"  alt_text text,\n  {column},")
+    assert column in statements
+    monkeypatch.setattr(archives, "TABLES", statements)
 
 
 @pytest.mark.parametrize("name", ["rowid", "RowID", '"rowid"'])
@@ -299,9 +300,9 @@ def test_names_in_capitals(path: Path, tmp_path: Path, format_name: str, snapsho
 
 def test_letters_that_only_look_like_capitals(path: Path) -> None:
     """SQLite takes `A` to `Z` for capitals and no other letters: a name with the Kelvin sign is another name."""
-    tables = make_archive.TABLES.format(quote_count=make_archive.QUOTE_COUNT_COLUMN)
+    statements = tables.TABLES
     with writing(path) as connection:
-        connection.execute(tables.replace("  like_count ", "  li\u212ae_count "))
+        connection.execute(statements.replace("  like_count ", "  li\u212ae_count "))
     refused(path, "posts has no column like_count$")
 
 

@@ -14,7 +14,6 @@ import apsw
 import pytest
 from typer.testing import CliRunner, Result
 
-import make_archive
 from skyexport import Archive, ArchiveChangedError, AuthorError, ExportOptions, OptionError, StrictError, export
 from skyexport.archive.authorizer import Authorizer
 from skyexport.archive.authors import Author, ChosenAuthor
@@ -22,6 +21,7 @@ from skyexport.cli.app import app
 from skyexport.fleet.schedule import export_all
 from skyexport.pipeline.dry_run import dry_run
 from skyexport.pipeline.inspection import list_authors
+from skyexport.repository import tables
 from skyexport.runtime.for_tests import on_reached
 from skyexport.runtime.signals import Signals
 from tests.archives import Row, file_archive, post, writing
@@ -312,7 +312,7 @@ def test_nobody_is_an_error(
 ) -> None:
     """An author without any post is an error in every way to export, with one line, and nothing is written."""
     with writing(archive) as connection:
-        connection.execute(make_archive.FULL_TEXT)
+        connection.execute(tables.FULL_TEXT)
     before = files_below(tmp_path)
     place: list[str] = [] if "--to" in more else ["-o", str(tmp_path / "out")]
     monkeypatch.chdir(tmp_path)
@@ -364,7 +364,7 @@ def test_an_author_without_posts_in_the_dates(archive: Path, tmp_path: Path, sna
 def test_a_query_in_dates_without_posts(archive: Path, tmp_path: Path) -> None:
     """A query that finds nothing is no error; dates are named only where they are to blame."""
     with writing(archive) as connection:
-        connection.execute(make_archive.FULL_TEXT)
+        connection.execute(tables.FULL_TEXT)
     options = ("-o", tmp_path / "o", "--author", ALICE, "--match")
     note = "note: no post in these dates"
     for query, since, blamed in (("Hello", "2042-01-01", True), ("nothing", "2024-05-01", False)):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import apsw
 
-import make_archive
 from skyexport.posts import COLUMNS
+from skyexport.repository import tables
 from tests.archives import file_archive, post
 from tests.faults.damage import HANGS_SECONDS, Layout, check_damaged, damage_page, export_damaged
 from tests.faults.matrix import trials
@@ -77,9 +77,9 @@ def _database(*statements: str) -> Callable[[Path], None]:
 
 def _changed(was: str, becomes: str) -> Callable[[Path], None]:
     """The tables of an archive with something else in their text."""
-    tables = make_archive.TABLES.format(quote_count=make_archive.QUOTE_COUNT_COLUMN)
-    assert was in tables
-    return _database(tables.replace(was, becomes))
+    statements = tables.TABLES
+    assert was in statements
+    return _database(statements.replace(was, becomes))
 
 
 def _newer(path: Path) -> None:

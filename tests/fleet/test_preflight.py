@@ -12,8 +12,8 @@ from typing import Any
 import apsw
 import pytest
 
-import make_archive
 from skyexport import ArchiveError, ExportError, ExportOptions, MissingExtraError, export, export_all, verify
+from skyexport.repository import tables
 from tests.archives import file_archive, post, uri_of
 from tests.command import PROGRAM, files_below, skyexport, skyexport_json
 
@@ -180,7 +180,7 @@ def test_a_query_that_some_archives_take(tmp_path: Path) -> None:
     archives = many(tmp_path, 2)
     for archive, columns in zip(archives, ("uri unindexed, text", "text, did"), strict=True):
         with contextlib.closing(apsw.Connection(str(archive))) as connection:
-            index, _, _ = make_archive.FULL_TEXT.partition("create trigger")
+            index, _, _ = tables.FULL_TEXT.partition("create trigger")
             connection.execute(index.replace("uri unindexed, text", columns, 1))
     done = skyexport_json("export", *archives, "-o", tmp_path / "out", "--match", "did: abc", status=2)
     assert [one["status"] for one in done["archives"]] == ["failed", "ok"]

@@ -28,6 +28,7 @@ from skyexport import (
     verify,
 )
 from skyexport.json_text import decode
+from skyexport.repository import tables
 from skyexport.runtime.for_tests import on_reached
 from skyexport.timestamps import usual_rfc3339, usual_rfc3339_seconds
 from skyexport.verification.key_columns import are_usual_times
@@ -367,7 +368,7 @@ def test_with_author_dates_and_match(tmp_path: Path) -> None:
         post(number, did=f"did:plc:{'ab'[number % 2]}", text=["cats", "dogs"][number % 3 == 0]) for number in range(60)
     ]
     archive = file_archive(tmp_path / "a.db", rows)
-    run_sql(archive, make_archive.FULL_TEXT)
+    run_sql(archive, tables.FULL_TEXT)
     first = exported_since(archive, tmp_path / "out", until="2024-05-01")
     assert first.posts == 0
     for snapshot in ("pin", "copy"):

@@ -20,10 +20,11 @@ from skyexport.archive.authors import Author, ChosenAuthor, each_author, find_au
 from skyexport.archive.connections import Connections
 from skyexport.archive.copying import MEDIA_COLUMNS, MEDIA_DETAILS, Copied, copy_posts, counted_posts
 from skyexport.archive.files import file_state
+from skyexport.archive.from_car import is_car_file, source_of_car
 from skyexport.archive.full_text import FullTextMatch, PrecomputedMatch, checked_match
 from skyexport.archive.recovery import recovered
 from skyexport.archive.schema import checked_schema
-from skyexport.archive.source import Source, as_number, pin, translate_sqlite_errors, unpin
+from skyexport.archive.source import RESTORE, Source, as_number, pin, translate_sqlite_errors, unpin
 from skyexport.errors import ArchiveChangedError, ArchiveError, UnrecoveredError
 from skyexport.notices import MISSED_LOG, MISSED_LOG_TEXT, Notices
 from skyexport.options.types import check_path
@@ -32,6 +33,7 @@ from skyexport.runtime.cleanup import uninterrupted
 from skyexport.runtime.for_tests import reached
 from skyexport.runtime.location import archive_location
 from skyexport.runtime.memory import MemoryGuard
+from skyexport.runtime.progress import Counters
 from skyexport.runtime.scratch import Scratch
 from skyexport.selection import PostFilter, Selection
 from skyexport.wording import printable_path
@@ -44,8 +46,6 @@ _TIMES_LOOKED_AT = 100
 _COPY = "posts.db"
 """Name of a private copy."""
 
-_RESTORE = "restore it from a backup, or try sqlite3's .recover"
-
 
 class Archive:
     """An open archive. Use it in a `with` statement.
@@ -55,6 +55,8 @@ class Archive:
         memory: The memory limit: copying refuses a post that surely exceeds it. None for no limit.
         match: The query that `matching` will get. If the archive must be recovered, its index is queried at once, since
             the copy has no index. None for no query.
+        counters: Count what is done, if *path* is a CAR file, which is imported first; None if nobody shows that.
+        check: Called again and again meanwhile; an exception that it raises ends it.
 
     Raises:
         OptionError: *path* is not a path.
@@ -63,7 +65,13 @@ class Archive:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, memory: MemoryGuard | None = None, match: str | None = None
+        self,
+        path: str | os.PathLike[str],
+        *,
+        memory: MemoryGuard | None = None,
+        match: str | None = None,
+        counters: Counters | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         check_path(path, "the archive")
         self._scratch: Scratch | None = None
@@ -75,10 +83,13 @@ class Archive:
         # If the files cannot be read, opening them reports the reason.
         with contextlib.suppress(OSError, apsw.Error):
             self.state = file_state(location)
+        if is_car_file(location):
+            self._open_beside(lambda folder: source_of_car(location, shown, folder, counters, check))
+            return
         try:
             self._open(Source.of(location, shown))
         except UnrecoveredError:
-            self._recover(location, shown)
+            self._open_beside(lambda folder: self._recovered(location, shown, folder))
 
     @classmethod
     def _of(cls, source: Source, memory: MemoryGuard | None, scratch: Scratch | None = None) -> Self:
@@ -104,7 +115,7 @@ class Archive:
             # Python handles signals only between its own steps: give it some during a long sort.
             self.watch(lambda: None, 100_000)
             with self.translating_errors(), self._reading_names():
-                self._check_size()
+                self.source.check_whole(self.connection)
                 self.schema = checked_schema(self.connection, self.display_path)
             self.columns = self.schema.columns
             self.created_at_index = self.schema.created_at_index
@@ -112,27 +123,29 @@ class Archive:
             self.close()
             raise
 
-    def _recover(self, location: Path, shown: str) -> None:
-        """Let SQLite recover a full copy, take what exports need out of it, remove it, and open the smaller copy."""
+    def _open_beside(self, make: Callable[[Path], Source]) -> None:
+        """Open an archive that *make* makes in a private directory, which exists until this one is closed."""
         scratch = Scratch()
         try:
-            folder = scratch.path / "whole"
-            folder.mkdir(mode=0o700)
-            copy = Source.of(recovered(location, shown, folder))
-            whole = replace(copy, location=str(location), display_path=shown)
-            with contextlib.closing(Archive._of(whole, self._memory)) as archive:
-                matched = None
-                if self._match is not None:
-                    matched = checked_match(archive.connection, self._match, shown)
-                archive._copy_to(
-                    scratch.path / _COPY, Selection(), ("created_at", "did"), media=True, handles=True, matched=matched
-                )
-            shutil.rmtree(folder)
-            self._open(Source.of_copy(scratch.path / _COPY, whole))
+            self._open(make(scratch.path))
         except BaseException:
             scratch.close()
             raise
         self._scratch = scratch
+
+    def _recovered(self, location: Path, shown: str, place: Path) -> Source:
+        """Let SQLite recover a full copy, take what exports need out of it, and remove it."""
+        folder = place / "whole"
+        folder.mkdir(mode=0o700)
+        copy = Source.of(recovered(location, shown, folder))
+        whole = replace(copy, location=str(location), display_path=shown)
+        with contextlib.closing(Archive._of(whole, self._memory)) as archive:
+            matched = None if self._match is None else checked_match(archive.connection, self._match, shown)
+            archive._copy_to(
+                place / _COPY, Selection(), ("created_at", "did"), media=True, handles=True, matched=matched
+            )
+        shutil.rmtree(folder)
+        return Source.of_copy(place / _COPY, whole)
 
     def copy(
         self,
@@ -211,7 +224,7 @@ class Archive:
             ArchiveError: The index is missing, damaged, or was not copied.
             OptionError: *query* is not valid.
         """
-        if not self.source.private:
+        if not self.source.private or self.source.from_car:
             return checked_match(self.connection, query, self.display_path)
         if self._match != query:
             raise ArchiveError(f"{self.display_path} was recovered in a copy, without its full-text index")
@@ -395,15 +408,8 @@ class Archive:
         try:
             yield
         except UnicodeDecodeError:
-            raise ArchiveError(
-                f"{self.display_path} is damaged: a name in its schema is not valid UTF-8", _RESTORE
-            ) from None
-
-    def _check_size(self) -> None:
-        """Make sure that the last page is whole: SQLite would read its missing part as zeros."""
-        size = Path(self.source.path).stat().st_size
-        if size % as_number(self.connection.pragma("page_size")):
-            raise ArchiveError(f"{self.display_path} is damaged: it is cut off within its last page", _RESTORE)
+            what = "is damaged: a name in its schema is not valid UTF-8"
+            raise ArchiveError(f"{self.display_path} {what}", RESTORE) from None
 
 
 def _first_readable(times: Iterable[StoredValue]) -> str | None:

@@ -80,6 +80,8 @@ class Registry:
             )
         if ".." in did:
             raise OptionError(f"bskyarchive accepts no export of {did}: it has two dots in a row", _WITHOUT)
+        if archive.source.from_car:
+            raise OptionError(f"{self._path} is a CAR file, which has no list of exports", _WITHOUT)
         if archive.source.private:
             raise ArchiveError(
                 f"cannot write to {self._path}: a program was stopped while writing to it",

@@ -20,6 +20,7 @@ import apsw
 from skyexport.archive.authorizer import restrict
 from skyexport.archive.files import HEADER_BYTES, MAGIC, header_of
 from skyexport.errors import ArchiveBusyError, ArchiveChangedError, ArchiveError, OutputError, UnrecoveredError
+from skyexport.repository.tables import IMPORTED_ID
 from skyexport.runtime.for_tests import Limit
 from skyexport.runtime.location import files_beside, has_content
 from skyexport.wording import printable_path
@@ -29,6 +30,7 @@ __all__ = [
     "CACHE_KIB",
     "PIN_BUSY_MILLISECONDS",
     "REBUILD",
+    "RESTORE",
     "JournalMode",
     "Source",
     "as_number",
@@ -58,6 +60,9 @@ _USUAL_VALUE_BYTES = 4_000_000
 _WAL_VERSION = 2
 _READ_VERSION_AT = 19
 """Offset of the read version. SQLite uses it, even if the write version before it differs."""
+RESTORE = "restore it from a backup, or try sqlite3's .recover"
+"""Hint for a damaged archive."""
+
 _RECOVER = "start and stop bskyarchive once, then export again"
 
 REBUILD = """leave out --match, or run sqlite3's `insert into posts_fts(posts_fts) values ('rebuild')` on a copy"""
@@ -67,6 +72,9 @@ _WRITE_ERRORS = frozenset(
     {apsw.SQLITE_IOERR_WRITE, apsw.SQLITE_IOERR_TRUNCATE, apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_CLOSE}
 )
 """Errors of temporary files and private copies: nothing is ever written to an archive."""
+
+_APPLICATION_ID = slice(68, 72)
+"""Where the header has the id that an import leaves there."""
 
 _UTF_16 = (2, 3)
 """The header's codes for UTF-16, little-endian and big-endian."""
@@ -96,6 +104,10 @@ class Source:
     """The archive's path as it was typed, for messages."""
     missed_log: bool = False
     """Whether newer posts may lie in a log beside another name of the file, where SQLite cannot find it."""
+    imported: bool = False
+    """Whether it was made of a repository, which does not have the likes, reposts, replies and quotes of others."""
+    from_car: bool = False
+    """Whether *location* is a CAR file, and *path* an archive that was made of it."""
 
     @property
     def private(self) -> bool:
@@ -145,7 +157,8 @@ class Source:
             elif not beside.log_index.exists():
                 raise UnrecoveredError(f"{shown} was not closed: changes in {beside.log.name} were not saved", _RECOVER)
         path = str(location)
-        return cls(path, immutable, wal, status.st_dev, status.st_ino, path, shown, missed_log)
+        imported = int.from_bytes(header[_APPLICATION_ID]) == IMPORTED_ID
+        return cls(path, immutable, wal, status.st_dev, status.st_ino, path, shown, missed_log, imported)
 
     @classmethod
     def of_copy(cls, path: Path, original: Source) -> Source:
@@ -184,6 +197,15 @@ class Source:
             if connection is not None:
                 connection.close()
             raise
+
+    def check_whole(self, connection: apsw.Connection) -> None:
+        """Make sure that the last page is whole: SQLite would read its missing part as zeros.
+
+        Raises:
+            ArchiveError: It is not.
+        """
+        if Path(self.path).stat().st_size % as_number(connection.pragma("page_size")):
+            raise ArchiveError(f"{self.display_path} is damaged: it is cut off within its last page", RESTORE)
 
     def check_same_file(self) -> None:
         """Make sure that the path still names the same file.
@@ -286,9 +308,7 @@ def translate_sqlite_errors(path: str) -> Iterator[None]:
 
 
 def _damaged(path: str, error: apsw.Error) -> ArchiveError:
-    return ArchiveError(
-        f"{path} is damaged or not a database: {error}", "restore it from a backup, or try sqlite3's .recover"
-    )
+    return ArchiveError(f"{path} is damaged or not a database: {error}", RESTORE)
 
 
 def _may_miss_log(location: Path) -> bool:

@@ -15,6 +15,7 @@ from skyexport.cli.boundary import AS_JSON, Command, configure, errors_reported
 from skyexport.cli.configuration import CONFIG
 from skyexport.cli.export import export_command
 from skyexport.cli.help_pages import HelpfulGroup, epilog
+from skyexport.cli.importing import import_command
 from skyexport.cli.inspect import inspect_command
 from skyexport.cli.merge import merge_command
 from skyexport.cli.usage import check_dashes, unknown_command, usage_error, wants_json
@@ -66,7 +67,10 @@ class _Commands(HelpfulGroup):
 app = typer.Typer(
     name="skyexport",
     cls=_Commands,
-    help="Export local Bluesky archives, the SQLite files of bskyarchive, to JSON, JSON Lines, CSV or Parquet.",
+    help=(
+        "Export local Bluesky archives, the SQLite files of bskyarchive, to JSON, JSON Lines, CSV or Parquet."
+        " Everyone's own repository, a CAR file, can be imported."
+    ),
     epilog=epilog(
         "skyexport inspect archive.db",
         "skyexport export archive.db --format csv --since 2024-01-01",
@@ -127,6 +131,15 @@ app.command(
         "skyexport export --from-file archives.txt --shard 3/8 --json > shard-3.json",
     ),
 )(export_command)
+app.command(
+    cls=Command,
+    name="import",
+    epilog=epilog(
+        "skyexport import repo.car --to me.db --handle me.bsky.social",
+        "skyexport import repo.car --to me.db --blobs me_blobs",
+        "skyexport import newer.car --to me.db --remove-gone",
+    ),
+)(import_command)
 app.command(
     cls=Command,
     name="inspect",

@@ -93,6 +93,7 @@ def manifest_bytes(
         "source": {
             **source_of(archive.path, archive.state),
             "schema_version": archive.schema.version,
+            **({"counts_unknown": True} if archive.source.imported else {}),
             "posts": archive_posts,
         },
         **narrowed,

@@ -18,6 +18,7 @@ from skyexport.archive.source import JournalMode
 from skyexport.errors import MissingExtraError, OutputError
 from skyexport.extras import INSTALL_PARQUET
 from skyexport.formats import FORMATS, Format
+from skyexport.notices import COUNTS_UNKNOWN
 from skyexport.options.values import parse_path
 from skyexport.pipeline.estimate import Sample
 from skyexport.rendering.native import renderer_in_words
@@ -49,6 +50,7 @@ class Inspection:
         archive_schema_version: Version of its schema, 1 to 3.
         journal_mode: "rollback" or "wal".
         created_at_index: Whether it has the index that exports step along; without, they sort all posts first.
+        counts_unknown: Whether likes, reposts, replies and quotes are unknown, and 0: it was made of a repository.
         renderer: The renderer that exports use: `native`, or `python` and why.
         expected_bytes: Format → size of an export of all posts, estimated from a sample; None for a format that needs
             an extra which is not installed.
@@ -67,6 +69,7 @@ class Inspection:
     archive_schema_version: int
     journal_mode: JournalMode
     created_at_index: bool
+    counts_unknown: bool
     renderer: str
     expected_bytes: dict[str, int | None]
     warnings: dict[str, int]
@@ -101,6 +104,8 @@ class Inspection:
         lines += [f"  {author_line(author)}" for author in self.largest_authors]
         if self.authors > len(self.largest_authors):
             lines.append(f"  and {self.authors - len(self.largest_authors):,} more: --authors lists all")
+        if self.counts_unknown:
+            lines.append(f"note: {COUNTS_UNKNOWN}")
         lines += [f"warning: {place}" for places in self.warning_places.values() for place in places]
         return lines
 
@@ -142,6 +147,7 @@ def _inspected(path: Path) -> Inspection:
             archive_schema_version=archive.schema.version,
             journal_mode=archive.source.journal_mode,
             created_at_index=archive.created_at_index is not None,
+            counts_unknown=archive.source.imported,
             renderer=renderer_in_words(),
             expected_bytes={name: _expected_bytes(archive, format, posts) for name, format in FORMATS.items()},
             warnings=archive.notices().warnings,

@@ -108,9 +108,10 @@ def prepared(
     check_place(resolved)
     with (
         contextlib.ExitStack() as closing,
-        Archive(resolved.archive, memory=guard, match=options.match) as archive,
         Monitor(counters, guard, on_progress) as monitor,
+        Archive(resolved.archive, memory=guard, match=options.match, counters=counters, check=monitor.check) as archive,
     ):
+        counters.stage = "preparing"
         author = None if options.author is None else archive.find_author(options.author)
         selection = Selection(None if author is None else author.did, resolved.since, resolved.until)
         workers = _chosen_workers(resolved, archive, selection, guard, must_fit=must_fit)

@@ -30,6 +30,9 @@ SCHEMA_VERSION = 1
 
 Stage = Literal[
     "preparing",
+    "checking the repository",
+    "importing posts",
+    "making indexes",
     "reading earlier exports",
     "exporting",
     "copying media",
@@ -102,6 +105,10 @@ class Progress:
         """The progress for people, in one line."""
         if self.stage == "preparing":
             return f"reading the archive's index, {self.seconds:.0f} s"
+        if self.stage == "checking the repository":
+            return f"{self.stage}, {format_size(self.read_back_bytes)}, {self.seconds:.0f} s"
+        if self.stage in ("importing posts", "making indexes"):
+            return f"{self.stage}: {self.posts_read:,}, {self.seconds:.0f} s"
         if self.stage == "reading earlier exports":
             return f"verifying and reading earlier exports, {format_size(self.read_back_bytes)}, {self.seconds:.0f} s"
         if self.stage == "reading back":

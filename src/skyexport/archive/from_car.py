@@ -1,0 +1,56 @@
+"""A CAR file in the place of an archive: its posts are imported into a private archive, which is read instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from skyexport.archive.source import Source
+from skyexport.repository.wrong_files import is_car
+from skyexport.runtime.progress import Counters
+
+__all__ = ["is_car_file", "source_of_car"]
+
+_START_BYTES = 128
+"""Enough to tell a CAR file from others."""
+
+
+def is_car_file(path: Path) -> bool:
+    """Whether there is a CAR file at *path*."""
+    try:
+        with path.open("rb") as file:
+            return is_car(file.read(_START_BYTES))
+    except (OSError, ValueError):
+        # Opening it as an archive reports the reason.
+        return False
+
+
+def source_of_car(
+    location: Path, display_path: str, folder: Path, counters: Counters | None, check: Callable[[], None]
+) -> Source:
+    """Import a repository into an archive in *folder*, which is private; returns how to open that.
+
+    Args:
+        location: The CAR file, an absolute path without links.
+        display_path: Its path for messages.
+        counters: Counts what is done; None if nobody shows that.
+        check: Called again and again; an exception that it raises ends the import.
+
+    Raises:
+        RepositoryError: It is damaged.
+        MissingExtraError: libipld is not installed.
+        OutputError: There is no room.
+    """
+    # Loading it takes as long as a small export, and few exports need it.
+    from skyexport.repository.blocks import Blocks
+    from skyexport.repository.importing import imported_into
+
+    path = folder / "imported.db"
+    counters = counters or Counters()
+    with Blocks(location, display_path) as blocks:
+        imported_into(path, blocks, counters, check)
+    # What comes next counts anew.
+    counters.posts_read = counters.read_back_bytes = 0
+    imported = Source.of(path)
+    return replace(imported, immutable=True, location=str(location), display_path=display_path, from_car=True)

@@ -1,0 +1,250 @@
+"""Embeds of records → the views that bskyarchive stores: with addresses of images instead of blobs.
+
+Source of the views: https://github.com/bluesky-social/atproto/tree/main/lexicons/app/bsky/embed. Keys are in the order
+in which Go writes them.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+
+from skyexport.repository.blocks import CID_BYTES, RAW_CID, cid_digest, cid_text
+
+__all__ = ["NO_EMBED", "Blob", "View", "as_json", "image_address", "view_of"]
+
+_IMAGES = "https://cdn.bsky.app/img"
+_VIDEOS = "https://video.bsky.app/watch"
+
+_PREFIX = "app.bsky.embed."
+
+_BLOB_CID = re.compile("b(?:afk|afy)rei[a-z2-7]{52}")
+"""The CID of a blob as text; in old records the codec is that of records."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A file that a post shows, which is not in the repository itself."""
+
+    cid: str
+    """As text: `bafkrei…`."""
+    mime_type: str
+    bytes: int
+    """Its size, according to the record; 0 if that does not say."""
+    width: int
+    height: int
+    """In pixels, or a ratio; 0 if the record does not say."""
+    alt_text: str
+
+    @property
+    def sha256(self) -> str:
+        """Of its content, in hexadecimal."""
+        return cid_digest(self.cid).hex()
+
+    @classmethod
+    def of(cls, reference: Any, shown: Any) -> Blob:
+        """The blob of a reference: `{ref, mimeType, size}`, or in old records `{cid, mimeType}`.
+
+        Args:
+            reference: It may be anything.
+            shown: An object with its alt text and its aspect ratio.
+
+        Raises:
+            AttributeError, KeyError, TypeError, ValueError: It is no such reference.
+        """
+        ref = reference.get("ref")
+        cid = reference["cid"] if ref is None else ref
+        if isinstance(cid, bytes) and len(cid) == CID_BYTES and cid.startswith(RAW_CID):
+            cid = cid_text(cid)
+        elif not isinstance(cid, str) or _BLOB_CID.fullmatch(cid) is None:
+            raise ValueError("no CID of a blob")
+        mime_type, size = reference.get("mimeType"), reference.get("size")
+        ratio = _aspect_ratio(shown).get("aspectRatio", {})
+        return cls(
+            cid, mime_type if isinstance(mime_type, str) else "application/octet-stream",
+            size if type(size) is int and 0 < size < 1 << 63 else 0, ratio.get("width", 0), ratio.get("height", 0),
+            _text(shown, "alt"),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The columns that an embed fills, and the files that it shows."""
+
+    kind: str
+    """`embed_type`."""
+    data: bytes
+    """`embed_data`, JSON."""
+    has_media: bool = False
+    blobs: tuple[Blob, ...] = ()
+    known: bool = True
+    """False if it is stored as the record has it, since archives have no view of its kind."""
+
+
+NO_EMBED = View("", b"null")
+
+
+def view_of(embed: Any, did: str) -> View:
+    """The view of an embed.
+
+    Args:
+        embed: The value of `embed` in the record of a post, which may be anything.
+        did: The author.
+    """
+    if embed is None:
+        return NO_EMBED
+    try:
+        kind = embed["$type"]
+        return _VIEWS[kind.removeprefix(_PREFIX) if kind.startswith(_PREFIX) else ""](embed, did)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return View("other", as_json(_plain(embed)), known=False)
+
+
+def _images(embed: Any, did: str) -> View:
+    images, blobs = [], []
+    for image in embed["images"]:
+        blob = Blob.of(image["image"], image)
+        images.append({
+            "alt": blob.alt_text,
+            **_aspect_ratio(image),
+            "fullsize": image_address("feed_fullsize", did, blob.cid),
+            "thumb": image_address("feed_thumbnail", did, blob.cid),
+        })  # fmt: skip
+        blobs.append(blob)
+    if not images:
+        return NO_EMBED
+    return View("images", as_json({"$type": "app.bsky.embed.images#view", "images": images}), True, tuple(blobs))
+
+
+def _gallery(embed: Any, did: str) -> View:
+    items, blobs = [], []
+    for image in embed["items"]:
+        blob = Blob.of(image["image"], image)
+        items.append({
+            "$type": "app.bsky.embed.gallery#viewImage",
+            "alt": blob.alt_text,
+            **_aspect_ratio(image),
+            "fullsize": image_address("feed_fullsize", did, blob.cid),
+            "thumbnail": image_address("feed_thumbnail", did, blob.cid),
+        })  # fmt: skip
+        blobs.append(blob)
+    return View("gallery", as_json({"$type": "app.bsky.embed.gallery#view", "items": items}), bool(blobs), tuple(blobs))
+
+
+def _external(embed: Any, did: str) -> View:
+    external = embed["external"]
+    card = {"description": _text(external, "description")}
+    blobs: tuple[Blob, ...] = ()
+    if external.get("thumb") is not None:
+        blobs = (Blob.of(external["thumb"], {}),)
+        card["thumb"] = image_address("feed_thumbnail", did, blobs[0].cid)
+    card |= {"title": _text(external, "title"), "uri": _text(external, "uri")}
+    return View("external", as_json({"$type": "app.bsky.embed.external#view", "external": card}), bool(blobs), blobs)
+
+
+def _record(embed: Any, _: str) -> View:
+    view = {"$type": "app.bsky.embed.record#view", "record": _not_found(embed["record"])}
+    return View("record", as_json(view))
+
+
+def _record_with_media(embed: Any, did: str) -> View:
+    media = view_of(embed["media"], did)
+    if not media.known or media.kind not in ("images", "gallery", "external", "video"):
+        raise ValueError("no media that archives know")
+    view = {
+        "$type": "app.bsky.embed.recordWithMedia#view",
+        "media": orjson.Fragment(media.data),
+        "record": {"record": _not_found(embed["record"]["record"])},
+    }
+    return View("record_with_media", as_json(view, escaped=True), True, media.blobs)
+
+
+def _video(embed: Any, did: str) -> View:
+    blob = Blob.of(embed["video"], embed)
+    place = f"{_VIDEOS}/{quote(did, safe='')}/{blob.cid}"
+    view = {
+        "$type": "app.bsky.embed.video#view",
+        **({"alt": blob.alt_text} if blob.alt_text else {}),
+        **_aspect_ratio(embed),
+        "cid": blob.cid,
+        "playlist": f"{place}/playlist.m3u8",
+        "thumbnail": f"{place}/thumbnail.jpg",
+    }
+    return View("video", as_json(view), True, (blob,))
+
+
+_VIEWS: dict[str, Callable[[Any, str], View]] = {
+    "images": _images,
+    "gallery": _gallery,
+    "external": _external,
+    "record": _record,
+    "recordWithMedia": _record_with_media,
+    "video": _video,
+}
+
+
+def image_address(size: str, did: str, cid: str) -> str:
+    """The address of an image on Bluesky's servers; *size* is `feed_fullsize`, `feed_thumbnail`, `avatar`, `banner`."""
+    return f"{_IMAGES}/{size}/plain/{did}/{cid}@jpeg"
+
+
+def _not_found(reference: Any) -> dict[str, Any]:
+    """The view of a quoted record. A repository has the quotation, and not what is quoted."""
+    uri = reference["uri"]
+    if not isinstance(uri, str):
+        raise TypeError("a URI that is not text")
+    return {"$type": "app.bsky.embed.record#viewNotFound", "notFound": True, "uri": uri}
+
+
+def _aspect_ratio(shown: Any) -> dict[str, dict[str, int]]:
+    ratio = shown.get("aspectRatio")
+    if not isinstance(ratio, dict):
+        return {}
+    width, height = ratio.get("width"), ratio.get("height")
+    if type(width) is not int or type(height) is not int or not (0 < width < 1 << 31 and 0 < height < 1 << 31):
+        return {}
+    return {"aspectRatio": {"height": height, "width": width}}
+
+
+def _text(holder: Any, key: str) -> str:
+    value = holder.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _plain(value: Any) -> Any:
+    """A value of DAG-CBOR as JSON has it: CIDs as `{"$link"}`, bytes as `{"$bytes"}`."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, bytes):
+        if len(value) == CID_BYTES and value[:2] in (b"\x01\x55", b"\x01\x71"):
+            return {"$link": cid_text(value)}
+        return {"$bytes": b64encode(value).decode().rstrip("=")}
+    return value
+
+
+def as_json(value: Any, *, escaped: bool = False) -> bytes:
+    """JSON as Go writes it: compact, and safe inside of HTML.
+
+    Args:
+        escaped: Whether all of its text is escaped already.
+    """
+    data = orjson.dumps(value)
+    return data if escaped else _html_safe(data)
+
+
+def _html_safe(data: bytes) -> bytes:
+    for character, escape in _ESCAPES:
+        if character in data:
+            data = data.replace(character, escape)
+    return data
+
+
+_ESCAPES = tuple((character.encode(), f"\\u{ord(character):04x}".encode()) for character in "&<>\u2028\u2029")
