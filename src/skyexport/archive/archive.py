@@ -19,7 +19,6 @@ import apsw
 from skyexport.archive.authors import Author, ChosenAuthor, each_author, find_author
 from skyexport.archive.connections import Connections
 from skyexport.archive.copying import MEDIA_COLUMNS, MEDIA_DETAILS, Copied, copy_posts, counted_posts
-from skyexport.archive.files import file_state
 from skyexport.archive.from_car import is_car_file, source_of_car
 from skyexport.archive.full_text import FullTextMatch, PrecomputedMatch, checked_match
 from skyexport.archive.recovery import recovered
@@ -35,6 +34,7 @@ from skyexport.runtime.location import archive_location
 from skyexport.runtime.memory import MemoryGuard
 from skyexport.runtime.progress import Counters
 from skyexport.runtime.scratch import Scratch
+from skyexport.runtime.sqlite_files import file_state
 from skyexport.selection import PostFilter, Selection
 from skyexport.wording import printable_path
 

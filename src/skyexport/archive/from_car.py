@@ -6,22 +6,21 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import apsw
+
 from skyexport.archive.source import Source
 from skyexport.repository.wrong_files import is_car
 from skyexport.runtime.progress import Counters
+from skyexport.runtime.sqlite_files import header_of
 
 __all__ = ["is_car_file", "source_of_car"]
-
-_START_BYTES = 128
-"""Enough to tell a CAR file from others."""
 
 
 def is_car_file(path: Path) -> bool:
     """Whether there is a CAR file at *path*."""
     try:
-        with path.open("rb") as file:
-            return is_car(file.read(_START_BYTES))
-    except (OSError, ValueError):
+        return is_car(header_of(path))
+    except (OSError, ValueError, apsw.Error):
         # Opening it as an archive reports the reason.
         return False
 

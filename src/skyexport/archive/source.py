@@ -18,11 +18,11 @@ from typing import Literal
 import apsw
 
 from skyexport.archive.authorizer import restrict
-from skyexport.archive.files import HEADER_BYTES, MAGIC, header_of
 from skyexport.errors import ArchiveBusyError, ArchiveChangedError, ArchiveError, OutputError, UnrecoveredError
 from skyexport.repository.tables import IMPORTED_ID
 from skyexport.runtime.for_tests import Limit
 from skyexport.runtime.location import files_beside, has_content
+from skyexport.runtime.sqlite_files import HEADER_BYTES, MAGIC, application_id_in, header_of
 from skyexport.wording import printable_path
 
 __all__ = [
@@ -72,9 +72,6 @@ _WRITE_ERRORS = frozenset(
     {apsw.SQLITE_IOERR_WRITE, apsw.SQLITE_IOERR_TRUNCATE, apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_CLOSE}
 )
 """Errors of temporary files and private copies: nothing is ever written to an archive."""
-
-_APPLICATION_ID = slice(68, 72)
-"""Where the header has the id that an import leaves there."""
 
 _UTF_16 = (2, 3)
 """The header's codes for UTF-16, little-endian and big-endian."""
@@ -157,7 +154,7 @@ class Source:
             elif not beside.log_index.exists():
                 raise UnrecoveredError(f"{shown} was not closed: changes in {beside.log.name} were not saved", _RECOVER)
         path = str(location)
-        imported = int.from_bytes(header[_APPLICATION_ID]) == IMPORTED_ID
+        imported = application_id_in(header) == IMPORTED_ID
         return cls(path, immutable, wal, status.st_dev, status.st_ino, path, shown, missed_log, imported)
 
     @classmethod

@@ -10,7 +10,6 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
-from skyexport.archive.files import is_sqlite
 from skyexport.archive.full_text import check_query
 from skyexport.errors import ArchiveError, OptionError
 from skyexport.fleet.archive_list import ArchiveList
@@ -22,6 +21,7 @@ from skyexport.output.destination import check_output_dir, check_place
 from skyexport.pipeline.memory_need import memory_need
 from skyexport.runtime.media_root import MediaRoot
 from skyexport.runtime.memory import MemoryGuard, ProcessTree
+from skyexport.runtime.sqlite_files import is_sqlite
 from skyexport.verification.chains import is_export
 
 __all__ = ["check_archive_names", "check_for_all", "check_output_name"]

@@ -8,7 +8,6 @@ from pathlib import Path
 import apsw
 
 from skyexport.archive.archive import Archive
-from skyexport.archive.files import file_state
 from skyexport.errors import ExportError, NoExportError, VerifyError
 from skyexport.layout import author_directory
 from skyexport.options.export_options import ExportOptions, resolve
@@ -16,6 +15,7 @@ from skyexport.options.values import is_did, parse_author
 from skyexport.output.manifest import source_of
 from skyexport.runtime.location import archive_location
 from skyexport.runtime.progress import Progress
+from skyexport.runtime.sqlite_files import file_state
 from skyexport.verification.chains import chains, exports_in
 from skyexport.verification.result import Verification
 from skyexport.verification.verifier import verify

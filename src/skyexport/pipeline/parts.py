@@ -24,7 +24,6 @@ import apsw
 
 from skyexport.archive.archive import Archive
 from skyexport.archive.export_order import selected_batches
-from skyexport.archive.files import file_state
 from skyexport.archive.plan import Batch, Plan
 from skyexport.errors import ArchiveBusyError, ArchiveChangedError, ArchiveError, OutputError
 from skyexport.formats import format_with
@@ -44,6 +43,7 @@ from skyexport.runtime.disk import as_output_error
 from skyexport.runtime.location import absolute
 from skyexport.runtime.memory import MemoryGuard, ProcessTree
 from skyexport.runtime.progress import Counters, Monitor, Progress
+from skyexport.runtime.sqlite_files import file_state
 from skyexport.selection import Selection
 
 __all__ = ["Part", "PartWriters", "WrittenPart", "cut_into_files", "write_in_parts", "write_part"]

@@ -87,6 +87,7 @@ class BlobCopier:
         self._target = target
         self._check = check
         self._made: list[Path] = []
+        self._folders: set[Path] = set()
         self.files = 0
         """Files that are in their place, copied now or before."""
         self.bytes = 0
@@ -98,18 +99,16 @@ class BlobCopier:
             RepositoryError: A file does not have the hash that its name says.
             OutputError: One cannot be written.
         """
-        folders = set()
         for blob in wanted:
             source = self._file_of(blob)
             if source is None:
                 continue
             target = self._target / blob.file_path
             size = self._copied(source, target, blob.sha256)
-            folders.add(target.parent)
             self.files += 1
             self.bytes += size
             yield CopiedBlob(blob.sha256, size)
-        for folder in folders:
+        for folder in self._folders:
             sync_directory(folder)
 
     def _file_of(self, blob: Wanted) -> Path | None:
@@ -128,6 +127,7 @@ class BlobCopier:
             return target.stat().st_size
         with as_output_error(target):
             target.parent.mkdir(parents=True, exist_ok=True)
+        self._folders.add(target.parent)
         hidden = target.with_name(f".{target.name}-{secrets.token_hex(4)}.partial")
         try:
             digest, size = _hash_of(source, self._check, hidden)
@@ -152,8 +152,11 @@ class BlobCopier:
         for path in self._made:
             with contextlib.suppress(OSError):
                 path.unlink()
-                for folder in (path.parent, path.parent.parent, path.parent.parent.parent):
-                    folder.rmdir()
+        for folder in self._folders:
+            # media/09/3d, media/09, media
+            for place in (folder, *list(folder.parents)[:2]):
+                with contextlib.suppress(OSError):
+                    place.rmdir()
         self._made.clear()
 
 

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, NoReturn, Self
 from skyexport.errors import ArchiveChangedError, RepositoryError
 from skyexport.extras import require_libipld
 from skyexport.repository.wrong_files import what_it_is
+from skyexport.runtime.sqlite_files import is_sqlite
 from skyexport.wording import format_size, printable_path
 
 __all__ = ["CID_BYTES", "RAW_CID", "Blocks", "cid_digest", "cid_text"]
@@ -72,6 +73,11 @@ class Blocks:
     def __init__(self, path: Path, display_path: str | None = None) -> None:
         self._decode = _libipld().decode_dag_cbor
         self._shown = printable_path(path) if display_path is None else display_path
+        if is_sqlite(path):
+            # Opening and closing it ourselves would drop the locks of this process's connections to it.
+            raise RepositoryError(
+                f"{self._shown} is a SQLite file, not a CAR file", "an archive can be exported as it is"
+            )
         try:
             self._file: BinaryIO = path.open("rb", buffering=0)
         except (OSError, ValueError) as error:

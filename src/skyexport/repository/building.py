@@ -28,6 +28,7 @@ from skyexport.repository.tables import (
     TABLES,
     TRIGGERS,
 )
+from skyexport.runtime.sqlite_files import application_id, is_sqlite
 
 __all__ = ["Building", "Existing"]
 
@@ -41,9 +42,6 @@ _COPIED_PAGES = 2000
 
 _STEPS = 100_000
 """SQLite steps between two looks for signals: some milliseconds."""
-
-_IMPORTED_AT = slice(68, 72)
-"""Where the header of a SQLite file has its application id."""
 
 _UNCHANGED = ("uri", "did", "like_count", "repost_count", "reply_count", "quote_count", "archived_at")
 """Columns of a post that stay when a newer repository has another record under its key."""
@@ -72,16 +70,11 @@ class Existing:
 
     def __init__(self, path: Path) -> None:
         self.connection: apsw.Connection | None = None
-        try:
-            with path.open("rb") as file:
-                header = file.read(100)
-        except FileNotFoundError:
+        if not path.exists():
             return
-        except OSError as error:
-            raise OutputError(f"cannot read {path}: {error.strerror}") from None
-        if not header.startswith(b"SQLite format 3\x00"):
+        if not is_sqlite(path):
             raise OutputError(f"{path} exists, and is not an archive", "choose another name")
-        if int.from_bytes(header[_IMPORTED_AT]) != IMPORTED_ID:
+        if application_id(path) != IMPORTED_ID:
             raise OutputError(f"{path} was not made by skyexport import, which never changes other archives",
                               "choose another name")  # fmt: skip
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
@@ -157,10 +150,10 @@ class Building:
         """Posts that were inserted or changed."""
         try:
             with _errors_of(path):
-                existing.copy_to(self._connection, check)
-                _distrust(self._connection)
                 for name, value in (("journal_mode", "off"), ("synchronous", "off"), ("cache_size", -16_000)):
                     self._connection.pragma(name, value)
+                existing.copy_to(self._connection, check)
+                _distrust(self._connection)
                 self._connection.set_progress_handler(look, _STEPS)
                 self._connection.execute("begin")
                 if self.is_new:

@@ -41,8 +41,6 @@ def what_it_is(shown: str, start: bytes, size: int) -> RepositoryError | None:
             return RepositoryError(f"{shown} is a {name} file", f"{hint}, and import the .car file in it")
     if start.startswith(_CAR_2):
         return RepositoryError(f"{shown} is a CAR file of version 2; skyexport reads version 1", _DOWNLOAD)
-    if start.startswith(b"SQLite format 3\x00"):
-        return RepositoryError(f"{shown} is a SQLite file, not a CAR file", "an archive can be exported as it is")
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
     if text[:1] == b"<":
         what = "an HTML page" if b"<html" in text.lower() or b"<!doctype html" in text.lower() else "XML"

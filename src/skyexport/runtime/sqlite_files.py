@@ -10,11 +10,13 @@ import apsw
 
 from skyexport.runtime.location import files_beside, has_content
 
-__all__ = ["HEADER_BYTES", "MAGIC", "file_state", "header_of", "is_sqlite"]
+__all__ = ["HEADER_BYTES", "MAGIC", "application_id", "application_id_in", "file_state", "header_of", "is_sqlite"]
 
 MAGIC = b"SQLite format 3\x00"
 
 HEADER_BYTES = 100
+
+_APPLICATION_ID_AT = slice(68, 72)
 
 _CHANGES_AT = slice(24, 28)
 """Where SQLite counts the transactions that were written to the file itself."""
@@ -41,6 +43,20 @@ def is_sqlite(path: Path) -> bool:
         return False
     except apsw.Error:
         return True
+
+
+def application_id(path: Path) -> int:
+    """The id that the program which made a SQLite file may have left in it; 0 for none.
+
+    Raises:
+        OSError, apsw.Error: The file cannot be read.
+    """
+    return application_id_in(header_of(path))
+
+
+def application_id_in(header: bytes) -> int:
+    """The same, from the beginning of the file."""
+    return int.from_bytes(header[_APPLICATION_ID_AT])
 
 
 def file_state(location: Path) -> dict[str, object]:
