@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -344,7 +345,7 @@ def test_changed_tables_are_refused(tmp_path: Path) -> None:
 def test_archive_in_use(tmp_path: Path) -> None:
     """While a program writes to the archive it is not replaced, and while another import runs there."""
     imported(repository(2), tmp_path)
-    with contextlib.closing(sqlite3.connect(tmp_path / "me.db", isolation_level=None)) as connection:
+    with contextlib.closing(apsw.Connection(str(tmp_path / "me.db"))) as connection:
         connection.execute("begin immediate")
         with pytest.raises(ArchiveBusyError, match="is used by another program"):
             imported(repository(3), tmp_path)
