@@ -41,6 +41,7 @@ from skyexport import (
 from skyexport.cli.app import app
 from skyexport.options.export_options import resolve
 from tests.archives import file_archive, post
+from tests.car_files import Repository
 from tests.command import files_below
 from tests.environment import ROOT
 
@@ -132,6 +133,7 @@ def test_examples_have_strict_types(tmp_path: Path) -> None:
 def test_examples_run(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -> None:
     """Each example runs by itself beside an archive."""
     (tmp_path / "archive.db").write_bytes(small_archive.path.read_bytes())
+    Repository().write(tmp_path / "repo.car")
     for program in programs():
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False

@@ -27,7 +27,8 @@ import pytest
 
 import make_archive
 from skyexport import ExportOptions, export
-from skyexport.extras import INSTALL_PARQUET
+from skyexport.extras import INSTALL_CAR, INSTALL_PARQUET
+from tests.car_files import Repository
 from tests.conftest import needs_bash
 from tests.environment import ROOT
 
@@ -105,7 +106,7 @@ def ran(command: Path, line: str, directory: Path) -> subprocess.CompletedProces
     """Run a line without extras; and if it needs one, which it must say, with it."""
     done = run(command, line, directory)
     if done.returncode == 5:
-        assert INSTALL_PARQUET in done.stdout
+        assert INSTALL_PARQUET in done.stdout or INSTALL_CAR in done.stdout
         done = run(None, line, directory)
     assert done.returncode == 0, f"{line}\n{done.stdout}"
     return done
@@ -125,7 +126,9 @@ def lay_out(kitchen: Path, directory: Path, line: str) -> str:
     """Put what a line names into a directory; the line, with a real author in the place of the one it shows."""
     shutil.copytree(kitchen, directory, dirs_exist_ok=True)
     archive = directory / "archive.db"
-    for name in re.findall(r"[\w./-]+\.db\b", line):
+    for name in re.findall(r"[\w./-]+\.car\b", line):
+        Repository().write(directory / name)
+    for name in re.findall(r"(?<!--to )\b[\w./-]+\.db\b", line):
         if not (directory / name).exists():
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(archive, directory / name)

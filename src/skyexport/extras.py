@@ -10,7 +10,14 @@ import mmap
 
 from skyexport.errors import MissingExtraError
 
-__all__ = ["INSTALL_CLUSTER", "INSTALL_PARQUET", "require_distributed", "require_libipld", "require_pyarrow"]
+__all__ = [
+    "INSTALL_CAR",
+    "INSTALL_CLUSTER",
+    "INSTALL_PARQUET",
+    "require_distributed",
+    "require_libipld",
+    "require_pyarrow",
+]
 
 INSTALL_PARQUET = "pip install 'skyexport[parquet]', or pipx inject skyexport pyarrow"
 """The commands that install pyarrow, for skyexport from pip and from pipx."""
@@ -18,7 +25,8 @@ INSTALL_PARQUET = "pip install 'skyexport[parquet]', or pipx inject skyexport py
 INSTALL_CLUSTER = "pip install 'skyexport[dask]', or pipx inject skyexport distributed"
 """The commands that install Dask's distributed."""
 
-_INSTALL_CAR = "pip install 'skyexport[car]', or pipx inject skyexport libipld"
+INSTALL_CAR = "pip install 'skyexport[car]', or pipx inject skyexport libipld"
+"""The commands that install libipld."""
 
 _OLDEST_PYARROW = 16
 """The version in pyproject.toml, which pip checks only if it installs the extra itself."""
@@ -69,7 +77,7 @@ def require_libipld() -> None:
     Raises:
         MissingExtraError: It is not installed, or cannot be loaded.
     """
-    _require("libipld", "a CAR file needs libipld", _INSTALL_CAR)
+    _require("libipld", "a CAR file needs libipld", INSTALL_CAR)
 
 
 def _require(package: str, need: str, install: str) -> None:

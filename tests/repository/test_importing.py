@@ -7,7 +7,6 @@ import hashlib
 import json
 import signal
 import sqlite3
-import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from skyexport import (
 from skyexport.runtime.hidden_file import HiddenFile
 from tests import bskyarchive
 from tests.car_files import DID, Repository, blob, raw_cid, tid
-from tests.command import PROGRAM, skyexport, skyexport_json
+from tests.command import skyexport, skyexport_json, started, wait_for_output
 from tests.conftest import posix_only
 from tests.environment import ROOT
 
@@ -257,7 +256,7 @@ def test_older_file(tmp_path: Path) -> None:
     summary = imported(older, tmp_path)
     assert (summary.is_older, summary.new_posts, summary.changed_posts, summary.gone_posts) == (True, 1, 0, 0)
     assert texts(tmp_path / "me.db") == ["newer 0", "post 1", "post 2", "post 3", "post 30"]
-    with pytest.raises(OptionError, match="the archive has a newer one"):
+    with pytest.raises(OptionError, match="the archive has a newer state of this account"):
         imported(older, tmp_path, remove_gone=True)
 
 
@@ -380,15 +379,12 @@ def test_signals(number: signal.Signals, tmp_path: Path) -> None:
     """Stopped in the middle, an import leaves the archive as it was; after SIGKILL the next one removes the rest."""
     imported(repository(2), tmp_path)
     before = (tmp_path / "me.db").read_bytes()
-    repository(20_000).write(tmp_path / "large.car")
-    command = [*PROGRAM, "import", "large.car", "--to", "me.db", "--progress", "json"]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if '"importing posts"' in line:
-                break
+    repository(8_000).write(tmp_path / "large.car")
+    with started("import", "large.car", "--to", "me.db", cwd=tmp_path) as process:
+        wait_for_output(tmp_path, ".me.db-*.partial")
         process.send_signal(number)
-        *_, last = process.stderr.read().splitlines() or [""]
+        assert process.stderr is not None
+        *_, last = ["", *process.stderr.read().splitlines()]
     assert process.returncode == (-9 if number == signal.SIGKILL else 128 + number)
     assert (tmp_path / "me.db").read_bytes() == before
     if number == signal.SIGKILL:

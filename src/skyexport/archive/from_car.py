@@ -49,7 +49,7 @@ def source_of_car(
     counters = counters or Counters()
     with Blocks(location, display_path) as blocks:
         imported_into(path, blocks, counters, check)
-    # What comes next counts anew.
+    # The export counts anew.
     counters.posts_read = counters.read_back_bytes = 0
     imported = Source.of(path)
     return replace(imported, immutable=True, location=str(location), display_path=display_path, from_car=True)

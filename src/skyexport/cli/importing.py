@@ -64,10 +64,10 @@ def import_command(
     as_json: option.AsJson = False,
     debug: option.Debug = False,
 ) -> None:
-    """Make an archive of a Bluesky repository, a CAR file, which everyone can download.
+    """Make an archive of the CAR file that Bluesky lets you download.
 
-    All posts, the profile, and the names of images and videos are imported. The same file always gives the same
-    archive.
+    The file is a repository: all posts of an account, and more. Posts, profile, and the names of images and videos are
+    imported. The same file always gives the same archive.
     """
     del debug  # `errors_reported` reads it.
     signals = signals_of(context)

@@ -166,9 +166,9 @@ def _filled(
     is_older = latest is not None and latest[1] > archived_at
     if is_older and remove_gone:
         raise OptionError(
-            f"the repository is of {archived_at[:10]}, and the archive has a newer one: --remove-gone would remove what"
-            " is only newer", "leave it out",
-        )  # fmt: skip
+            f"the archive has a newer state of this account than that of {archived_at[:10]}, so nothing is gone",
+            "leave out --remove-gone",
+        )
     before = building.count_posts(commit.did)
     building.begin(replaces=not is_older)
     counters.stage = "importing posts"

@@ -19,6 +19,7 @@ end
 
 complete -c skyexport -f
 complete -c skyexport -n 'not __skyexport_command >/dev/null' -a export -d 'Export posts, newest first, to JSON, JSON Lines, CSV or Parquet.'
+complete -c skyexport -n 'not __skyexport_command >/dev/null' -a import -d 'Make an archive of the CAR file that Bluesky lets you download.'
 complete -c skyexport -n 'not __skyexport_command >/dev/null' -a inspect -d 'Show the contents of an archive, and how large exports would be.'
 complete -c skyexport -n 'not __skyexport_command >/dev/null' -a verify -d 'Check that exports are complete, unchanged, and readable.'
 complete -c skyexport -n 'not __skyexport_command >/dev/null' -a merge -d 'Merge the reports of all shards of one list of archives.'
@@ -71,6 +72,18 @@ complete -c skyexport -n 'contains -- export (__skyexport_command)' -l json -d '
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -l debug -d 'Show a traceback for every error.'
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -l config -r -F -d 'Read options from this TOML file too.'
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -s h -l help -d 'Show this message and exit.'
+
+complete -c skyexport -n 'contains -- import (__skyexport_command)' -l config -r -F -d 'Read options from this TOML file too.'
+complete -c skyexport -n 'contains -- import (__skyexport_command)' -l to -r -F -d 'The archive: new, or made by an earlier import, which adds what is new.'
+complete -c skyexport -n 'contains -- import (__skyexport_command)' -l handle -x -d 'Handle of the account, which is not in the file.'
+complete -c skyexport -n 'contains -- import (__skyexport_command)' -l blobs -x -a '(__fish_complete_directories)' -d 'Folder with images and videos, named by CID: they are checked, and copied beside the archive.'
+complete -c skyexport -n 'contains -- import (__skyexport_command)' -l remove-gone -d 'Remove posts that the repository no longer has.'
+complete -c skyexport -n 'contains -- import (__skyexport_command)' -l memory-limit -x -d 'For all processes together, like 1GB.'
+complete -c skyexport -n 'contains -- import (__skyexport_command)' -s q -l quiet -d 'Print warnings and errors only; -qq: errors only.'
+complete -c skyexport -n 'contains -- import (__skyexport_command)' -l progress -x -a 'auto bar plain json none' -d 'auto: a bar on a terminal, else lines.'
+complete -c skyexport -n 'contains -- import (__skyexport_command)' -l json -d 'Print the result as one JSON object on stdout.'
+complete -c skyexport -n 'contains -- import (__skyexport_command)' -l debug -d 'Show a traceback for every error.'
+complete -c skyexport -n 'contains -- import (__skyexport_command)' -s h -l help -d 'Show this message and exit.'
 
 complete -c skyexport -n 'contains -- inspect (__skyexport_command)' -F
 complete -c skyexport -n 'contains -- inspect (__skyexport_command)' -l config -r -F -d 'Read options from this TOML file too.'
