@@ -52,6 +52,7 @@ MATRIX = {
     "workers": "0 to 16 workers, archives around the size of a batch",
     "many-archives": "many archives: signals; SIGKILL of an exporter or of the command, at random times",
     "cluster": "a Dask cluster: SIGKILL of worker, exporter, scheduler, client; signals; tasks that run twice",
+    "import": "an import into an archive that exists: SIGKILL and signals at random times; a full disk",
     "fuzz": "the whole command on mutated archives",
     "tokens": "access tokens in the archive's other tables",
     "schemas": "archives whose schema tries to read or run something, or never to end",

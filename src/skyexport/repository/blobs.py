@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import secrets
 import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -79,12 +78,14 @@ class BlobCopier:
     Args:
         source: The folder.
         target: The archive's folder.
+        hidden: Where a file grows until it is complete, on the same disk.
         check: Called for each piece of a file; an exception that it raises ends the import.
     """
 
-    def __init__(self, source: Path, target: Path, check: Callable[[], None]) -> None:
+    def __init__(self, source: Path, target: Path, hidden: Path, check: Callable[[], None]) -> None:
         self._source = source
         self._target = target
+        self._hidden = hidden
         self._check = check
         self._made: list[Path] = []
         self._folders: set[Path] = set()
@@ -128,9 +129,8 @@ class BlobCopier:
         with as_output_error(target):
             target.parent.mkdir(parents=True, exist_ok=True)
         self._folders.add(target.parent)
-        hidden = target.with_name(f".{target.name}-{secrets.token_hex(4)}.partial")
         try:
-            digest, size = _hash_of(source, self._check, hidden)
+            digest, size = _hash_of(source, self._check, self._hidden)
             if digest != sha256:
                 raise RepositoryError(
                     f"{source} is damaged: its SHA-256 is not that of its name", "download it again, or remove it"
@@ -138,13 +138,13 @@ class BlobCopier:
 
             def place() -> None:
                 with as_output_error(target):
-                    hidden.replace(target)
+                    self._hidden.replace(target)
                 self._made.append(target)
 
             uninterrupted(place)
             return size
         except BaseException:
-            hidden.unlink(missing_ok=True)
+            self._hidden.unlink(missing_ok=True)
             raise
 
     def undo(self) -> None:

@@ -99,7 +99,8 @@ def import_repository(
                     )  # fmt: skip
                     if blobs is not None:
                         counters.stage = "copying media"
-                        copier = BlobCopier(Path(blobs), place.hidden.resolve().parent, monitor.check)
+                        folder = place.hidden.resolve().parent
+                        copier = BlobCopier(Path(blobs), folder, place.another_name(), monitor.check)
                         building.note_sizes(copier.copy(building.wanted()))
                 blocks.check_unchanged()
                 counters.stage = "finishing"

@@ -42,7 +42,7 @@ class HiddenFile:
         # The target of a link is replaced, not the link.
         self._final = path.resolve() if overwrite else path
         self._stem = _hidden_stem(self._final.name)
-        self.hidden = self._final.with_name(f"{self._stem}-{secrets.token_hex(4)}.partial")
+        self.hidden = self.another_name()
         """Where it grows."""
         self._lock = Lock(lock_beside(self._final), f"to {path}")
         self.swept: list[Path] = []
@@ -54,6 +54,10 @@ class HiddenFile:
         # A signal may have kept the owner from calling `abort`.
         if not self._settled:
             self.abort()
+
+    def another_name(self) -> Path:
+        """A hidden name for a file that is made meanwhile: if this run is killed, the next one removes it."""
+        return self._final.with_name(f"{self._stem}-{secrets.token_hex(4)}.partial")
 
     def open(self) -> None:
         """Take the place. The owner must call `abort` after any exception.
