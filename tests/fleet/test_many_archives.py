@@ -20,7 +20,6 @@ import apsw
 import psutil
 import pytest
 
-import make_archive
 import skyexport as package
 from skyexport import ExportOptions, OptionError, export, export_all, verify
 from skyexport.errors import StoppedError
@@ -30,7 +29,7 @@ from skyexport.fleet.archive_worker import ExportJob
 from skyexport.fleet.results import Outcome, Outcomes
 from tests.archives import RawText, file_archive, insert, post
 from tests.command import PROGRAM, assert_gone, files_below, skyexport, skyexport_json, started
-from tests.conftest import limits, posix_only
+from tests.conftest import limits, posix_only, tenfold_archive
 
 POSTS = 35_000
 """Of an archive that is just not large."""
@@ -48,8 +47,7 @@ def small_archives(folder: Path, count: int, posts: int = 3) -> list[Path]:
 @pytest.fixture(scope="session")
 def medium_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An archive that is just not large: its export takes half a second in one process."""
-    path = tmp_path_factory.mktemp("medium") / "medium.db"
-    return make_archive.make_archive(path, posts=POSTS, seed=3, fts=False).path
+    return tenfold_archive(tmp_path_factory.mktemp("medium") / "medium.db", POSTS)
 
 
 @pytest.fixture

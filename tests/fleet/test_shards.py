@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -163,6 +164,7 @@ def test_failures_of_shards(tmp_path: Path) -> None:
     assert (done.returncode, json.loads(done.stdout)["status"]) == (10, "failed")
 
 
+@pytest.mark.quick(4)
 @pytest.mark.parametrize("text", ["", "3", "3/", "/3", "0/3", "4/3", "1/0", "-1/3", "1/3/5", "a/b", "1 / 3", "1.0/3"])
 def test_what_is_no_shard(text: str) -> None:
     """It is refused with one line, also where the environment sets it."""
@@ -187,11 +189,18 @@ def test_from_python(tmp_path: Path) -> None:
         export_all(names, options, shard="3/2")
 
 
+@pytest.fixture(scope="module")
+def three_reports(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The reports of three shards; only to be copied."""
+    folder = tmp_path_factory.mktemp("shards")
+    made(folder, [f"{name}.db" for name in "abcd"])
+    return reports_of(folder, 3)
+
+
 @pytest.fixture
-def reports(tmp_path: Path) -> list[Path]:
-    """The reports of three shards."""
-    made(tmp_path, [f"{name}.db" for name in "abcd"])
-    return reports_of(tmp_path, 3)
+def reports(three_reports: list[Path], tmp_path: Path) -> list[Path]:
+    """Copies of them, to be changed."""
+    return [Path(shutil.copy(report, tmp_path)) for report in three_reports]
 
 
 def changed(report: Path, **values: Any) -> None:

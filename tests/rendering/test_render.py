@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import apsw
@@ -101,27 +102,31 @@ def test_ties_are_ordered_by_uri(format_name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def expected(small_archive: make_archive.ArchiveInfo) -> dict[str, tuple[bytes, Notices]]:
-    """Format → what an export of the small archive has to be, and to say."""
+def expected(small_archive: make_archive.ArchiveInfo) -> Callable[[str], tuple[bytes, Notices]]:
+    """Format → what an export of the small archive has to be, and to say; made when it is asked for."""
     with Archive(small_archive.path) as archive:
         rows = stored_rows(archive.connection)
-    formulas = sum(map(oracle.formulas, rows))
-    assert formulas > 0
-    notices = {"csv": Notices(formulas=formulas)}
-    return {name: (oracle.FILE[name](rows), notices.get(name, Notices())) for name in FORMATS}
+
+    @cache
+    def made(name: str) -> tuple[bytes, Notices]:
+        formulas = sum(map(oracle.formulas, rows)) if name == "csv" else 0
+        assert formulas > 0 or name != "csv"
+        return oracle.FILE[name](rows), Notices(formulas=formulas)
+
+    return made
 
 
 @pytest.mark.quick(2)
 @each_format
 @pytest.mark.parametrize("batch_size", [7, 1200, 5000])
 def test_every_batch_size_gives_the_same(
-    small_archive: make_archive.ArchiveInfo, expected: dict[str, tuple[bytes, Notices]], format_name: str,
+    small_archive: make_archive.ArchiveInfo, expected: Callable[[str], tuple[bytes, Notices]], format_name: str,
     batch_size: int,
 ) -> None:  # fmt: skip
     """The file of an archive with 1,201 posts in one instant does not depend on the batch size."""
     with Archive(small_archive.path) as archive:
         data, notices = exported(archive, format_name, batch_size=batch_size)
-        assert (oracle.content(format_name, data), notices) == expected[format_name]
+        assert (oracle.content(format_name, data), notices) == expected(format_name)
         assert data == exported(archive, format_name)[0]
 
 
