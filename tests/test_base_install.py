@@ -75,6 +75,7 @@ def test_nothing_else_is_installed(base_command: Path) -> None:
         assert installed.read_bytes() == file.read_bytes()
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.csv", "a.json.gz", "a.csv.zst"])
 def test_bytes(base: Base, name: str) -> None:
     """Two workers of the installed command write what one process of this checkout does."""
@@ -95,6 +96,7 @@ def test_inspect(base: Base) -> None:
     assert INSTALL_PARQUET in base.run("inspect", "archive.db").stdout
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("format", ["json", "jsonl", "csv"])
 def test_export_and_verify(base: Base, format: str) -> None:
     """An export, its verification and its increment, for people and for programs."""
@@ -109,6 +111,7 @@ def test_export_and_verify(base: Base, format: str) -> None:
     assert verify(base.directory / directory).posts == 2500
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize(
     "options",
     [
@@ -130,6 +133,7 @@ def test_options(base: Base, options: list[str]) -> None:
     assert done.stdout or base.exports()
 
 
+@pytest.mark.slow  # it is a command of the README, which are run in every run
 def test_dry_run(base: Base) -> None:
     """One archive, or several."""
     assert base.json("export", "archive.db", "--dry-run")["posts"] == 2500
@@ -138,6 +142,7 @@ def test_dry_run(base: Base) -> None:
     assert "2,500" in base.run("export", "archive.db", "--dry-run").stdout
 
 
+@pytest.mark.slow  # tests/fleet has many archives, and what_needs_the_extra has them here
 def test_many_archives(base: Base) -> None:
     """Many archives, side by side, and again, when nothing is left to do."""
     for name in ("b.db", "c.db"):
@@ -163,6 +168,7 @@ def test_help(base: Base) -> None:
     assert "skyexport" in base.run("--version").stdout
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize(
     ("arguments", "subject"),
     [

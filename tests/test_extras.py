@@ -71,6 +71,7 @@ resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 20_000_
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a system that limits the address space")
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("arguments", [("export", "-f", "parquet", "-o", "out"), ("inspect",)])
 @pytest.mark.parametrize(
     "failure", ["raise ImportError('a.so: failed to map segment')", "raise MemoryError"], ids=["loader", "Python"]

@@ -299,6 +299,7 @@ def test_values_of_strangers(archive: Path, tmp_path: Path) -> None:
 # --- The command --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.quick(5)
 @pytest.mark.parametrize("author", ["alice.exampel", "did:plc:nobody"])
 @pytest.mark.parametrize(
     "more",

@@ -83,6 +83,7 @@ def test_what_is_no_query(tmp_path: Path, query: str) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.quick(5)
 @pytest.mark.parametrize(
     ("query", "quoted"),
     [

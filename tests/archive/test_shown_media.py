@@ -93,6 +93,7 @@ def test_named_by_its_hash(tmp_path: Path, snapshot: str, index: bool, selected:
 UPLOADED = cid_of(b"what was uploaded, of which the file is a smaller rendition")
 
 
+@pytest.mark.quick(7)
 @pytest.mark.parametrize("snapshot", ["pin", "copy"])
 @pytest.mark.parametrize("index", [True, False])
 @pytest.mark.parametrize(

@@ -81,6 +81,7 @@ def test_wrong_usage_is_one_line(arguments: list[str], line: str) -> None:
     assert done.stderr == f"skyexport: {line}\n"
 
 
+@pytest.mark.quick(7)
 @pytest.mark.parametrize(
     ("arguments", "line"), WRONG, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
 )

@@ -96,7 +96,7 @@ def copies(trial: Trial) -> list[str]:
     return [str(other) for other in others]
 
 
-@trials("cluster", quick=1, full=350, shapes=2)
+@trials("cluster", quick=0, full=350, shapes=2)
 def test_a_cluster_is_disturbed(trial: Trial) -> None:
     """Each final name is a whole export, no exporter or partial file stays, and the next run does only the rest."""
     others = copies(trial)

@@ -117,7 +117,7 @@ def late_calls() -> list[Call]:
     return [call for arguments in ALL_WAYS for call in calls_of(arguments, ("fsync", "close"), closing)]
 
 
-@trials("late-full-disk", quick=1, full=lambda: len(late_calls()))
+@trials("late-full-disk", quick=0, full=lambda: len(late_calls()))
 def test_disk_is_full_at_the_end(trial: Trial) -> None:
     """So does an error that the system tells only when a file is synced or closed."""
     needs_strace()

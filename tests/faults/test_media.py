@@ -230,7 +230,7 @@ def test_media_that_change(trial: Trial) -> None:
     check(trial, ended, *warnings, *[""] * (not warnings), copied=GOOD + 1)  # type: ignore[misc]
 
 
-@trials("full-disk", quick=1, full=20)
+@trials("full-disk", quick=0, full=20)
 def test_disk_is_full_of_media(trial: Trial) -> None:
     """If the data fit on the disk and the media do not, nothing is left, and the message says why."""
     media = media_of(trial)

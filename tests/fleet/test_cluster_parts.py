@@ -58,15 +58,15 @@ def content(folder: Path) -> dict[str, Any]:
     return found | {"manifest": {key: value for key, value in manifest.items() if key != "export_timestamp"}}
 
 
-@pytest.mark.quick(4)
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     "options",
     [
         {"format": "json", "split_posts": 1000},
         {"format": "jsonl", "split_posts": 1501},
-        {"format": "csv", "split_posts": 333, "compress": "zstd", "batch_size": 500},
-        {"format": "csv", "split_posts": 40, "csv_safe": True, "columns": "uri,text", "batch_size": 100, "limit": 700},
         {"format": "parquet", "split_posts": 700},
+        {"format": "csv", "split_posts": 40, "csv_safe": True, "columns": "uri,text", "batch_size": 100, "limit": 700},
+        {"format": "csv", "split_posts": 333, "compress": "zstd", "batch_size": 500},
         {"format": "json", "split_posts": 5000, "author": "did:plc:b", "compress": "gzip"},
         {"format": "jsonl", "split_posts": 100, "since": "2024-05-02", "until": "2024-05-02"},
         {"format": "jsonl", "split_posts": 100, "since": "2030-01-01"},

@@ -135,6 +135,7 @@ def many(folder: Path, count: int = 12) -> list[Path]:
     return [file_archive(folder / f"{number}.db", [post(number)]) for number in range(count)]
 
 
+@pytest.mark.quick(5)
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [

@@ -103,6 +103,7 @@ def test_good_files_replace_lost_ones(archive: Path, earlier: Path) -> None:
     assert exported(archive).warnings == {"missing_media": 1, "damaged_media": 1}
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize("lost", [True, False])
 @pytest.mark.parametrize("number", [errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOSYS])
 def test_links_that_are_not_possible(

@@ -87,10 +87,14 @@ def expected(folder: Path, name: str) -> bytes:
     return file.read_bytes() if file.exists() else gzip.decompress((folder / f"{name}.gz").read_bytes())
 
 
-@pytest.mark.parametrize("renderer", RENDERERS)
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("name", "workers", "renderer"),
+    [
+        pytest.param(*how, marks=pytest.mark.slow if how in {("real", 2, "python"), ("sample", 2, "python")} else [])
+        for how in itertools.product(("real", "sample", "edge"), (0, 2), RENDERERS)
+    ],
+)
 @pytest.mark.parametrize("format", CONTRACT_FORMATS)
-@pytest.mark.parametrize("name", ["real", "sample", "edge"])
 def test_contract_archives(
     contract_dir: Path, tmp_path: Path, name: str, format: str, workers: int, renderer: str
 ) -> None:
@@ -179,7 +183,7 @@ def test_determinism(
         assert files == oracle[shape]
 
 
-@pytest.mark.parametrize("workers", [0, 2, *(pytest.param(count, marks=pytest.mark.slow) for count in (1, 3, 4))])
+@pytest.mark.parametrize("workers", [0, *(pytest.param(count, marks=pytest.mark.slow) for count in (1, 2, 3, 4))])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_renderers_make_the_same_files(
     small_archive: make_archive.ArchiveInfo, oracle: dict[str, dict[str, bytes]], tmp_path: Path, shape: str,

@@ -27,7 +27,7 @@ SELECTIONS: list[dict[str, str]] = [
 ]
 
 
-@pytest.mark.quick(4)
+@pytest.mark.quick(3)
 @pytest.mark.parametrize(("snapshot", "index"), [("pin", True), ("pin", False), ("copy", True), ("copy", False)])
 @pytest.mark.parametrize("selection", SELECTIONS, ids=str)
 def test_newest_of_a_selection(tmp_path: Path, selection: dict[str, str], snapshot: str, index: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
 import random
 import re
@@ -88,6 +89,7 @@ def archive_in_memory(path: Path) -> apsw.Connection:
 
 
 @each_format
+@pytest.mark.quick(5)
 @pytest.mark.parametrize("name", ["edge", "sample", "real", pytest.param("real in full", marks=pytest.mark.slow)])
 def test_archives_of_the_contract(contract_dir: Path, library: NativeLibrary, name: str, format_name: str) -> None:
     """Posts are as Python renders them, and of real archives nearly none is refused."""
@@ -203,14 +205,13 @@ ZONES = ["Z", "+05:30", " -0700 PDT", "+0530", " +0900 +0900", " -0330 -0330", "
 
 
 @pytest.mark.parametrize("zone", [" +0000 UTC", " +0000 UTC m=+12.345678901", *ZONES])
-@pytest.mark.parametrize("fraction", ["", ".5", ".250", ".000", ".123456789", ".000000001", ".123456"])
-def test_usual_times(library: NativeLibrary, zone: str, fraction: str) -> None:
+def test_usual_times(library: NativeLibrary, zone: str) -> None:
     """The spellings of Go and RFC 3339 are all read, on the edges of days, months, years and the calendar."""
     days = ["0001-01-02", "1582-10-10", "1900-02-28", "1969-12-31", "1970-01-01", "2000-02-29", "2023-12-31",
             "2024-02-29", "2024-03-01", "9999-12-30"]  # fmt: skip
-    times = [
-        f"{day}{mark}{clock}{fraction}{zone}" for day in days for mark in " T" for clock in ("00:00:00", "23:59:59")
-    ]
+    fractions = ["", ".5", ".250", ".000", ".123456789", ".000000001", ".123456"]
+    clocks = ["00:00:00", "23:59:59"]
+    times = [f"{''.join(parts)}{zone}" for parts in itertools.product(days, " T", clocks, fractions)]
     with replaced_posts([post(number, created_at=time) for number, time in enumerate(times)]) as connection:
         for format_name in FORMATS:
             assert check_same(connection, library, sorted_row_ids(connection), format_name) == {}
@@ -307,23 +308,23 @@ def test_prefixes_of_an_embed(library: NativeLibrary, format_name: str) -> None:
     assert len(refused) == len(rows) - 1
 
 
-def changed_everywhere(row: Row, choose: random.Random) -> Iterator[Row]:
-    """A row with each of its texts cut short at every byte, and with eight other values at every byte."""
+def changed_everywhere(row: Row, choose: random.Random, values: int) -> Iterator[Row]:
+    """A row with each of its texts cut short at every byte, and with so many other values at every byte."""
     for name in COLUMNS:
         cell = row[name]
         stored = cell.encode() if isinstance(cell, str) else cell
         if not isinstance(stored, bytes):
             continue
         for at in range(len(stored)):
-            others = [stored[:at] + bytes([choose.randrange(256)]) + stored[at + 1 :] for _ in range(8)]
+            others = [stored[:at] + bytes([choose.randrange(256)]) + stored[at + 1 :] for _ in range(values)]
             for data in (stored[:at], *others):
                 yield {**row, name: RawText(data) if isinstance(cell, str) else data}
 
 
 @each_format
-@pytest.mark.parametrize("count", [1, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("count", "values"), [(1, 2), pytest.param(100, 8, marks=pytest.mark.slow)])
 def test_real_posts_changed_everywhere(
-    contract_dir: Path, library: NativeLibrary, format_name: str, count: int
+    contract_dir: Path, library: NativeLibrary, format_name: str, count: int, values: int
 ) -> None:
     """Real posts cut short at every byte, and changed at every byte."""
     choose = random.Random(14)
@@ -332,7 +333,8 @@ def test_real_posts_changed_everywhere(
         rows = [dict(zip(COLUMNS, values, strict=True)) for values in stored]
     for row in choose.sample(rows, count):
         # Its uri would have to be another one for each.
-        changed = [{**one, "uri": f"at://{number}"} for number, one in enumerate(changed_everywhere(row, choose))]
+        everywhere = changed_everywhere(row, choose, values)
+        changed = [{**one, "uri": f"at://{number}"} for number, one in enumerate(everywhere)]
         with replaced_posts(changed) as connection:
             refused = check_same(connection, library, list(range(1, len(changed) + 1)), format_name)
         assert 0 < len(refused) < len(changed)
@@ -781,6 +783,7 @@ def test_a_wheel_with_the_renderer(project: Path) -> None:
     assert isinstance(native.find(library), NativeLibrary)
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     ("choice", "compiler", "problem"),
     [
@@ -799,10 +802,11 @@ def test_a_wheel_without_the_renderer(project: Path, choice: str, compiler: str,
     assert not (project / "src" / "skyexport" / "rendering" / build_native.library_name()).exists()
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(("choice", "compiler", "said"), [
     ("require", "no-such-compiler", "the native renderer is required but was not built: the compiler no-such-compiler"),
-    ("require", "false", "the native renderer is required but was not built: false failed: without a message"),
     ("yes", "cc", "SKYEXPORT_NATIVE=yes: use one of auto, require, off"),
+    ("require", "false", "the native renderer is required but was not built: false failed: without a message"),
 ])  # fmt: skip
 def test_no_wheel(project: Path, choice: str, compiler: str, said: str) -> None:
     """Where the renderer is required, a build without it fails in one line; so does an unknown choice."""

@@ -50,6 +50,7 @@ def test_other_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert SILENT.value == 120.0
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -68,6 +69,7 @@ def test_wrong_limits(text: str, message: str) -> None:
         assert (done.returncode, done.stderr) == (2, f"skyexport: {LIMITS_VARIABLE}: {message}\n")
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("testing", ["", "0", "yes"])
 def test_limits_outside_of_tests(testing: str, small_archive: make_archive.ArchiveInfo) -> None:
     """They are refused, whatever they are; the other variable alone changes nothing."""

@@ -89,6 +89,7 @@ def test_files_that_cannot_be_synced(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(refused) >= 3 + media
 
 
+@pytest.mark.quick(9)
 @pytest.mark.parametrize("to", [None, "out"])
 @pytest.mark.parametrize(
     ("name", "directories"),

@@ -292,6 +292,7 @@ ODD_JSON = [
 ]
 
 
+@pytest.mark.quick(27)
 @pytest.mark.parametrize("block_bytes", [3, 1 << 20])
 @pytest.mark.parametrize(("data", "message"), ODD_JSON, ids=[message for _, message in ODD_JSON])
 def test_what_is_no_json_of_posts(way: str, data: bytes, message: str, block_bytes: int) -> None:

@@ -164,6 +164,7 @@ def test_extra_file(directory: Path, name: str) -> None:
     assert differences(directory) == [f"{name}: not part of the export"]
 
 
+@pytest.mark.quick(7)
 @pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "desktop.ini", "._posts.json", ".directory", "notes.txt"])
 def test_what_to_do_with_extra_files(directory: Path, name: str) -> None:
     """What file managers leave is a difference; the hint says to remove it, not to export again."""
@@ -277,6 +278,7 @@ HOSTILE: list[tuple[bytes | dict[str, Any], str]] = [
 ]
 
 
+@pytest.mark.quick(37)  # each of them with about one format
 @pytest.mark.parametrize(("content", "message"), HOSTILE, ids=[message for _, message in HOSTILE])
 def test_hostile_manifests(
     directory: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | dict[str, Any], message: str
@@ -305,6 +307,7 @@ def test_hostile_manifests(
     assert set(opened) <= names
 
 
+@pytest.mark.quick(9)
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -373,6 +376,7 @@ def to_link_to_device(path: Path) -> None:
 
 
 @posix_only
+@pytest.mark.quick(19)
 @pytest.mark.parametrize(
     ("put", "kind"),
     [
