@@ -40,9 +40,11 @@ def cluster(trial: Trial) -> Iterator[Cluster]:
     port = unused_port()
     address = f"tcp://127.0.0.1:{port}"
     local = ("--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
-    scheduler = dask("scheduler", *local, environment=trial.environment())
+    # What Dask leaves when it is killed is not ours.
+    environment = trial.environment(DASK_TEMPORARY_DIRECTORY=str(trial.place / "dask"))
+    scheduler = dask("scheduler", *local, environment=environment)
     arguments = (address, "--nthreads", "1", "--no-nanny", "--no-dashboard", "--memory-limit", "0")
-    workers = [dask("worker", *arguments, environment=trial.environment()) for _ in range(2)]
+    workers = [dask("worker", *arguments, environment=environment) for _ in range(2)]
     try:
         yield Cluster(address, scheduler, workers)
     finally:
