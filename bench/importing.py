@@ -3,9 +3,9 @@
     python bench/importing.py [--records 100000,1000000] [--runs 5]
 
 A repository has three posts in five records, as long as those of the demo archive; two in five are likes. `history` is
-the same posts with 30 earlier commits, each with a tenth fewer records, and all blocks in random order. In each run an
-archive is made, made again from the same file (nothing is new), and the file is exported to CSV directly. Outputs are
-removed, and the disk is synced, before each command.
+the same records with 30 earlier commits, each of which lacks a tenth of them, and all blocks in random order. In each
+run an archive is made, made again from the same file (nothing is new), and the file is exported to CSV directly.
+Outputs are removed, and the disk is synced, before each command.
 """
 
 from __future__ import annotations
@@ -20,12 +20,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from make_archive import Texts
 from whole import Run, run_command
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+ROOT = Path(__file__).absolute().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
-from tests.car_files import DID, Repository, blob, tid
+from tests.car_files import DID, Repository, blob, tid  # noqa: E402
+
+from make_archive import Texts  # noqa: E402
+
+_COMMITS = 30
 
 FIRST = 1_600_000_000_000_000
 """Microseconds since 1970 of the first record."""
@@ -48,9 +52,8 @@ def repository(records: int, *, history: bool = False) -> Repository:
         else:
             made.add({"createdAt": time, "subject": reference}, key, "app.bsky.feed.like")
     if history:
-        keys = list(made.records)
         made.earlier = [
-            {key: made.records[key] for key in keys[: int(len(keys) * 0.9**step)]} for step in range(30, 0, -1)
+            {key: record for key, record in made.records.items() if rng.random() < 0.9} for _ in range(_COMMITS)
         ]
         made.shuffled = 7
     return made
@@ -114,7 +117,7 @@ def main() -> None:
     car = place / f"history-{records}.car"
     if not car.exists():
         repository(records, history=True).write(car)
-    print(f"{car.name}: {car.stat().st_size / 1e6:.1f} MB, the same records and 30 earlier commits")
+    print(f"{car.name}: {car.stat().st_size / 1e6:.1f} MB, the same records and {_COMMITS} earlier commits")
     measure(car, options.runs)
 
 

@@ -241,11 +241,14 @@ class Blocks:
             if found >> _OFFSET_BITS == entry:
                 offset = (found & _OFFSET_MASK) - 1
                 start = self._read(offset, _FIRST_READ_BYTES)
-                length, begin = self._varint(start, 0, offset)
-                if start[begin : begin + CID_BYTES] == cid:
+                length, begin = start[0], 1
+                if length > 127:
+                    length, begin = self._varint(start, 0, offset)
+                block = begin + CID_BYTES
+                if start[begin:block] == cid:
                     if begin + length > len(start):
                         start += self._read(offset + len(start), begin + length - len(start))
-                    return offset, start[begin + CID_BYTES : begin + length]
+                    return offset, start[block : begin + length]
             slot = slot + 1 & mask
         return None
 

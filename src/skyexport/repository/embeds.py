@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import orjson
@@ -28,8 +27,7 @@ _BLOB_CID = re.compile("b(?:afk|afy)rei[a-z2-7]{52}")
 """The CID of a blob as text; in old records the codec is that of records."""
 
 
-@dataclass(frozen=True, slots=True)
-class Blob:
+class Blob(NamedTuple):
     """A file that a post shows, which is not in the repository itself."""
 
     cid: str
@@ -73,8 +71,7 @@ class Blob:
         )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """The columns that an embed fills, and the files that it shows."""
 
     kind: str
@@ -94,11 +91,9 @@ def view_of(embed: Any, did: str) -> View:
     """The view of an embed.
 
     Args:
-        embed: The value of `embed` in the record of a post, which may be anything.
+        embed: The value of `embed` in the record of a post, which may be anything but None.
         did: The author.
     """
-    if embed is None:
-        return NO_EMBED
     try:
         kind = embed["$type"]
         return _VIEWS[kind.removeprefix(_PREFIX) if kind.startswith(_PREFIX) else ""](embed, did)

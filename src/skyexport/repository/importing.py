@@ -22,7 +22,7 @@ from skyexport.repository.blocks import Blocks
 from skyexport.repository.building import Building, Existing
 from skyexport.repository.identifiers import NO_HANDLE, is_handle, tid_microseconds
 from skyexport.repository.posts import POSTS, PROFILE, ZERO_TIME, Profile, go_time, post_of, profile_of
-from skyexport.repository.summary import MAX_LISTED, ImportSummary
+from skyexport.repository.summary import ImportSummary, Listed
 from skyexport.repository.tree import Commit, commit_of, records
 from skyexport.runtime.cleanup import uninterrupted
 from skyexport.runtime.disk import as_output_error
@@ -35,6 +35,7 @@ __all__ = ["DEFAULT_MEMORY_LIMIT_BYTES", "import_repository", "imported_into"]
 
 DEFAULT_MEMORY_LIMIT_BYTES = 500_000_000
 
+_POST = "app.bsky.feed.post"
 _FOLLOW = "app.bsky.graph.follow"
 
 _LOOK_RECORDS = 256
@@ -174,37 +175,36 @@ def _filled(
     building.begin(replaces=not is_older)
     counters.stage = "importing posts"
     counts: Counter[str] = Counter()
-    odd: dict[str, list[str]] = {"time": [], "embed": []}
-    odd_counts: Counter[str] = Counter()
+    odd = {"time": Listed(), "embed": Listed()}
     profile = Profile()
-    for number, record in enumerate(records(blocks, commit)):
+    collection, prefix = "", b"/"
+    for number, (key, cid, node_offset) in enumerate(records(blocks, commit)):
         if not number % _LOOK_RECORDS:
-            counters.posts_read = counts["app.bsky.feed.post"]
+            counters.posts_read = counts[_POST]
             check()
-        counts[record.key.partition(b"/")[0].decode()] += 1
-        if record.key.startswith(POSTS):
-            value, _ = blocks.value(record.cid, record.node_offset)
-            post = post_of(value, commit.did, record.key.removeprefix(POSTS).decode(), record.cid, archived_at)
+        if not key.startswith(prefix):
+            prefix = key[: key.index(b"/") + 1]
+            collection = prefix[:-1].decode()
+        counts[collection] += 1
+        if prefix == POSTS:
+            value, _ = blocks.value(cid, node_offset)
+            post = post_of(value, commit.did, key[len(POSTS) :].decode(), cid, archived_at)
             building.add(post)
-            for kind, is_odd in (("time", post.time_from_key), ("embed", post.unknown_embed)):
-                if is_odd:
-                    odd_counts[kind] += 1
-                    if len(odd[kind]) < MAX_LISTED:
-                        odd[kind].append(post.row[0])
-        elif record.key == PROFILE:
-            profile = profile_of(blocks.value(record.cid, record.node_offset)[0], commit.did)
+            if post.time_from_key:
+                odd["time"].add(post.row[0])
+            if post.unknown_embed:
+                odd["embed"].add(post.row[0])
+        elif key == PROFILE:
+            profile = profile_of(blocks.value(cid, node_offset)[0], commit.did)
         else:
-            blocks.check_has(record.cid, record.node_offset)
-    counters.posts_read = counts["app.bsky.feed.post"]
+            blocks.check_has(cid, node_offset)
+    counters.posts_read = counts[_POST]
     after = building.count_posts(commit.did)
-    gone: list[str] = []
-    gone_posts = 0
+    gone = Listed()
     if not is_older:
         for uri in building.gone(commit.did):
-            gone_posts += 1
-            if len(gone) < MAX_LISTED:
-                gone.append(uri)
-    if gone_posts and remove_gone:
+            gone.add(uri)
+    if gone.count and remove_gone:
         building.remove_gone(commit.did)
     counters.stage = "making indexes"
     if handle is None:
@@ -212,10 +212,10 @@ def _filled(
     building.finish(commit.did, handle, profile, counts[_FOLLOW], archived_at)
     return ImportSummary(
         path=Path(), did=commit.did, handle=handle, archived_at=archived_at, is_older=is_older,
-        posts=counts["app.bsky.feed.post"], new_posts=after - before,
-        changed_posts=building.written - (after - before), gone_posts=gone_posts, gone=gone,
-        removed=remove_gone and gone_posts > 0, records=dict(sorted(counts.items())), media=building.count_media(),
-        times_from_keys=odd_counts["time"], unknown_embeds=odd_counts["embed"], odd_posts=odd,
+        posts=counts[_POST], new_posts=after - before, changed_posts=building.written - (after - before),
+        gone_posts=gone.count, gone=gone.first, removed=remove_gone and gone.count > 0,
+        records=dict(sorted(counts.items())), media=building.count_media(), times_from_keys=odd["time"].count,
+        unknown_embeds=odd["embed"].count, odd_posts={kind: posts.first for kind, posts in odd.items()},
     )  # fmt: skip
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from skyexport import timestamps
 from skyexport.repository.blocks import cid_text
-from skyexport.repository.embeds import Blob, as_json, image_address, view_of
+from skyexport.repository.embeds import NO_EMBED, Blob, as_json, image_address, view_of
 from skyexport.repository.identifiers import tid_microseconds
 
 __all__ = ["POSTS", "PROFILE", "ZERO_TIME", "Post", "Profile", "go_time", "post_of", "profile_of"]
@@ -36,8 +36,7 @@ Row = tuple[str, str, str, str, str, str, int, int, int, int, int, int, str, str
 """A post in the order of the columns of `posts`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Post:
+class Post(NamedTuple):
     """A post as it is stored, and what was odd about it."""
 
     row: Row
@@ -77,12 +76,13 @@ def post_of(record: Any, did: str, key: str, cid: bytes, archived_at: str) -> Po
     from_key = None if microseconds is None else go_time(microseconds)
     stated = record.get("createdAt")
     created_at = _created_at(stated)
-    view = view_of(record.get("embed"), did)
-    text, reply = record.get("text"), record.get("reply")
+    embed, text, reply = record.get("embed"), record.get("text"), record.get("reply")
+    view = NO_EMBED if embed is None else view_of(embed, did)
+    labels = b"null" if record.get("labels") is None else _labels(record, did, uri, shown_cid, stated)
     row = (
         uri, shown_cid, did, text if isinstance(text, str) else "", created_at or from_key or ZERO_TIME,
         from_key or created_at or ZERO_TIME, int(view.has_media), 0, 0, 0, 0, int(isinstance(reply, dict)),
-        _parent(reply), view.kind, view.data, _labels(record, did, uri, shown_cid, stated), archived_at,
+        "" if reply is None else _parent(reply), view.kind, view.data, labels, archived_at,
     )  # fmt: skip
     return Post(row, view.blobs, created_at is None, not view.known)
 

@@ -12,13 +12,27 @@ from skyexport.runtime.memory import Metric, shown_peak
 from skyexport.runtime.progress import SCHEMA_VERSION, duration
 from skyexport.wording import format_size, path_text
 
-__all__ = ["MAX_LISTED", "ImportSummary"]
+__all__ = ["ImportSummary", "Listed"]
 
-MAX_LISTED = 1000
+_MAX_LISTED = 1000
 """Posts that a summary lists by URI, of each kind."""
 
 _SHOWN = 10
 """Posts that are shown to people by URI."""
+
+
+class Listed:
+    """Posts, counted; the first of them are kept by URI."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: list[str] = []
+
+    def add(self, uri: str) -> None:
+        """Count a post."""
+        self.count += 1
+        if self.count <= _MAX_LISTED:
+            self.first.append(uri)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

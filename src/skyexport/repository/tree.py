@@ -38,6 +38,10 @@ class Commit:
     """Where it is in the file."""
 
 
+_Entry = tuple[bytes, bytes, bytes | None]
+"""Key, CID of the record, and CID of the node right of it."""
+
+
 class Record(NamedTuple):
     """An entry of the tree."""
 
@@ -73,53 +77,56 @@ def records(blocks: Blocks, commit: Commit) -> Iterator[Record]:
         RepositoryError: A node is missing or not valid, or the keys do not rise strictly.
     """
     last = b""
-    above: list[Iterator[Record | tuple[bytes, int]]] = [iter([(commit.tree, commit.offset)])]
-    while above:
-        for step in above[-1]:
-            if isinstance(step, Record):
-                if step.key <= last:
-                    raise blocks.refused(
-                        step.node_offset, f"a key that is not greater than the one before: {_shown(step.key)}"
-                    )
-                last = step.key
-                yield step
-                continue
-            if len(above) > _MAX_DEPTH:
-                raise blocks.refused(step[1], f"a tree of more than {_MAX_DEPTH} levels")
-            above.append(_steps(blocks, *step))
-            break
+    # What is left of each node on the way down: its entries, and where it is.
+    above: list[tuple[Iterator[_Entry], int]] = []
+    below: tuple[bytes, int] | None = (commit.tree, commit.offset)
+    while above or below is not None:
+        if below is not None:
+            if len(above) == _MAX_DEPTH:
+                raise blocks.refused(below[1], f"a tree of more than {_MAX_DEPTH} levels")
+            left, entries, offset = _node(blocks, *below)
+            above.append((_entries(blocks, entries, offset), offset))
+            below = None if left is None else (left, offset)
+            continue
+        left_entries, offset = above[-1]
+        for key, cid, right in left_entries:
+            if key <= last:
+                raise blocks.refused(offset, f"a key that is not greater than the one before: {_shown(key)}")
+            last = key
+            yield Record(key, cid, offset)
+            if right is not None:
+                below = (right, offset)
+                break
         else:
             above.pop()
 
 
-def _steps(blocks: Blocks, cid: bytes, asked_at: int) -> Iterator[Record | tuple[bytes, int]]:
-    """The records of a node, and between them the nodes below it: CID, and where it is named."""
+def _node(blocks: Blocks, cid: bytes, asked_at: int) -> tuple[bytes | None, list[Any], int]:
+    """A node: the CID of the node left of its entries, the entries, and where it is."""
     node, offset = blocks.value(cid, asked_at)
     entries = node.get("e") if isinstance(node, dict) else None
     if not isinstance(entries, list):
         raise blocks.refused(offset, "a node of the tree without entries")
-    if node.get("l") is not None:
-        yield blocks.checked_cid(node["l"], offset), offset
+    left = node.get("l")
+    return None if left is None else blocks.checked_cid(left, offset), entries, offset
+
+
+def _entries(blocks: Blocks, entries: list[Any], offset: int) -> Iterator[_Entry]:
+    """The entries of a node: key, CID of the record, and CID of the node right of it."""
     key = b""
     for entry in entries:
-        key = _key(blocks, entry, key, offset)
-        yield Record(key, blocks.checked_cid(entry.get("v"), offset), offset)
-        below = entry.get("t")
-        if below is not None:
-            yield blocks.checked_cid(below, offset), offset
-
-
-def _key(blocks: Blocks, entry: Any, before: bytes, offset: int) -> bytes:
-    """The key of an entry, of which it shares the beginning with the key *before*."""
-    shared, rest = (entry.get("p"), entry.get("k")) if isinstance(entry, dict) else (None, None)
-    if not isinstance(shared, int) or not isinstance(rest, bytes) or not 0 <= shared <= len(before):
-        raise blocks.refused(offset, "an entry of the tree without a key")
-    if before and before[shared : shared + 1] == rest[:1]:
-        raise blocks.refused(offset, "a key that shares more with the one before than its entry says")
-    key = before[:shared] + rest
-    if _KEY.fullmatch(key) is None:
-        raise blocks.refused(offset, f"a key that is not a collection and a record key: {_shown(key)}")
-    return key
+        if not isinstance(entry, dict):
+            raise blocks.refused(offset, "an entry of the tree that is none")
+        shared, rest, right = entry.get("p"), entry.get("k"), entry.get("t")
+        if type(shared) is not int or not isinstance(rest, bytes) or not 0 <= shared <= len(key):
+            raise blocks.refused(offset, "an entry of the tree without a key")
+        if key and key[shared : shared + 1] == rest[:1]:
+            raise blocks.refused(offset, "a key that shares more with the one before than its entry says")
+        key = key[:shared] + rest
+        if _KEY.fullmatch(key) is None:
+            raise blocks.refused(offset, f"a key that is not a collection and a record key: {_shown(key)}")
+        cid = blocks.checked_cid(entry.get("v"), offset)
+        yield key, cid, None if right is None else blocks.checked_cid(right, offset)
 
 
 def _shown(key: bytes) -> str:
