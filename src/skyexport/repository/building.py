@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -22,12 +24,15 @@ from skyexport.repository.tables import (
     CREATED_AT_INDEX,
     EXPORTS_TABLE,
     FULL_TEXT,
+    FULL_TEXT_TABLE,
     IMPORTED_ID,
     INDEXES,
     SCHEMA_VERSION,
     TABLES,
     TRIGGERS,
 )
+from skyexport.runtime.background import Background
+from skyexport.runtime.cleanup import Call
 from skyexport.runtime.sqlite_files import application_id, is_sqlite
 
 __all__ = ["Building", "Existing"]
@@ -36,6 +41,8 @@ _BUSY_MILLISECONDS = 2000
 """How long to wait for a program that is using the archive that is to be replaced."""
 
 _ROWS_AT_ONCE = 500
+"""Posts that are inserted by one statement, in a thread, while the next ones are read: SQLite lets Python go on
+meanwhile. For single rows the two would wait for each other again and again."""
 
 _COPIED_PAGES = 2000
 """Pages of the old archive that are copied between two looks for signals: 8 MB."""
@@ -46,9 +53,8 @@ _STEPS = 100_000
 _UNCHANGED = ("uri", "did", "like_count", "repost_count", "reply_count", "quote_count", "archived_at")
 """Columns of a post that stay when a newer repository has another record under its key."""
 
-_INSERT = f"insert into posts ({', '.join(COLUMNS)}) values ({', '.join('?' * len(COLUMNS))}) on conflict (uri)"
-_UPSERT = (
-    f"{_INSERT} do update set {', '.join(f'{name} = excluded.{name}' for name in COLUMNS if name not in _UNCHANGED)}"
+_REPLACE = (
+    f"update set {', '.join(f'{name} = excluded.{name}' for name in COLUMNS if name not in _UNCHANGED)}"
     " where posts.cid <> excluded.cid"
 )
 _TEMPORARY = """
@@ -145,7 +151,9 @@ class Building:
         self._connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         self.is_new = existing.connection is None
         self._posts: list[Post] = []
-        self._statement = _UPSERT
+        self._on_conflict = _REPLACE
+        self._thread = Background(1)
+        self._inserting: Call[None] | None = None
         self.written = 0
         """Posts that were inserted or changed."""
         try:
@@ -158,7 +166,7 @@ class Building:
                 self._connection.execute("begin")
                 if self.is_new:
                     self._connection.pragma("application_id", IMPORTED_ID)
-                    self._connection.execute(TABLES + EXPORTS_TABLE)
+                    self._connection.execute(TABLES + EXPORTS_TABLE + FULL_TEXT_TABLE)
                 else:
                     for name in ("posts_ai", "posts_ad", "posts_au"):
                         self._connection.execute(f"drop trigger {name}")
@@ -171,6 +179,7 @@ class Building:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._thread.end()
         self._connection.close()
 
     def latest(self, did: str) -> tuple[str, str] | None:
@@ -186,28 +195,51 @@ class Building:
         Args:
             replaces: Whether a post replaces the one that the archive has under its URI, if it is another.
         """
-        self._statement = _UPSERT if replaces else f"{_INSERT} do nothing"
+        self._on_conflict = _REPLACE if replaces else "nothing"
 
     def add(self, post: Post) -> None:
         """Add a post; its URI must be greater than that of the one before."""
         self._posts.append(post)
         if len(self._posts) == _ROWS_AT_ONCE:
-            self._insert()
+            self._wait()
+            posts, self._posts = self._posts, []
+            self._inserting = self._thread.begin(partial(self._insert, posts))
 
-    def _insert(self) -> None:
+    def _wait(self) -> None:
+        """Wait until the thread does not use the connection."""
+        if self._inserting is not None:
+            self._inserting.wait()
+            self._inserting = None
+
+    def _insert(self, posts: list[Post]) -> None:
         with _errors_of(self._path):
             before = self._connection.total_changes()
-            self._connection.executemany(self._statement, [post.row for post in self._posts])
+            self._insert_rows(f"posts ({', '.join(COLUMNS)})", [post.row for post in posts], self._on_conflict)
             self.written += self._connection.total_changes() - before
-            if not self.is_new:
-                self._connection.executemany("insert into seen values (?)", [(post.row[0],) for post in self._posts])
-            media = [_media_row(blob, post) for post in self._posts for blob in post.blobs]
-            self._connection.executemany("insert into shown values (?, ?, ?, ?, ?, ?, ?, ?, ?)", media)
-        self._posts.clear()
+            if self.is_new:
+                # Row ids count from 1: the newest posts are those that the index of words does not have.
+                self._connection.execute(
+                    "insert into posts_fts (rowid, uri, text) select rowid, uri, text from posts where rowid > ?",
+                    (self.written - len(posts),),
+                )
+            else:
+                self._insert_rows("seen (uri)", [(post.row[0],) for post in posts])
+            self._insert_rows("shown", [_media_row(blob, post) for post in posts for blob in post.blobs])
+
+    def _insert_rows(self, table: str, rows: Sequence[tuple[object, ...]], on_conflict: str = "") -> None:
+        """Insert rows by few statements."""
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            some = rows[start : start + _ROWS_AT_ONCE]
+            places = ", ".join([f"({', '.join('?' * len(some[0]))})"] * len(some))
+            then = f" on conflict (uri) do {on_conflict}" if on_conflict else ""
+            self._connection.execute(f"insert into {table} values {places}{then}", [*chain.from_iterable(some)])
 
     def count_posts(self, did: str) -> int:
         """The posts of an account."""
-        self._insert()
+        self._wait()
+        posts, self._posts = self._posts, []
+        if posts:
+            self._insert(posts)
         return self._number("select count(*) from posts where did = ?", did)
 
     def gone(self, did: str) -> Iterator[str]:
@@ -241,10 +273,10 @@ class Building:
                     "insert into schema_version values (?, ?)",
                     [(version, archived_at) for version in range(1, SCHEMA_VERSION + 1)],
                 )
-                connection.execute(INDEXES + CREATED_AT_INDEX + FULL_TEXT)
+                connection.execute(INDEXES + CREATED_AT_INDEX)
             else:
                 connection.execute("insert into posts_fts(posts_fts) values ('rebuild')")
-                connection.execute(TRIGGERS)
+            connection.execute(TRIGGERS)
             connection.execute("commit")
 
     def wanted(self) -> Iterator[Wanted]:

@@ -9,6 +9,7 @@ __all__ = [
     "CREATED_AT_INDEX",
     "EXPORTS_TABLE",
     "FULL_TEXT",
+    "FULL_TEXT_TABLE",
     "IMPORTED_ID",
     "INDEXES",
     "QUOTE_COUNT_COLUMN",
@@ -139,7 +140,11 @@ end;
 """
 """They keep the index of words in step with the posts, as bskyarchive writes them."""
 
-FULL_TEXT = f"""
+FULL_TEXT_TABLE = """
 create virtual table posts_fts using fts5(uri unindexed, text, content='posts', content_rowid='rowid');
+"""
+
+FULL_TEXT = f"""
+{FULL_TEXT_TABLE}
 insert into posts_fts(posts_fts) values ('rebuild');
 {TRIGGERS}"""
