@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import dask
 from distributed import Client, LocalCluster, Worker
 
 from skyexport import __version__
@@ -25,6 +26,9 @@ _CONNECT_SECONDS = Limit("CONNECT_SECONDS", 10.0)
 
 _CLOSE_SECONDS = 5
 """How long closing may take, when the scheduler is gone."""
+
+_QUIET = {"distributed.worker.profile.enabled": False}
+"""Dask's own profiler looks at every thread a hundred times a second, and nobody reads it here."""
 
 _LOOPBACK = "127.0.0.1"
 
@@ -79,10 +83,11 @@ class _Opened:
 
                 resource_tracker.ensure_running()
                 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            self._cluster = LocalCluster(
-                n_workers=address.local_workers, threads_per_worker=1, processes=True, host=_LOOPBACK,
-                dashboard_address=f"{_LOOPBACK}:0", memory_limit=0, silence_logs=logging.CRITICAL,
-            )  # fmt: skip
+            with dask.config.set(_QUIET):
+                self._cluster = LocalCluster(
+                    n_workers=address.local_workers, threads_per_worker=1, processes=True, host=_LOOPBACK,
+                    dashboard_address=f"{_LOOPBACK}:0", memory_limit=0, silence_logs=logging.CRITICAL,
+                )  # fmt: skip
         where = self._cluster or address.text
         self.client = Client(where, timeout=_CONNECT_SECONDS.value, set_as_default=False, name="skyexport")
 
