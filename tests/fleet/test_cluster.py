@@ -16,9 +16,11 @@ from typing import Self
 import psutil
 import pytest
 from distributed import Client, LocalCluster
+from distributed.comm import CommClosedError
 
 from skyexport import ExportOptions, Migration, OptionError, WorkerError, export_all
 from skyexport.errors import ArchiveError
+from skyexport.fleet.cluster import answered
 from skyexport.fleet.results import Outcome
 from skyexport.options.values import ClusterAddress, parse_cluster
 from tests.archives import file_archive, post
@@ -251,6 +253,24 @@ def stopped_midway(arguments: list[str], out: Path, by: signal.Signals) -> subpr
 
 
 @needs_unix
+@pytest.mark.parametrize("failures", [0, 1, 4, 5])
+def test_a_worker_that_dies_while_it_is_asked(failures: int) -> None:
+    """Dask fails where a worker dies meanwhile: the others are asked again, a few times."""
+    asked = []
+
+    def question() -> str:
+        asked.append(1)
+        if len(asked) <= failures:
+            raise CommClosedError("Stream is closed")
+        return "answer"
+
+    if failures < 5:
+        assert answered(question) == "answer"
+    else:
+        with pytest.raises(WorkerError, match=r"does not answer any more: Stream is closed; look at its"):
+            answered(question)
+
+
 def test_ctrl_c(tmp_path: Path) -> None:
     """Tasks undo what they did not complete, and the line says how many archives are complete."""
     (first,) = made(tmp_path, 1, posts=12_000)

@@ -6,8 +6,10 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import dask
 from distributed import Client, LocalCluster, Worker
@@ -19,7 +21,7 @@ from skyexport.options.values import ClusterAddress
 from skyexport.runtime.cleanup import uninterrupted
 from skyexport.runtime.for_tests import Limit
 
-__all__ = ["check_workers", "connected", "worker_name"]
+__all__ = ["answered", "check_workers", "connected", "worker_name"]
 
 _CONNECT_SECONDS = Limit("CONNECT_SECONDS", 10.0)
 """How long a scheduler may take to answer."""
@@ -29,6 +31,12 @@ _CLOSE_SECONDS = 5
 
 _QUIET = {"distributed.worker.profile.enabled": False}
 """Dask's own profiler looks at every thread a hundred times a second, and nobody reads it here."""
+
+_ATTEMPTS = 5
+_PAUSE_SECONDS = 0.2
+"""How often a cluster is asked before it counts as dead, and how much longer each pause is than the one before."""
+
+Result = TypeVar("Result")
 
 _LOOPBACK = "127.0.0.1"
 
@@ -138,16 +146,37 @@ def check_workers(client: Client, format: str) -> int:
         WorkerError: A worker has another version of skyexport, or none.
         MissingExtraError: A worker lacks an extra that the format needs.
     """
-    found: dict[str, object] = client.run(_problem, _Needs(__version__, format), on_error="return")
+    found: dict[str, object] = answered(lambda: client.run(_problem, _Needs(__version__, format), on_error="return"))
     for address, problem in sorted(found.items()):
         if isinstance(problem, ExportError):
             raise problem
+        if isinstance(problem, OSError):
+            # It has died meanwhile.
+            continue
         if isinstance(problem, BaseException):
             why = " ".join(str(problem).split())
             if "No module named 'skyexport" in why:
                 raise WorkerError(f"the Dask worker {address} has no skyexport", "install it for its Python")
             raise WorkerError(f"the Dask worker {address} cannot export: {why}", "look into its log")
     return len(found)
+
+
+def answered(question: Callable[[], Result]) -> Result:
+    """What a cluster answers; a worker that dies meanwhile makes Dask fail, and then the others are asked again.
+
+    Raises:
+        WorkerError: The scheduler is gone, or workers die again and again.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            return question()
+        except OSError as error:
+            lost = error
+            time.sleep(_PAUSE_SECONDS * attempt)
+    why = " ".join(str(lost).split())[:200]
+    raise WorkerError(
+        f"the Dask cluster does not answer any more: {why}", "look at its scheduler and workers"
+    ) from lost
 
 
 def _problem(needs: _Needs, dask_worker: Worker) -> ExportError | None:

@@ -22,7 +22,7 @@ from distributed import Client, Future, KilledWorker
 
 from skyexport.errors import ExportError, WorkerError
 from skyexport.fleet.archive_worker import JobResult, ProgressUpdate, Request
-from skyexport.fleet.cluster import check_workers
+from skyexport.fleet.cluster import answered, check_workers
 from skyexport.fleet.cluster_worker import ExporterPlugin, run_request, stop_exporters
 from skyexport.options.export_options import ExportOptions, resolve
 from skyexport.runtime.location import absolute
@@ -70,13 +70,13 @@ class ClusterTasks:
         self._told: dict[int, JobResult] = {}
         """Answers of tasks that are about to end. To fetch each from its worker would take three messages."""
         check_workers(client, resolve(options).format)
-        self.threads = sum(client.nthreads().values())
+        self.threads = sum(answered(client.nthreads).values())
         """Tasks that the cluster runs at a time, when this began."""
         if not self.threads:
             say("the cluster has no worker yet: waiting for one")
 
     def __enter__(self) -> Self:
-        self._client.register_plugin(ExporterPlugin(self._name, debug=self._debug))
+        answered(lambda: self._client.register_plugin(ExporterPlugin(self._name, debug=self._debug)))
         self._client.subscribe_topic(self._name, self._received)
         return self
 
