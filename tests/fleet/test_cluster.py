@@ -16,7 +16,7 @@ from typing import Self
 import psutil
 import pytest
 from distributed import Client, LocalCluster
-from distributed.comm import CommClosedError
+from distributed.comm.core import CommClosedError
 
 from skyexport import ExportOptions, Migration, OptionError, WorkerError, export_all
 from skyexport.errors import ArchiveError
