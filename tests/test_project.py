@@ -89,7 +89,7 @@ def test_connections_are_made_in_few_places() -> None:
     found = {name for name, path in modules().items() if "apsw.Connection(" in path.read_text(encoding="utf-8")}
     assert found == {
         *(f"archive.{name}" for name in ("connections", "copying", "full_text", "recovery", "registry", "source")),
-        "repository.building",
+        *(f"repository.{name}" for name in ("building", "databases", "existing")),
         "verification.seen_posts",
     }
 

@@ -168,7 +168,7 @@ def test_depth(tmp_path: Path) -> None:
     blocks = [node()]
     for _ in range(200):
         blocks.append(node(left=cid_of(blocks[-1])))
-    assert "a tree of more than 100 levels" in refused(with_blocks(commit(cid_of(blocks[-1])), *blocks), tmp_path)
+    assert "a tree of more than 40 levels" in refused(with_blocks(commit(cid_of(blocks[-1])), *blocks), tmp_path)
 
 
 def test_deep_record(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_zip(tmp_path: Path) -> None:
 def test_no_file(missing: str, tmp_path: Path) -> None:
     """A missing file, and a directory."""
     (tmp_path / "folder").mkdir()
-    with pytest.raises(RepositoryError, match="cannot read"):
+    with pytest.raises(RepositoryError, match=r"cannot read|is not a plain file"):
         import_repository(tmp_path / missing, tmp_path / "me.db")
 
 
@@ -223,7 +223,7 @@ def listed(path: Path) -> list[bytes]:
     with Blocks(path) as blocks:
         blocks.scan()
         found = []
-        for record in records(blocks, commit_of(blocks)):
+        for record in records(blocks, commit_of(blocks), lambda: None):
             blocks.check_has(record.cid, record.node_offset)
             found.append(record.key)
         return found

@@ -19,7 +19,7 @@ import apsw
 from skyexport.archive.authors import Author, ChosenAuthor, each_author, find_author
 from skyexport.archive.connections import Connections
 from skyexport.archive.copying import MEDIA_COLUMNS, MEDIA_DETAILS, Copied, copy_posts, counted_posts
-from skyexport.archive.from_car import is_car_file, source_of_car
+from skyexport.archive.from_car import check_car_name, is_car_file, source_of_car
 from skyexport.archive.full_text import FullTextMatch, PrecomputedMatch, checked_match
 from skyexport.archive.recovery import recovered
 from skyexport.archive.schema import checked_schema
@@ -86,6 +86,7 @@ class Archive:
         if is_car_file(location):
             self._open_beside(lambda folder: source_of_car(location, shown, folder, counters, check))
             return
+        check_car_name(location, shown)
         try:
             self._open(Source.of(location, shown))
         except UnrecoveredError:

@@ -9,11 +9,14 @@ from pathlib import Path
 import apsw
 
 from skyexport.archive.source import Source
-from skyexport.repository.wrong_files import is_car
+from skyexport.repository.wrong_files import is_car, what_it_is
 from skyexport.runtime.progress import Counters
-from skyexport.runtime.sqlite_files import header_of
+from skyexport.runtime.sqlite_files import header_of, is_sqlite
 
-__all__ = ["is_car_file", "source_of_car"]
+__all__ = ["check_car_name", "is_car_file", "source_of_car"]
+
+_START_BYTES = 4096
+"""Enough to tell what a file is."""
 
 
 def is_car_file(path: Path) -> bool:
@@ -23,6 +26,19 @@ def is_car_file(path: Path) -> bool:
     except (OSError, ValueError, apsw.Error):
         # Opening it as an archive reports the reason.
         return False
+
+
+def check_car_name(path: Path, display_path: str) -> None:
+    """Make sure that a file is not called a CAR file, and is something else.
+
+    Raises:
+        RepositoryError: It is; the message says what it is.
+    """
+    if path.suffix.lower() == ".car" and path.is_file() and not is_sqlite(path):
+        with path.open("rb") as file:
+            problem = what_it_is(display_path, file.read(_START_BYTES), path.stat().st_size)
+        if problem is not None:
+            raise problem
 
 
 def source_of_car(

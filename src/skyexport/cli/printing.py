@@ -69,7 +69,11 @@ def print_json(content: dict[str, Any], inner: Iterable[dict[str, Any]] = ()) ->
 def _json(content: dict[str, Any]) -> str:
     import orjson
 
-    text = orjson.dumps(content, option=orjson.OPT_INDENT_2).decode()
+    try:
+        text = orjson.dumps(content, option=orjson.OPT_INDENT_2).decode()
+    except TypeError:
+        # A file name that is not UTF-8 has lone surrogates, which orjson refuses.
+        text = json.dumps(content, indent=2)
     # orjson does not escape all control characters, nor those that reverse a line; terminals act on them.
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 

@@ -162,7 +162,7 @@ def check_workers(client: Client, format: str) -> int:
 
 
 def answered(question: Callable[[], Result]) -> Result:
-    """What a cluster answers; a worker that dies meanwhile makes Dask fail, and then the others are asked again.
+    """Ask a cluster. A worker that dies meanwhile makes Dask fail; then the others are asked again.
 
     Raises:
         WorkerError: The scheduler is gone, or workers die again and again.

@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from skyexport.errors import RepositoryError
+from skyexport.errors import OutputError, RepositoryError
 from skyexport.repository.blocks import RAW_CID, cid_text
 from skyexport.runtime.cleanup import uninterrupted
 from skyexport.runtime.disk import as_output_error
 from skyexport.runtime.sync import sync_directory, sync_file
+from skyexport.wording import printable_path
 
 __all__ = ["BlobCopier", "CopiedBlob", "Wanted", "check_blob_directory", "media_path"]
 
@@ -51,6 +52,7 @@ class CopiedBlob(NamedTuple):
     """A media file that is in its place now."""
 
     sha256: str
+    file_path: str
     bytes: int
 
 
@@ -69,7 +71,7 @@ def check_blob_directory(directory: Path) -> None:
     """
     if not directory.is_dir():
         what = "is not a folder" if directory.exists() else "does not exist"
-        raise RepositoryError(f"{directory} {what}", "name the folder with the blobs with --blobs")
+        raise RepositoryError(f"{printable_path(directory)} {what}", "name the folder with the blobs with --blobs")
 
 
 class BlobCopier:
@@ -88,7 +90,7 @@ class BlobCopier:
         self._hidden = hidden
         self._check = check
         self._made: list[Path] = []
-        self._folders: set[Path] = set()
+        self._folders: list[Path] = []
         self.files = 0
         """Files that are in their place, copied now or before."""
         self.bytes = 0
@@ -108,8 +110,8 @@ class BlobCopier:
             size = self._copied(source, target, blob.sha256)
             self.files += 1
             self.bytes += size
-            yield CopiedBlob(blob.sha256, size)
-        for folder in self._folders:
+            yield CopiedBlob(blob.sha256, blob.file_path, size)
+        for folder in {path.parent for path in self._made}:
             sync_directory(folder)
 
     def _file_of(self, blob: Wanted) -> Path | None:
@@ -126,14 +128,20 @@ class BlobCopier:
         """Copy a file, unless it is there; returns its size."""
         if target.exists() and _hash_of(target, self._check)[0] == sha256:
             return target.stat().st_size
-        with as_output_error(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-        self._folders.add(target.parent)
+        for folder in (target.parents[2], target.parents[1], target.parent):
+            # media, media/09, media/09/3d
+            with as_output_error(target):
+                if not folder.exists():
+                    self._folders.append(folder)
+                    folder.mkdir()
+        if target.parent.resolve() != target.parent:
+            raise OutputError(f"{printable_path(target.parent)} leads through a link", "make a folder of it")
         try:
             digest, size = _hash_of(source, self._check, self._hidden)
             if digest != sha256:
                 raise RepositoryError(
-                    f"{source} is damaged: its SHA-256 is not that of its name", "download it again, or remove it"
+                    f"{printable_path(source)} is damaged: its SHA-256 is not that of its name",
+                    "download it again, or remove it",
                 )
 
             def place() -> None:
@@ -152,12 +160,11 @@ class BlobCopier:
         for path in self._made:
             with contextlib.suppress(OSError):
                 path.unlink()
-        for folder in self._folders:
-            # media/09/3d, media/09, media
-            for place in (folder, *list(folder.parents)[:2]):
-                with contextlib.suppress(OSError):
-                    place.rmdir()
+        for folder in reversed(self._folders):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
         self._made.clear()
+        self._folders.clear()
 
 
 def _hash_of(source: Path, check: Callable[[], None], target: Path | None = None) -> tuple[str, int]:
@@ -167,7 +174,7 @@ def _hash_of(source: Path, check: Callable[[], None], target: Path | None = None
         try:
             file = opened.enter_context(source.open("rb"))
         except OSError as error:
-            raise RepositoryError(f"cannot read {source}: {error.strerror}") from None
+            raise RepositoryError(f"cannot read {printable_path(source)}: {error.strerror}") from None
         copy = None
         if target is not None:
             with as_output_error(target):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import os
+import stat
 import sys
 from array import array
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from typing import Any, BinaryIO, NoReturn, Self
 from skyexport.errors import ArchiveChangedError, RepositoryError
 from skyexport.extras import require_libipld
 from skyexport.repository.wrong_files import what_it_is
+from skyexport.runtime.location import real_path
 from skyexport.runtime.sqlite_files import is_sqlite
 from skyexport.wording import format_size, printable_path
 
@@ -46,6 +48,11 @@ _MAX_HEADER_BYTES = 1 << 16
 _MAX_VARINT_BYTES = 9
 
 _WINDOW_BYTES = 1 << 20
+
+_READ_TIMES = 4
+_READ_ALWAYS_BYTES = 16_000_000
+"""The tree is read twice, and a record once; a file may name a block again and again to take all memory, or the disk.
+Then reading ends at so many times its size, and these bytes."""
 
 _FIRST_READ_BYTES = 1024
 """Most blocks are smaller, so that one read is enough."""
@@ -73,15 +80,7 @@ class Blocks:
     def __init__(self, path: Path, display_path: str | None = None) -> None:
         self._decode = _libipld().decode_dag_cbor
         self._shown = printable_path(path) if display_path is None else display_path
-        if is_sqlite(path):
-            # Opening and closing it ourselves would drop the locks of this process's connections to it.
-            raise RepositoryError(
-                f"{self._shown} is a SQLite file, not a CAR file", "an archive can be exported as it is"
-            )
-        try:
-            self._file: BinaryIO = path.open("rb", buffering=0)
-        except (OSError, ValueError) as error:
-            raise RepositoryError(f"cannot read {self._shown}: {getattr(error, 'strerror', error)}") from None
+        self._file = self._opened(path)
         try:
             self._status = os.fstat(self._file.fileno())
             self.size = self._status.st_size
@@ -92,6 +91,21 @@ class Blocks:
         self.count = 0
         """Different blocks in the file."""
         self._slots = array("Q")
+        self.read_bytes = 0
+        """Bytes of blocks that were read one by one; the same block may have many names."""
+
+    def _opened(self, path: Path) -> BinaryIO:
+        try:
+            location = real_path(path)
+            if not stat.S_ISREG(location.stat().st_mode):
+                raise RepositoryError(f"{self._shown} is not a plain file", "save it as a file first")
+            # To open and close a database ourselves would drop the locks of this process's connections to it.
+            if os.access(location, os.R_OK) and is_sqlite(location):
+                what = f"{self._shown} is a SQLite file, not a CAR file"
+                raise RepositoryError(what, "an archive can be exported as it is")
+            return location.open("rb", buffering=0)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise RepositoryError(f"cannot read {self._shown}: {getattr(error, 'strerror', error)}") from None
 
     def __enter__(self) -> Self:
         return self
@@ -248,6 +262,9 @@ class Blocks:
                 if start[begin:block] == cid:
                     if begin + length > len(start):
                         start += self._read(offset + len(start), begin + length - len(start))
+                    self.read_bytes += length
+                    if self.read_bytes > _READ_TIMES * self.size + _READ_ALWAYS_BYTES:
+                        self._refuse(offset, "records or nodes that are named again and again")
                     return offset, start[block : begin + length]
             slot = slot + 1 & mask
         return None
@@ -295,7 +312,7 @@ class Blocks:
     def _decoded(self, data: bytes, offset: int) -> Any:
         try:
             return self._decode(data)
-        except Exception as error:
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
             raise self.refused(offset, f"a block that is not DAG-CBOR ({error})") from None
 
     def _varint(self, data: bytes, position: int, offset: int) -> tuple[int, int]:

@@ -23,6 +23,14 @@ _VIDEOS = "https://video.bsky.app/watch"
 
 _PREFIX = "app.bsky.embed."
 
+_MOST_IMAGES = 100
+"""Bluesky takes four, and twenty in a gallery."""
+
+_MAX_DEPTH = 100
+"""An embed that is nested deeper is not kept."""
+
+_SHA256_BYTES = 32
+
 _BLOB_CID = re.compile("b(?:afk|afy)rei[a-z2-7]{52}")
 """The CID of a blob as text; in old records the codec is that of records."""
 
@@ -32,6 +40,8 @@ class Blob(NamedTuple):
 
     cid: str
     """As text: `bafkrei…`."""
+    sha256: str
+    """Of its content, in hexadecimal."""
     mime_type: str
     bytes: int
     """Its size, according to the record; 0 if that does not say."""
@@ -39,11 +49,6 @@ class Blob(NamedTuple):
     height: int
     """In pixels, or a ratio; 0 if the record does not say."""
     alt_text: str
-
-    @property
-    def sha256(self) -> str:
-        """Of its content, in hexadecimal."""
-        return cid_digest(self.cid).hex()
 
     @classmethod
     def of(cls, reference: Any, shown: Any) -> Blob:
@@ -59,13 +64,17 @@ class Blob(NamedTuple):
         ref = reference.get("ref")
         cid = reference["cid"] if ref is None else ref
         if isinstance(cid, bytes) and len(cid) == CID_BYTES and cid.startswith(RAW_CID):
-            cid = cid_text(cid)
-        elif not isinstance(cid, str) or _BLOB_CID.fullmatch(cid) is None:
+            digest, cid = cid[-_SHA256_BYTES:], cid_text(cid)
+        elif isinstance(cid, str) and _BLOB_CID.fullmatch(cid):
+            digest = cid_digest(cid)
+        else:
             raise ValueError("no CID of a blob")
+        if len(digest) != _SHA256_BYTES:
+            raise ValueError("no SHA-256")
         mime_type, size = reference.get("mimeType"), reference.get("size")
         ratio = _aspect_ratio(shown).get("aspectRatio", {})
         return cls(
-            cid, mime_type if isinstance(mime_type, str) else "application/octet-stream",
+            cid, digest.hex(), mime_type if isinstance(mime_type, str) else "application/octet-stream",
             size if type(size) is int and 0 < size < 1 << 63 else 0, ratio.get("width", 0), ratio.get("height", 0),
             _text(shown, "alt"),
         )  # fmt: skip
@@ -95,15 +104,24 @@ def view_of(embed: Any, did: str) -> View:
         did: The author.
     """
     try:
-        kind = embed["$type"]
-        return _VIEWS[kind.removeprefix(_PREFIX) if kind.startswith(_PREFIX) else ""](embed, did)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return View("other", as_json(_plain(embed)), known=False)
+        return _VIEWS[_kind(embed)](embed, did)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return View("other", _kept(embed), known=False)
+
+
+def _kind(embed: Any) -> str:
+    """The kind of an embed of Bluesky's, without the beginning that all have.
+
+    Raises:
+        KeyError, TypeError, AttributeError: It is none.
+    """
+    name = embed["$type"]
+    return str(name).removeprefix(_PREFIX) if name.startswith(_PREFIX) else ""
 
 
 def _images(embed: Any, did: str) -> View:
     images, blobs = [], []
-    for image in embed["images"]:
+    for image in embed["images"][:_MOST_IMAGES]:
         blob = Blob.of(image["image"], image)
         images.append({
             "alt": blob.alt_text,
@@ -119,7 +137,7 @@ def _images(embed: Any, did: str) -> View:
 
 def _gallery(embed: Any, did: str) -> View:
     items, blobs = [], []
-    for image in embed["items"]:
+    for image in embed["items"][:_MOST_IMAGES]:
         blob = Blob.of(image["image"], image)
         items.append({
             "$type": "app.bsky.embed.gallery#viewImage",
@@ -149,9 +167,10 @@ def _record(embed: Any, _: str) -> View:
 
 
 def _record_with_media(embed: Any, did: str) -> View:
-    media = view_of(embed["media"], did)
-    if not media.known or media.kind not in ("images", "gallery", "external", "video"):
+    kind = _kind(embed["media"])
+    if kind not in ("images", "gallery", "external", "video"):
         raise ValueError("no media that archives know")
+    media = _VIEWS[kind](embed["media"], did)
     view = {
         "$type": "app.bsky.embed.recordWithMedia#view",
         "media": orjson.Fragment(media.data),
@@ -212,17 +231,31 @@ def _text(holder: Any, key: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _plain(value: Any) -> Any:
-    """A value of DAG-CBOR as JSON has it: CIDs as `{"$link"}`, bytes as `{"$bytes"}`."""
+def _kept(embed: Any) -> bytes:
+    """An embed as the record has it, JSON; an empty object for one that is nested too deep for that."""
+    try:
+        return as_json(_plain(embed, 0))
+    except (TypeError, ValueError):
+        return b"{}"
+
+
+def _plain(value: Any, depth: int) -> Any:
+    """A value of DAG-CBOR as JSON has it: CIDs as `{"$link"}`, bytes as `{"$bytes"}`, integers beyond 64 bits as text.
+
+    Raises:
+        ValueError: It is nested too deep.
+    """
+    if depth > _MAX_DEPTH:
+        raise ValueError("nested too deep")
     if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: _plain(inner, depth + 1) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_plain(inner) for inner in value]
+        return [_plain(inner, depth + 1) for inner in value]
     if isinstance(value, bytes):
         if len(value) == CID_BYTES and value[:2] in (b"\x01\x55", b"\x01\x71"):
             return {"$link": cid_text(value)}
         return {"$bytes": b64encode(value).decode().rstrip("=")}
-    return value
+    return str(value) if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64 else value
 
 
 def as_json(value: Any, *, escaped: bool = False) -> bytes:

@@ -12,7 +12,7 @@ __all__ = ["NO_HANDLE", "is_did", "is_handle", "tid_microseconds"]
 NO_HANDLE = "handle.invalid"
 """Handle of an account whose handle is not known, as Bluesky shows it."""
 
-_DID = re.compile(r"did:[a-z]{1,32}:[A-Za-z0-9._:%-]{1,2000}(?<![:%])")
+_DID = re.compile(r"did:[a-z]{1,32}:[A-Za-z0-9._:%-]{1,250}(?<![:%])")
 _HANDLE = re.compile(
     r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?", re.IGNORECASE
 )

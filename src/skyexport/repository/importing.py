@@ -19,7 +19,8 @@ from pathlib import Path
 from skyexport.errors import NO_MEMORY, MemoryLimitError, OptionError, StoppedError
 from skyexport.repository.blobs import BlobCopier, check_blob_directory
 from skyexport.repository.blocks import Blocks
-from skyexport.repository.building import Building, Existing
+from skyexport.repository.building import Building
+from skyexport.repository.existing import Existing, check_target
 from skyexport.repository.identifiers import NO_HANDLE, is_handle, tid_microseconds
 from skyexport.repository.posts import POSTS, PROFILE, ZERO_TIME, Profile, go_time, post_of, profile_of
 from skyexport.repository.summary import ImportSummary, Listed
@@ -30,6 +31,7 @@ from skyexport.runtime.hidden_file import HiddenFile
 from skyexport.runtime.memory import MemoryGuard, ProcessTree
 from skyexport.runtime.progress import Counters, Monitor, Progress
 from skyexport.runtime.sync import sync_file
+from skyexport.wording import printable_path
 
 __all__ = ["DEFAULT_MEMORY_LIMIT_BYTES", "import_repository", "imported_into"]
 
@@ -39,7 +41,8 @@ _POST = "app.bsky.feed.post"
 _FOLLOW = "app.bsky.graph.follow"
 
 _LOOK_RECORDS = 256
-"""Records between two looks for signals and memory."""
+_LOOK_BYTES = 4_000_000
+"""Records, or their bytes, between two looks for signals and memory."""
 
 
 def import_repository(
@@ -81,10 +84,13 @@ def import_repository(
     handle = None if handle is None else _checked_handle(handle)
     with contextlib.suppress(OSError):
         if source.samefile(target):
-            raise OptionError(f"{source} and the archive are the same file", "choose another name for the archive")
+            what = f"{printable_path(source)} and the archive are the same file"
+            raise OptionError(what, "choose another name for the archive")
+    final = check_target(target)
     if blobs is not None:
         check_blob_directory(Path(blobs))
     counters, tree = Counters(), ProcessTree()
+    counters.stage = "checking the repository"
     guard = MemoryGuard(memory_limit_bytes, tree.sample)
     place = HiddenFile(target, overwrite=True, sync=True)
     copier = None
@@ -92,24 +98,21 @@ def import_repository(
         place.open()
         with Monitor(counters, guard, on_progress) as monitor, Blocks(source) as blocks:
             commit = _checked(blocks, counters, monitor.check)
-            with Existing(target) as existing:
-                _make(place.hidden, target)
+            with Existing(final) as existing:
+                _make(place.hidden, final)
                 with Building(place.hidden, existing, monitor.check) as building:
                     summary = _filled(
                         blocks, commit, building, handle, counters, monitor.check, remove_gone=remove_gone
                     )  # fmt: skip
                     if blobs is not None:
                         counters.stage = "copying media"
-                        folder = place.hidden.resolve().parent
-                        copier = BlobCopier(Path(blobs), folder, place.another_name(), monitor.check)
+                        copier = BlobCopier(Path(blobs), final.parent, place.another_name(), monitor.check)
                         building.note_sizes(copier.copy(building.wanted()))
                 blocks.check_unchanged()
                 counters.stage = "finishing"
                 with as_output_error(target), place.hidden.open("rb+") as file:
                     sync_file(file.fileno())
-                if os.name == "nt":
-                    # Windows does not replace an open file.
-                    existing.close()
+                existing.let_go()
                 place.commit()
         return replace(
             summary, path=target, media_files=0 if copier is None else copier.files,
@@ -163,7 +166,7 @@ def _filled(
     check: Callable[[], None], *, remove_gone: bool,
 ) -> ImportSummary:  # fmt: skip
     """Fill the archive with all that the repository has for it."""
-    archived_at = _archived_at(blocks, commit)
+    archived_at = _archived_at(blocks, commit, check)
     latest = building.latest(commit.did)
     is_older = latest is not None and latest[1] > archived_at
     if is_older and remove_gone:
@@ -177,10 +180,10 @@ def _filled(
     counts: Counter[str] = Counter()
     odd = {"time": Listed(), "embed": Listed()}
     profile = Profile()
-    collection, prefix = "", b"/"
-    for number, (key, cid, node_offset) in enumerate(records(blocks, commit)):
-        if not number % _LOOK_RECORDS:
-            counters.posts_read = counts[_POST]
+    collection, prefix, looked = "", b"/", 0
+    for number, (key, cid, node_offset) in enumerate(records(blocks, commit, check)):
+        if not number % _LOOK_RECORDS or blocks.read_bytes > looked + _LOOK_BYTES:
+            counters.posts_read, looked = counts[_POST], blocks.read_bytes
             check()
         if not key.startswith(prefix):
             prefix = key[: key.index(b"/") + 1]
@@ -219,11 +222,11 @@ def _filled(
     )  # fmt: skip
 
 
-def _archived_at(blocks: Blocks, commit: Commit) -> str:
+def _archived_at(blocks: Blocks, commit: Commit, check: Callable[[], None]) -> str:
     """The time of the repository: that of the commit's revision, or else of the newest record key."""
     microseconds = None if commit.revision is None else tid_microseconds(commit.revision)
     if microseconds is None:
-        keys = (record.key.rpartition(b"/")[2].decode() for record in records(blocks, commit))
+        keys = (record.key.rpartition(b"/")[2].decode() for record in records(blocks, commit, check))
         microseconds = max((time for time in map(tid_microseconds, keys) if time is not None), default=None)
     return ZERO_TIME if microseconds is None else go_time(microseconds)
 

@@ -29,6 +29,11 @@ ZERO_TIME = "0001-01-01 00:00:00 +0000 UTC"
 
 _USUAL_TIME = re.compile(r"(\d{4}-\d\d-\d\d)T((?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d)(?:\.(\d{1,9}))?Z", re.ASCII)
 
+_LONGEST_TIME = 64
+
+_MOST_LABELS = 100
+"""Bluesky takes ten."""
+
 _MICROSECONDS = 1_000_000
 _DAY_SECONDS = 86_400
 
@@ -109,7 +114,7 @@ def go_time(microseconds: int) -> str:
     """A time as Go prints it, in UTC, without a reading of the monotonic clock.
 
     Args:
-        microseconds: Since 1970; not negative, and not beyond the year 2255, as in TIDs.
+        microseconds: Since 1970; not negative, and not beyond the year 2540, as in TIDs.
     """
     seconds, fraction = divmod(microseconds, _MICROSECONDS)
     days, second = divmod(seconds, _DAY_SECONDS)
@@ -161,6 +166,7 @@ def _labels(record: dict[str, Any], did: str, uri: str, cid: str, stated: Any) -
     own = record.get("labels")
     values = own.get("values") if isinstance(own, dict) else None
     given = [value.get("val") for value in values if isinstance(value, dict)] if isinstance(values, list) else []
-    cts = stated if isinstance(stated, str) else ""
-    labels = [{"cid": cid, "cts": cts, "src": did, "uri": uri, "val": val} for val in given if isinstance(val, str)]
+    cts = stated if isinstance(stated, str) and len(stated) <= _LONGEST_TIME else ""
+    texts = [val for val in given[:_MOST_LABELS] if isinstance(val, str)]
+    labels = [{"cid": cid, "cts": cts, "src": did, "uri": uri, "val": val} for val in texts]
     return as_json(labels) if labels else b"null"

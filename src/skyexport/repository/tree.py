@@ -8,7 +8,7 @@ Source: https://atproto.com/specs/repository.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,8 +17,10 @@ from skyexport.repository.identifiers import is_did
 
 __all__ = ["Commit", "Record", "commit_of", "records"]
 
-_MAX_DEPTH = 100
+_MAX_DEPTH = 40
 """Nodes above each other: a tree with a million records has about ten."""
+
+_NODE_KEYS = frozenset({"e", "l"})
 
 _KEY = re.compile(rb"[A-Za-z0-9.-]{1,317}/[A-Za-z0-9._:~-]{1,512}")
 """Collection and record key."""
@@ -70,25 +72,31 @@ def commit_of(blocks: Blocks) -> Commit:
     return Commit(did, revision, blocks.checked_cid(value.get("data"), offset), offset)
 
 
-def records(blocks: Blocks, commit: Commit) -> Iterator[Record]:
+def records(blocks: Blocks, commit: Commit, check: Callable[[], None]) -> Iterator[Record]:
     """All records of a repository, in the order of their keys.
+
+    Args:
+        blocks: The blocks of its file.
+        commit: Its commit.
+        check: Called for each node; an exception that it raises ends the walk.
 
     Raises:
         RepositoryError: A node is missing or not valid, or the keys do not rise strictly.
     """
     last = b""
-    # What is left of each node on the way down: its entries, and where it is.
-    above: list[tuple[Iterator[_Entry], int]] = []
+    # The rest of each node on the way down: its entries, where it is, and the last key before it.
+    above: list[tuple[Iterator[_Entry], int, bytes]] = []
     below: tuple[bytes, int] | None = (commit.tree, commit.offset)
     while above or below is not None:
         if below is not None:
             if len(above) == _MAX_DEPTH:
                 raise blocks.refused(below[1], f"a tree of more than {_MAX_DEPTH} levels")
+            check()
             left, entries, offset = _node(blocks, *below)
-            above.append((_entries(blocks, entries, offset), offset))
+            above.append((_entries(blocks, entries, offset), offset, last))
             below = None if left is None else (left, offset)
             continue
-        left_entries, offset = above[-1]
+        left_entries, offset, before = above[-1]
         for key, cid, right in left_entries:
             if key <= last:
                 raise blocks.refused(offset, f"a key that is not greater than the one before: {_shown(key)}")
@@ -99,13 +107,16 @@ def records(blocks: Blocks, commit: Commit) -> Iterator[Record]:
                 break
         else:
             above.pop()
+            # Otherwise a node without keys could be named, and read, again and again.
+            if above and last == before:
+                raise blocks.refused(offset, "a part of the tree without any record")
 
 
 def _node(blocks: Blocks, cid: bytes, asked_at: int) -> tuple[bytes | None, list[Any], int]:
     """A node: the CID of the node left of its entries, the entries, and where it is."""
     node, offset = blocks.value(cid, asked_at)
     entries = node.get("e") if isinstance(node, dict) else None
-    if not isinstance(entries, list):
+    if not isinstance(entries, list) or not _NODE_KEYS.issuperset(node):
         raise blocks.refused(offset, "a node of the tree without entries")
     left = node.get("l")
     return None if left is None else blocks.checked_cid(left, offset), entries, offset
