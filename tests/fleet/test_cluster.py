@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Self
 
 import psutil
@@ -20,12 +21,14 @@ from distributed.comm.core import CommClosedError
 
 from skyexport import ExportOptions, Migration, OptionError, WorkerError, export_all
 from skyexport.errors import ArchiveError
+from skyexport.fleet.archive_worker import ExportJob
 from skyexport.fleet.cluster import answered
+from skyexport.fleet.cluster_worker import ExporterPlugin
 from skyexport.fleet.results import Outcome
 from skyexport.options.values import ClusterAddress, parse_cluster
 from tests.archives import file_archive, post
 from tests.clusters import dask, local_cluster, unused_port
-from tests.command import PROGRAM, files_below, skyexport, skyexport_json, started
+from tests.command import PROGRAM, assert_gone, files_below, skyexport, skyexport_json, started
 from tests.conftest import limits
 from tests.environment import ROOT
 
@@ -253,6 +256,22 @@ def stopped_midway(arguments: list[str], out: Path, by: signal.Signals) -> subpr
 
 
 @needs_unix
+def test_exporters_that_nobody_needs_end(tmp_path: Path) -> None:
+    """A client that was killed ends no exporter: each ends by itself some time after its last task."""
+    worker = SimpleNamespace(name="w", address="tcp://127.0.0.1:1", log_event=lambda *_: None)
+    plugin = ExporterPlugin("migration", debug=False)
+    plugin.setup(worker)  # type: ignore[arg-type]
+    (archive,) = made(tmp_path, 1)
+    before = psutil.Process().children()
+    with limits(IDLE_SECONDS=1.0):
+        for number in range(2):
+            options = ExportOptions(archive=archive, output_dir=tmp_path / f"out{number}", workers=0, sync=False)
+            assert plugin.export(ExportJob(number, options), f"key{number}").has_export
+            assert len(psutil.Process().children()) == len(before) + 1
+        (exporter,) = [child for child in psutil.Process().children() if child not in before]
+        assert_gone([exporter])
+
+
 @pytest.mark.parametrize("failures", [0, 1, 4, 5])
 def test_a_worker_that_dies_while_it_is_asked(failures: int) -> None:
     """Dask fails where a worker dies meanwhile: the others are asked again, a few times."""

@@ -46,6 +46,9 @@ _OTHER_ATTEMPT_SECONDS = Limit("OTHER_ATTEMPT_SECONDS", 60.0)
 _STOP_SECONDS = 10.0
 """How long the tasks of a worker may take to stop."""
 
+_IDLE_SECONDS = Limit("IDLE_SECONDS", 10.0)
+"""How long an exporter waits for the next task. A client that was killed ends none of them."""
+
 
 def run_request(request: Request, migration: str) -> JobResult:
     """The task: do what the exporter process is asked.
@@ -87,7 +90,9 @@ class ExporterPlugin(WorkerPlugin):
         """Called by Dask on each worker, also on those that come later."""
         self._worker = worker
         self._changed = threading.Condition()
-        self._idle: list[_Exporter] = []
+        self._idle: list[tuple[_Exporter, float]] = []
+        """Exporters without a task, each since when."""
+        self._ender: threading.Thread | None = None
         self._wanted: dict[Key, bool] = {}
         """Key of each running task → whether somebody wants its result."""
         self._complete: list[int] = []
@@ -117,7 +122,7 @@ class ExporterPlugin(WorkerPlugin):
             self._ended = True
             self._changed.wait_for(lambda: not self._wanted, _STOP_SECONDS)
             idle, self._idle = self._idle, []
-        for exporter in idle:
+        for exporter, _ in idle:
             exporter.stop()
         return self._complete
 
@@ -185,7 +190,7 @@ class ExporterPlugin(WorkerPlugin):
     def _take(self) -> _Exporter:
         with self._changed:
             if self._idle:
-                return self._idle.pop()
+                return self._idle.pop()[0]
         return _Exporter(debug=self._debug)
 
     def _keeps(self, exporter: _Exporter, error: ExportError | None) -> bool:
@@ -193,8 +198,24 @@ class ExporterPlugin(WorkerPlugin):
         with self._changed:
             if self._ended or isinstance(error, WorkerError | MemoryLimitError | StoppedError):
                 return False
-            self._idle.append(exporter)
+            self._idle.append((exporter, time.monotonic()))
+            if self._ender is None:
+                self._ender = threading.Thread(target=self._end_idle, name="skyexport-idle", daemon=True)
+                self._ender.start()
             return True
+
+    def _end_idle(self) -> None:
+        """End exporters that nobody needs any more, until there is none without a task."""
+        while self._ender is not None:
+            time.sleep(_IDLE_SECONDS.value / 10)
+            with self._changed:
+                before = time.monotonic() - _IDLE_SECONDS.value
+                ended = [exporter for exporter, since in self._idle if since < before]
+                self._idle = [(exporter, since) for exporter, since in self._idle if since >= before]
+                if not self._idle:
+                    self._ender = None
+            for exporter in ended:
+                exporter.stop()
 
     def _tell(self, message: object) -> None:
         """Send the client progress, or an answer before it is fetched."""
