@@ -332,6 +332,7 @@ def _summary(
         format=job.resolved.format, posts=counters.posts, batches=written.batches, workers=job.workers,
         renderer=native.renderer(),
         renderer_problem=library.reason if isinstance(library, NotThere) and library.is_installed else None,
+        counts_unknown=job.archive.source.imported,
         seconds=counters.seconds, data_files=written.files, bytes=counters.bytes, csv_safe=job.options.csv_safe,
         peak_memory_bytes=job.guard.peak_bytes, memory_metric=job.tree.metric,
         archive_held_seconds=written.held_seconds, journal_mode=job.archive.source.journal_mode,

@@ -97,6 +97,8 @@ class ExportSummary:
     """The old exports that `keep` removed."""
     renderer_problem: str | None = None
     """Why the installed native renderer could not be used; None if it was used, or is not installed."""
+    counts_unknown: bool = False
+    """Whether likes, reposts, replies and quotes are unknown, and 0: the archive was made of a repository."""
 
     def __repr__(self) -> str:
         to = "" if self.path is None else f", {self.path}"
@@ -127,6 +129,7 @@ class ExportSummary:
             "workers": self.workers,
             "renderer": self.renderer,
             "renderer_problem": self.renderer_problem,
+            "counts_unknown": self.counts_unknown,
             "seconds": round(self.seconds, 3),
             "posts_per_second": round(self.posts_per_second, 1),
             "data_files": self.data_files,
