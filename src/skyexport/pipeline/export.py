@@ -36,7 +36,7 @@ from skyexport.archive.plan import Plan, row_id_batches
 from skyexport.archive.row_ids import RowIdFile
 from skyexport.errors import NO_MEMORY, ArchiveChangedError, MemoryLimitError, OutputError, StoppedError
 from skyexport.formats import format_with
-from skyexport.notices import COUNTS_UNKNOWN, REUSED_HANDLE, Notices
+from skyexport.notices import REUSED_HANDLE, Notices
 from skyexport.options.export_options import ExportOptions, Resolved
 from skyexport.output.destination import Destination, destination_of
 from skyexport.output.manifest import manifest_bytes
@@ -239,8 +239,6 @@ def _say_before(job: Job, media: Media | None, destination: Destination, say: Ca
         say(UNKNOWN_MEMORY)
     if job.archive.source.from_car:
         say(f"note: {job.archive.display_path} was imported first; skyexport import makes an archive that stays")
-    if job.archive.source.imported:
-        say(f"note: {COUNTS_UNKNOWN}")
     if swept := [*destination.swept, *remove_left_scratches()]:
         say(f"removed leftovers of killed exports: {', '.join(map(str, swept))}")
     if media is not None and media.nothing_to_link:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from skyexport.archive.source import JournalMode
-from skyexport.notices import FORMULA, MISSED_LOG, MISSED_LOG_HINT, REUSED_HANDLE, WARNING
+from skyexport.notices import COUNTS_UNKNOWN, FORMULA, MISSED_LOG, MISSED_LOG_HINT, REUSED_HANDLE, WARNING
 from skyexport.output.media import MediaCounts
 from skyexport.output.writer import WrittenFile
 from skyexport.runtime.memory import Metric, shown_peak
@@ -194,6 +194,8 @@ class ExportSummary:
                 if self.csv_safe
                 else f"note: a spreadsheet may read {cells}; use --csv-safe"
             )
+        if self.counts_unknown:
+            lines.append(f"note: {COUNTS_UNKNOWN}")
         if self.journal_mode == "rollback" and self.archive_held_seconds:
             lines.append(self.held_sentence())
         if self.disappeared:
