@@ -272,15 +272,16 @@ def test_exporters_that_nobody_needs_end(tmp_path: Path) -> None:
         assert_gone([exporter])
 
 
-@pytest.mark.parametrize("failures", [0, 1, 4, 5])
-def test_a_worker_that_dies_while_it_is_asked(failures: int) -> None:
-    """Dask fails where a worker dies meanwhile: the others are asked again, a few times."""
+@pytest.mark.parametrize("kind", [CommClosedError, AttributeError, RuntimeError])
+@pytest.mark.parametrize("failures", [0, 1, 5])
+def test_a_cluster_that_dies_while_it_is_asked(failures: int, kind: type[Exception]) -> None:
+    """Dask fails in many ways where a worker dies meanwhile, or the scheduler: it is asked again, a few times."""
     asked = []
 
     def question() -> str:
         asked.append(1)
         if len(asked) <= failures:
-            raise CommClosedError("Stream is closed")
+            raise kind("Stream is closed")
         return "answer"
 
     if failures < 5:

@@ -170,10 +170,13 @@ def answered(question: Callable[[], Result]) -> Result:
     for attempt in range(_ATTEMPTS):
         try:
             return question()
-        except OSError as error:
+        except ExportError:
+            raise
+        except Exception as error:
+            # A client whose scheduler is gone fails in many ways, also with errors of names.
             lost = error
             time.sleep(_PAUSE_SECONDS * attempt)
-    why = " ".join(str(lost).split())[:200]
+    why = " ".join(str(lost).split())[:80]
     raise WorkerError(
         f"the Dask cluster does not answer any more: {why}", "look at its scheduler and workers"
     ) from lost
