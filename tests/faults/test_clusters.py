@@ -18,7 +18,10 @@ from tests.faults.matrix import trials
 from tests.faults.test_many import ARCHIVES, exports_of
 from tests.faults.trial import Run, Trial
 
-WAYS = ("worker killed", "INT", "exporter killed", "client killed", "scheduler killed", "worker stopped", "TERM")
+WAYS = (
+    *("worker killed", "INT", "worker killed", "exporter killed", "worker killed", "client killed", "scheduler killed"),
+    *("worker killed", "INT", "worker stopped", "client killed", "worker killed", "scheduler killed", "TERM"),
+)
 USUAL_SECONDS = 2.5
 """In which a client loads Dask, and two workers export the archives."""
 
@@ -98,7 +101,7 @@ def copies(trial: Trial) -> list[str]:
     return [str(other) for other in others]
 
 
-@trials("cluster", quick=0, full=350, shapes=2)
+@trials("cluster", quick=0, full=140, shapes=2)
 def test_a_cluster_is_disturbed(trial: Trial) -> None:
     """Each final name is a whole export, no exporter or partial file stays, and the next run does only the rest."""
     others = copies(trial)
@@ -124,7 +127,7 @@ def test_a_cluster_is_disturbed(trial: Trial) -> None:
     assert len(exports_of(trial)) == ARCHIVES
 
 
-@trials("cluster", quick=0, full=50, shapes=6)
+@trials("cluster", quick=0, full=20, shapes=6)
 def test_two_clients_at_once(trial: Trial) -> None:
     """As when a task runs twice: both wait for each other, find what is complete, and end with all archives."""
     others = copies(trial)
@@ -142,7 +145,7 @@ def test_two_clients_at_once(trial: Trial) -> None:
     trial.check_untouched()
 
 
-@trials("cluster", quick=0, full=100)
+@trials("cluster", quick=0, full=42)
 def test_parts_are_disturbed(trial: Trial) -> None:
     """There is a whole export or none, and nothing partial stays."""
     way = WAYS[trial.number % len(WAYS)]

@@ -109,7 +109,7 @@ def check(trial: Trial, archive: Path, ended: Ended, *, killed: bool) -> None:
     assert len(list(archive.parent.rglob("*.jpg"))) == IMAGES - IMAGES // 10
 
 
-@trials("import", quick=3, full=240)
+@trials("import", quick=3, full=120)
 def test_import_is_disturbed(trial: Trial) -> None:
     """Killed or stopped at a random time, an import leaves the old archive, or the new one."""
     archive = trial.place / "into" / "me.db"
@@ -125,7 +125,7 @@ def test_import_is_disturbed(trial: Trial) -> None:
     check(trial, archive, ended, killed=way == "KILL")
 
 
-@trials("import", quick=1, full=60)
+@trials("import", quick=1, full=40)
 def test_import_on_a_full_disk(trial: Trial) -> None:
     """Without room the archive stays as it was, and one line says why."""
     made = ground()

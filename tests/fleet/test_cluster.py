@@ -325,6 +325,43 @@ def test_the_client_dies(tmp_path: Path, address: str) -> None:
 
 @needs_unix
 @pytest.mark.slow
+def test_a_task_that_another_worker_takes(tmp_path: Path) -> None:
+    """A silent worker loses its tasks to another one, and then goes on with them: each archive has one export."""
+    archives = made(tmp_path, 8, posts=6000)
+    port = unused_port()
+    environment = {**os.environ, "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "2s"}
+    scheduler = dask("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard", environment=environment)
+    where = f"tcp://127.0.0.1:{port}"
+    arguments = ("worker", where, "--nthreads", "1", "--no-nanny", "--no-dashboard", "--memory-limit", "0")
+    workers = [dask(*arguments, environment=environment) for _ in range(2)]
+    try:
+        out = tmp_path / "out"
+        with started(
+            "export", *map(str, archives), "--cluster", where, "-o", str(out), "-f", "csv", "--no-sync"
+        ) as process:
+            silent = psutil.Process(workers[0].pid)
+            deadline = time.monotonic() + 40
+            while not (silent.children() and data_below(out)) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            silent.suspend()
+            while len(data_below(out)) < 7 and time.monotonic() < deadline:
+                time.sleep(0.05)
+            time.sleep(3)
+            silent.resume()
+            _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+    finally:
+        for each in (*workers, scheduler):
+            each.kill()
+            each.wait()
+    assert exported(archives, tmp_path / "alone").exit_code == 0
+    assert data_below(out) == data_below(tmp_path / "alone")
+    assert len(list(out.glob("*/*/*/posts.csv"))) == len(archives)
+    assert hidden_below(out) == []
+
+
+@needs_unix
+@pytest.mark.slow
 def test_the_scheduler_dies(tmp_path: Path) -> None:
     """One line, exit status 14; the workers undo what they did not complete."""
     archives = made(tmp_path, 12, posts=6000)
