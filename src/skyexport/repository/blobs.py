@@ -91,6 +91,7 @@ class BlobCopier:
         self._check = check
         self._made: list[Path] = []
         self._folders: list[Path] = []
+        self._synced: set[Path] = set()
         self.files = 0
         """Files that are in their place, copied now or before."""
         self.bytes = 0
@@ -108,10 +109,11 @@ class BlobCopier:
                 continue
             target = self._target / blob.file_path
             size = self._copied(source, target, blob.sha256)
+            self._synced.add(target.parent)
             self.files += 1
             self.bytes += size
             yield CopiedBlob(blob.sha256, blob.file_path, size)
-        for folder in {path.parent for path in self._made}:
+        for folder in self._synced:
             sync_directory(folder)
 
     def _file_of(self, blob: Wanted) -> Path | None:
@@ -145,9 +147,11 @@ class BlobCopier:
                 )
 
             def place() -> None:
+                is_new = not os.path.lexists(target)
                 with as_output_error(target):
                     self._hidden.replace(target)
-                self._made.append(target)
+                if is_new:
+                    self._made.append(target)
 
             uninterrupted(place)
             return size
