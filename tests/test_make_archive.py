@@ -52,6 +52,38 @@ def test_stored_as_archives_are(tmp_path: Path) -> None:
         assert connection.execute("select max(version) from schema_version").get == 3
 
 
+def test_for_reading(tmp_path: Path) -> None:
+    """Ten years with threads, answers, quotes, links, mentions, tags, images that can be seen, and several profiles."""
+    info = make_archive.make_archive(tmp_path / "a.db", posts=2000, seed=3, reading=True, media=True)
+    make_archive.make_archive(tmp_path / "b.db", posts=2000, seed=3, reading=True)
+    assert dump(tmp_path / "a.db") == dump(tmp_path / "b.db")
+    with closing(apsw.Connection(str(info.path))) as connection:
+
+        def count(condition: str) -> int:
+            found = connection.execute(f"select count(*) from posts where {condition}").get
+            assert isinstance(found, int)
+            return found
+
+        assert connection.execute("select min(created_at) < '2016', max(created_at) > '2025' from posts").get == (1, 1)
+        assert count("reply_parent in (select uri from posts)") > 100
+        assert count("reply_parent <> '' and reply_parent not in (select uri from posts)") > 100
+        parents = "select 1 from posts p where p.uri = posts.reply_parent"
+        assert count(f"exists ({parents} and p.did = posts.did and p.reply_parent <> '')") > 50
+        assert count(f"exists ({parents} and p.created_at >= posts.created_at)") == 0
+        for kind in ("images", "external", "record", "record_with_media", "video"):
+            assert count(f"embed_type = '{kind}' and json_valid(embed_data)") > 20
+        for part in ("https://", "@ada.example.com", "#日記", "blog.example.com/"):
+            assert count(f"text like '%{part}%'") > 20
+        handles = connection.execute("select did, count(distinct handle) from profiles group by did").fetchall()
+        assert (len(handles), max(number for _, number in handles)) == (5, 2)
+        media = connection.execute("select file_path, hash from media").fetchall()
+    missing = [path for path, _ in media if not (tmp_path / str(path)).exists()]
+    assert len(missing) == 2
+    picture = next(tmp_path.glob("media/*/*/*.png")).read_bytes()
+    assert hashlib.sha256(picture).hexdigest() in {sha256 for _, sha256 in media}
+    assert picture.startswith(b"\x89PNG")
+
+
 def test_options(tmp_path: Path) -> None:
     """Each option does what its help says."""
     path = tmp_path / "a.db"

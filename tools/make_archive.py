@@ -3,6 +3,7 @@
     python tools/make_archive.py demo.db --posts 2500 --seed 7
     python tools/make_archive.py large.db --posts 1000000 --authors 500 --wal
     python tools/make_archive.py hard.db --posts 5000 --offset-share 0.1 --ties 1201 --big-post 20000000
+    python tools/make_archive.py book.db --posts 3000 --reading --media
 
 The archive is what an archiver leaves after three crawls: the first saves the oldest posts, the later two what
 was posted since, each newest first and in pages whose posts arrive slightly out of order. Up to a million
@@ -19,14 +20,17 @@ Exit status: 0 made, 1 could not be written, 2 wrong usage or PATH exists.
 """
 
 import argparse
+import base64
 import bisect
 import hashlib
 import itertools
 import json
 import random
 import sqlite3
+import struct
 import sys
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -623,6 +627,210 @@ def write_media(connection: sqlite3.Connection, folder: Path, rng: random.Random
     return files
 
 
+# --- For reading ------------------------------------------------------------------------------------------------
+
+READER_NAMES = ("Ada Harbour", "Béla 🌲", "中村 さくら", "Dr. Éloïse O’Neil", "يوسف", "Finn")
+READER_HANDLES = (
+    "ada.example.com",
+    "bela.bsky.social",
+    "sakura.example.org",
+    "eloise.bsky.social",
+    "yusuf.bsky.social",
+)
+THREAD_SHARE = 0.08  # of the owner's posts begin a thread of the owner's own
+THREAD_SECONDS = (20, 90)  # between two posts of a thread
+LIKED_SHARE = 0.01  # of the posts are known to many
+PICTURE_SIZES = ((160, 120), (120, 160), (200, 112), (100, 100))
+
+
+class Picture(NamedTuple):
+    """A small image, a colour that fades, as a PNG file."""
+
+    content: bytes
+    width: int
+    height: int
+
+    @classmethod
+    def random(cls, rng: random.Random) -> "Picture":
+        width, height = PICTURE_SIZES[rng.randrange(len(PICTURE_SIZES))]
+        red, green, blue = (40 + rng.randrange(180) for _ in range(3))
+        palette = b"".join(bytes((red, green * step // 256, (blue + step // 2) % 256)) for step in range(256))
+        rows = b"".join(b"\0" + bytes((256 * row // height,)) * width for row in range(height))
+        # Not compressed: versions of zlib differ in the bytes that they make.
+        parts = (rows[start : start + 65_535] for start in range(0, len(rows), 65_535))
+        stored = b"".join(struct.pack("<BHH", 0, len(part), len(part) ^ 0xFFFF) + part for part in parts)
+        data = b"\x78\x01" + stored + b"\x01\x00\x00\xff\xff" + struct.pack(">I", zlib.adler32(rows))
+        head = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
+        chunks = ((b"IHDR", head), (b"PLTE", palette), (b"IDAT", data), (b"IEND", b""))
+        content = b"".join(
+            struct.pack(">I", len(inner)) + kind + inner + struct.pack(">I", zlib.crc32(kind + inner))
+            for kind, inner in chunks
+        )
+        return cls(b"\x89PNG\r\n\x1a\n" + content, width, height)
+
+    @property
+    def cid(self) -> str:
+        """As text."""
+        raw = b"\x01\x55\x12\x20" + hashlib.sha256(self.content).digest()
+        return "b" + base64.b32encode(raw).decode().rstrip("=").lower()
+
+
+class Reading:
+    """An archive to be read by people: ten years of one owner, with threads, answers, quotes and images.
+
+    Posts are made in the order in which they were written, since they refer to each other, and saved by crawls, newest
+    first, as in any archive. All of them are in memory.
+    """
+
+    def __init__(self, rng: random.Random, people: Authors, posts: int) -> None:
+        self._rng = rng
+        self._texts = Texts(rng)
+        self._embeds = Embeds(rng, self._texts)
+        self._dids = [people.owner_did, *(random_did(rng) for _ in READER_NAMES[1:])]
+        self._posts = posts
+        self.pictures: list[tuple[str, Picture, str]] = []
+        """URI of the post, image, alt text."""
+        self._made: list[PostRow] = []
+        self._opened: dict[str, tuple[int, str]] = {}
+
+    def rows(self) -> Iterator[PostRow]:
+        """The rows in the order they are saved."""
+        self._write()
+        for newest_percent, oldest_percent in CRAWLS:
+            last, first = (self._posts - self._posts * share // 100 for share in (newest_percent, oldest_percent))
+            yield from reversed(self._made[first:last])
+
+    def profiles(self) -> Iterator[tuple[str | int, ...]]:
+        """Rows of profiles: the owner's handle and name changed twice, another's once; one author has none."""
+        snapshots = (
+            (0, "ada.bsky.social", "Ada", 2017), (0, "ada.bsky.social", "Ada Harbour", 2020),
+            (0, READER_HANDLES[0], READER_NAMES[0], 2025), (1, "bela.example.net", "Béla", 2021),
+            *((n, READER_HANDLES[n], READER_NAMES[n], 2025) for n in range(1, len(READER_HANDLES))),
+        )  # fmt: skip
+        for author, handle, name, year in snapshots:
+            about = f"{self._texts.prose(120)}\nhttps://example.com/{handle}"
+            time = f"{year}-11-01 08:00:01.5 +0000 UTC m=+1.500000000"
+            yield (self._dids[author], handle, name, about, "", "", 1234, 321, self._posts, time)
+
+    def _write(self) -> None:
+        rng, interval_ms = self._rng, TEN_YEARS_MS // max(self._posts, 1)
+        left, instant_ms = 0, 0
+        for number in range(self._posts):
+            did = self._dids[0] if left or rng.random() < 0.9 else self._dids[1 + rng.randrange(len(self._dids) - 1)]
+            parent = self._made[-1][0] if left else ""
+            if left:
+                left -= 1
+                instant_ms += SECOND_MS * rng.randrange(*THREAD_SECONDS)
+            else:
+                instant_ms = max(instant_ms + SECOND_MS, NEWEST_MS - (self._posts - number) * interval_ms)
+                instant_ms += int(rng.random() * interval_ms * 0.8)
+                parent = self._answered()
+                if not parent and did == self._dids[0] and rng.random() < THREAD_SHARE:
+                    left = 1 + rng.randrange(7)
+            self._made.append(self._row(number, instant_ms, did, parent))
+
+    def _answered(self) -> str:
+        """The URI of a post that is there, of one that is not, or of none."""
+        chance = self._rng.random()
+        if chance < 0.12 and self._made:
+            return self._made[-1 - self._rng.randrange(min(300, len(self._made)))][0]
+        return random_post_uri(self._rng, self._embeds.stranger_did()) if chance < 0.25 else ""
+
+    def _row(self, number: int, instant_ms: int, did: str, parent: str) -> PostRow:
+        rng = self._rng
+        uri = post_uri(did, instant_ms, number)
+        embed = self._embed(did, uri)
+        likes = rng.randrange(200, 5000) if rng.random() < LIKED_SHARE else rng.randrange(1 + rng.randrange(40))
+        saved = clock_reading_text(FIRST_CRAWL_NS + number * SAVE_NS, 10_000_000_000 + number * SAVE_NS)
+        textless = embed.kind == "images" and rng.random() < 0.1
+        return (
+            uri, f"bafyrei{base32_text(rng, 52)}", did, "" if textless else self._text(),
+            created_at_text(instant_ms, UTC_STAMP), saved, embed.has_media, likes, likes >> 3, likes >> 4, likes >> 6,
+            int(bool(parent)), parent, embed.kind, embed.json, self._embeds.labels(did), saved,
+        )  # fmt: skip
+
+    def _text(self) -> str:
+        """Words, and what readers click: links with and without a scheme, mentions, tags."""
+        rng, text = self._rng, self._texts.post()
+        extra = (
+            f"https://{SITES[0]}/{base32_text(rng, 6)}?q=a&b=%20c#part", f"{SITES[3]}/{base32_text(rng, 5)}",
+            f"@{READER_HANDLES[rng.randrange(len(READER_HANDLES))]}", f"@{base32_text(rng, 8)}.bsky.social",
+            HASHTAGS[rng.randrange(len(HASHTAGS))], "#日記", "(see https://example.org/a_(b)).",
+        )  # fmt: skip
+        for _ in range(rng.randrange(4)):
+            text = f"{text}{' ' if rng.random() < 0.7 else chr(10)}{extra[rng.randrange(len(extra))]}"
+        return text if len(text) <= TEXT_LIMIT else self._texts.prose(TEXT_LIMIT)
+
+    def _embed(self, did: str, uri: str) -> Embed:
+        chance = self._rng.random()
+        if chance < 0.6:
+            return NO_EMBED
+        if chance < 0.78:
+            return Embed("images", self._images(did, uri).encode(), 1)
+        if chance < 0.86:
+            return Embed("external", self._embeds._external(did, True).encode(), 1)
+        if chance < 0.95:
+            return Embed("record", f'{{"$type":"app.bsky.embed.record#view","record":{self._quoted()}}}'.encode(), 0)
+        if chance < 0.98:
+            both = f'{{"$type":"app.bsky.embed.recordWithMedia#view","media":{self._images(did, uri)},'
+            return Embed("record_with_media", f'{both}"record":{{"record":{self._quoted()}}}}}'.encode(), 1)
+        cid = f"bafkrei{base32_text(self._rng, 52)}"
+        place = f"https://video.bsky.app/watch/{did.replace(':', '%3A')}/{cid}"
+        video = {"$type": "app.bsky.embed.video#view", "alt": self._texts.prose(60), "cid": cid}
+        addresses = {"playlist": f"{place}/playlist.m3u8", "thumbnail": f"{place}/thumbnail.jpg"}
+        return Embed("video", json.dumps({**video, **addresses}, ensure_ascii=False).encode(), 1)
+
+    def _images(self, did: str, uri: str) -> str:
+        images = []
+        for _ in range(1 if self._rng.random() < 0.7 else 2 + self._rng.randrange(3)):
+            picture = Picture.random(self._rng)
+            alt = "" if self._rng.random() < 0.3 else self._texts.prose(180)
+            self.pictures.append((uri, picture, alt))
+            name = f"{did}/{picture.cid}@jpeg"
+            images.append(
+                f'{{"alt":{go_json(alt)},"aspectRatio":{{"height":{picture.height},"width":{picture.width}}},'
+                f'"fullsize":"{CDN}/feed_fullsize/plain/{name}","thumb":"{CDN}/feed_thumbnail/plain/{name}"}}'
+            )
+        return f'{{"$type":"app.bsky.embed.images#view","images":[{",".join(images)}]}}'
+
+    def _quoted(self) -> str:
+        """A post of the archive, a stranger's, or one that is gone."""
+        chance = self._rng.random()
+        if chance < 0.5 and self._made:
+            row = self._made[self._rng.randrange(len(self._made))]
+            return (
+                f'{{"$type":"app.bsky.embed.record#viewRecord","author":{{"did":"{row[2]}","handle":"someone.example"}},'
+                f'"cid":"{row[1]}","indexedAt":"2025-01-02T03:04:05.678Z","uri":"{row[0]}",'
+                f'"value":{{"$type":"app.bsky.feed.post","text":{go_json(row[3])}}}}}'
+            )
+        if chance < 0.85:
+            return self._embeds._quoted_post()
+        gone = random_post_uri(self._rng, self._embeds.stranger_did())
+        return f'{{"$type":"app.bsky.embed.record#viewNotFound","notFound":true,"uri":"{gone}"}}'
+
+
+def write_pictures(connection: sqlite3.Connection, folder: Path, pictures: Sequence[tuple[str, Picture, str]]) -> int:
+    """Add a media row for each image, and its file below `folder`, except the first two.
+
+    Returns:
+        The number of files written.
+    """
+    files = 0
+    for number, (uri, picture, alt) in enumerate(pictures):
+        digest = hashlib.sha256(picture.content).hexdigest()
+        file_path = f"media/{digest[:2]}/{digest[2:4]}/{digest}.png"
+        connection.execute(
+            "insert or ignore into media values (?, ?, 'image/png', ?, ?, ?, ?, ?, ?)",
+            (digest, uri, file_path, len(picture.content), picture.width, picture.height, alt, MEDIA_SAVED_AT),
+        )
+        if number >= MISSING_MEDIA_FILES:
+            file = folder / file_path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(picture.content)
+            files += 1
+    return files
+
+
 # --- The archive ------------------------------------------------------------------------------------------------
 
 ACCESS_TOKEN = "canary-access-token"
@@ -655,6 +863,7 @@ def make_archive(
     ties: int = 0,
     schema_version: int = SCHEMA_VERSION,
     fts: bool = True,
+    reading: bool = False,
     force: bool = False,
 ) -> ArchiveInfo:
     """Make a synthetic archive at `path`; missing parent folders are made.
@@ -672,6 +881,8 @@ def make_archive(
         ties: how many of the posts share the instant in the middle, all stamped UTC; at most `posts`.
         schema_version: 1 (no quote_count), 2 (no exports table) or 3.
         fts: whether to make the full-text table and its triggers.
+        reading: an archive for people: ten years, threads, answers, quotes, images that can be seen, several profiles.
+            Of the other arguments, those about authors, offsets, ties and the big post do not count then.
         force: replace an existing file.
 
     Returns:
@@ -695,7 +906,8 @@ def make_archive(
     rng = random.Random(seed)
     people = Authors(rng, authors)
     timeline = Timeline(posts, ties)
-    makes = Posts(rng, people, offset_share)
+    if not reading:
+        makes = Posts(rng, people, offset_share)
     media_files = 0
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -708,12 +920,18 @@ def make_archive(
             connection.execute(f"pragma cache_size = -{CACHE_KIB}")
             connection.execute("begin")
             create_tables(connection, schema_version)
-            insert_owner(connection, people.owner_did, posts)
-            connection.executemany(insert_post_sql(schema_version), map(named, makes.rows(timeline)))
-            if big_post_bytes:
+            if reading:
+                read = Reading(rng, people, posts)
+                connection.executemany(insert_post_sql(schema_version), map(named, read.rows()))
+                connection.executemany(f"insert into profiles values ({', '.join('?' * 10)})", read.profiles())
+                media_files = write_pictures(connection, path.parent, read.pictures) if media else 0
+            else:
+                insert_owner(connection, people.owner_did, posts)
+                connection.executemany(insert_post_sql(schema_version), map(named, makes.rows(timeline)))
+            if big_post_bytes and not reading:
                 inserted = connection.execute(insert_post_sql(schema_version), named(makes.big_row(timeline)))
                 write_big_text(connection, inserted.lastrowid or 0, big_post_bytes)
-            if media:
+            if media and not reading:
                 media_files = write_media(connection, path.parent, rng)
             connection.execute("commit")
             connection.executescript(INDEXES)
@@ -728,7 +946,7 @@ def make_archive(
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
-    return ArchiveInfo(path, posts + bool(big_post_bytes), people.owner_did, media_files)
+    return ArchiveInfo(path, posts + bool(big_post_bytes and not reading), people.owner_did, media_files)
 
 
 def require(condition: bool, message: str) -> None:
@@ -813,6 +1031,9 @@ def argument_parser() -> argparse.ArgumentParser:
         type=int,
         default=SCHEMA_VERSION,
         help=f"1, 2 or 3 (default {SCHEMA_VERSION})",
+    )
+    parser.add_argument(
+        "--reading", action="store_true", help="an archive for people to read: threads, answers, quotes, images"
     )
     parser.add_argument("--force", action="store_true", help="replace PATH if it exists")
     return parser
