@@ -121,9 +121,11 @@ def _serve() -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
+    # Loading it takes as long as three runs.
+    import pyarrow.parquet  # noqa: F401
+
     import skyexport.__main__
 
-    # What needs an extra imports it later, in the run.
     for module in pkgutil.walk_packages(skyexport.__path__, "skyexport."):
         if module.name != "skyexport.rendering.native_renderer":  # An extension of SQLite.
             importlib.import_module(module.name)
