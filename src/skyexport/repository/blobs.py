@@ -183,16 +183,18 @@ def _hash_of(source: Path, check: Callable[[], None], target: Path | None = None
         if target is not None:
             with as_output_error(target):
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-                copy = opened.enter_context(os.fdopen(os.open(target, flags, 0o600), "wb"))
+                # Without a buffer: on a full disk, closing would fail once more.
+                copy = opened.enter_context(os.fdopen(os.open(target, flags, 0o600), "wb", buffering=0))
         while piece := file.read(_PIECE_BYTES):
             check()
             hashed.update(piece)
             size += len(piece)
             if copy is not None and target is not None:
+                left = memoryview(piece)
                 with as_output_error(target):
-                    copy.write(piece)
+                    while left:
+                        left = left[copy.write(left) :]
         if copy is not None and target is not None:
             with as_output_error(target):
-                copy.flush()
                 sync_file(copy.fileno())
     return hashed.hexdigest(), size
