@@ -27,21 +27,23 @@ from skyexport.runtime.location import real_path
 from skyexport.runtime.sqlite_files import is_sqlite
 from skyexport.wording import format_size, printable_path
 
-__all__ = ["CID_BYTES", "RAW_CID", "Blocks", "cid_digest", "cid_text"]
+__all__ = ["CID_BYTES", "RAW_CID", "RECORD_CID", "Blocks", "cid_digest", "cid_text"]
 
 CID_BYTES = 36
 """Length of a CID: version, codec, hash function, length of the hash, SHA-256."""
 
-_RECORD_CID = b"\x01\x71\x12\x20"
+RECORD_CID = b"\x01\x71\x12\x20"
 """First bytes of the CID of a record, a commit, or a node of the tree: version 1, DAG-CBOR, SHA-256."""
 
 RAW_CID = b"\x01\x55\x12\x20"
 """The same of a blob: version 1, raw bytes, SHA-256."""
 
-_CIDS = (_RECORD_CID, RAW_CID)
+_CIDS = (RECORD_CID, RAW_CID)
 
 _MAX_BLOCK_BYTES = 4 << 20
 """Bluesky's servers take records and nodes of at most 1 MB."""
+
+_DECODING_ERRORS = (ValueError, TypeError, OverflowError, RecursionError)
 
 _MAX_HEADER_BYTES = 1 << 16
 
@@ -241,8 +243,10 @@ class Blocks:
         found = self._section(cid)
         if found is None:
             self._refuse_missing(cid, asked_at)
-        offset, data = found
-        return self._decoded(data, offset), offset
+        try:
+            return self._decode(found[1]), found[0]
+        except _DECODING_ERRORS as error:
+            raise self._not_cbor(error, found[0]) from None
 
     def _section(self, cid: bytes) -> tuple[int, bytes] | None:
         """Offset and bytes of a block; None if the file does not have it."""
@@ -275,7 +279,7 @@ class Blocks:
         Raises:
             RepositoryError: *value* is something else.
         """
-        if not isinstance(value, bytes) or len(value) != CID_BYTES or not value.startswith(_RECORD_CID):
+        if not isinstance(value, bytes) or len(value) != CID_BYTES or not value.startswith(RECORD_CID):
             self._refuse(offset, "something else where a CID of DAG-CBOR with SHA-256 belongs")
         return value
 
@@ -312,8 +316,11 @@ class Blocks:
     def _decoded(self, data: bytes, offset: int) -> Any:
         try:
             return self._decode(data)
-        except (ValueError, TypeError, OverflowError, RecursionError) as error:
-            raise self.refused(offset, f"a block that is not DAG-CBOR ({error})") from None
+        except _DECODING_ERRORS as error:
+            raise self._not_cbor(error, offset) from None
+
+    def _not_cbor(self, error: Exception, offset: int) -> RepositoryError:
+        return self.refused(offset, f"a block that is not DAG-CBOR ({error})")
 
     def _varint(self, data: bytes, position: int, offset: int) -> tuple[int, int]:
         """An unsigned LEB128 number at *position*, and where it ends.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from skyexport.repository.blocks import Blocks
+from skyexport.repository.blocks import CID_BYTES, RECORD_CID, Blocks
 from skyexport.repository.identifiers import is_did
 
 __all__ = ["Commit", "Record", "commit_of", "records"]
@@ -38,10 +38,6 @@ class Commit:
     """CID of the first node."""
     offset: int
     """Where it is in the file."""
-
-
-_Entry = tuple[bytes, bytes, bytes | None]
-"""Key, CID of the record, and CID of the node right of it."""
 
 
 class Record(NamedTuple):
@@ -84,8 +80,8 @@ def records(blocks: Blocks, commit: Commit, check: Callable[[], None]) -> Iterat
         RepositoryError: A node is missing or not valid, or the keys do not rise strictly.
     """
     last = b""
-    # The rest of each node on the way down: its entries, where it is, and the last key before it.
-    above: list[tuple[Iterator[_Entry], int, bytes]] = []
+    # The rest of each node on the way down: its entries, where it is, its last key, and the key before the node.
+    above: list[tuple[Iterator[Any], int, bytes, bytes]] = []
     below: tuple[bytes, int] | None = (commit.tree, commit.offset)
     while above or below is not None:
         if below is not None:
@@ -93,20 +89,28 @@ def records(blocks: Blocks, commit: Commit, check: Callable[[], None]) -> Iterat
                 raise blocks.refused(below[1], f"a tree of more than {_MAX_DEPTH} levels")
             check()
             left, entries, offset = _node(blocks, *below)
-            above.append((_entries(blocks, entries, offset), offset, last))
+            above.append((iter(entries), offset, b"", last))
             below = None if left is None else (left, offset)
             continue
-        left_entries, offset, before = above[-1]
-        for key, cid, right in left_entries:
-            if key <= last:
-                raise blocks.refused(offset, f"a key that is not greater than the one before: {_shown(key)}")
+        entries_left, offset, key, before = above.pop()
+        for entry in entries_left:
+            try:
+                shared, rest, cid, right = entry["p"], entry["k"], entry["v"], entry["t"]
+                is_wrong = not 0 <= shared <= len(key) or (key != b"" and key[shared : shared + 1] == rest[:1])
+                key = key[:shared] + rest
+            except (KeyError, TypeError):
+                raise blocks.refused(offset, "an entry of the tree that is none") from None
+            if is_wrong or key <= last or _KEY.fullmatch(key) is None:
+                raise blocks.refused(offset, f"{_problem(key, last, is_wrong=is_wrong)}: {_shown(key)}")
+            if not isinstance(cid, bytes) or len(cid) != CID_BYTES or cid[:4] != RECORD_CID:
+                blocks.checked_cid(cid, offset)
             last = key
             yield Record(key, cid, offset)
             if right is not None:
-                below = (right, offset)
+                above.append((entries_left, offset, key, before))
+                below = (blocks.checked_cid(right, offset), offset)
                 break
         else:
-            above.pop()
             # Otherwise a node without keys could be named, and read, again and again.
             if above and last == before:
                 raise blocks.refused(offset, "a part of the tree without any record")
@@ -122,22 +126,12 @@ def _node(blocks: Blocks, cid: bytes, asked_at: int) -> tuple[bytes | None, list
     return None if left is None else blocks.checked_cid(left, offset), entries, offset
 
 
-def _entries(blocks: Blocks, entries: list[Any], offset: int) -> Iterator[_Entry]:
-    """The entries of a node: key, CID of the record, and CID of the node right of it."""
-    key = b""
-    for entry in entries:
-        if not isinstance(entry, dict):
-            raise blocks.refused(offset, "an entry of the tree that is none")
-        shared, rest, right = entry.get("p"), entry.get("k"), entry.get("t")
-        if type(shared) is not int or not isinstance(rest, bytes) or not 0 <= shared <= len(key):
-            raise blocks.refused(offset, "an entry of the tree without a key")
-        if key and key[shared : shared + 1] == rest[:1]:
-            raise blocks.refused(offset, "a key that shares more with the one before than its entry says")
-        key = key[:shared] + rest
-        if _KEY.fullmatch(key) is None:
-            raise blocks.refused(offset, f"a key that is not a collection and a record key: {_shown(key)}")
-        cid = blocks.checked_cid(entry.get("v"), offset)
-        yield key, cid, None if right is None else blocks.checked_cid(right, offset)
+def _problem(key: bytes, last: bytes, *, is_wrong: bool) -> str:
+    if is_wrong:
+        return "a key that shares more or less with the one before than its entry says"
+    if _KEY.fullmatch(key) is None:
+        return "a key that is not a collection and a record key"
+    return "a key that is not greater than the one before" if key <= last else ""
 
 
 def _shown(key: bytes) -> str:
