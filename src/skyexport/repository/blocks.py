@@ -15,6 +15,7 @@ import os
 import stat
 import sys
 from array import array
+from collections import deque
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -63,6 +64,8 @@ _OFFSET_BITS = 40
 _OFFSET_MASK = (1 << _OFFSET_BITS) - 1
 """A slot has the offset of a section plus one, and above it 24 bits of the hash."""
 
+_PIECE_BYTES = 1 << 17
+
 _USUAL_SECTION_BYTES = 256
 """The first size of the table assumes sections of this size; it grows if they are smaller."""
 
@@ -93,6 +96,8 @@ class Blocks:
         self.count = 0
         """Different blocks in the file."""
         self._slots = array("Q")
+        self._pieces: deque[tuple[int, bytes]] = deque(maxlen=2)
+        self._missed: deque[int] = deque(maxlen=4)
         self.read_bytes = 0
         """Bytes of blocks that were read one by one; the same block may have many names."""
 
@@ -258,20 +263,41 @@ class Blocks:
         while found := slots[slot]:
             if found >> _OFFSET_BITS == entry:
                 offset = (found & _OFFSET_MASK) - 1
-                start = self._read(offset, _FIRST_READ_BYTES)
-                length, begin = start[0], 1
+                data, place = self._piece(offset)
+                # The length was checked before. Most have two bytes.
+                length, begin = data[place], place + 1
                 if length > 127:
-                    length, begin = self._varint(start, 0, offset)
-                block = begin + CID_BYTES
-                if start[begin:block] == cid:
-                    if begin + length > len(start):
-                        start += self._read(offset + len(start), begin + length - len(start))
+                    second = data[begin]
+                    if second < 128:
+                        length, begin = length - 128 + (second << 7), begin + 1
+                    else:
+                        length, begin = self._varint(data, place, offset)
+                block, end = begin + CID_BYTES, begin + length
+                if data[begin:block] == cid:
                     self.read_bytes += length
                     if self.read_bytes > _READ_TIMES * self.size + _READ_ALWAYS_BYTES:
                         self._refuse(offset, "records or nodes that are named again and again")
-                    return offset, start[block : begin + length]
+                    if end <= len(data):
+                        return offset, data[block:end]
+                    return offset, data[block:] + self._read(offset + len(data) - place, end - len(data))
             slot = slot + 1 & mask
         return None
+
+    def _piece(self, offset: int) -> tuple[bytes, int]:
+        """Bytes of the file with the beginning of the section at *offset*, and where that is in them.
+
+        Records lie in the order of their keys in most files, or nodes do: then many sections come with one read.
+        """
+        for begin, data in self._pieces:
+            place = offset - begin
+            if 0 <= place <= len(data) - _FIRST_READ_BYTES:
+                return data, place
+        goes_on = any(0 <= offset - other < _PIECE_BYTES for other in self._missed)
+        self._missed.append(offset)
+        data = self._read(offset, _PIECE_BYTES if goes_on else _FIRST_READ_BYTES)
+        if goes_on:
+            self._pieces.append((offset, data))
+        return data, 0
 
     def checked_cid(self, value: object, offset: int) -> bytes:
         """A CID of DAG-CBOR with SHA-256.

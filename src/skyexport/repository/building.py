@@ -6,8 +6,6 @@ Nothing else writes to that database, and it is synced as a whole before it gets
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,14 +28,11 @@ from skyexport.repository.tables import (
     TABLES,
     TRIGGERS,
 )
-from skyexport.runtime.background import Background
-from skyexport.runtime.cleanup import Call
 
 __all__ = ["Building"]
 
-_ROWS_AT_ONCE = 500
-"""Posts that are inserted by one statement, in a thread, while the next ones are read: SQLite lets Python go on
-meanwhile. For single rows the two would wait for each other again and again."""
+_ROWS_AT_ONCE = 2000
+"""Posts that are inserted together. A thread for that was tried: it waits for Python as long as it saves."""
 
 _BYTES_AT_ONCE = 4_000_000
 """Or as many as have this size together."""
@@ -88,8 +83,6 @@ class Building:
         self._posts: list[Post] = []
         self._posts_bytes = 0
         self._on_conflict = _REPLACE
-        self._thread = Background(1)
-        self._inserting: Call[None] | None = None
         self.written = 0
         """Posts that were inserted or changed."""
         try:
@@ -115,7 +108,6 @@ class Building:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._thread.end()
         self._connection.close()
 
     def latest(self, did: str) -> tuple[str, str] | None:
@@ -142,19 +134,12 @@ class Building:
         self._posts.append(post)
         self._posts_bytes += len(post.row[3]) + len(post.row[14]) + len(post.row[15])
         if len(self._posts) == _ROWS_AT_ONCE or self._posts_bytes > _BYTES_AT_ONCE:
-            self._wait()
-            self._inserting = self._thread.begin(partial(self._insert, self._taken()))
+            self._insert(self._taken())
 
     def _taken(self) -> list[Post]:
         """The posts that are to be inserted next."""
         posts, self._posts, self._posts_bytes = self._posts, [], 0
         return posts
-
-    def _wait(self) -> None:
-        """Wait until the thread does not use the connection."""
-        if self._inserting is not None:
-            self._inserting.wait()
-            self._inserting = None
 
     def _insert(self, posts: list[Post]) -> None:
         with errors_of(self._path):
@@ -181,16 +166,13 @@ class Building:
         return [(uri,) for uri, cid in found if cids[uri] != cid]
 
     def _insert_rows(self, table: str, rows: Sequence[tuple[object, ...]], on_conflict: str = "") -> None:
-        """Insert rows by few statements."""
-        for start in range(0, len(rows), _ROWS_AT_ONCE):
-            some = rows[start : start + _ROWS_AT_ONCE]
-            places = ", ".join([f"({', '.join('?' * len(some[0]))})"] * len(some))
+        if rows:
             then = f" on conflict (uri) do {on_conflict}" if on_conflict else ""
-            self._connection.execute(f"insert into {table} values {places}{then}", [*chain.from_iterable(some)])
+            places = ", ".join("?" * len(rows[0]))
+            self._connection.executemany(f"insert into {table} values ({places}){then}", rows)
 
     def count_posts(self, did: str) -> int:
         """The posts of an account."""
-        self._wait()
         if posts := self._taken():
             self._insert(posts)
         return self._number("select count(*) from posts where did = ?", did)
