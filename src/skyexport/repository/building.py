@@ -117,7 +117,7 @@ class Building:
         )
         return next(((str(handle), str(time)) for handle, time in found), None)
 
-    def _rows(self, statement: str, *parameters: object) -> Iterator[tuple[Any, ...]]:
+    def _rows(self, statement: str, *parameters: Any) -> Iterator[tuple[Any, ...]]:
         with errors_of(self._path):
             yield from self._connection.execute(statement, parameters)
 
@@ -158,14 +158,14 @@ class Building:
                 self._insert_rows("seen (uri)", [(post.row[0],) for post in posts])
             self._insert_rows("shown", [_media_row(blob, post) for post in posts for blob in post.blobs])
 
-    def _changed(self, posts: list[Post]) -> list[tuple[object, ...]]:
+    def _changed(self, posts: list[Post]) -> list[tuple[Any, ...]]:
         """The posts, by URI, that the archive has with another content."""
         cids = {post.row[0]: post.row[1] for post in posts}
         places = ", ".join("?" * len(cids))
         found = self._rows(f"select uri, cid from posts where uri in ({places})", *cids)
         return [(uri,) for uri, cid in found if cids[uri] != cid]
 
-    def _insert_rows(self, table: str, rows: Sequence[tuple[object, ...]], on_conflict: str = "") -> None:
+    def _insert_rows(self, table: str, rows: Sequence[tuple[Any, ...]], on_conflict: str = "") -> None:
         if rows:
             then = f" on conflict (uri) do {on_conflict}" if on_conflict else ""
             places = ", ".join("?" * len(rows[0]))
