@@ -691,7 +691,6 @@ class Reading:
         self.pictures: list[tuple[str, Picture, str]] = []
         """URI of the post, image, alt text."""
         self._made: list[PostRow] = []
-        self._opened: dict[str, tuple[int, str]] = {}
 
     def rows(self) -> Iterator[PostRow]:
         """The rows in the order they are saved."""

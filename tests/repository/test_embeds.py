@@ -128,6 +128,17 @@ def test_record_with_media(kind: str) -> None:
     assert data["record"] == {"record": NOT_FOUND}
 
 
+def test_quoted_address_is_escaped() -> None:
+    """With media beside it, too."""
+    quoted = {"uri": "at://did:plc:other/a?b&c", "cid": "x"}
+    media = {"$type": "app.bsky.embed.images", "images": [{"alt": "&", "image": blob(IMAGE)}]}
+    found = embedded(
+        {"$type": "app.bsky.embed.recordWithMedia", "media": media, "record": {"record": quoted}},
+    )
+    assert b"&" not in found["embed_data"]
+    assert json.loads(found["embed_data"])["record"]["record"]["uri"] == quoted["uri"]
+
+
 def test_video() -> None:
     """The addresses of Bluesky's video server."""
     found = embedded({"$type": "app.bsky.embed.video", "video": blob(IMAGE, "video/mp4"), "alt": "a cat"})

@@ -63,14 +63,14 @@ class Building:
 
     Args:
         path: A new, empty file.
-        existing: The archive to begin with.
+        existing: The archive to begin with, if there is one; None for a new one.
         check: Called again and again, a few milliseconds apart; an exception that it raises ends the import.
 
     Raises:
         OutputError: There is no room.
     """
 
-    def __init__(self, path: Path, existing: Existing, check: Callable[[], None]) -> None:
+    def __init__(self, path: Path, existing: Existing | None, check: Callable[[], None]) -> None:
 
         def look() -> bool:
             check()
@@ -79,7 +79,7 @@ class Building:
         self._path = path
         with errors_of(path):
             self._connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-        self.is_new = existing.connection is None
+        self.is_new = existing is None or existing.connection is None
         self._posts: list[Post] = []
         self._posts_bytes = 0
         self._on_conflict = _REPLACE
@@ -89,7 +89,8 @@ class Building:
             with errors_of(path):
                 for name, value in (("journal_mode", "off"), ("synchronous", "off"), ("cache_size", -16_000)):
                     self._connection.pragma(name, value)
-                existing.copy_to(self._connection, check)
+                if existing is not None:
+                    existing.copy_to(self._connection, check)
                 distrust(self._connection)
                 self._connection.set_progress_handler(look, _STEPS)
                 self._connection.execute("begin")

@@ -176,7 +176,7 @@ def _record_with_media(embed: Any, did: str) -> View:
         "media": orjson.Fragment(media.data),
         "record": {"record": _not_found(embed["record"]["record"])},
     }
-    return View("record_with_media", as_json(view, escaped=True), True, media.blobs)
+    return View("record_with_media", as_json(view), True, media.blobs)
 
 
 def _video(embed: Any, did: str) -> View:
@@ -258,17 +258,9 @@ def _plain(value: Any, depth: int) -> Any:
     return str(value) if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64 else value
 
 
-def as_json(value: Any, *, escaped: bool = False) -> bytes:
-    """JSON as Go writes it: compact, and safe inside of HTML.
-
-    Args:
-        escaped: Whether all of its text is escaped already.
-    """
+def as_json(value: Any) -> bytes:
+    """JSON as Go writes it: compact, and safe inside of HTML. What is escaped already stays as it is."""
     data = orjson.dumps(value)
-    return data if escaped else _html_safe(data)
-
-
-def _html_safe(data: bytes) -> bytes:
     for character, escape in _ESCAPES:
         if character in data:
             data = data.replace(character, escape)

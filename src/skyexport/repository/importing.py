@@ -128,7 +128,7 @@ def import_repository(
         raise
 
 
-def imported_into(path: Path, blocks: Blocks, counters: Counters, check: Callable[[], None]) -> ImportSummary:
+def imported_into(path: Path, blocks: Blocks, counters: Counters, check: Callable[[], None]) -> None:
     """Make a new archive of a repository, for one export.
 
     Args:
@@ -143,10 +143,9 @@ def imported_into(path: Path, blocks: Blocks, counters: Counters, check: Callabl
     """
     commit = _checked(blocks, counters, check)
     path.touch(0o600, exist_ok=False)
-    with Existing(path.with_name("none")) as nothing, Building(path, nothing, check) as building:
-        summary = _filled(blocks, commit, building, None, counters, check, remove_gone=False)
+    with Building(path, None, check) as building:
+        _filled(blocks, commit, building, None, counters, check, remove_gone=False)
     blocks.check_unchanged()
-    return replace(summary, path=path)
 
 
 def _checked(blocks: Blocks, counters: Counters, check: Callable[[], None]) -> Commit:

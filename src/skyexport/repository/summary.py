@@ -120,12 +120,8 @@ class ImportSummary:
             )
         lines += self._media_lines()
         if self.gone_posts:
-            what = "removed" if self.removed else "gone from the repository, and kept; --remove-gone removes"
-            lines.append(
-                f"{_posts(self.gone_posts)} {what}:"
-                if self.removed
-                else f"{_posts(self.gone_posts)} {what} such posts:"
-            )
+            kept = "gone from the repository, and kept; --remove-gone removes such posts"
+            lines.append(f"{_posts(self.gone_posts)} {'removed' if self.removed else kept}:")
             lines += [f"  {uri}" for uri in self.gone[:_SHOWN]]
             if self.gone_posts > _SHOWN:
                 lines.append(f"  and {self.gone_posts - _SHOWN:,} more")

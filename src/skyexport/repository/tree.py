@@ -101,7 +101,7 @@ def records(blocks: Blocks, commit: Commit, check: Callable[[], None]) -> Iterat
             except (KeyError, TypeError):
                 raise blocks.refused(offset, "an entry of the tree that is none") from None
             if is_wrong or key <= last or _KEY.fullmatch(key) is None:
-                raise blocks.refused(offset, f"{_problem(key, last, is_wrong=is_wrong)}: {_shown(key)}")
+                raise blocks.refused(offset, f"{_problem(key, is_wrong=is_wrong)}: {_shown(key)}")
             if not isinstance(cid, bytes) or len(cid) != CID_BYTES or cid[:4] != RECORD_CID:
                 blocks.checked_cid(cid, offset)
             last = key
@@ -126,12 +126,13 @@ def _node(blocks: Blocks, cid: bytes, asked_at: int) -> tuple[bytes | None, list
     return None if left is None else blocks.checked_cid(left, offset), entries, offset
 
 
-def _problem(key: bytes, last: bytes, *, is_wrong: bool) -> str:
+def _problem(key: bytes, *, is_wrong: bool) -> str:
+    """Why a key is refused."""
     if is_wrong:
         return "a key that shares more or less with the one before than its entry says"
     if _KEY.fullmatch(key) is None:
         return "a key that is not a collection and a record key"
-    return "a key that is not greater than the one before" if key <= last else ""
+    return "a key that is not greater than the one before"
 
 
 def _shown(key: bytes) -> str:

@@ -10,8 +10,8 @@ _CAR_2 = bytes.fromhex("0aa16776657273696f6e02")
 """Beginning of a CAR file of version 2."""
 
 _VERSION_1 = b"gversion\x01"
-_ROOTS = b"eroots\x81"
-"""Parts of the header of a CAR file with one root: {"roots": [...], "version": 1} in DAG-CBOR."""
+_ROOTS = b"eroots"
+"""Parts of the header of a CAR file: {"roots": [...], "version": 1} in DAG-CBOR."""
 
 _PACKED = {b"PK\x03\x04": ("zip", "unpack it"), b"\x1f\x8b": ("gzip", "unpack it with gunzip"),
            b"\x28\xb5\x2f\xfd": ("Zstandard", "unpack it with zstd -d"), b"BZh": ("bzip2", "unpack it with bunzip2"),
@@ -23,7 +23,7 @@ _DOWNLOAD = "download the CAR file again: Bluesky, Settings, Account, Export my 
 def is_car(start: bytes) -> bool:
     """Whether a file that begins with *start*, at least 100 bytes of it, is a CAR file of version 1."""
     header = start[:100]
-    return len(header) > 1 and header[1:2] == b"\xa2" and (_VERSION_1 in header or b"eroots" in header)
+    return len(header) > 1 and header[1:2] == b"\xa2" and (_VERSION_1 in header or _ROOTS in header)
 
 
 def what_it_is(shown: str, start: bytes, size: int) -> RepositoryError | None:
