@@ -9,6 +9,7 @@ import apsw
 
 from skyexport.archive.shown_media import ONLY_SHOWN_COLUMN
 from skyexport.posts import COLUMNS
+from skyexport.runtime.sqlite_files import distrust
 
 __all__ = ["Authorizer", "folded", "restrict"]
 
@@ -52,11 +53,7 @@ def restrict(connection: apsw.Connection, also_insert: Collection[str] = ()) -> 
         also_insert: Tables of its main database that may get new rows.
     """
 
-    connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
-    connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
-    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 0)
-    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
-    connection.pragma("cell_size_check", True)
+    distrust(connection)
     connection.pragma("mmap_size", 0)
     connection.pragma("schema_version")
     connection.authorizer = Authorizer(also_insert)

@@ -14,7 +14,7 @@ import apsw
 from skyexport.posts import COLUMNS
 from skyexport.repository.blobs import CopiedBlob, Wanted, media_path
 from skyexport.repository.blocks import RAW_CID, cid_text
-from skyexport.repository.databases import distrust, errors_of
+from skyexport.repository.databases import errors_of
 from skyexport.repository.embeds import Blob
 from skyexport.repository.existing import Existing
 from skyexport.repository.posts import Post, Profile
@@ -28,6 +28,7 @@ from skyexport.repository.tables import (
     TABLES,
     TRIGGERS,
 )
+from skyexport.runtime.sqlite_files import distrust
 
 __all__ = ["Building"]
 

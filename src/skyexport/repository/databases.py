@@ -1,4 +1,4 @@
-"""Connections to the databases of an import: they trust nothing that a file contains, and their errors become ours."""
+"""The databases of an import: whether their tables are ours, and errors of SQLite about them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,7 @@ from skyexport.errors import ArchiveBusyError, OutputError, RepositoryError
 from skyexport.repository.tables import CREATED_AT_INDEX, EXPORTS_TABLE, FULL_TEXT, INDEXES, TABLES
 from skyexport.wording import printable_path
 
-__all__ = ["distrust", "errors_of", "has_our_tables"]
-
-
-def distrust(connection: apsw.Connection) -> None:
-    """Let a connection run nothing that a schema contains."""
-    connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
-    connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
-    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 0)
-    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
-    connection.pragma("cell_size_check", True)
+__all__ = ["errors_of", "has_our_tables"]
 
 
 def has_our_tables(connection: apsw.Connection) -> bool:

@@ -11,10 +11,10 @@ from typing import Self
 import apsw
 
 from skyexport.errors import ArchiveBusyError, OutputError, RepositoryError
-from skyexport.repository.databases import distrust, errors_of, has_our_tables
+from skyexport.repository.databases import errors_of, has_our_tables
 from skyexport.repository.tables import IMPORTED_ID
 from skyexport.runtime.location import files_beside, has_content, real_path
-from skyexport.runtime.sqlite_files import application_id, is_sqlite
+from skyexport.runtime.sqlite_files import application_id, distrust, is_sqlite
 from skyexport.wording import printable_path
 
 __all__ = ["Existing", "check_target"]

@@ -1,4 +1,4 @@
-"""The files of an archive, looked at without SQLite."""
+"""SQLite files: looked at without SQLite, and connections that trust nothing in them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ import apsw
 
 from skyexport.runtime.location import files_beside, has_content
 
-__all__ = ["HEADER_BYTES", "MAGIC", "application_id", "application_id_in", "file_state", "header_of", "is_sqlite"]
+__all__ = [
+    "HEADER_BYTES",
+    "MAGIC",
+    "application_id",
+    "application_id_in",
+    "distrust",
+    "file_state",
+    "header_of",
+    "is_sqlite",
+]
 
 MAGIC = b"SQLite format 3\x00"
 
@@ -43,6 +52,15 @@ def is_sqlite(path: Path) -> bool:
         return False
     except apsw.Error:
         return True
+
+
+def distrust(connection: apsw.Connection) -> None:
+    """Let a connection run nothing that a schema contains."""
+    connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+    connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 0)
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
+    connection.pragma("cell_size_check", True)
 
 
 def application_id(path: Path) -> int:
