@@ -17,9 +17,10 @@ from skyexport.archive.archive import Archive
 from skyexport.archive.export_order import order_of, row_ids_in_order
 from skyexport.archive.plan import Batch, key_ranges, row_id_batches
 from skyexport.formats import FORMATS
+from skyexport.formats.chunk import Chunk
 from skyexport.notices import Notices
 from skyexport.posts import COLUMNS, StoredValue, stored_value_sql
-from skyexport.rendering.renderer import BatchRenderer, Chunk
+from skyexport.rendering.renderer import BatchRenderer
 from skyexport.repository import tables
 from skyexport.selection import Selection
 

@@ -21,7 +21,8 @@ from skyexport.runtime.for_tests import LIMITS
 from tests.environment import ROOT, SOURCE
 
 PACKAGES = (
-    *("cli", "fleet", "pipeline", "output", "verification", "rendering", "archive", "repository", "options", "formats"),
+    *("cli", "fleet", "pipeline", "output", "verification", "rendering", "pages", "archive", "repository", "options"),
+    "formats",
     "runtime",
     "",
 )
@@ -90,7 +91,7 @@ def test_connections_are_made_in_few_places() -> None:
     assert found == {
         *(f"archive.{name}" for name in ("connections", "copying", "full_text", "recovery", "registry", "source")),
         *(f"repository.{name}" for name in ("building", "databases", "existing")),
-        "verification.seen_posts",
+        *("pages.planning", "pages.reading", "verification.seen_posts"),
     }
 
 

@@ -1,4 +1,4 @@
-"""The packages of extras: pyarrow for Parquet, libipld for CAR files, distributed for clusters.
+"""The packages of extras: pyarrow for Parquet, Jinja2 for HTML, libipld for CAR files, distributed for clusters.
 
 Other modules call this one first, which reports a missing package.
 """
@@ -13,8 +13,10 @@ from skyexport.errors import MissingExtraError
 __all__ = [
     "INSTALL_CAR",
     "INSTALL_CLUSTER",
+    "INSTALL_HTML",
     "INSTALL_PARQUET",
     "require_distributed",
+    "require_jinja2",
     "require_libipld",
     "require_pyarrow",
 ]
@@ -27,6 +29,9 @@ INSTALL_CLUSTER = "pip install 'skyexport[dask]', or pipx inject skyexport distr
 
 INSTALL_CAR = "pip install 'skyexport[car]', or pipx inject skyexport libipld"
 """The commands that install libipld."""
+
+INSTALL_HTML = "pip install 'skyexport[html]', or pipx inject skyexport jinja2"
+"""The commands that install Jinja2."""
 
 _OLDEST_PYARROW = 16
 """The version in pyproject.toml, which pip checks only if it installs the extra itself."""
@@ -78,6 +83,15 @@ def require_libipld() -> None:
         MissingExtraError: It is not installed, or cannot be loaded.
     """
     _require("libipld", "a CAR file needs libipld", INSTALL_CAR)
+
+
+def require_jinja2() -> None:
+    """Load Jinja2, which fills the templates of pages.
+
+    Raises:
+        MissingExtraError: It is not installed, or cannot be loaded.
+    """
+    _require("jinja2", "html needs Jinja2", INSTALL_HTML)
 
 
 def _require(package: str, need: str, install: str) -> None:

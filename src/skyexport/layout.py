@@ -14,8 +14,12 @@ __all__ = [
     "MAX_CLAIMS_BYTES",
     "MEDIA_DIRECTORY",
     "MEDIA_TABLE",
+    "PAGE_PATH",
+    "POSTS_PAGE_PATH",
     "author_directory",
     "directory_name",
+    "is_page_path",
+    "is_posts_page",
     "may_be_table",
 ]
 
@@ -37,6 +41,31 @@ are limited to stay below it."""
 
 LONGEST_NAME_BYTES = 200
 """File names may have 255 bytes; the rest is room for suffixes."""
+
+_AUTHOR = r"(?:authors/[a-z0-9_][a-z0-9._-]{0,199}/)?"
+"""The folder of an author, named by `directory_name`, in an HTML export of several."""
+
+_MONTH = r"(?:[0-9]{4}/[0-9]{2}|undated)"
+
+_NUMBER = r"[1-9][0-9]{0,8}"
+
+_STEM = r"(?:[a-z0-9]{1,64}|_[0-9a-f]{32})"
+"""Stands for one post in a file name: its record key, or a part of the record key's hash."""
+
+POSTS_PAGE_PATH = re.compile(rf"{_AUTHOR}{_MONTH}/{_NUMBER}\.html")
+"""Paths of pages, in an HTML export, that together have each post once: those of months, and of undated posts."""
+
+PAGE_PATH = re.compile(
+    rf"{POSTS_PAGE_PATH.pattern}"
+    rf"|{_AUTHOR}{_MONTH}/thread-{_STEM}(?:\.{_NUMBER})?\.html"
+    rf"|{_AUTHOR}index\.html"
+    rf"|{_AUTHOR}texts/{_STEM}(?:-embed)?\.txt"
+    r"|search\.html"
+    r"|assets/[A-Za-z0-9_][A-Za-z0-9._-]{0,199}"
+    r"|search/[A-Za-z0-9_][A-Za-z0-9._-]{0,196}\.js"
+)
+"""Paths of all files of an HTML export but the manifest, the checksums, and media. They have at most five parts, each
+of which is a plain name. `/` separates them on every system."""
 
 
 def author_directory(output_dir: Path, did: str | None) -> Path:
@@ -69,6 +98,16 @@ def directory_name(did: str | None, *, portable: bool = sys.platform == "win32")
     if len(name) > LONGEST_NAME_BYTES:
         name = f"{name[: LONGEST_NAME_BYTES - 65]}-{hashlib.sha256(did.encode()).hexdigest()}"
     return name
+
+
+def is_page_path(path: str) -> bool:
+    """Whether an HTML export can have a file with this path: a page, or a file that belongs to the pages."""
+    return PAGE_PATH.fullmatch(path) is not None
+
+
+def is_posts_page(path: str) -> bool:
+    """Whether this is the path of a page whose posts count: pages of threads repeat posts."""
+    return POSTS_PAGE_PATH.fullmatch(path) is not None
 
 
 def may_be_table(directory: Path) -> bool:

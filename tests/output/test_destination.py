@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,7 @@ from skyexport.errors import AlreadyRunningError, ExportError, OptionError, Outp
 from skyexport.fleet.resumption import export_to_skip
 from skyexport.layout import directory_name
 from skyexport.options.export_options import ExportOptions, resolve
-from skyexport.output.destination import Destination, destination_of
+from skyexport.output.destination import DataDestination, Destination, destination_of
 from skyexport.pipeline.dry_run import dry_run
 from tests.archives import file_archive, post
 from tests.command import files_below
@@ -28,17 +29,17 @@ NOW = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
 DIDS = st.from_regex(r"\Adid:[a-z]{1,8}:[A-Za-z0-9._:%-]{0,500}[A-Za-z0-9._-]\Z")
 
 
-def opened(tmp_path: Path, **options: object) -> Destination:
+def opened(tmp_path: Path, **options: object) -> DataDestination:
     return open_destination(ExportOptions(archive=Path("a.db"), output_dir=tmp_path, **options))  # type: ignore[arg-type]
 
 
-def open_destination(options: ExportOptions, did: str | None = None) -> Destination:
+def open_destination(options: ExportOptions, did: str | None = None) -> DataDestination:
     destination = destination_of(resolve(options), did, NOW)
     destination.open()
-    return destination
+    return cast(DataDestination, destination)
 
 
-def written(destination: Destination, data: bytes = b"[]\n") -> Path:
+def written(destination: DataDestination, data: bytes = b"[]\n") -> Path:
     destination.file.write(data)
     _, path = destination.commit(lambda _: b"{}\n")
     assert path is not None

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from skyexport.archive.plan import Batch, KeyRange, RowIds
 from skyexport.notices import Notices
-from skyexport.rendering.messages import ChunkReady, Kind, decode_batch, encode_batch, read_frame, write_frame
+from skyexport.rendering.messages import ChunkReady, Kind, decode_unit, encode_unit, read_frame, write_frame
 
 INTEGERS = st.integers(-(2**63), 2**63 - 1)
 
@@ -23,12 +23,12 @@ INTEGERS = st.integers(-(2**63), 2**63 - 1)
 def test_batches(batch: Batch, sequence: int) -> None:
     """A batch comes out of a frame as it went in."""
     stream = io.BytesIO()
-    kind, payload = encode_batch(batch)
+    kind, payload = encode_unit(batch)
     write_frame(stream, kind, sequence, payload)
     stream.seek(0)
     frame = read_frame(stream)
     assert frame is not None
-    assert (frame.sequence, decode_batch(frame)) == (sequence, batch)
+    assert (frame.sequence, decode_unit(frame)) == (sequence, batch)
     assert read_frame(stream) is None
 
 

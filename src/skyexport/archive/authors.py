@@ -23,7 +23,7 @@ from skyexport.errors import ArchiveChangedError, AuthorError
 from skyexport.options.values import is_did, parse_author
 from skyexport.posts import StoredValue, as_bytes, stored_time
 
-__all__ = ["HANDLES", "Author", "ChosenAuthor", "check_author", "copy_handles", "each_author", "find_author"]
+__all__ = ["HANDLES", "Author", "ChosenAuthor", "check_author", "copy_handles", "each_author", "find_author", "instant_of"]
 
 HANDLES = "profiles"
 """Table of a private copy with the handles from both tables."""
@@ -169,21 +169,21 @@ def _dids_of(connection: apsw.Connection, handles: str, handle: str) -> list[str
     latest: dict[str, int] = {}
     for stored, time in rows:
         did = json_text.decode(as_bytes(stored))
-        latest[did] = max(_instant(time), latest.get(did, _NO_TIME))
+        latest[did] = max(instant_of(time), latest.get(did, _NO_TIME))
     return sorted(latest, key=lambda did: (latest[did], did), reverse=True)
 
 
 def _handle_of(connection: apsw.Connection, handles: str, did: str) -> str | None:
     """The latest handle of an author; None if there is none."""
     rows: Any = connection.execute(f"select cast(handle as blob), {_TIME_SQL} from ({handles}) where did = ?", (did,))
-    dated_handles = [(_instant(time), json_text.decode(as_bytes(handle))) for handle, time in rows]
+    dated_handles = [(instant_of(time), json_text.decode(as_bytes(handle))) for handle, time in rows]
     return max(dated_handles)[1].removeprefix("@") if dated_handles else None
 
 
 _NO_TIME = -(10**30)
 
 
-def _instant(stored: StoredValue) -> int:
+def instant_of(stored: StoredValue) -> int:
     """When an author had a handle, in nanoseconds since 1970; `_NO_TIME` if that cannot be read."""
     stamp = stored_time(stored)
     if stamp is None and isinstance(stored, bytes):

@@ -23,7 +23,18 @@ from typing import Protocol
 
 from skyexport.errors import ArchiveChangedError
 
-__all__ = ["Batch", "CreatedAtOrder", "KeyRange", "Plan", "RowIds", "key_ranges", "no_more_than", "row_id_batches"]
+__all__ = [
+    "Batch",
+    "CreatedAtOrder",
+    "KeyRange",
+    "PageNumber",
+    "Plan",
+    "RowIds",
+    "Unit",
+    "key_ranges",
+    "no_more_than",
+    "row_id_batches",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +62,20 @@ class RowIds:
 
 
 Batch = KeyRange | RowIds
-"""A unit of work: at most batch_size posts of the archive."""
+"""At most batch_size posts of the archive, one after the other in the output."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageNumber:
+    """A file of an export for people, by its number in a plan of pages."""
+
+    number: int
+    posts: int
+    """The posts that count with it: those of a page of a month; 0 for a page that repeats posts."""
+
+
+Unit = Batch | PageNumber
+"""A unit of work."""
 
 
 @dataclass(frozen=True, slots=True)

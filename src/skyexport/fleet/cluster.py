@@ -16,7 +16,7 @@ from distributed import Client, LocalCluster, Worker
 
 from skyexport import __version__
 from skyexport.errors import ExportError, OptionError, WorkerError
-from skyexport.formats import FORMATS
+from skyexport.formats import FORMS
 from skyexport.options.values import ClusterAddress
 from skyexport.runtime.cleanup import uninterrupted
 from skyexport.runtime.for_tests import Limit
@@ -187,7 +187,7 @@ def _problem(needs: _Needs, dask_worker: Worker) -> ExportError | None:
     problem = version_problem(needs.version, dask_worker)
     if problem is None:
         try:
-            FORMATS[needs.format].require()
+            FORMS[needs.format].require()
         except ExportError as error:
             problem = at_worker(error, dask_worker)
     return problem

@@ -13,7 +13,7 @@ from pathlib import Path
 from skyexport.archive.full_text import check_query
 from skyexport.errors import ArchiveError, OptionError
 from skyexport.fleet.archive_list import ArchiveList
-from skyexport.formats import FORMATS
+from skyexport.formats import FORMS
 from skyexport.formats.names import looks_like_data_file
 from skyexport.layout import CLAIMS
 from skyexport.options.export_options import Resolved
@@ -76,9 +76,9 @@ def check_for_all(archives: ArchiveList, resolved: Resolved) -> None:
     """
     check_place(resolved)
     check_output_dir(resolved.output_dir)
-    format = FORMATS[resolved.format]
-    if not format.is_text and importlib.util.find_spec("pyarrow") is None:
-        # This raises the error. If pyarrow is installed, loading it here would take memory that exporters need.
+    format = FORMS[resolved.format]
+    if format.memory.library and importlib.util.find_spec(format.memory.library) is None:
+        # This raises the error. If the library is installed, loading it here would take memory that exporters need.
         format.require()
     options = resolved.options
     need = memory_need(format, resolved.compression, 0)

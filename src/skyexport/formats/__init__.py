@@ -1,19 +1,20 @@
 """How a post is spelt.
 
 Here belongs what depends on an output format: its bytes, its settings, its names, and compression. `FORMATS` has the
-formats by the name that `--format` takes.
+formats of data files by the name that `--format` takes, `FORMS` has pages for people too.
 """
 
 from __future__ import annotations
 
 from skyexport.formats.csv_table import CsvTable
-from skyexport.formats.format import Format
+from skyexport.formats.format import Form, Format
+from skyexport.formats.html_pages import HtmlPages
 from skyexport.formats.json_array import JsonArray
 from skyexport.formats.json_lines import JsonLines
 from skyexport.formats.parquet_table import ParquetTable
 from skyexport.formats.settings import FormatSettings
 
-__all__ = ["FORMATS", "Format", "format_with"]
+__all__ = ["FORMATS", "FORMS", "Format", "format_with"]
 
 _ALL: tuple[Format, ...] = (
     JsonArray(),
@@ -23,7 +24,10 @@ _ALL: tuple[Format, ...] = (
 )
 
 FORMATS = {format.name: format for format in _ALL}
-"""Name → format, with the usual settings."""
+"""Name → format of data files, with the usual settings."""
+
+FORMS: dict[str, Form] = {**FORMATS, HtmlPages.name: HtmlPages()}
+"""Name → what `--format` can name."""
 
 
 def format_with(name: str, settings: FormatSettings) -> Format:

@@ -22,6 +22,7 @@ from skyexport.posts import StoredPost, StoredValue
 __all__ = [
     "Compress",
     "DataFile",
+    "Form",
     "Format",
     "FormatMemory",
     "Part",
@@ -69,8 +70,8 @@ class FormatMemory:
     """Bytes of posts that it gathers at most."""
 
 
-class Format(Protocol):
-    """One output format. Adding one is a module with this shape and a line in `formats.FORMATS`."""
+class Form(Protocol):
+    """What `--format` can name: a format of data files, or pages for people."""
 
     name: str
     """As `--format` has it."""
@@ -83,24 +84,29 @@ class Format(Protocol):
     """Names of the `FormatSettings` that mean something to it."""
     is_text: bool
     """Whether a file is text: chunks one behind the other, which can be compressed, and of which the size is known."""
-    separator: bytes
-    """The bytes between two posts of a chunk."""
     encoders: int
     """Threads of the process that writes, each as busy as a worker."""
     memory: FormatMemory
     """The memory that it takes."""
 
-    @property
-    def bytes_around(self) -> int:
-        """Size of what a file has before its first post and behind its last one."""
-        ...
-
     def require(self) -> None:
-        """Load the packages that writing a data file needs.
+        """Load the packages that writing needs.
 
         Raises:
             MissingExtraError: One is missing.
         """
+        ...
+
+
+class Format(Form, Protocol):
+    """One format of data files. Adding one is a module with this shape and a line in `formats.FORMATS`."""
+
+    separator: bytes
+    """The bytes between two posts of a chunk."""
+
+    @property
+    def bytes_around(self) -> int:
+        """Size of what a file has before its first post and behind its last one."""
         ...
 
     def configured(self, settings: FormatSettings) -> Format:

@@ -50,7 +50,8 @@ _OTHERS = {
     "databases import .csv and .parquet": "db db3 sqlite sqlite3 duckdb ddb mdb accdb sql dbf",
     "readers of tables take .parquet": "avro orc arrow feather ipc h5 hdf5 nc npy npz pkl pickle rds sas7bdat sav dta",
     "readers of JSON take .json or .jsonl": "json5 hjson geojson jsonld jsonc bson cbor msgpack proto pb yaml yml toml",
-    "use .json or .csv": "html htm xhtml xml rss atom ics md markdown rst adoc tex rtf pdf doc docx odt ppt pptx ini",
+    "-f html writes a folder of pages, with -o instead of --to": "html htm xhtml",
+    "use .json or .csv": "xml rss atom ics md markdown rst adoc tex rtf pdf doc docx odt ppt pptx ini",
     "use .gz or .zst, or write to a pipe: --to - | …": (
         "bz2 bzip2 xz lzma lz lz4 lzo br brotli z sz snappy zip zipx 7z rar tar tgz tbz tbz2 txz tzst cab iso zlib"
     ),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_LIMIT",
+    "PAGES",
     "USUAL_FORMAT",
     "check_chains",
     "check_format",
@@ -33,6 +34,9 @@ MAX_LIMIT = 10**15
 """Posts: more than any archive will ever have."""
 
 USUAL_FORMAT = "json"
+
+PAGES = "html"
+"""The form of an export for people."""
 
 _REGISTERED_FORMATS = ("json", "csv")
 """The formats that bskyarchive's list of exports accepts."""
@@ -82,11 +86,13 @@ def check_chains(options: ExportOptions) -> None:
 
 
 def resolve_format(options: ExportOptions, to: Path | None) -> tuple[str, Compression | None, str]:
-    """The format (a name from FORMATS), the compression and the delimiter: by options, else by the name of *to*."""
-    from skyexport.formats import FORMATS
+    """The format (a name from FORMS), the compression and the delimiter: by options, else by the name of *to*."""
+    from skyexport.formats import FORMS
 
-    if options.format and options.format not in FORMATS:
-        raise unknown_format(options.format, FORMATS)
+    if options.format and options.format not in FORMS:
+        raise unknown_format(options.format, FORMS)
+    if options.format == PAGES and to is not None:
+        raise OptionError(f"--to writes one file, and html is a folder of pages: {to}", "use -o instead")
     named = form_of_name(to, format_given=bool(options.format))
     format = options.format or named.format or USUAL_FORMAT
     if options.delimiter and named.delimiter not in ("", options.delimiter):
@@ -96,7 +102,7 @@ def resolve_format(options: ExportOptions, to: Path | None) -> tuple[str, Compre
     if named.format not in ("", format):
         raise OptionError(
             f"{to} is named like {named.format}, but --format is {format}",
-            f"leave out --format, or name it …{FORMATS[format].suffix}",
+            f"leave out --format, or name it …{FORMS[format].suffix}",
         )
     compression = parse_compression(options.compress) if options.compress else named.compression
     if named.compression is not None and getattr(compression, "name", None) != named.compression.name:
@@ -107,7 +113,7 @@ def resolve_format(options: ExportOptions, to: Path | None) -> tuple[str, Compre
     if named.format and named.compression is None and compression is not None:
         raise OptionError(
             f"{to} is named like a file without compression, but --compress is {compression.name}",
-            f"name it …{FORMATS[format].suffix}{compression.suffix}",
+            f"name it …{FORMS[format].suffix}{compression.suffix}",
         )
     return format, compression, options.delimiter or named.delimiter or ","
 
@@ -118,9 +124,11 @@ def check_format(options: ExportOptions, name: str, compression: Compression | N
     Raises:
         OptionError: The format does not support one of them.
     """
-    from skyexport.formats import FORMATS
+    from skyexport.formats import FORMS
 
-    format = FORMATS[name]
+    format = FORMS[name]
+    if name == PAGES:
+        _check_pages(options, compression)
     for changed in settings.changed():
         if changed not in format.takes and not (options.media and changed in _OF_ANY_TABLE):
             option = {"bom": "no-bom", "header": "no-header"}.get(changed, changed.replace("_", "-"))
@@ -148,15 +156,32 @@ def check_format(options: ExportOptions, name: str, compression: Compression | N
         )
 
 
+def _check_pages(options: ExportOptions, compression: Compression | None) -> None:
+    """Check the options of an export as pages for people.
+
+    Raises:
+        OptionError: They are for data files.
+    """
+    if options.columns:
+        raise OptionError("--columns is not for html: pages show all that a post has", "leave it out")
+    if compression is not None:
+        raise OptionError("--compress is not for html: browsers open pages as they are", "leave it out")
+    if options.since_export or options.since_last:
+        option = "--since-export" if options.since_export else "--since-last"
+        raise OptionError(f"{option} is not for html: pages of new posts alone would lack their context", "leave it out")
+
+
 def check_split(split: Split, format: str, to: Path | None) -> None:
     """Refuse what data files cannot be split into.
 
     Raises:
         OptionError: They cannot.
     """
-    from skyexport.formats import FORMATS
+    from skyexport.formats import FORMS
 
-    if split.bytes is not None and not FORMATS[format].is_text:
+    if split and format == PAGES:
+        raise OptionError("html splits its pages by itself", "leave out --split-posts and --split-bytes")
+    if split.bytes is not None and not FORMS[format].is_text:
         raise OptionError(
             f"--split-bytes is not for {format}: the size of a file is known only once it is written",
             "use --split-posts",

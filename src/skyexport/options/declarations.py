@@ -68,7 +68,7 @@ FormatName = Annotated[
     typer.Option(
         "--format",
         "-f",
-        metavar="json|jsonl|csv|parquet",
+        metavar="json|jsonl|csv|parquet|html",
         help="The format.",
         show_default="by --to, else json",
         rich_help_panel=OUTPUT,

@@ -217,7 +217,7 @@ class Resolved:
     until: int | None
     """The last instant to export, in nanoseconds since 1970; None for no bound."""
     format: str
-    """A name from `formats.FORMATS`."""
+    """A name from `formats.FORMS`."""
     compression: Compression | None
     """None for no compression."""
     settings: FormatSettings

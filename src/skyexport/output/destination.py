@@ -19,8 +19,10 @@ from skyexport.errors import OptionError, OutputError
 from skyexport.layout import (
     author_directory,
 )
+from skyexport.options.checks import PAGES
 from skyexport.options.export_options import Resolved
 from skyexport.output.directory import Directory
+from skyexport.output.page_folder import PageFolder
 from skyexport.output.places import (
     LOCK,
     ManifestMaker,
@@ -35,6 +37,7 @@ from skyexport.runtime.lock import check_free
 from skyexport.verification.chains import enclosing_export
 
 __all__ = [
+    "DataDestination",
     "Destination",
     "check_destination",
     "check_output_dir",
@@ -47,10 +50,7 @@ _STANDARD_OUTPUT = frozenset({"-", "/dev/stdout"})
 
 
 class Destination(Protocol):
-    """The place for data files. Nothing is made before `open`; its caller must call `abort` after any exception."""
-
-    file: OutputFile
-    """The open data file."""
+    """The place for an export. Nothing is made before `open`; its caller must call `abort` after any exception."""
 
     @property
     def swept(self) -> list[Path]:
@@ -74,14 +74,6 @@ class Destination(Protocol):
     @property
     def media_directory(self) -> Path | None:
         """The directory for media files, not made yet; None if the destination has no place for them."""
-        ...
-
-    def next_file(self) -> OutputFile:
-        """Complete the open data file, and open the next.
-
-        Raises:
-            OutputError: One of the two files cannot be written, or there are too many.
-        """
         ...
 
     def commit(
@@ -110,6 +102,21 @@ class Destination(Protocol):
         ...
 
 
+class DataDestination(Destination, Protocol):
+    """A place for data files."""
+
+    file: OutputFile
+    """The open data file."""
+
+    def next_file(self) -> OutputFile:
+        """Complete the open data file, and open the next.
+
+        Raises:
+            OutputError: One of the two files cannot be written, or there are too many.
+        """
+        ...
+
+
 def destination_of(resolved: Resolved, did: str | None, now: datetime) -> Destination:
     """The destination of an export, not yet open.
 
@@ -124,6 +131,8 @@ def destination_of(resolved: Resolved, did: str | None, now: datetime) -> Destin
     """
     _check_current_directory(resolved)
     to, options = resolved.to, resolved.options
+    if resolved.format == PAGES:
+        return PageFolder(resolved.output_dir, did, now, sync=options.sync)
     if to is None:
         return Directory(resolved.output_dir, did, resolved.data_file_name, now, sync=options.sync)
     _check_not_the_archive(to, resolved.archive)

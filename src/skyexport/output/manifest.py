@@ -39,6 +39,7 @@ def manifest_bytes(
     media: MediaCounts | None,
     now: datetime,
     exporter: str,
+    pages: tuple[int, int] | None,
     narrowed: Mapping[str, object],
 ) -> bytes:
     """The manifest as JSON.
@@ -54,6 +55,7 @@ def manifest_bytes(
         media: Counts of media; None if media were not asked for.
         now: When the export was made, with a time zone.
         exporter: Name and version of this program.
+        pages: Number and bytes of the files of pages, of an export for people; None for data files.
         narrowed: Key → value: conditions on posts other than author and dates.
     """
     options = resolved.options
@@ -80,6 +82,8 @@ def manifest_bytes(
         "batch_size": options.batch_size,
         "checksums": [asdict(file) for file in data],
     }
+    if pages is not None:
+        content["pages"] = {"files": pages[0], "bytes": pages[1]}
     if media is not None:
         content |= {
             "media_table": {"name": MEDIA_TABLE, "rows": media.rows},

@@ -34,10 +34,13 @@ from skyexport.wording import path_text
 if TYPE_CHECKING:
     from skyexport.verification.previous_media import EarlierMedia
 
-__all__ = ["Media", "MediaCounts"]
+__all__ = ["Media", "MediaCounts", "PresentFile"]
 
 _BLOCK_BYTES = 1 << 16
 """Bytes of SHA256SUMS and of the table that are written at once."""
+
+_MOST_DIGITS = 8
+"""Of a width or a height that is one."""
 
 _HEADINGS = ("File", "URI", "MimeType", "Size", "Width", "Height", "AltText")
 """Headings of the table, which has a row for each file and post that shows it."""
@@ -55,6 +58,24 @@ class MediaCounts:
     """Rows of the table that says which posts show which files."""
     posts_without: int = 0
     """Exported posts with media that the archive does not contain."""
+
+
+@dataclass(frozen=True, slots=True)
+class PresentFile:
+    """A media file that is there when the export begins, and a post that shows it."""
+
+    uri: bytes
+    """Of the post."""
+    sha256: str
+    name: str
+    """In the export's folder of media."""
+    mime_type: bytes
+    width: int
+    """0 if unknown."""
+    height: int
+    alt_text: bytes
+    bytes: int
+    """0 if unknown."""
 
 
 class Media:
@@ -125,6 +146,10 @@ class Media:
     def sizes(self) -> Iterator[int]:
         """Bytes of each file that exists and must be copied, not linked."""
         return iter(()) if self._list is None else iter(self._list.sizes(self._root, self._earlier))
+
+    def present(self) -> Iterator[PresentFile]:
+        """Each file that is there now, once for each post that shows it."""
+        return iter(()) if self._list is None else self._list.present(self._root, self._earlier)
 
     def copy(
         self,
@@ -268,6 +293,27 @@ class _MediaList:
                     self.table_rows += 1
                 self._next_shown = self._read_shown()
 
+    def present(self, root: MediaRoot, earlier: EarlierMedia | None) -> Iterator[PresentFile]:
+        """Each file that is there now, once for each post that shows it. To be called before files are added."""
+        files = iter(self)
+        name = ""
+        size = -1
+        while self._next_shown is not None:
+            shown_name, uri, mime_type, width, height, alt_text = self._next_shown
+            while name != shown_name:
+                file = next(files)
+                name = file.name or ""
+                if name == shown_name:
+                    sha256, size = file.sha256, _present_bytes(file, root, earlier)
+            if size >= 0:
+                yield PresentFile(
+                    uri.encode("latin-1"), sha256, name, mime_type.encode("latin-1"), _pixels(width), _pixels(height),
+                    alt_text.encode("latin-1"), size,
+                )  # fmt: skip
+            self._next_shown = self._read_shown()
+        self._shown.seek(0)
+        self._next_shown = self._read_shown()
+
     @property
     def table_formulas(self) -> int:
         """Cells of the table that a spreadsheet may read as formulas."""
@@ -294,12 +340,25 @@ class _MediaList:
         for file in self:
             if earlier is not None and file.name is not None and earlier.has(file.name):
                 continue
-            with contextlib.suppress(OSError, UnsafePathError):
-                descriptor = root.open(file.file_path)
-                try:
-                    yield os.fstat(descriptor).st_size
-                finally:
-                    os.close(descriptor)
+            if (size := _present_bytes(file, root, None)) >= 0:
+                yield size
+
+
+def _present_bytes(file: MediaFile, root: MediaRoot, earlier: EarlierMedia | None) -> int:
+    """Bytes of a file; 0 if the earlier export has it, -1 if it is not there."""
+    if earlier is not None and file.name is not None and earlier.has(file.name):
+        return 0
+    with contextlib.suppress(OSError, UnsafePathError):
+        descriptor = root.open(file.file_path)
+        try:
+            return os.fstat(descriptor).st_size
+        finally:
+            os.close(descriptor)
+    return -1
+
+
+def _pixels(cell: str) -> int:
+    return int(cell) if cell.isascii() and cell.isdigit() and len(cell) < _MOST_DIGITS else 0
 
 
 def _pieces(file: IO[bytes]) -> Iterator[bytes]:

@@ -9,7 +9,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import queue
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from skyexport.layout import MEDIA_DIRECTORY
 from skyexport.output.writer import WrittenFile
-from skyexport.runtime.background import Background
+from skyexport.runtime.background import Background, waited_for
 from skyexport.runtime.cleanup import Call
 from skyexport.runtime.disk import output_error
 from skyexport.runtime.media_root import MediaFile, MediaRoot, UnsafePathError
@@ -42,9 +41,6 @@ _PIECE_BYTES = 16_000_000
 
 _BLOCK_BYTES = 1 << 20
 """Bytes read at once for the checksum, and to copy where the system cannot do it by itself."""
-
-_WAIT_SECONDS = 0.1
-"""Time between checks of memory and signals while the next file takes long."""
 
 _NO_ROOM_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 """Errors of copying that surely concern the copy, not the source."""
@@ -110,19 +106,12 @@ def copied_media(
         for file in files:
             begun.append(background.begin(partial(copier.copy, file)))
             if len(begun) == _AHEAD:
-                yield _waited_for(begun.popleft(), check)
+                yield waited_for(begun.popleft(), check)
         while begun:
-            yield _waited_for(begun.popleft(), check)
+            yield waited_for(begun.popleft(), check)
     finally:
         copier.stopped = True
         background.end()
-
-
-def _waited_for(copy: Call[MediaCopy], check: Callable[[], None]) -> MediaCopy:
-    while True:
-        check()
-        with contextlib.suppress(queue.Empty):
-            return copy.result(_WAIT_SECONDS)
 
 
 class _Copier:

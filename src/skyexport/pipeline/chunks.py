@@ -1,4 +1,4 @@
-"""The chunks of a plan in export order, rendered in this process or by workers."""
+"""The chunks of an export in order, rendered in this process or by workers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from skyexport.archive.archive import Archive
-from skyexport.archive.plan import Plan
+from skyexport.archive.plan import Unit
 from skyexport.errors import NO_MEMORY, MemoryLimitError
 from skyexport.notices import Notices
 from skyexport.options.export_options import Resolved
@@ -91,7 +91,7 @@ def setup_of(resolved: Resolved, archive: Archive, selection: Selection) -> Work
 
 
 def rendered(
-    plan: Plan,
+    units: Iterator[Unit],
     archive: Archive,
     setup: WorkerSetup,
     pool: Pool,
@@ -99,10 +99,10 @@ def rendered(
     guard: MemoryGuard,
     check: Callable[[], None],
 ) -> Iterator[OrderedChunk]:
-    """Yield the chunks of *plan* in order. Asking for the next one frees the memory of the last.
+    """Yield the chunks of *units* in order. Asking for the next one frees the memory of the last.
 
     Args:
-        plan: The batches.
+        units: The batches or pages.
         archive: The archive, pinned in this process.
         setup: How batches are rendered.
         pool: The workers, which hold the same state; without any, this process renders.
@@ -111,20 +111,20 @@ def rendered(
         check: Called between chunks; an exception from it ends this.
     """
     if pool.workers:
-        return _by_workers(plan, pool, large, guard, check)
-    return _here(plan, archive, setup, large, check)
+        return _by_workers(units, pool, large, guard, check)
+    return _here(units, archive, setup, large, check)
 
 
 def _here(
-    plan: Plan, archive: Archive, setup: WorkerSetup, large: LargePosts, check: Callable[[], None]
+    units: Iterator[Unit], archive: Archive, setup: WorkerSetup, large: LargePosts, check: Callable[[], None]
 ) -> Iterator[OrderedChunk]:
     target = memoryview(bytearray(MAX_CHUNK_BYTES))
     renderer = setup.renderer(archive.connection, large.begin, lambda: target)
-    for batch in plan.batches:
+    for unit in units:
         large.end()
-        unread = batch.posts
+        unread = unit.posts
         with archive.translating_errors():
-            for chunk in renderer.render(batch):
+            for chunk in renderer.render(unit):
                 check()
                 unread -= chunk.posts
                 yield OrderedChunk(
@@ -135,11 +135,11 @@ def _here(
 
 
 def _by_workers(
-    plan: Plan, pool: Pool, large: LargePosts, guard: MemoryGuard, check: Callable[[], None]
+    units: Iterator[Unit], pool: Pool, large: LargePosts, guard: MemoryGuard, check: Callable[[], None]
 ) -> Iterator[OrderedChunk]:
-    batches = enumerate(plan.batches)
+    numbered = enumerate(units)
     sequencer: Sequencer[tuple[Worker, ChunkReady]] = Sequencer()
-    upcoming = next(batches, None)
+    upcoming = next(numbered, None)
     waiting_for_turn: dict[int, Worker] = {}
     handed_out = 0
     while upcoming is not None or sequencer.next_sequence < handed_out:
@@ -149,7 +149,7 @@ def _by_workers(
             worker = min(pool.workers, key=lambda worker: len(worker.batches))
             worker.give(*upcoming)
             handed_out += 1
-            upcoming = next(batches, None)
+            upcoming = next(numbered, None)
         received = pool.receive(_POLL_SECONDS)
         if received is None:
             continue

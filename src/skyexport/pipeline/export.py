@@ -35,10 +35,11 @@ from skyexport.archive.archive import Archive
 from skyexport.archive.plan import Plan, row_id_batches
 from skyexport.archive.row_ids import RowIdFile
 from skyexport.errors import NO_MEMORY, ArchiveChangedError, MemoryLimitError, OutputError, StoppedError
-from skyexport.formats import format_with
+from skyexport.formats import FORMS, format_with
 from skyexport.notices import REUSED_HANDLE, Notices
+from skyexport.options.checks import PAGES
 from skyexport.options.export_options import ExportOptions, Resolved
-from skyexport.output.destination import Destination, destination_of
+from skyexport.output.destination import DataDestination, Destination, destination_of
 from skyexport.output.manifest import manifest_bytes
 from skyexport.output.media import Media
 from skyexport.output.writer import OrderedWriter, WrittenFile
@@ -113,7 +114,7 @@ def export(
                 _say_before(job, media, destination, say)
                 job = with_earlier_posts(job, say)
                 notices = _noted(job)
-                write = partial(_write, debug=debug) if parts is None else _by(parts)
+                write = _way(job, parts, debug=debug)
                 written = _write_held_state(job, media, destination, notices, say, write)
                 available = None if job.counters.posts else available_posts(job.archive, job.selection, options)
                 sums, table = _copy_media(job, media, destination, notices)
@@ -170,7 +171,7 @@ def _write(
     narrowed: Selection,
     hold: Hold,
     media: Media | None,
-    destination: Destination,
+    destination: DataDestination,
     notices: Noted,
     *,
     debug: bool,
@@ -206,7 +207,7 @@ def _write(
         counters.posts_to_read = plan.posts
         counters.stage = "exporting"
         with unchanging(archive), large.named():
-            for chunk in rendered(plan, archive, setup, pool, large, job.guard, job.monitor.check):
+            for chunk in rendered(plan.batches, archive, setup, pool, large, job.guard, job.monitor.check):
                 if chunk.data:
                     writer.add(chunk.data, chunk.posts, chunk.plain_bytes, goes_on=chunk.goes_on)
                     counters.posts, counters.bytes = writer.posts, writer.bytes_written
@@ -223,11 +224,19 @@ def _write(
     return Written(posts, batches, writer.files, hold.seconds, disappeared)
 
 
-def _by(parts: PartWriters) -> Callable[..., Written]:
-    """The counterpart of `_write` by others."""
-    from skyexport.pipeline.parts import write_in_parts
+def _way(job: Job, parts: PartWriters | None, *, debug: bool) -> Callable[..., Written]:
+    """How files are written: data files by this export or by others, or pages."""
+    if parts is not None:
+        from skyexport.pipeline.parts import write_in_parts
 
-    return partial(write_in_parts, parts)
+        return partial(write_in_parts, parts)
+    if job.resolved.format == PAGES:
+        # Only these exports need templates.
+        FORMS[PAGES].require()
+        from skyexport.pipeline.pages import write_pages
+
+        return partial(write_pages, debug=debug)
+    return partial(_write, debug=debug)
 
 
 def _media(job: Job) -> contextlib.AbstractContextManager[Media | None]:
@@ -245,7 +254,7 @@ def _say_before(job: Job, media: Media | None, destination: Destination, say: Ca
         say(f"note: {job.resolved.link_media} has no media to link")
 
 
-def _writer(job: Job, destination: Destination) -> OrderedWriter:
+def _writer(job: Job, destination: DataDestination) -> OrderedWriter:
     resolved = job.resolved
     format = format_with(resolved.format, resolved.settings)
     return OrderedWriter(format, destination.file, resolved.compression, resolved.split, destination.next_file)
@@ -317,7 +326,8 @@ def _manifest(
         narrowed["disappeared_unlisted"] = written.disappeared.unlisted
     return manifest_bytes(
         job.resolved, job.author, job.archive, written.archive_posts, job.counters.posts, notices, data,
-        None if media is None else media.counts, now, exporter=f"skyexport {__version__}", narrowed=narrowed,
+        None if media is None else media.counts, now, exporter=f"skyexport {__version__}",
+        pages=None if written.page_bytes is None else (written.files, written.page_bytes), narrowed=narrowed,
     )  # fmt: skip
 
 

@@ -11,11 +11,12 @@ from skyexport.archive.export_order import row_ids_in_order
 from skyexport.archive.plan import row_id_batches
 from skyexport.errors import ArchiveError, OptionError
 from skyexport.formats import FORMATS
+from skyexport.formats.chunk import Chunk
 from skyexport.formats.format import Format
 from skyexport.options.export_options import DEFAULT_BATCH_SIZE
 from skyexport.options.types import check_type
 from skyexport.options.values import Bound, is_did, parse_author, parse_bound
-from skyexport.rendering.renderer import BatchRenderer, Chunk
+from skyexport.rendering.renderer import BatchRenderer
 from skyexport.selection import Selection
 
 __all__ = ["Archive", "Post"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from skyexport.formats.compression import Compression
-from skyexport.formats.format import Format
+from skyexport.formats.format import Form
 from skyexport.runtime.memory import MemoryNeed
 
 __all__ = ["memory_need"]
@@ -43,7 +43,7 @@ _ROW_ID_BYTES = 40
 
 
 def memory_need(
-    format: Format,
+    format: Form,
     compression: Compression | None,
     archive_bytes: int,
     *,

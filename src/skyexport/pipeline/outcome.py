@@ -46,3 +46,5 @@ class Written:
     held_seconds: float
     disappeared: Disappeared | None
     """Posts of earlier exports that the archive no longer has; None if there are no such exports."""
+    page_bytes: int | None = None
+    """Bytes of all files of pages, of an export for people; None for data files."""

@@ -244,7 +244,7 @@ def write_part(part: Part, on_progress: Callable[[Progress], None] | None, *, de
             hold.take(pool, monitor.check)
             _check_state(part)
             with _changed_before(part), unchanging(archive), large.named():
-                for chunk in rendered(plan, archive, setup, pool, large, guard, monitor.check):
+                for chunk in rendered(plan.batches, archive, setup, pool, large, guard, monitor.check):
                     if chunk.data:
                         writer.add(chunk.data, chunk.posts, chunk.plain_bytes, goes_on=chunk.goes_on)
                     if begun or not part.skip:

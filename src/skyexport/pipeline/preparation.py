@@ -15,9 +15,10 @@ from skyexport.archive.export_order import plan_of
 from skyexport.archive.plan import Plan
 from skyexport.archive.registry import Registry
 from skyexport.errors import ArchiveBusyError, ArchiveChangedError, StrictError
-from skyexport.formats import FORMATS
+from skyexport.formats import FORMS
 from skyexport.layout import may_be_table
 from skyexport.notices import MISSED_LOG, MISSED_LOG_HINT, Notices
+from skyexport.options.checks import PAGES
 from skyexport.options.export_options import ExportOptions, Resolved, resolve
 from skyexport.output.destination import check_place
 from skyexport.pipeline.memory_need import memory_need
@@ -51,6 +52,9 @@ WORKERS_FROM_POSTS = 150_000
 
 _WORKERS_FROM_SLOW_POSTS = 40_000
 """The same if Python renders, or if posts are compressed."""
+
+_WORKERS_FROM_PAGED_POSTS = 10_000
+"""The same for pages, which take a few times longer (docs/performance.md)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,8 +222,8 @@ def _chosen_workers(
     options = resolved.options
     reads_earlier = bool(resolved.since_export) or options.since_last
     need = memory_need(
-        FORMATS[resolved.format], resolved.compression, archive.stored_bytes(), batch_size=options.batch_size,
-        lists=options.media or options.match is not None or options.limit is not None or reads_earlier
+        FORMS[resolved.format], resolved.compression, archive.stored_bytes(), batch_size=options.batch_size,
+        lists=options.media or resolved.format == PAGES or options.match is not None or options.limit is not None or reads_earlier
         or options.snapshot == "copy",
         reads_table=any(map(may_be_table, resolved.since_export))
         or (options.since_last and resolved.format == "parquet"),
@@ -229,7 +233,7 @@ def _chosen_workers(
         affordable = 0
         least = _worth_workers(resolved)
         few = options.limit is not None and options.limit < least
-        encoders = FORMATS[resolved.format].encoders
+        encoders = FORMS[resolved.format].encoders
         if not few and archive.has_posts(selection, least):
             affordable = guard.affordable_workers(need, available_cpus() - encoders)
         # One worker alone helps where this process has other work beside rendering.
@@ -241,6 +245,8 @@ def _chosen_workers(
 
 def _worth_workers(resolved: Resolved) -> int:
     """The number of posts from which workers are worth their start."""
+    if resolved.format == PAGES:
+        return _WORKERS_FROM_PAGED_POSTS
     slow = resolved.compression is not None or native.renderer() == "python"
     return _WORKERS_FROM_SLOW_POSTS if slow else WORKERS_FROM_POSTS
 

@@ -13,18 +13,19 @@ from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import IO
 
-from skyexport.archive.plan import Batch, KeyRange, RowIds
+from skyexport.archive.plan import KeyRange, PageNumber, RowIds, Unit
 from skyexport.notices import Notices
 
-__all__ = ["ChunkReady", "Frame", "Kind", "decode_batch", "encode_batch", "read_frame", "write_frame"]
+__all__ = ["ChunkReady", "Frame", "Kind", "decode_unit", "encode_unit", "read_frame", "write_frame"]
 
 _HEADER = struct.Struct("<cqI")
 _KEY_RANGE = struct.Struct("<qqq")
+_PAGE = struct.Struct("<qq")
 _CHUNK = struct.Struct("<qqqqq??")
 
 
 class Kind(Enum):
-    """The kinds of frames: the first seven go to a worker, the others come from one."""
+    """The kinds of frames: the first eight go to a worker, the others come from one."""
 
     SETUP = b"S"
     """JSON: the archive, the format, the selection, the slots."""
@@ -36,7 +37,8 @@ class Kind(Enum):
     """Release the held state of the archive."""
     KEY_RANGE = b"K"
     ROW_IDS = b"R"
-    """A batch to render; the sequence number is its place in the export."""
+    PAGE = b"H"
+    """A unit to render; the sequence number is its place in the export."""
     SLOT_FREE = b"F"
     """The bytes of a slot were written; the sequence number names the slot."""
     READY = b"r"
@@ -115,17 +117,21 @@ def read_frame(stream: IO[bytes]) -> Frame | None:
     return Frame(Kind(kind), sequence, payload) if len(payload) == length else None
 
 
-def encode_batch(batch: Batch) -> tuple[Kind, bytes]:
-    """Encode a batch as the kind and payload of a message."""
-    if isinstance(batch, KeyRange):
-        return Kind.KEY_RANGE, _KEY_RANGE.pack(batch.first, batch.last, batch.posts)
-    return Kind.ROW_IDS, batch.row_ids.tobytes()
+def encode_unit(unit: Unit) -> tuple[Kind, bytes]:
+    """Encode a unit of work as the kind and payload of a message."""
+    if isinstance(unit, KeyRange):
+        return Kind.KEY_RANGE, _KEY_RANGE.pack(unit.first, unit.last, unit.posts)
+    if isinstance(unit, PageNumber):
+        return Kind.PAGE, _PAGE.pack(unit.number, unit.posts)
+    return Kind.ROW_IDS, unit.row_ids.tobytes()
 
 
-def decode_batch(frame: Frame) -> Batch:
-    """Decode the batch of a message."""
+def decode_unit(frame: Frame) -> Unit:
+    """Decode the unit of a message."""
     if frame.kind is Kind.KEY_RANGE:
         return KeyRange(*_KEY_RANGE.unpack(frame.payload))
+    if frame.kind is Kind.PAGE:
+        return PageNumber(*_PAGE.unpack(frame.payload))
     row_ids = array("q")
     row_ids.frombytes(frame.payload)
     return RowIds(row_ids)

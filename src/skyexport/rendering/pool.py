@@ -15,10 +15,10 @@ from types import TracebackType
 from typing import Self
 
 from skyexport import errors
-from skyexport.archive.plan import Batch, KeyRange
+from skyexport.archive.plan import KeyRange, PageNumber, Unit
 from skyexport.errors import ExportError, WorkerError
 from skyexport.posts import LargePost
-from skyexport.rendering.messages import Frame, Kind, encode_batch, read_frame, write_frame
+from skyexport.rendering.messages import Frame, Kind, encode_unit, read_frame, write_frame
 from skyexport.rendering.renderer import SLOT_BYTES
 from skyexport.rendering.slots import Slots
 from skyexport.rendering.worker import WorkerSetup
@@ -51,8 +51,8 @@ class Worker(Child):
     """One worker process."""
 
     slots: Slots
-    batches: dict[int, Batch] = field(default_factory=dict)
-    """Batches handed out and not yet finished, by sequence number, the one being rendered first."""
+    batches: dict[int, Unit] = field(default_factory=dict)
+    """Units handed out and not yet finished, by sequence number, the one being rendered first."""
     large: LargePost | None = None
     """The large post that it is rendering, or waits to render."""
 
@@ -62,14 +62,14 @@ class Worker(Child):
         with contextlib.suppress(OSError):
             write_frame(self.process.stdin, kind, sequence, payload)
 
-    def give(self, sequence: int, batch: Batch) -> None:
-        """Hand out a batch."""
-        self.batches[sequence] = batch
-        kind, payload = encode_batch(batch)
+    def give(self, sequence: int, unit: Unit) -> None:
+        """Hand out a unit of work."""
+        self.batches[sequence] = unit
+        kind, payload = encode_unit(unit)
         self.send(kind, sequence, payload)
 
     def finished(self, sequence: int) -> None:
-        """Note that a batch is complete."""
+        """Note that a unit is complete."""
         del self.batches[sequence]
         self.large = None
 
@@ -206,8 +206,10 @@ def _failure(worker: Worker, fields: dict[str, str]) -> ExportError:
 
 
 def _during(worker: Worker) -> str:
-    """The batch that the worker was rendering, for messages."""
+    """The unit that the worker was rendering, for messages."""
     for sequence, batch in worker.batches.items():
+        if isinstance(batch, PageNumber):
+            return f"in page {batch.number}"
         ends = (batch.first, batch.last) if isinstance(batch, KeyRange) else (batch.row_ids[0], batch.row_ids[-1])
         return f"in batch {sequence} ({batch.posts:,} posts, from row id {ends[0]} to {ends[1]})"
     return "before its first batch"

@@ -11,12 +11,13 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import apsw
 
 from skyexport.archive.plan import Batch, KeyRange
 from skyexport.errors import ArchiveChangedError
+from skyexport.formats.chunk import Chunk
 from skyexport.formats.format import Compress, Format, Part
 from skyexport.notices import Notices
 from skyexport.posts import (
@@ -38,7 +39,7 @@ from skyexport.selection import Selection
 __all__ = [
     "SLOT_BYTES",
     "BatchRenderer",
-    "Chunk",
+    "Renderer",
 ]
 
 
@@ -55,20 +56,12 @@ _LARGEST_VALUE_BYTES = 1_000_000_000
 """SQLite's own bound on a value, which holds while one large post is read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Finished bytes of posts that follow each other in export order."""
+class Renderer(Protocol):
+    """Renders the units of one export."""
 
-    data: bytes | memoryview
-    """A memoryview is the beginning of the target that was given last."""
-    posts: int
-    """How many posts begin in it."""
-    goes_on: bool = False
-    """Whether its one post goes on in the next chunk."""
-    notices: Notices = field(default_factory=Notices)
-    """Of these posts."""
-    plain_bytes: int = 0
-    """Size of the data before compression."""
+    def render(self, unit: Any) -> Iterator[Chunk]:
+        """The chunks of a unit, of the kind that this renderer takes."""
+        ...
 
 
 class BatchRenderer:

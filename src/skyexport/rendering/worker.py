@@ -21,16 +21,18 @@ from typing import IO, Any, TypeVar
 
 import apsw
 
-from skyexport.archive.plan import Batch
+from skyexport.archive.plan import Unit
 from skyexport.archive.source import PIN_BUSY_MILLISECONDS, Source, pin, translate_sqlite_errors, unpin
 from skyexport.errors import ArchiveBusyError, ExportError
 from skyexport.formats import FORMATS
+from skyexport.formats.chunk import Chunk
 from skyexport.formats.compression import Compression, compressor_of
 from skyexport.formats.settings import FormatSettings
 from skyexport.notices import Notices
+from skyexport.pages.settings import PageSettings
 from skyexport.posts import LargePost
-from skyexport.rendering.messages import ChunkReady, Frame, Kind, decode_batch, read_frame, write_frame
-from skyexport.rendering.renderer import BatchRenderer, Chunk
+from skyexport.rendering.messages import ChunkReady, Frame, Kind, decode_unit, read_frame, write_frame
+from skyexport.rendering.renderer import BatchRenderer, Renderer
 from skyexport.rendering.slots import SlotHandle, Slots
 from skyexport.selection import Selection
 
@@ -57,6 +59,8 @@ class WorkerSetup:
     settings: FormatSettings
     compression: Compression | None
     selection: Selection
+    pages: PageSettings | None = None
+    """Set for an export for people, of which units are pages."""
 
     def to_json(self, slots: SlotHandle) -> bytes:
         """With the worker's own slots, as the payload of the SETUP message."""
@@ -67,12 +71,13 @@ class WorkerSetup:
         """What `to_json` was given."""
         values: dict[str, Any] = json.loads(payload)
         slots = SlotHandle(**values.pop("slots"))
-        compression = values.pop("compression")
+        compression, pages = values.pop("compression"), values.pop("pages")
         return cls(
             source=Source(**values.pop("source")),
             selection=Selection(**values.pop("selection")),
             settings=FormatSettings.of(values.pop("settings")),
             compression=Compression(**compression) if compression else None,
+            pages=PageSettings(**pages) if pages else None,
             **values,
         ), slots
 
@@ -81,8 +86,13 @@ class WorkerSetup:
         connection: apsw.Connection,
         before_large_post: Callable[[LargePost], None],
         target: Callable[[], memoryview],
-    ) -> BatchRenderer:
+    ) -> Renderer:
         """The renderer of this export, on *connection*; see `BatchRenderer`."""
+        if self.pages is not None:
+            # Templates take a tenth of a second to load, which other exports do not need.
+            from skyexport.pages.renderer import PageRenderer
+
+            return PageRenderer(connection, self.columns, self.pages)
         return BatchRenderer(
             connection,
             self.columns,
@@ -110,7 +120,7 @@ class _WorkerArchive:
         self._target = target
         self._while_working = while_working
         self._connection: apsw.Connection | None = None
-        self._renderer: BatchRenderer | None = None
+        self._renderer: Renderer | None = None
 
     def pin(self) -> bool:
         """Hold on to the present state; False when another program is writing."""
@@ -134,11 +144,11 @@ class _WorkerArchive:
         if self._connection is not None:
             unpin(self._connection)
 
-    def render(self, batch: Batch) -> Iterator[Chunk]:
-        """The chunks of a batch."""
+    def render(self, unit: Unit) -> Iterator[Chunk]:
+        """The chunks of a unit."""
         if self._renderer is None:
-            raise AssertionError("a batch came before a state was held")
-        return self._renderer.render(batch)
+            raise AssertionError("a unit came before a state was held")
+        return self._renderer.render(unit)
 
 
 class _Worker:
@@ -177,9 +187,9 @@ class _Worker:
                 elif frame.kind is Kind.UNPIN:
                     archive.unpin()
                 else:
-                    batch = decode_batch(frame)
+                    unit = decode_unit(frame)
                     self._sequence = frame.sequence
-                    self._send(batch, archive.render(batch))
+                    self._send(unit, archive.render(unit))
 
     def _receive(self) -> None:
         try:
@@ -222,10 +232,10 @@ class _Worker:
         slot, self._given_slot = self._given_slot, None
         return self._next(self._free_slots) if slot is None else slot
 
-    def _send(self, batch: Batch, chunks: Iterator[Chunk]) -> None:
-        """Send the chunks of a batch, each as soon as the next one is there: the last says that it is the last."""
+    def _send(self, unit: Unit, chunks: Iterator[Chunk]) -> None:
+        """Send the chunks of a unit, each as soon as the next one is there: the last says that it is the last."""
         notices = Notices()
-        unread = batch.posts
+        unread = unit.posts
         held: ChunkReady | None = None
         for chunk in chunks:
             notices.merge(chunk.notices)

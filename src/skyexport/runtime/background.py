@@ -10,7 +10,10 @@ from typing import TypeVar
 
 from skyexport.runtime.cleanup import Call, start_thread, uninterrupted
 
-__all__ = ["Background"]
+__all__ = ["Background", "waited_for"]
+
+_WAIT_SECONDS = 0.1
+"""Time between checks of memory and signals while a call takes long."""
 
 Result = TypeVar("Result")
 
@@ -67,6 +70,22 @@ class Background:
     def __del__(self) -> None:
         # A signal may have come before the owner had it. (The threads do not hold it.)
         self._let_go()
+
+
+def waited_for(call: Call[Result], check: Callable[[], None]) -> Result:
+    """The result of a call that another thread makes.
+
+    Args:
+        call: The call.
+        check: Called now and then; an exception from it ends the waiting.
+
+    Raises:
+        BaseException: The error of the call.
+    """
+    while True:
+        check()
+        with contextlib.suppress(queue.Empty):
+            return call.result(_WAIT_SECONDS)
 
 
 def _make_calls(calls: queue.SimpleQueue[Callable[[], None] | None]) -> None:

@@ -97,8 +97,13 @@ class ExportDirectory:
         return self
 
     def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
+        self.close()
+
+    def close(self) -> None:
+        """Close the directory. Calling this again does no harm."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
 
     def names(self) -> list[str]:
         """All names in the directory, sorted.
@@ -107,10 +112,18 @@ class ExportDirectory:
             NoExportError: It cannot be read.
         """
         try:
-            with os.scandir(self._path if self._descriptor is None else self._descriptor) as entries:
-                return sorted(entry.name for entry in entries)
+            return sorted(self.all_names())
         except OSError as error:
             raise NoExportError(f"cannot read the directory {self._path}: {error.strerror}") from error
+
+    def all_names(self) -> set[str]:
+        """All names in the directory.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+        with os.scandir(self._path if self._descriptor is None else self._descriptor) as entries:
+            return {entry.name for entry in entries}
 
     def open(self, name: str) -> int:
         """A descriptor to read the plain file *name*, which `is_plain_name`.

@@ -30,6 +30,7 @@ SCHEMA_VERSION = 1
 
 Stage = Literal[
     "preparing",
+    "planning pages",
     "checking the repository",
     "importing posts",
     "making indexes",
@@ -105,6 +106,8 @@ class Progress:
         """The progress for people, in one line."""
         if self.stage == "preparing":
             return f"reading the archive's index, {self.seconds:.0f} s"
+        if self.stage == "planning pages":
+            return f"{self.stage}, {self.seconds:.0f} s"
         if self.stage == "checking the repository":
             return f"{self.stage}, {format_size(self.read_back_bytes)}, {self.seconds:.0f} s"
         if self.stage in ("importing posts", "making indexes"):

@@ -15,23 +15,40 @@ import orjson
 from skyexport.errors import OptionError
 from skyexport.formats.compression import Compression, parse_compression
 from skyexport.formats.settings import DEFAULTS, DELIMITERS, FormatSettings
-from skyexport.layout import MAX_CLAIMS_BYTES, MEDIA_DIRECTORY, MEDIA_TABLE
+from skyexport.layout import MAX_CLAIMS_BYTES, MEDIA_DIRECTORY, MEDIA_TABLE, is_page_path
 from skyexport.runtime.export_directory import is_plain_name
 from skyexport.verification.readers import READERS
 from skyexport.verification.readers.csv_table import HEADINGS
 from skyexport.verification.readers.json_posts import KEYS
 from skyexport.verification.readers.parquet_table import PARQUET_COLUMNS
 
-__all__ = ["Checksum", "Manifest", "Sums", "media_sum", "read_manifest", "read_sums"]
+__all__ = [
+    "PAGES_FORMAT",
+    "Checksum",
+    "Manifest",
+    "PageCounts",
+    "Sums",
+    "media_sum",
+    "page_sum",
+    "read_manifest",
+    "read_sums",
+]
+
+PAGES_FORMAT = "html"
+"""The format of exports with pages instead of data files."""
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 _SUM_LINE = re.compile("([0-9a-f]{64})  (.+)")
 _MEDIA_LINE = re.compile(rb"([0-9a-f]{64})  media/([A-Za-z0-9._-]{1,200})\n")
+_PAGE_LINE = re.compile(rb"([0-9a-f]{64})  ([A-Za-z0-9_][A-Za-z0-9._/-]{0,900})\n")
 _MEDIA = re.compile(r"media/ \(([0-9]{1,12}) files?\)")
 """The entry for media in `files`, as the established exporter writes it."""
 
 _MOST_FILES = 10_010
 """Files in a manifest: ten thousand data files, and a few more."""
+
+_MOST_PROBLEMS = 1000
+"""Problems of SHA256SUMS that are named."""
 
 _SPLIT = frozenset({"split_posts", "split_bytes"})
 """Options that allow several data files."""
@@ -55,12 +72,20 @@ class Checksum:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class PageCounts:
+    """The number of all files of pages, and their size together."""
+
+    files: int
+    bytes: int
+
+
 @dataclass(slots=True)
 class Manifest:
     """As much of a manifest as can be read; the rest is None or left out."""
 
     format: str | None = None
-    """A name from `READERS`."""
+    """A name from `READERS`, or `PAGES_FORMAT`."""
     settings: FormatSettings = DEFAULTS
     compression: Compression | None = None
     posts: int | None = None
@@ -73,7 +98,9 @@ class Manifest:
     """Everything that is wrong with the manifest, in words."""
 
     data_files: list[str] = field(default_factory=list)
-    """Names of the data files, in order; `files` must contain them."""
+    """Names of the data files, in order; `files` must contain them. Empty if there are pages instead."""
+    pages: PageCounts | None = None
+    """None if there are data files instead."""
 
 
 def read_manifest(content: bytes) -> Manifest:
@@ -89,10 +116,10 @@ def read_manifest(content: bytes) -> Manifest:
         wrong(f"{_shown(values)}, not an object")
         return manifest
     format, posts = values.get("export_format"), values.get("post_count")
-    if isinstance(format, str) and format in READERS:
+    if isinstance(format, str) and (format in READERS or format == PAGES_FORMAT):
         manifest.format = format
     else:
-        wrong(f"has {_shown(format)} for export_format, not {' or '.join(READERS)}")
+        wrong(f"has {_shown(format)} for export_format, not {' or '.join((*READERS, PAGES_FORMAT))}")
     if _is_count(posts):
         manifest.posts = posts
     else:
@@ -103,7 +130,9 @@ def read_manifest(content: bytes) -> Manifest:
     else:
         wrong(f"has {_shown(options)} for options, not an object")
     _read_files(manifest, values.get("files"))
-    if manifest.format is not None:
+    if manifest.format == PAGES_FORMAT:
+        _read_page_counts(manifest, values.get("pages"))
+    elif manifest.format is not None:
         _find_data_files(manifest, split=isinstance(options, dict) and bool(_SPLIT & options.keys()))
     table = values.get("media_table")
     if isinstance(table, dict) and table.get("name") == MEDIA_TABLE:
@@ -113,8 +142,8 @@ def read_manifest(content: bytes) -> Manifest:
     media = values.get("media_count", 0)
     if media != manifest.media_files or not _is_count(media):
         wrong(f"has {_shown(media)} for media_count, but {manifest.media_files:,} media files in files")
-    if "checksums" in values:
-        _read_checksums(manifest, values["checksums"])
+    if "checksums" in values or manifest.format == PAGES_FORMAT:
+        _read_checksums(manifest, values.get("checksums"))
     return manifest
 
 
@@ -175,6 +204,14 @@ def _find_data_files(manifest: Manifest, *, split: bool) -> None:
             manifest.problems.append(f"does not name {name} in files")
 
 
+def _read_page_counts(manifest: Manifest, counts: Any) -> None:
+    match counts:
+        case {"files": files, "bytes": size} if _is_count(files) and _is_count(size):
+            manifest.pages = PageCounts(files, size)
+        case _:
+            manifest.problems.append(f"has {_shown(counts)} for pages, not the number and bytes of their files")
+
+
 def _read_checksums(manifest: Manifest, values: Any) -> None:
     manifest.checksums = []
     if not isinstance(values, list):
@@ -206,45 +243,87 @@ class Sums:
     """Name → SHA-256, of the files beside it."""
     media_files: int = 0
     """Media files that have a line; their names ascend, so no name occurs twice."""
+    page_files: int = 0
+    """Files of pages that have a line; their paths ascend, too."""
     problems: list[str] = field(default_factory=list)
-    """Everything that is wrong with the file, in words."""
+    """What is wrong with the file, in words."""
 
 
-def read_sums(lines: Iterable[bytes]) -> Sums:
-    """Read the lines of SHA256SUMS; each ends with a line feed, but the last one may not."""
+def read_sums(lines: Iterable[bytes], *, pages: bool = False) -> Sums:
+    """Read the lines of SHA256SUMS; each ends with a line feed, but the last one may not.
+
+    Args:
+        lines: The lines.
+        pages: Whether they are those of an HTML export.
+    """
     sums = Sums()
+    problems = _Problems(sums.problems)
     read_bytes = 0
-    last_media = ""
+    last_media = last_page = ""
     for number, line in enumerate(lines, 1):
         media = media_sum(line)
         if media is not None:
             if media[0] <= last_media:
-                sums.problems.append(f"has {MEDIA_DIRECTORY}/{media[0]} out of order in line {number:,}")
+                problems.add(f"has {MEDIA_DIRECTORY}/{media[0]} out of order in line {number:,}")
             last_media = media[0]
             sums.media_files += 1
             continue
+        page = page_sum(line) if pages else None
+        if page is not None:
+            if page[0] <= last_page:
+                problems.add(f"has {page[0]} out of order in line {number:,}")
+            last_page = page[0]
+            sums.page_files += 1
+            continue
         read_bytes += len(line)
         if read_bytes > MAX_CLAIMS_BYTES:
-            sums.problems.append(f"has more than {MAX_CLAIMS_BYTES:,} bytes without the lines of media files")
+            problems.add(f"has more than {MAX_CLAIMS_BYTES:,} bytes without the lines of media files and pages")
             break
         text = line.decode("latin-1")
         match = _SUM_LINE.fullmatch(text.removesuffix("\n"))
         if not text.endswith("\n"):
-            sums.problems.append("does not end with a line feed")
+            problems.add("does not end with a line feed")
         if match is None or not is_plain_name(match[2]):
             shown = _shown(text.removesuffix("\n"))
-            sums.problems.append(f"has {shown} in line {number:,}, not the SHA-256 and the name of a file")
+            problems.add(f"has {shown} in line {number:,}, not the SHA-256 and the name of a file")
         elif match[2] in sums.files:
-            sums.problems.append(f"has {match[2]} again in line {number:,}")
+            problems.add(f"has {match[2]} again in line {number:,}")
         else:
             sums.files[match[2]] = match[1]
+    problems.finish()
     return sums
+
+
+class _Problems:
+    """Problems of SHA256SUMS: the first thousand in words, the others by number."""
+
+    def __init__(self, named: list[str]) -> None:
+        self._named = named
+        self._others = 0
+
+    def add(self, problem: str) -> None:
+        if len(self._named) < _MOST_PROBLEMS:
+            self._named.append(problem)
+        else:
+            self._others += 1
+
+    def finish(self) -> None:
+        if self._others:
+            self._named.append(f"has {self._others:,} more problems")
 
 
 def media_sum(line: bytes) -> tuple[str, str] | None:
     """Name and SHA-256 of the media file in a line of SHA256SUMS; None for any other line."""
     match = _MEDIA_LINE.fullmatch(line)
     if match is None or not is_plain_name(match[2].decode()):
+        return None
+    return match[2].decode(), match[1].decode()
+
+
+def page_sum(line: bytes) -> tuple[str, str] | None:
+    """Path and SHA-256 of the file of pages in a line of SHA256SUMS; None for any other line."""
+    match = _PAGE_LINE.fullmatch(line)
+    if match is None or not is_page_path(match[2].decode()):
         return None
     return match[2].decode(), match[1].decode()
 

@@ -11,13 +11,16 @@ from skyexport.runtime.export_directory import ExportDirectory, NotAFileError
 from skyexport.runtime.progress import Counters
 from skyexport.verification.readers import Reader
 
-__all__ = ["MISSING", "Posts", "Unread", "blocks", "why_unreadable"]
+__all__ = ["MISSING", "Posts", "Unread", "blocks", "lines", "why_unreadable"]
 
 _BLOCK_BYTES = 4 << 20
 """Bytes read and hashed at once. With a megabyte, parsing waits for the hash: a tenth to a fifth longer."""
 
 _PARSED_BYTES = 1 << 17
 """Bytes parsed at once: they stay in the processor's cache."""
+
+_LONGEST_LINE_BYTES = 1000
+"""Length of a line of SHA256SUMS. Longer lines are cut, and then not valid."""
 
 MISSING = "missing"
 
@@ -46,6 +49,21 @@ def blocks(directory: ExportDirectory, name: str) -> Iterator[bytes]:
             raise OSError(errno.EAGAIN, "it is being changed")
     finally:
         os.close(descriptor)
+
+
+def lines(directory: ExportDirectory, name: str) -> Iterator[bytes]:
+    """The lines of a file, with their ends; a very long line is cut, so that it is not valid.
+
+    Raises:
+        OSError: As `blocks` does.
+    """
+    rest = b""
+    for block in blocks(directory, name):
+        *whole, rest = (rest + block).split(b"\n")
+        yield from (line[:_LONGEST_LINE_BYTES] + b"\n" for line in whole)
+        rest = rest[: _LONGEST_LINE_BYTES + 1]
+    if rest:
+        yield rest
 
 
 class Unread:

@@ -12,11 +12,11 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from skyexport.errors import Difference, MissingExtraError, NoExportError, OptionError, VerifyError
+from skyexport.errors import MissingExtraError, NoExportError, OptionError, VerifyError
 from skyexport.layout import MAX_CLAIMS_BYTES, MEDIA_DIRECTORY
 from skyexport.options.values import parse_path
 from skyexport.runtime.digest import Digest
@@ -24,15 +24,11 @@ from skyexport.runtime.export_directory import ExportDirectory
 from skyexport.runtime.memory import MemoryGuard, ProcessTree
 from skyexport.runtime.progress import Counters, Monitor, Progress
 from skyexport.verification.chains import export_near
-from skyexport.verification.claims import (
-    Checksum,
-    Manifest,
-    Sums,
-    media_sum,
-    read_manifest,
-    read_sums,
-)
-from skyexport.verification.data_files import MISSING, Posts, Unread, blocks, why_unreadable
+from skyexport.verification.claims import PAGES_FORMAT, Checksum, Manifest, Sums, read_manifest, read_sums
+from skyexport.verification.data_files import MISSING, Posts, Unread, blocks, lines
+from skyexport.verification.differences import EXTRA, Differences
+from skyexport.verification.media_files import MediaFiles
+from skyexport.verification.pages import Pages
 from skyexport.verification.post_keys import Keys
 from skyexport.verification.readers import READERS, Reader
 from skyexport.verification.result import Verification
@@ -42,14 +38,6 @@ __all__ = ["read_back", "verified", "verify"]
 
 _MANIFEST = "manifest.json"
 _SUMS = "SHA256SUMS"
-
-_EXTRA = "not part of the export"
-
-_LONGEST_LINE_BYTES = 1000
-"""Length of a line of SHA256SUMS. Longer lines are cut, and then not valid."""
-
-_MEDIA_DIFFERENCES = 1000
-"""Differing media files that are named; more are only counted."""
 
 
 def verify(
@@ -106,7 +94,7 @@ def verified(
         verifier.read_claims(path)
         verifier.compare(check)
     manifest = verifier.manifest
-    differences = [difference for difference in verifier.differences if not (difference.extra and extra_files_allowed)]
+    differences = [each for each in verifier.differences.found if not (each.extra and extra_files_allowed)]
     if differences or manifest.format is None:
         raise VerifyError(path_text(path), differences)
     unverified = verifier.unverified()
@@ -114,7 +102,7 @@ def verified(
         raise verifier.missing_extra
     return Verification(
         directory=path, format=manifest.format, settings=manifest.settings, compression=manifest.compression,
-        data_files=manifest.data_files,
+        data_files=manifest.data_files, pages=verifier.html_pages,
         posts=counters.posts if verifier.missing_extra is None else manifest.posts or 0,
         posts_read=verifier.missing_extra is None, bytes=counters.bytes,
         media_files=manifest.media_files, checksums=verifier.checksums, unverified=unverified,
@@ -160,11 +148,9 @@ class _Verifier:
         """The manifest, name → content."""
         self._sums = Sums()
         self.manifest = Manifest()
-        self.differences: list[Difference] = []
-        self._media_differences = 0
-        """Differing media files, named or not."""
-        self._media_intact = True
-        """Whether all of these are extra files."""
+        self.differences = Differences()
+        self.html_pages = 0
+        """Number of HTML pages, if there are pages instead of data files."""
         self.checksums: list[Checksum] = []
         self._data_files: set[str] = set()
         self._read_files: set[str] = set()
@@ -191,9 +177,9 @@ class _Verifier:
         content = self._small_file(_MANIFEST)
         if content is not None:
             self.manifest = read_manifest(content)
-            self._note(_MANIFEST, *self.manifest.problems)
+            self.differences.note(_MANIFEST, *self.manifest.problems)
         if self._keys is not None:
-            self._check_key_columns(path)
+            self._check_comparable(path)
         self._counters.posts_to_read = self.manifest.posts or 0
         self._data_files.update(self.manifest.data_files)
         for name in (_MANIFEST, *self.manifest.files):
@@ -205,7 +191,11 @@ class _Verifier:
         if self.manifest.checksums is not None or _SUMS in self._names:
             self._read_sums()
 
-    def _check_key_columns(self, path: Path) -> None:
+    def _check_comparable(self, path: Path) -> None:
+        if self.manifest.format == PAGES_FORMAT:
+            raise OptionError(
+                f"an HTML export cannot be compared with an archive: {path}", "name an export in another format"
+            )
         columns = self.manifest.settings.columns
         if self.manifest.format is not None and columns:
             needed = READERS[self.manifest.format].key_columns
@@ -217,18 +207,25 @@ class _Verifier:
 
     def _read_sums(self) -> None:
         if _SUMS in self._names:
-            with self._noting(_SUMS):
-                self._sums = read_sums(self._lines(_SUMS))
-                self._note(_SUMS, *self._sums.problems)
+            with self.differences.noting(_SUMS):
+                may_have_pages = self.manifest.format not in READERS
+                self._sums = read_sums(lines(self._directory, _SUMS), pages=may_have_pages)
+                self.differences.note(_SUMS, *self._sums.problems)
                 if self.manifest.checksums is not None:
                     missing = [name for name in self._expected if name not in self._sums.files]
-                    self._note(_SUMS, *(f"has no line for {name}" for name in missing))
+                    self.differences.note(_SUMS, *(f"has no line for {name}" for name in missing))
                     if self._sums.media_files != self.manifest.media_files:
-                        self._note(
+                        self.differences.note(
                             _SUMS,
                             f"has lines for {self._sums.media_files:,} media files;"
                             f" {_MANIFEST} says {self.manifest.media_files:,}",
                         )
+                pages = self.manifest.pages
+                if pages is not None and self._sums.page_files != pages.files:
+                    self.differences.note(
+                        _SUMS,
+                        f"has lines for {self._sums.page_files:,} files of pages; {_MANIFEST} says {pages.files:,}",
+                    )
                 for name, sha256 in self._sums.files.items():
                     self._expect(name).sha256[_SUMS] = sha256
         self._expect(_SUMS)
@@ -246,22 +243,40 @@ class _Verifier:
             self._compare_bytes(name, len(content), hashlib.sha256(content).hexdigest())
         for name in self._expected:
             if name not in self._names:
-                self._note(name, "missing")
+                self.differences.note(name, MISSING)
             elif name not in (_MANIFEST, _SUMS):
                 self._compare_file(name, check)
+        others = [name for name in self._names if name not in self._expected and name != MEDIA_DIRECTORY]
+        if self.manifest.format == PAGES_FORMAT or self._sums.page_files:
+            self._compare_pages(others, check)
+            self._compare_media(check)
+            return
         self._compare_posts()
         if self._expected.keys() - {_MANIFEST, _SUMS}:
-            for name in self._names:
-                if name not in self._expected and name != MEDIA_DIRECTORY:
-                    self._note(name, _EXTRA, extra=True)
+            for name in others:
+                self.differences.note(name, EXTRA, extra=True)
             self._compare_media(check)
+
+    def _compare_pages(self, others: list[str], check: Callable[[], None]) -> None:
+        """Compare the files of pages, which *others* must lead to, if SHA256SUMS is there."""
+        if _SUMS in self._names:
+            pages = Pages(self._directory, self.differences, self._counters, check)
+            pages.compare(others, self.manifest.pages, self.manifest.posts, sums_are_valid=not self._sums.problems)
+            self.html_pages = pages.number
+
+    def _compare_media(self, check: Callable[[], None]) -> None:
+        if MEDIA_DIRECTORY in self._names:
+            media = MediaFiles(self._directory, self.differences, self._counters, check)
+            media.compare(self.manifest.media_files, self._sums.media_files)
+        elif self.manifest.media_files:
+            self.differences.note(MEDIA_DIRECTORY, MISSING)
 
     def _compare_posts(self) -> None:
         """Compare the number of posts, if all data files could be read."""
         expected = self.manifest.posts
         if expected not in (None, self._posts_read) and self._data_files == self._read_files:
             name = self.manifest.data_files[0] if len(self._data_files) == 1 else "the data files"
-            self._note(name, f"the number of posts is {self._posts_read:,}; {_MANIFEST} says {expected:,}")
+            self.differences.note(name, f"the number of posts is {self._posts_read:,}; {_MANIFEST} says {expected:,}")
 
     def _posts_of(self, name: str, format: str) -> Posts:
         reader: Reader
@@ -282,7 +297,7 @@ class _Verifier:
         if name in self._data_files and self.manifest.format is not None:
             posts = self._posts_of(name, self.manifest.format)
         size = 0
-        with self._noting(name), contextlib.ExitStack() as closing:
+        with self.differences.noting(name), contextlib.ExitStack() as closing:
             digest = Digest()
             closing.callback(digest.end)
             for block in blocks(self._directory, name):
@@ -294,7 +309,7 @@ class _Verifier:
             self._compare_bytes(name, size, digest.hexdigest())
             if posts is not None:
                 posts.finish()
-                self._note(name, *posts.problems)
+                self.differences.note(name, *posts.problems)
                 self._posts_read += posts.posts
                 if not posts.problems and self.missing_extra is None:
                     self._read_files.add(name)
@@ -302,7 +317,7 @@ class _Verifier:
     def _compare_bytes(self, name: str, size: int, sha256: str) -> None:
         expected = self._expect(name)
         if expected.bytes not in (None, size):
-            self._note(name, f"has {size:,} bytes; {_MANIFEST} says {expected.bytes:,}")
+            self.differences.note(name, f"has {size:,} bytes; {_MANIFEST} says {expected.bytes:,}")
         if not expected.sha256:
             return
         self.checksums.append(Checksum(name, size, sha256))
@@ -310,80 +325,11 @@ class _Verifier:
         if len(wrong) < len(expected.sha256):
             # The other one agrees with the file.
             for who in wrong:
-                self._note(who, f"says that the SHA-256 of {name} is {expected.sha256[who]}; it is {sha256}")
+                self.differences.note(who, f"says that the SHA-256 of {name} is {expected.sha256[who]}; it is {sha256}")
         else:
             for checksum in dict.fromkeys(expected.sha256.values()):
                 say = " and ".join(who for who in wrong if expected.sha256[who] == checksum)
-                self._note(name, f"has the SHA-256 {sha256}; according to {say} it is {checksum}")
-
-    def _compare_media(self, check: Callable[[], None]) -> None:
-        expected = self.manifest.media_files
-        if MEDIA_DIRECTORY not in self._names:
-            if expected:
-                self._note(MEDIA_DIRECTORY, "missing")
-            return
-        with self._noting(MEDIA_DIRECTORY), self._directory.subdirectory(MEDIA_DIRECTORY) as media:
-            files, others = media.count_files()
-            if self._sums.media_files:
-                self._counters.media_files_to_read = self._sums.media_files
-                self._compare_media_files(media, files + len(others), check)
-            elif files and not expected:
-                self._note(MEDIA_DIRECTORY, _EXTRA, extra=True)
-            else:
-                # Without checksums, the names of the files are unknown; but litter has names of its own.
-                for name in others:
-                    self._note_media(name, _EXTRA, extra=True)
-                if files != expected:
-                    self._note(MEDIA_DIRECTORY, f"the number of files is {files:,}; {_MANIFEST} says {expected:,}")
-
-    def _compare_media_files(self, media: ExportDirectory, names: int, check: Callable[[], None]) -> None:
-        """Compare each media file with its line of SHA256SUMS; the directory has *names* entries."""
-        there = 0
-        for name, checksum in self._media_sums():
-            wrong = ""
-            try:
-                digest = hashlib.sha256()
-                for block in blocks(media, name):
-                    check()
-                    digest.update(block)
-                    self._counters.media_bytes += len(block)
-                if digest.hexdigest() != checksum:
-                    wrong = f"has the SHA-256 {digest.hexdigest()}; according to {_SUMS} it is {checksum}"
-            except OSError as error:
-                wrong = why_unreadable(error)
-            there += wrong != MISSING
-            self._counters.media_files += 1
-            if wrong:
-                self._note_media(name, wrong)
-        if names > there:
-            extra = set(media.names())
-            for name, _ in self._media_sums():
-                extra.discard(name)
-            for name in sorted(extra):
-                self._note_media(name, _EXTRA, extra=True)
-        if self._media_differences > _MEDIA_DIFFERENCES:
-            more = f"{self._media_differences - _MEDIA_DIFFERENCES:,} more files differ"
-            self._note(MEDIA_DIRECTORY, more, extra=self._media_intact)
-
-    def _note_media(self, name: str, what: str, *, extra: bool = False) -> None:
-        self._media_differences += 1
-        self._media_intact = self._media_intact and extra
-        if self._media_differences <= _MEDIA_DIFFERENCES:
-            self._note(f"{MEDIA_DIRECTORY}/{name}", what, extra=extra)
-
-    def _media_sums(self) -> Iterator[tuple[str, str]]:
-        """Name and SHA-256 of each media file, according to SHA256SUMS."""
-        return filter(None, map(media_sum, self._lines(_SUMS)))
-
-    def _lines(self, name: str) -> Iterator[bytes]:
-        """The lines of a file, with their ends; a very long line is cut, so that it is not valid."""
-        rest = b""
-        for block in blocks(self._directory, name):
-            *lines, rest = (rest + block).split(b"\n")
-            yield from (line[:_LONGEST_LINE_BYTES] + b"\n" for line in lines)
-            rest = rest[: _LONGEST_LINE_BYTES + 1]
-        if rest:
-            yield rest
+                self.differences.note(name, f"has the SHA-256 {sha256}; according to {say} it is {checksum}")
 
     def unverified(self) -> list[str]:
         """The files without a checksum."""
@@ -397,22 +343,13 @@ class _Verifier:
         if name not in self._names:
             return None
         content = bytearray()
-        with self._noting(name):
+        with self.differences.noting(name):
             for block in blocks(self._directory, name):
                 content += block
                 if len(content) > MAX_CLAIMS_BYTES:
-                    self._note(name, f"is larger than {format_size(MAX_CLAIMS_BYTES)}, the limit for this file")
+                    self.differences.note(
+                        name, f"is larger than {format_size(MAX_CLAIMS_BYTES)}, the limit for this file"
+                    )
                     return None
             self._small_files[name] = bytes(content)
         return self._small_files.get(name)
-
-    @contextlib.contextmanager
-    def _noting(self, name: str) -> Iterator[None]:
-        """Note the error that keeps a file from being read."""
-        try:
-            yield
-        except OSError as error:
-            self._note(name, why_unreadable(error))
-
-    def _note(self, name: str, *whats: str, extra: bool = False) -> None:
-        self.differences += [Difference(path_text(name), what, extra) for what in whats]

@@ -1,0 +1,101 @@
+"""What an archive knows of people: names, descriptions, and the handles they had before.
+
+bskyarchive adds a row to `profiles` each time it looks at a profile, and one to `sessions` for each account that is
+logged in. The latest row decides. Only the columns named here are read, and only while `each_profile` runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import apsw
+
+from skyexport import json_text
+from skyexport.archive.authorizer import Authorizer
+from skyexport.archive.authors import instant_of
+from skyexport.posts import as_bytes
+
+__all__ = ["Profile", "each_profile"]
+
+_TIMES = {"profiles": "snapshot_at", "sessions": "created_at"}
+"""Table → its column with the time of a row."""
+
+_TEXTS = {"handle": 300, "display_name": 3000, "description": 20_000}
+"""Column → most bytes that are read: more than Bluesky accepts."""
+
+_READABLE = {table: frozenset({"did", time, *_TEXTS}) for table, time in _TIMES.items()}
+
+_LONGEST_DID_BYTES = 2048
+_LONGEST_TIME_BYTES = 200
+
+_MOST_HANDLES = 20
+"""Earlier handles that are kept of each person."""
+
+
+@dataclass(slots=True)
+class Profile:
+    """A person, as the latest row has them; texts are empty if unknown."""
+
+    did: bytes
+    handle: str
+    """Without `@`."""
+    name: str
+    about: str
+    earlier_handles: list[str]
+    """Other handles, the latest first."""
+
+
+def each_profile(connection: apsw.Connection) -> Iterator[Profile]:
+    """Yield each person with a row in `profiles` or `sessions` once.
+
+    An old archive may lack a table or a column, and a stranger's file may have anything under these names.
+
+    Args:
+        connection: A restricted connection, whose main database is the archive.
+    """
+    kinds = {str(row[1]).lower(): row[2] for row in connection.execute("pragma table_list") if row[0] == "main"}
+    selects = []
+    for table, time in _TIMES.items():
+        if kinds.get(table) != "table":
+            continue
+        columns = {str(row[1]).lower() for row in connection.execute(f"pragma table_xinfo({table})") if not row[6]}
+        if "did" not in columns:
+            continue
+        texts = (
+            f"iif(octet_length({name}) <= {most}, cast({name} as blob), null)" if name in columns else "null"
+            for name, most in _TEXTS.items()
+        )  # fmt: skip
+        when = f"iif(octet_length({time}) <= {_LONGEST_TIME_BYTES}, {time}, null)" if time in columns else "null"
+        when = f"iif(typeof({when}) = 'integer', {when}, cast({when} as blob))"
+        selects.append(
+            f"select cast(did as blob) as did, {when}, {', '.join(texts)} from {table}"
+            f" where typeof(did) = 'text' and octet_length(did) <= {_LONGEST_DID_BYTES}"
+        )
+    if not selects:
+        return
+    with Authorizer.reading_columns(connection, _READABLE):
+        rows: Any = connection.execute(f"{' union all '.join(selects)} order by 1")
+        group: list[tuple[int, str, str, str]] = []
+        present = b""
+        for did, time, *texts in rows:
+            if did != present and group:
+                yield _latest(present, group)
+                group = []
+            present = did
+            handle, name, about = (json_text.decode(as_bytes(text)) for text in texts)
+            group.append((instant_of(time), handle.removeprefix("@"), name, about))
+            # Only the latest rows matter, however many a stranger made.
+            if len(group) > 1000:
+                group = sorted(group)[-_MOST_HANDLES:]
+        if group:
+            yield _latest(present, group)
+
+
+def _latest(did: bytes, rows: list[tuple[int, str, str, str]]) -> Profile:
+    rows.sort(reverse=True)
+    handles = list(dict.fromkeys(handle for _, handle, _, _ in rows if handle))
+    name = next((name for _, _, name, _ in rows if name), "")
+    about = next((about for _, _, _, about in rows if about), "")
+    return Profile(did, handles[0] if handles else "", name, about, handles[1 : 1 + _MOST_HANDLES])

@@ -1,0 +1,161 @@
+"""Addresses for links: this module makes every link that leads out of an export.
+
+Escaping does not stop `javascript:`, so whatever strangers wrote becomes a link only if `web_address` accepts it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from urllib.parse import quote
+
+from skyexport.repository.identifiers import is_did, is_handle
+
+__all__ = [
+    "anchor_of",
+    "did_of",
+    "file_stem_of",
+    "host_of",
+    "post_address",
+    "profile_address",
+    "record_address",
+    "tag_address",
+    "web_address",
+]
+
+_BLUESKY = "https://bsky.app"
+
+_LONGEST_ADDRESS = 8000
+"""Characters; browsers and servers take few longer addresses."""
+
+_USUAL = re.compile(
+    r"https?://[A-Za-z0-9](?:[A-Za-z0-9-]|\.(?!\.)){0,252}+(?::[1-9][0-9]{0,3})?"
+    r"(?:[/?#](?:[A-Za-z0-9/?#._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*+)?"
+)
+"""An address that needs no change."""
+_PARTS = re.compile(
+    r"(https?)://([^\s/?#\\:@\[\]<>\"]+)(?::([0-9]{1,5}))?([/?#].*)?", re.IGNORECASE | re.DOTALL | re.ASCII
+)
+_HOST_CATEGORIES = frozenset({"Ll", "Lu", "Lo", "Lm", "Mn", "Mc", "Nd"})
+"""Unicode categories of what names of hosts are made of, besides hyphens and full stops."""
+_AUTHORITY = re.compile("https?://([^/?#]+)")
+_HIGHEST_PORT = 65_535
+_STRAY_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
+_KEPT = "/?#._~!$&'()*+,;=:@-%[]"
+"""Characters behind a host that need no percent-encoding."""
+
+_RECORD = re.compile(r"at://([^/]+)/([A-Za-z0-9.-]{1,317})/([A-Za-z0-9._:~-]{1,512})")
+_ANCHOR = re.compile(r"[A-Za-z0-9._-]{1,512}")
+_FILE_STEM = re.compile(r"(?!(?:con|prn|aux|nul|com[0-9]|lpt[0-9])\Z)[a-z0-9]{1,64}")
+"""Windows reserves the excluded names."""
+_POSTS = "app.bsky.feed.post"
+_PLACES = {
+    _POSTS: "/profile/{did}/post/{key}",
+    "app.bsky.feed.generator": "/profile/{did}/feed/{key}",
+    "app.bsky.graph.list": "/profile/{did}/lists/{key}",
+    "app.bsky.graph.starterpack": "/starter-pack/{did}/{key}",
+    "app.bsky.labeler.service": "/profile/{did}",
+}
+"""Collection → where bsky.app shows its records."""
+_HASH_DIGITS = 32
+
+
+def web_address(url: str) -> str:
+    """An address from a stranger as one that a page may link to; empty if there is none.
+
+    It must be http or https with the name of a host. Whatever may mislead is refused: white space, control characters,
+    backslashes, a user before the host. Names of hosts in other scripts stay as they are; everything behind the host
+    is percent-encoded where it must be.
+    """
+    if len(url) > _LONGEST_ADDRESS:
+        return ""
+    if _USUAL.fullmatch(url):
+        return url
+    match = _PARTS.fullmatch(url)
+    if match is None or "\\" in url or any(unicodedata.category(c) in ("Cc", "Cs", "Zs", "Zl", "Zp") for c in url):
+        return ""
+    scheme, host, port, rest = match[1].lower(), match[2], match[3], match[4] or ""
+    if not _is_host(host) or (port and int(port) > _HIGHEST_PORT):
+        return ""
+    rest = quote(_STRAY_PERCENT.sub("%25", rest), safe=_KEPT)
+    return f"{scheme}://{host}{':' + port if port else ''}{rest}"
+
+
+def host_of(address: str) -> str:
+    """The host of a result of `web_address`, without `www.`."""
+    return _authority(address).removeprefix("www.")
+
+
+def _authority(address: str) -> str:
+    match = _AUTHORITY.match(address)
+    return match[1] if match else ""
+
+
+def _is_host(host: str) -> bool:
+    """Whether a browser reads this as the name of a host and nothing else, also once it is normalized."""
+    if host.startswith((".", "-")) or ".." in host:
+        return False
+    if host.isascii():
+        return all(c.isalnum() or c in "-._" for c in host)
+    return all(c in "-." or unicodedata.category(c) in _HOST_CATEGORIES for c in unicodedata.normalize("NFKC", host))
+
+
+def record_address(uri: str) -> str:
+    """Where bsky.app shows a post, a list, a feed, a starter pack or a labeler; empty for anything else."""
+    match = _RECORD.fullmatch(uri)
+    if match is None or match[3] in (".", "..") or not is_did(match[1]) or match[2] not in _PLACES:
+        return ""
+    return _BLUESKY + _PLACES[match[2]].format(did=_encoded(match[1]), key=match[3])
+
+
+def post_address(uri: str) -> str:
+    """Where bsky.app shows a post; empty if the uri is not that of a post."""
+    return record_address(uri) if f"/{_POSTS}/" in uri else ""
+
+
+def profile_address(author: str) -> str:
+    """The profile of a DID or a handle; empty if it is neither."""
+    is_author = is_did(author) or (author.isascii() and is_handle(author))
+    return f"{_BLUESKY}/profile/{_encoded(author)}" if is_author else ""
+
+
+def tag_address(tag: str) -> str:
+    """Where bsky.app shows the posts with a tag, given without `#`."""
+    return f"{_BLUESKY}/hashtag/{quote(tag, safe='', errors='replace')}"
+
+
+def _encoded(author: str) -> str:
+    return author.replace("%", "%25") if "%" in author else author
+
+
+def did_of(uri: str) -> str:
+    """The DID in the uri of a record; empty if there is none."""
+    did = uri.removeprefix("at://").partition("/")[0] if uri.startswith("at://") else ""
+    return did if is_did(did) else ""
+
+
+def anchor_of(uri: str, did: str) -> str:
+    """The `id` of a post on pages of its author: its record key, or `*` and a hash.
+
+    Args:
+        uri: Of the post.
+        did: Of its author.
+    """
+    key = _key(uri, did)
+    return key if _ANCHOR.fullmatch(key) and key not in (".", "..") else "*" + _hash(uri)
+
+
+def file_stem_of(uri: str, did: str) -> str:
+    """The record key of a post if it can name a file on any system, or `_` and a hash; arguments as for `anchor_of`."""
+    key = _key(uri, did)
+    return key if _FILE_STEM.fullmatch(key) else "_" + _hash(uri)
+
+
+def _key(uri: str, did: str) -> str:
+    before = f"at://{did}/{_POSTS}/"
+    return uri[len(before) :] if uri.startswith(before) else ""
+
+
+def _hash(uri: str) -> str:
+    return hashlib.sha256(uri.encode(errors="surrogatepass")).hexdigest()[:_HASH_DIGITS]

@@ -1,0 +1,222 @@
+"""Which post is on which page: decided in one pass over the archive, before anything is rendered.
+
+The pass notes of each selected post its author, its time, the sizes of its text and embed, its likes, and which selected
+post it answers, in a database of its own in a private folder. Sorting that by author and time cuts it into pages, which
+end at 200 posts or 64 KB, so that all links are known. Workers read the database and never write it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from skyexport import json_text, timestamps
+from skyexport.archive.archive import Archive
+from skyexport.archive.plan import PageNumber
+from skyexport.archive.profiles import each_profile
+from skyexport.pages.cutting import cut, sort_posts
+from skyexport.pages.limits import LONGEST_URI_BYTES
+from skyexport.posts import StoredValue, as_bytes, stored_time, stored_value_sql
+from skyexport.runtime.scratch import no_room
+from skyexport.selection import Selection
+
+__all__ = ["PagePlan", "Whole", "plan_pages"]
+
+_TABLES = """
+create table author (
+  id integer primary key, did blob unique, handle text, name text, about text, earlier text,
+  folder text, first integer, posts integer, since text, until text
+);
+create table found (row_id integer primary key, author integer, time text, uri blob, text_bytes integer,
+  embed_bytes integer, likes integer, answers integer);
+create table post (seq integer primary key, row_id integer, author integer, time text, likes integer, bytes integer,
+  answers integer);
+create table page (id integer primary key, kind text, author integer, month text, number integer, first integer,
+  posts integer, path text, position integer);
+create table member (place integer primary key, seq integer, page integer);
+create table whole (path text, column_name text, row_id integer);
+create table file (uri blob, sha256 text, name text, mime_type text, width integer, height integer,
+  size integer, alt text);
+create table known (uri blob primary key, row_id integer) without rowid;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A value that is too large for a page, and gets a file of its own."""
+
+    path: str
+    column: str
+    row_id: int
+
+
+class PagePlan:
+    """The database of a plan, open for the process that made it.
+
+    Args:
+        path: Where to make it: in a private folder.
+
+    Raises:
+        OutputError: There is no room.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.connection = apsw.Connection(str(path))
+        except apsw.Error as error:
+            raise no_room(OSError(0, str(error))) from error
+        for setting in ("journal_mode = off", "synchronous = off", "cache_size = -16000", "temp_store = file"):
+            self.connection.execute(f"pragma {setting}").fetchall()
+        self.connection.execute(_TABLES)
+
+    def close(self) -> None:
+        """Close the database; its folder is removed by its owner."""
+        self.connection.close()
+
+    def count_posts(self) -> int:
+        """The number of posts on all pages of months together."""
+        posts: Any = self.connection.execute("select count(*) from post").get
+        return int(posts)
+
+    def units(self) -> Iterator[PageNumber]:
+        """The pages in the order in which they are rendered."""
+        rows: Any = self.connection.execute(
+            "select id, iif(kind in ('month', 'undated'), posts, 0) from page order by position, id"
+        )
+        for number, posts in rows:
+            yield PageNumber(number, posts)
+
+    def paths(self) -> Iterator[tuple[str, str, int]]:
+        """Kind, path and first post of each page, in the order of `units`."""
+        yield from self._rows("select kind, path, first from page order by position, id")
+
+    def wholes(self) -> Iterator[Whole]:
+        """The values that get files of their own."""
+        for row in self._rows("select path, column_name, row_id from whole order by path"):
+            yield Whole(*row)
+
+    def months(self) -> Iterator[tuple[str, int]]:
+        """Each month that has posts, like "2024-05", and the rank of its first post; "" for undated ones."""
+        yield from self._rows("select ifnull(substr(time, 1, 7), ''), min(rank) from ranked group by 1 order by 2")
+
+    def documents(self) -> Iterator[int]:
+        """The rank of the first post in each file of documents."""
+        for (first,) in self._rows("select first from page where kind = 'posts' order by first"):
+            yield first
+
+    def authors(self) -> Iterator[tuple[str, str]]:
+        """Name and handle of each author with posts, in the order of their numbers."""
+        for did, handle, name in self._rows("select did, handle, name from author where posts order by id"):
+            yield name or handle or json_text.decode(did), handle
+
+    def add_files(self, files: Iterable[tuple[object, ...]]) -> None:
+        """Note the media files of posts: uri, sha256, name, kind, width, height, bytes and alt text of each."""
+        self._fill("insert into file values (?, ?, ?, ?, ?, ?, ?, ?)", files)
+        self.connection.execute("create index file_uri on file(uri)")
+
+    def _rows(self, sql: str) -> Any:
+        return self.connection.execute(sql)
+
+    def _fill(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        with self.connection:
+            self.connection.executemany(sql, rows)
+
+
+def plan_pages(plan: PagePlan, archive: Archive, selection: Selection, check: Callable[[], None]) -> None:
+    """Decide which posts are on which pages.
+
+    Args:
+        plan: Empty, filled here.
+        archive: Held in one state.
+        selection: The posts to export.
+        check: Called now and then; an exception from it ends this.
+    """
+    with archive.translating_errors():
+        _note_people(plan, archive)
+        _note_posts(plan, archive, selection, check)
+    sort_posts(plan.connection)
+    check()
+    cut(plan.connection, check)
+
+
+def _note_people(plan: PagePlan, archive: Archive) -> None:
+    plan._fill(
+        "insert into author (did, handle, name, about, earlier) values (?, ?, ?, ?, ?)",
+        (
+            (person.did, person.handle, person.name, person.about, json.dumps(person.earlier_handles))
+            for person in each_profile(archive.connection)
+        ),
+    )
+
+
+def _note_posts(plan: PagePlan, archive: Archive, selection: Selection, check: Callable[[], None]) -> None:
+    connection, columns = archive.connection, archive.columns
+    selection.register(connection)
+    answers = "(select rowid from posts as answered where answered.uri = posts.reply_parent)"
+    if archive.schema.uri_index is None:
+        answers = f"iif(octet_length(reply_parent) <= {LONGEST_URI_BYTES}, cast(reply_parent as blob), null)"
+        uris: Any = connection.execute(
+            f"select cast(uri as blob), rowid from posts where octet_length(uri) <= {LONGEST_URI_BYTES}"
+        )
+        plan._fill("insert or ignore into known values (?, ?)", uris)
+    values = (
+        "posts.rowid", "cast(did as blob)", stored_value_sql(columns, "created_at"),
+        f"iif(octet_length(uri) <= {LONGEST_URI_BYTES}, cast(uri as blob), null)",
+        "ifnull(octet_length(text), 0)", "ifnull(octet_length(embed_data), 0)",
+        "iif(typeof(like_count) = 'integer', like_count, 0)", f"iif(ifnull(reply_parent, '') = '', null, {answers})",
+    )  # fmt: skip
+    authors = _AuthorNumbers(plan)
+    ways = [("true", {})] if selection.by_list else [(span.where, span.parameters) for span in selection.spans()]
+
+    def rows() -> Iterator[tuple[object, ...]]:
+        for where, parameters in ways:
+            sql = f"select {', '.join(values)} from posts where {where} and {selection.where_sql()}"
+            found: Any = connection.execute(sql, {**selection.parameters(), **parameters})
+            for number, (row_id, did, time, uri, *numbers, answered) in enumerate(found):
+                if not number % 1000:
+                    check()
+                if isinstance(answered, bytes):
+                    answered = plan.connection.execute("select row_id from known where uri = ?", (answered,)).get
+                yield row_id, authors.number_of(did), utc_time(time), uri, *numbers, answered
+
+    plan._fill("insert into found values (?, ?, ?, ?, ?, ?, ?, ?)", rows())
+
+
+class _AuthorNumbers:
+    """Numbers of authors, of which there may be as many as posts."""
+
+    def __init__(self, plan: PagePlan) -> None:
+        self._connection = plan.connection
+        self._known: dict[bytes, int] = {}
+
+    def number_of(self, did: bytes | None) -> int:
+        did = did or b""
+        number = self._known.get(did)
+        if number is None:
+            self._connection.execute(
+                "insert or ignore into author (did, handle, name, about, earlier) values (?, '', '', '', '[]')", (did,)
+            )
+            row: Any = self._connection.execute("select id from author where did = ?", (did,)).get
+            number = int(row)
+            if len(self._known) > 10_000:
+                self._known.clear()
+            self._known[did] = number
+        return number
+
+
+def utc_time(stored: StoredValue) -> str | None:
+    """A stored time in UTC, as RFC 3339 without the `Z`, which sorts by time; None if it is not readable."""
+    if isinstance(stored, bytes):
+        usual = timestamps.usual_rfc3339(stored)
+        if usual is not None:
+            return usual[:-1]
+    stamp = stored_time(stored)
+    if stamp is not None and stamp.offset_minutes:
+        stamp = timestamps.from_instant(stamp.instant_nanoseconds())
+    return None if stamp is None else stamp.rfc3339()[:-1]

@@ -1,0 +1,160 @@
+"""Exports as pages for people: the part between a held state of the archive and a folder that is complete.
+
+The plan comes first: it needs one pass over the archive. Then workers render pages, whole, and this process writes them
+in the order of the plan. It passes the texts for search on to the index, whose files come last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+
+import apsw
+
+from skyexport import __version__
+from skyexport.archive.archive import Archive
+from skyexport.errors import ArchiveChangedError
+from skyexport.json_text import decode
+from skyexport.output.media import Media
+from skyexport.output.page_folder import PageFolder
+from skyexport.pages import templating
+from skyexport.pages.planning import PagePlan, plan_pages
+from skyexport.pages.search_index import WordIndex, documents_of, table_js
+from skyexport.pages.settings import PageSettings
+from skyexport.pipeline.chunks import LargePosts, rendered, setup_of
+from skyexport.pipeline.hold import Hold, unchanging
+from skyexport.pipeline.outcome import Noted, Written
+from skyexport.pipeline.preparation import Job, check_state
+from skyexport.rendering.pool import Pool
+from skyexport.runtime.for_tests import reached
+from skyexport.runtime.scratch import Scratch, no_room
+from skyexport.selection import Selection
+
+__all__ = ["write_pages"]
+
+_PIECE_BYTES = 1 << 20
+"""Bytes of a large text that are read at once."""
+
+
+def write_pages(
+    job: Job,
+    archive: Archive,
+    narrowed: Selection,
+    hold: Hold,
+    media: Media | None,
+    destination: PageFolder,
+    notices: Noted,
+    *,
+    debug: bool,
+) -> Written:
+    """Write all pages from *archive*, which is that of the job or its copy; arguments as for `export._write`.
+
+    Raises:
+        NeverHeldError: Nothing was written.
+    """
+    counters, check = job.counters, job.monitor.check
+    large = LargePosts(job.guard)
+    batches = 0
+    with contextlib.ExitStack() as closing:
+        scratch = closing.enter_context(Scratch())
+        settings = PageSettings(
+            str(scratch.path / "plan.db"), f"skyexport {__version__}", not archive.source.imported,
+            archive.schema.uri_index is not None,
+        )  # fmt: skip
+        setup = replace(setup_of(job.resolved, archive, job.selection), pages=settings)
+        with _translating_errors(), contextlib.ExitStack() as planning, Pool(setup, job.workers, debug=debug) as pool:
+            for worker in pool.workers:
+                job.tree.add(worker.process.pid)
+            hold.take(pool, check)
+            reached("held")
+            posts = archive.count_posts()
+            if archive.copied is None:
+                check_state(job, archive.connection, "main")
+            counters.stage = "planning pages"
+            plan = PagePlan(scratch.path / "plan.db")
+            planning.callback(plan.close)
+            plan_pages(plan, archive, narrowed, check)
+            if media is not None:
+                media.list_files(archive, narrowed)
+                plan.add_files(
+                    (file.uri, file.sha256, file.name, decode(file.mime_type), file.width, file.height, file.bytes,
+                     decode(file.alt_text)) for file in media.present()
+                )  # fmt: skip
+            counters.posts_to_read = plan.count_posts()
+            counters.stage = "exporting"
+            words = scratch.path / "words"
+            words.mkdir(mode=0o700)
+            authors = sum(1 for _ in plan.authors())
+            index = planning.enter_context(WordIndex(words, by_author=authors > 1))
+            paths = plan.paths()
+            pieces: list[bytes] = []
+            with unchanging(archive), large.named():
+                for chunk in rendered(plan.units(), archive, setup, pool, large, job.guard, check):
+                    if chunk.data:
+                        pieces.append(bytes(chunk.data))
+                        counters.posts += chunk.posts
+                    notices.note(chunk.notices)
+                    counters.posts_read += chunk.posts_read
+                    if not chunk.ends_batch:
+                        continue
+                    kind, path, first = next(paths)
+                    content = b"".join(pieces)
+                    pieces.clear()
+                    if kind == "posts":
+                        _index(index, first, content)
+                    destination.add(path, content, check)
+                    counters.bytes = destination.bytes_written
+                    batches += 1
+                if counters.posts_read != counters.posts_to_read:
+                    raise ArchiveChangedError(f"{counters.posts_read} of {counters.posts_to_read} posts were found")
+                for whole in plan.wholes():
+                    destination.add_pieces(whole.path, _pieces(archive, whole.row_id, whole.column), check)
+            pool.stop()
+            # The workers are gone and hold nothing. After this, other programs can write.
+            hold.release()
+            _write_search(plan, index, destination, job)
+        for name, content in templating.assets().items():
+            destination.add(f"assets/{name}", content, check)
+        destination.wait(check)
+    counters.bytes = destination.bytes_written
+    archive.check_unchanged()
+    return Written(posts, batches, destination.files, hold.seconds, None, page_bytes=destination.bytes_written)
+
+
+def _index(index: WordIndex, first: int, content: bytes) -> None:
+    """Add the texts of a file of posts, of which the first has the rank *first*, to the index."""
+    for rank, document in enumerate(documents_of(content), first):
+        index.add(rank, document.author, document.text)
+
+
+def _pieces(archive: Archive, row_id: int, column: str) -> Iterator[bytes]:
+    """A stored value of any size, behind a mark that lets browsers read it as UTF-8."""
+    yield b"\xef\xbb\xbf"
+    with archive.translating_errors(), archive.connection.blob_open("main", "posts", column, row_id, False) as blob:
+        while piece := blob.read(_PIECE_BYTES):
+            yield piece
+
+
+def _write_search(plan: PagePlan, index: WordIndex, destination: PageFolder, job: Job) -> None:
+    """Write the index of words, and the table that finds its files."""
+    check = job.monitor.check
+    firsts = []
+    for number, (first, content) in enumerate(index.shards(), 1):
+        firsts.append(first)
+        destination.add(f"search/words-{number:05}.js", content, check)
+    table = table_js(
+        firsts, list(plan.documents()), list(plan.months()), list(plan.authors()), job.counters.posts
+    )
+    destination.add("search/table.js", table, check)
+
+
+@contextlib.contextmanager
+def _translating_errors() -> Iterator[None]:
+    """Errors of the plan and of the index are those of temporary files."""
+    try:
+        yield
+    except apsw.FullError as error:
+        raise no_room(OSError(0, str(error))) from error
+    except OSError as error:
+        raise no_room(error) from error
