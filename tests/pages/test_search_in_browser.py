@@ -13,7 +13,7 @@ import pytest
 
 import skyexport.pages
 from skyexport.pages.search_index import Document, WordIndex, documents_js, table_js
-from skyexport.pages.words import words_of_query, words_of_text
+from skyexport.pages.search_words import words_of_query, words_of_text
 from tests.browsers import Browser, browser
 
 __all__ = ["browser"]

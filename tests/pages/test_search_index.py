@@ -21,7 +21,7 @@ from skyexport.pages.search_index import (
     table_js,
     table_of,
 )
-from skyexport.pages.words import PAIR_RANGES, words_of_text
+from skyexport.pages.search_words import PAIR_RANGES, words_of_text
 from tests import strategies
 
 _WORDS = """

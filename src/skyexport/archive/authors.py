@@ -23,7 +23,16 @@ from skyexport.errors import ArchiveChangedError, AuthorError
 from skyexport.options.values import is_did, parse_author
 from skyexport.posts import StoredValue, as_bytes, stored_time
 
-__all__ = ["HANDLES", "Author", "ChosenAuthor", "check_author", "copy_handles", "each_author", "find_author", "instant_of"]
+__all__ = [
+    "HANDLES",
+    "Author",
+    "ChosenAuthor",
+    "check_author",
+    "copy_handles",
+    "each_author",
+    "find_author",
+    "instant_of",
+]
 
 HANDLES = "profiles"
 """Table of a private copy with the handles from both tables."""

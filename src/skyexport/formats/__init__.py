@@ -14,7 +14,7 @@ from skyexport.formats.json_lines import JsonLines
 from skyexport.formats.parquet_table import ParquetTable
 from skyexport.formats.settings import FormatSettings
 
-__all__ = ["FORMATS", "FORMS", "Format", "format_with"]
+__all__ = ["FORMATS", "FORMS", "Form", "Format", "form_with", "format_with"]
 
 _ALL: tuple[Format, ...] = (
     JsonArray(),
@@ -28,6 +28,18 @@ FORMATS = {format.name: format for format in _ALL}
 
 FORMS: dict[str, Form] = {**FORMATS, HtmlPages.name: HtmlPages()}
 """Name → what `--format` can name."""
+
+
+def form_with(name: str, settings: FormatSettings) -> Form:
+    """The format *name* with these settings, or pages, ready to write.
+
+    Raises:
+        MissingExtraError: It needs a package that is not installed.
+    """
+    if name in FORMATS:
+        return format_with(name, settings)
+    FORMS[name].require()
+    return FORMS[name]
 
 
 def format_with(name: str, settings: FormatSettings) -> Format:

@@ -168,7 +168,9 @@ def _check_pages(options: ExportOptions, compression: Compression | None) -> Non
         raise OptionError("--compress is not for html: browsers open pages as they are", "leave it out")
     if options.since_export or options.since_last:
         option = "--since-export" if options.since_export else "--since-last"
-        raise OptionError(f"{option} is not for html: pages of new posts alone would lack their context", "leave it out")
+        raise OptionError(
+            f"{option} is not for html: pages of new posts alone would lack their context", "leave it out"
+        )
 
 
 def check_split(split: Split, format: str, to: Path | None) -> None:

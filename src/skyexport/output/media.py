@@ -25,7 +25,7 @@ from skyexport.notices import Notices
 from skyexport.options.export_options import Resolved
 from skyexport.output.media_copying import copied_media
 from skyexport.output.writer import WrittenFile
-from skyexport.runtime.media_root import MediaFile, MediaRoot, ShownFile, UnsafePathError
+from skyexport.runtime.media_root import MediaFile, MediaRoot, PresentFile, ShownFile, UnsafePathError
 from skyexport.runtime.progress import Counters
 from skyexport.runtime.scratch import temporary_folder
 from skyexport.selection import Selection
@@ -34,7 +34,7 @@ from skyexport.wording import path_text
 if TYPE_CHECKING:
     from skyexport.verification.previous_media import EarlierMedia
 
-__all__ = ["Media", "MediaCounts", "PresentFile"]
+__all__ = ["Media", "MediaCounts"]
 
 _BLOCK_BYTES = 1 << 16
 """Bytes of SHA256SUMS and of the table that are written at once."""
@@ -58,24 +58,6 @@ class MediaCounts:
     """Rows of the table that says which posts show which files."""
     posts_without: int = 0
     """Exported posts with media that the archive does not contain."""
-
-
-@dataclass(frozen=True, slots=True)
-class PresentFile:
-    """A media file that is there when the export begins, and a post that shows it."""
-
-    uri: bytes
-    """Of the post."""
-    sha256: str
-    name: str
-    """In the export's folder of media."""
-    mime_type: bytes
-    width: int
-    """0 if unknown."""
-    height: int
-    alt_text: bytes
-    bytes: int
-    """0 if unknown."""
 
 
 class Media:

@@ -18,7 +18,8 @@ from skyexport.options.export_options import Resolved
 from skyexport.output.places import place_lock, retire
 from skyexport.runtime.export_directory import ExportDirectory
 from skyexport.verification.chains import Chain, FoundExport, chains, exports_in
-from skyexport.verification.claims import media_sum, read_sums
+from skyexport.verification.claims import media_sum, page_sum, read_sums
+from skyexport.verification.pages import ListedTree
 from skyexport.wording import path_text
 
 __all__ = ["old_chains", "remove_old_chains"]
@@ -107,12 +108,16 @@ def _why_not(export: FoundExport) -> str | None:
     try:
         with ExportDirectory(export.directory) as opened:
             media: set[str] = set()
+            pages: list[str] = []
             with os.fdopen(opened.open(_SUMS), "rb") as file:
-                sums = read_sums(_lines(file, media))
+                sums = read_sums(_lines(file, media, pages), pages=True)
             if sums.files.get("manifest.json") != export.manifest_sha256:
                 return f"{export.directory} has a manifest that does not match its {_SUMS}"
             expected = {_SUMS, *sums.files, *([MEDIA_DIRECTORY] if media else ())}
-            differing = _differing(expected, opened.names(), "")
+            there = opened.names()
+            differing = _differing(expected, [name for name in there if not pages or name in expected], "")
+            if pages and not differing:
+                differing = _differing_pages(pages, opened, set(there) - expected)
             if media and not differing:
                 with opened.subdirectory(MEDIA_DIRECTORY) as below:
                     differing = _differing(media, below.names(), f"{MEDIA_DIRECTORY}/")
@@ -121,13 +126,28 @@ def _why_not(export: FoundExport) -> str | None:
     return f"{export.directory} {differing}" if differing else None
 
 
-def _lines(file: BinaryIO, media: set[str]) -> Iterator[bytes]:
-    """The lines of SHA256SUMS; adds the names of media files to *media*."""
+def _lines(file: BinaryIO, media: set[str], pages: list[str]) -> Iterator[bytes]:
+    """The lines of SHA256SUMS; adds the names of media files to *media*, and the paths of pages to *pages*."""
     while line := file.readline(_LONGEST_LINE_BYTES):
-        named = media_sum(line)
-        if named is not None:
+        if (named := media_sum(line)) is not None:
             media.add(named[0])
+        elif (page := page_sum(line)) is not None:
+            pages.append(page[0])
         yield line
+
+
+def _differing_pages(paths: list[str], directory: ExportDirectory, names: set[str]) -> str:
+    """The first file of pages that is extra or missing, in words; "" if there is none."""
+    extra: list[str] = []
+    wrong: list[str] = []
+    with ListedTree(directory, names, extra.append, lambda path, why: wrong.append(f"lacks {path}: {why}")) as tree:
+        for path in paths:
+            place = tree.place_of(path)
+            if place is not None and not place[0].has_file(place[1]):
+                return f"lacks {path}"
+            if wrong:
+                return wrong[0]
+    return f"has {extra[0]}, which is not part of the export" if extra else ""
 
 
 def _differing(expected: set[str], names: list[str], prefix: str) -> str:

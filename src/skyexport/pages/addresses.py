@@ -5,6 +5,7 @@ Escaping does not stop `javascript:`, so whatever strangers wrote becomes a link
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import unicodedata
@@ -51,13 +52,13 @@ _FILE_STEM = re.compile(r"(?!(?:con|prn|aux|nul|com[0-9]|lpt[0-9])\Z)[a-z0-9]{1,
 """Windows reserves the excluded names."""
 _POSTS = "app.bsky.feed.post"
 _PLACES = {
-    _POSTS: "/profile/{did}/post/{key}",
-    "app.bsky.feed.generator": "/profile/{did}/feed/{key}",
-    "app.bsky.graph.list": "/profile/{did}/lists/{key}",
-    "app.bsky.graph.starterpack": "/starter-pack/{did}/{key}",
-    "app.bsky.labeler.service": "/profile/{did}",
+    _POSTS: ("/profile/", "/post/{}"),
+    "app.bsky.feed.generator": ("/profile/", "/feed/{}"),
+    "app.bsky.graph.list": ("/profile/", "/lists/{}"),
+    "app.bsky.graph.starterpack": ("/starter-pack/", "/{}"),
+    "app.bsky.labeler.service": ("/profile/", ""),
 }
-"""Collection → where bsky.app shows its records."""
+"""Collection → what stands before and behind the DID in the address of its records, on bsky.app."""
 _HASH_DIGITS = 32
 
 
@@ -104,9 +105,20 @@ def _is_host(host: str) -> bool:
 def record_address(uri: str) -> str:
     """Where bsky.app shows a post, a list, a feed, a starter pack or a labeler; empty for anything else."""
     match = _RECORD.fullmatch(uri)
-    if match is None or match[3] in (".", "..") or not is_did(match[1]) or match[2] not in _PLACES:
+    if match is None:
         return ""
-    return _BLUESKY + _PLACES[match[2]].format(did=_encoded(match[1]), key=match[3])
+    did, collection, key = match.groups()
+    before, behind = _PLACES.get(collection, ("", ""))
+    author = _author_in_address(did)
+    if not before or not author or key in (".", ".."):
+        return ""
+    return f"{_BLUESKY}{before}{author}{behind.format(key)}" if behind else f"{_BLUESKY}{before}{author}"
+
+
+@functools.lru_cache(maxsize=1000)
+def _author_in_address(did: str) -> str:
+    """A DID as a part of an address; empty if it is none."""
+    return _encoded(did) if is_did(did) else ""
 
 
 def post_address(uri: str) -> str:

@@ -34,7 +34,9 @@ _DOCUMENTS_BYTES = 256_000
 _LAST = 1 << 60
 """Position of pages that are rendered after all posts."""
 
-_ADD_PAGE = "insert into page (kind, author, month, number, first, posts, path, position) values (?, ?, ?, ?, ?, ?, ?, ?)"
+_ADD_PAGE = (
+    "insert into page (kind, author, month, number, first, posts, path, position) values (?, ?, ?, ?, ?, ?, ?, ?)"
+)
 
 
 def sort_posts(connection: apsw.Connection) -> None:
@@ -184,8 +186,8 @@ def _cut_threads(connection: apsw.Connection, folders: dict[int, str]) -> None:
             row = ("thread", author, month, page.number, place, page.posts, path, root)
             connection.execute(_ADD_PAGE, row)
             number = connection.last_insert_rowid()
-            listed = members[:page.posts]
-            del members[:page.posts]
+            listed = members[: page.posts]
+            del members[: page.posts]
             connection.executemany(
                 "insert into member values (?, ?, ?)",
                 ((place + index, seq, number) for index, (seq, _) in enumerate(listed)),
@@ -230,7 +232,8 @@ def _documents(connection: apsw.Connection, check: Callable[[], None]) -> Iterat
 def _add_wholes(connection: apsw.Connection, folders: dict[int, str]) -> None:
     """List the values that are too large for a page."""
     rows: Any = connection.execute(
-        "select found.row_id, uri, post.author, text_bytes, embed_bytes from found join post on post.row_id = found.row_id"
+        "select found.row_id, uri, post.author, text_bytes, embed_bytes"
+        " from found join post on post.row_id = found.row_id"
         f" where text_bytes > {MOST_TEXT_BYTES} or embed_bytes > {MOST_EMBED_BYTES}"
     ).fetchall()
     for row_id, uri, author, text_bytes, embed_bytes in rows:

@@ -22,7 +22,16 @@ from skyexport.pages.post_text import clean
 from skyexport.pages.views import AuthorView, Card
 from skyexport.repository.identifiers import NO_HANDLE
 
-__all__ = ["ShownEmbed", "ShownImage", "ShownRecord", "ShownVideo", "author_view", "embed_view", "labels_of"]
+__all__ = [
+    "NO_EMBED",
+    "ShownEmbed",
+    "ShownImage",
+    "ShownRecord",
+    "ShownVideo",
+    "author_view",
+    "embed_view",
+    "labels_of",
+]
 
 _LARGEST_BYTES = 1_000_000
 """A larger embed is not made into objects, which would take up to thirty times its size."""
@@ -100,13 +109,13 @@ class ShownEmbed:
     """The kind of notice about it: `unreadable_json`, `invalid_utf8`, or empty."""
 
 
-_NOTHING = ShownEmbed()
+NO_EMBED = ShownEmbed()
 
 
 def embed_view(data: bytes) -> ShownEmbed:
     """What can be shown of a stored embed. It never raises."""
     if not data or data == b"null":
-        return _NOTHING
+        return NO_EMBED
     if len(data) > _LARGEST_BYTES:
         return ShownEmbed(other_embed="an embed that is too large")
     try:
@@ -117,7 +126,7 @@ def embed_view(data: bytes) -> ShownEmbed:
     except (ValueError, RecursionError):
         return ShownEmbed(other_embed="an embed that is nested too deep")
     if value is None:
-        return _NOTHING
+        return NO_EMBED
     return _shown(value if isinstance(value, dict) else {}, problem)
 
 

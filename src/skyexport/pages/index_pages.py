@@ -42,8 +42,7 @@ def author_page(reader: PlanReader, posts: Posts, page: PageRow, site: Site, *, 
     undated = next((month for key, month in months if not key), None)
     dated = [(key, month) for key, month in months if key]
     years = [
-        (year, [month for _, month in group])
-        for year, group in groupby(reversed(dated), key=lambda item: item[0][:4])
+        (year, [month for _, month in group]) for year, group in groupby(reversed(dated), key=lambda item: item[0][:4])
     ]
     return AuthorPage(
         site=site, author=reader.author(page.author), about=segments(clean(about)),
@@ -82,16 +81,18 @@ def _bars(months: Sequence[tuple[str, Month]]) -> list[Bar]:
             label = str(year) if not month and year % every == 0 else ""
             text = f"{paths.MONTHS[month]} {year:04}"
             found = there.get(ordinal)
-            bars.append(Bar(month=text, posts=found.posts if found else 0, href=found.href if found else "", year=label))
+            bars.append(
+                Bar(month=text, posts=found.posts if found else 0, href=found.href if found else "", year=label)
+            )
         return bars
     return list(_year_bars(months, first // 12, last // 12))
 
 
 def _year_bars(months: Sequence[tuple[str, Month]], first: int, last: int) -> Iterator[Bar]:
-    by_year = {
-        int(year): list(group) for year, group in groupby(months, key=lambda item: item[0][:4])
-    }
-    years: Sequence[int] = range(first, last + 1) if last - first < _MOST_YEAR_BARS else sorted(by_year)[-_MOST_YEAR_BARS:]
+    by_year = {int(year): list(group) for year, group in groupby(months, key=lambda item: item[0][:4])}
+    years: Sequence[int] = (
+        range(first, last + 1) if last - first < _MOST_YEAR_BARS else sorted(by_year)[-_MOST_YEAR_BARS:]
+    )
     every = -(-len(years) // _LABELLED_YEARS)
     for place, year in enumerate(years):
         group = by_year.get(year, [])
@@ -106,7 +107,8 @@ def _ordinal(month: str) -> int:
 
 def _liked(reader: PlanReader, posts: Posts, first: int, number: int, seen: SeenFrom) -> list[tuple[str, Link, str]]:
     rows: list[Any] = reader.rows(
-        "select row_id, likes, time from post where seq >= ? and seq < ? and likes > 0 order by likes desc, seq limit ?",
+        "select row_id, likes, time from post where seq >= ? and seq < ? and likes > 0"
+        " order by likes desc, seq limit ?",
         (first, first + number, _MOST_LIKED),
     ).fetchall()
     texts = posts.texts(row_id for row_id, _, _ in rows)

@@ -1,7 +1,7 @@
 """Which post is on which page: decided in one pass over the archive, before anything is rendered.
 
-The pass notes of each selected post its author, its time, the sizes of its text and embed, its likes, and which selected
-post it answers, in a database of its own in a private folder. Sorting that by author and time cuts it into pages, which
+The pass notes of each selected post its author, its time, the sizes of its text and embed, its likes, and which post it
+answers, in a database of its own in a private folder. Sorting that by author and time cuts it into pages, which
 end at 200 posts or 64 KB, so that all links are known. Workers read the database and never write it.
 """
 
@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import apsw
 
@@ -21,7 +21,8 @@ from skyexport.archive.plan import PageNumber
 from skyexport.archive.profiles import each_profile
 from skyexport.pages.cutting import cut, sort_posts
 from skyexport.pages.limits import LONGEST_URI_BYTES
-from skyexport.posts import StoredValue, as_bytes, stored_time, stored_value_sql
+from skyexport.posts import StoredValue, stored_time, stored_value_sql
+from skyexport.runtime.media_root import PresentFile
 from skyexport.runtime.scratch import no_room
 from skyexport.selection import Selection
 
@@ -75,8 +76,11 @@ class PagePlan:
             self.connection.execute(f"pragma {setting}").fetchall()
         self.connection.execute(_TABLES)
 
-    def close(self) -> None:
-        """Close the database; its folder is removed by its owner."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Its folder is removed by the owner.
         self.connection.close()
 
     def count_posts(self) -> int:
@@ -92,7 +96,7 @@ class PagePlan:
         for number, posts in rows:
             yield PageNumber(number, posts)
 
-    def paths(self) -> Iterator[tuple[str, str, int]]:
+    def files(self) -> Iterator[tuple[str, str, int]]:
         """Kind, path and first post of each page, in the order of `units`."""
         yield from self._rows("select kind, path, first from page order by position, id")
 
@@ -115,9 +119,21 @@ class PagePlan:
         for did, handle, name in self._rows("select did, handle, name from author where posts order by id"):
             yield name or handle or json_text.decode(did), handle
 
-    def add_files(self, files: Iterable[tuple[object, ...]]) -> None:
-        """Note the media files of posts: uri, sha256, name, kind, width, height, bytes and alt text of each."""
-        self._fill("insert into file values (?, ?, ?, ?, ?, ?, ?, ?)", files)
+    def count_authors(self) -> int:
+        """The number of authors with posts."""
+        authors: Any = self.connection.execute("select count(*) from author where posts").get
+        return int(authors)
+
+    def add_files(self, files: Iterable[PresentFile]) -> None:
+        """Note the media files of posts."""
+        rows = (
+            (
+                file.uri, file.sha256, file.name, json_text.decode(file.mime_type), file.width, file.height,
+                file.size_bytes, json_text.decode(file.alt_text),
+            )
+            for file in files
+        )  # fmt: skip
+        self._fill("insert into file values (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         self.connection.execute("create index file_uri on file(uri)")
 
     def _rows(self, sql: str) -> Any:

@@ -17,19 +17,22 @@ __all__ = ["clean", "segments"]
 
 _NOT_XML = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
-_MAYBE = re.compile(r"[@#＃]|\.\w|://")
-"""A text without any of these has no links."""
+_MARK = re.compile(r"@|#|＃|:(?=//)|\.(?=\w)")
+"""Each link has one of these characters, and most texts have none of them."""
 
 _NOT_IN_ADDRESS = r'\s<>"“”«»「」『』【】（）。、'
 _NOT_IN_TAG = r"\s\u00ad\u2060\u200a\u200b\u200c\u200d\u20e2"
 # Possessive quantifiers: a match never goes back.
-_FOUND = re.compile(
-    rf"(?<![^\W_])(?P<web>[Hh][Tt][Tt][Pp][Ss]?://[^{_NOT_IN_ADDRESS}]++)"
-    r"|(?<![\w@/])@(?P<handle>[A-Za-z0-9][A-Za-z0-9.-]++)"
-    rf"|(?<!\S)[#＃](?P<tag>[^{_NOT_IN_TAG}]++)"
-    r"|(?<![\w.@/:&=?%+~#＃-])(?P<host>[^\W_][\w-]*+(?:\.[\w-]++)++)(?!@)"
-    rf"(?P<rest>(?::[0-9]{{1,5}}+)?+(?:[/?#][^{_NOT_IN_ADDRESS}]*+)?+)"
+_WEB = re.compile(rf"(?<![^\W_])[Hh][Tt][Tt][Pp][Ss]?://[^{_NOT_IN_ADDRESS}]++")
+_MENTION = re.compile(r"(?<![\w@/])@([A-Za-z0-9][A-Za-z0-9.-]++)")
+_TAG = re.compile(rf"(?<!\S)[#＃]([^{_NOT_IN_TAG}]++)")
+_NAME = re.compile(r"[\w.-]*+")
+"""A word that may be a domain, with all full stops and hyphens in it and around it."""
+_DOMAIN = re.compile(
+    r"(?<![\w.@/:&=?%+~#＃-])([^\W_][\w-]*+(?:\.[\w-]++)++)(?!@)"
+    rf"((?::[0-9]{{1,5}}+)?+(?:[/?#][^{_NOT_IN_ADDRESS}]*+)?+)"
 )
+_SCHEMES = ("https", "http")
 
 _ENDS = frozenset(".,;:!?'\"…’”»*")
 """Punctuation at the end of an address, which belongs to the sentence."""
@@ -51,17 +54,17 @@ _COUNTRY_CODES = (
     "ua ug uk us uy uz va vc ve vg vi vn vu wf ws ye yt za zm zw"
 )
 _OTHER_ENDINGS = (
-    "academy agency app art arpa asia audio band bar berlin beer bike bio biz blog blue book business cafe camp cards "
-    "care cat center chat church cloud club codes coffee com community company computer cool coop design dev digital "
-    "directory earth edu education email energy events example exchange expert express family farm fashion film "
-    "finance fit fm foundation fun fund fyi gallery game games garden gay gmbh gold gov green group guide guru health "
-    "help house how inc info ink institute int international jobs kitchen land law legal life link live lol london "
-    "love ltd market marketing mba media mil mobi money mov museum music name net network news ngo nyc one online ooo "
-    "org page paris party photo photography photos pics pink pizza place plus poker press pro productions pub quebec "
-    "radio red report rest reviews rip rocks run sale school science scot services sex shop show site ski social software "
-    "solutions space store stream studio style support surf systems team tech technology television tips today tools "
-    "top tours town toys trade travel tube university uno vegas video vip vision wales watch web website wiki wine "
-    "work works world wtf xyz yoga zone"
+    "academy agency app arpa art asia audio band bar beer berlin bike bio biz blog blue book business cafe camp "
+    "cards care cat center chat church cloud club codes coffee com community company computer cool coop design dev "
+    "digital directory earth edu education email energy events example exchange expert express family farm fashion "
+    "film finance fit fm foundation fun fund fyi gallery game games garden gay gmbh gold gov green group guide "
+    "guru health help house how inc info ink institute int international jobs kitchen land law legal life link "
+    "live lol london love ltd market marketing mba media mil mobi money mov museum music name net network news ngo "
+    "nyc one online ooo org page paris party photo photography photos pics pink pizza place plus poker press pro "
+    "productions pub quebec radio red report rest reviews rip rocks run sale school science scot services sex shop "
+    "show site ski social software solutions space store stream studio style support surf systems team tech "
+    "technology television tips today tools top tours town toys trade travel tube university uno vegas video vip "
+    "vision wales watch web website wiki wine work works world wtf xyz yoga zone"
 )
 _ENDINGS = frozenset(f"{_COUNTRY_CODES} {_OTHER_ENDINGS}".split())
 """Last parts of domains that people use in texts; before a path any letters will do."""
@@ -86,49 +89,95 @@ def segments(text: str, cards: Sequence[str] = ()) -> list[Segment]:
     Returns:
         Segments that make up the text; none for an empty one.
     """
-    if not _MAYBE.search(text):
+    mark = _MARK.search(text)
+    if mark is None:
         return [Segment(text)] if text else []
     found = []
-    done = 0
-    for match in _FOUND.finditer(text):
-        start = match.start()
-        shown, href = _link(match, cards)
-        if not href:
-            continue
-        if start > done:
-            found.append(Segment(text[done:start]))
-        found.append(Segment(shown, href))
-        done = start + len(shown)
+    done = behind = 0
+    while mark:
+        start, end, href, behind = _link_at(text, mark.start(), behind, cards)
+        if href:
+            if start > done:
+                found.append(Segment(text[done:start]))
+            found.append(Segment(text[start:end], href))
+            done = end
+        mark = _MARK.search(text, behind)
     if done < len(text):
         found.append(Segment(text[done:]))
     return found
 
 
-def _link(match: re.Match[str], cards: Sequence[str]) -> tuple[str, str]:
-    """The text of a link and its address, which is empty if this is none."""
-    kind = match.lastgroup
-    if kind == "handle":
-        handle = match["handle"].rstrip(".-")
+def _link_at(text: str, place: int, first: int, cards: Sequence[str]) -> tuple[int, int, str, int]:
+    """The link that has a mark.
+
+    Args:
+        text: The whole text.
+        place: Of the mark.
+        first: The link does not begin before.
+        cards: See `segments`.
+
+    Returns:
+        Its start and its end, its address, which is empty if there is no link, and where to look for the next mark.
+    """
+    mark = text[place]
+    if mark == "@":
+        match = _MENTION.match(text, place)
+        if match is None:
+            return place, place, "", place + 1
+        handle = match[1].rstrip(".-")
         is_name = "." in handle and len(handle) <= _LONGEST_HANDLE
-        return f"@{handle}", profile_address(handle) if is_name else ""
-    if kind == "tag":
-        tag = _tag(match["tag"])
-        return match[0][0] + tag, tag_address(tag) if tag else ""
-    written = match[0]
-    is_bare = kind == "rest"
+        return place, place + 1 + len(handle), profile_address(handle) if is_name else "", match.end()
+    if mark in "#＃":
+        match = _TAG.match(text, place)
+        if match is None:
+            return place, place, "", place + 1
+        tag = _tag(match[1])
+        return place, place + 1 + len(tag), tag_address(tag) if tag else "", match.end()
+    if mark == ":":
+        before = text[max(first, place - len(_SCHEMES[0])) : place].lower()
+        start = next((place - len(scheme) for scheme in _SCHEMES if before.endswith(scheme)), place)
+        match = _WEB.match(text, start)
+        if match is None:
+            return place, place, "", place + 1
+        shown, href = _web_link(match[0], cards)
+        return start, start + len(shown), href, match.end()
+    start = place
+    while start > first and (text[start - 1].isalnum() or text[start - 1] in "_.-"):
+        start -= 1
+    match = _DOMAIN.match(text, start)
+    if match is None:
+        name = _NAME.match(text, place)
+        return place, place, "", name.end() if name else place + 1
+    shown, href = _domain_link(match, cards)
+    return start, start + len(shown), href, match.end()
+
+
+def _web_link(written: str, cards: Sequence[str]) -> tuple[str, str]:
+    """The text of a link with a scheme, and its address."""
+    shortened = _shortened(written)
+    card = _card_of(shortened.rstrip(".…").partition("://")[2], cards) if shortened else ""
+    if card:
+        return shortened, card
+    shown = _without_end(written)
+    return shown, web_address(shown)
+
+
+def _domain_link(match: re.Match[str], cards: Sequence[str]) -> tuple[str, str]:
+    """The text of a link without a scheme, and its address, which is empty if this is none."""
+    written, host = match[0], match[1]
     shortened = _shortened(written)
     if shortened:
-        stem = shortened.rstrip(".…").partition("://")[2] if not is_bare else shortened.rstrip(".…")
-        for card in cards:
-            if card.partition("://")[2].lower().startswith(stem.lower()):
-                return shortened, card
-        if is_bare and match["rest"]:
-            return shortened, ""
+        card = _card_of(shortened.rstrip(".…"), cards)
+        if card or match[2]:
+            return shortened, card
     shown = _without_end(written)
-    if not is_bare:
-        return shown, web_address(shown)
-    host = match["host"]
     return shown, web_address(f"https://{shown}") if _is_domain(host, has_path=len(shown) > len(host)) else ""
+
+
+def _card_of(beginning: str, cards: Sequence[str]) -> str:
+    """The address of the card that begins like a shortened one; empty if there is none."""
+    beginning = beginning.lower()
+    return next((card for card in cards if card.partition("://")[2].lower().startswith(beginning)), "")
 
 
 def _shortened(address: str) -> str:

@@ -11,7 +11,7 @@ from skyexport import json_text, timestamps
 from skyexport.archive.shown_media import digest_of
 from skyexport.notices import Notices
 from skyexport.pages.addresses import anchor_of, did_of, post_address
-from skyexport.pages.embed_views import ShownEmbed, ShownRecord, embed_view, labels_of
+from skyexport.pages.embed_views import NO_EMBED, ShownEmbed, ShownRecord, embed_view, labels_of
 from skyexport.pages.post_text import clean, segments
 from skyexport.pages.views import AuthorView, Card, Image, Link, Parent, PostView, Quote, Video
 from skyexport.posts import StoredPost, StoredValue, as_bytes, count_text
@@ -123,8 +123,10 @@ def post_view(
         notes.add("unreadable_time", "created_at")
         time_text = clean(json_text.decode(as_bytes(post["created_at"])))[:_LONGEST_COUNT]
     href = post_address(uri)
-    media = _Media(shown, lookup.files(stored_uri), href)
+    files = lookup.files(stored_uri)
+    media = _Media(shown, files, href) if files or shown is not NO_EMBED else _NO_MEDIA
     if post["has_media"] and not media.has_any and not shown.other_embed and not whole_embed:
+        media = _Media(shown, (), href)
         media.notes.append("This post has media that the archive does not describe.")
     card = media.card
     return PostView(
@@ -279,6 +281,9 @@ class _Media:
         else:
             kind = clean(file.mime_type) or "unknown kind"
             self.notes.append(f"A file of this post is not shown here: {kind}, {format_size(file.size_bytes)}.")
+
+
+_NO_MEDIA = _Media(NO_EMBED, (), "")
 
 
 def _image(alt: str, href: str, width: int, height: int, file: CopiedFile | None) -> Image:

@@ -14,13 +14,13 @@ from urllib.parse import quote
 import apsw
 
 from skyexport import json_text
+from skyexport.layout import MEDIA_DIRECTORY
 from skyexport.pages.addresses import anchor_of, profile_address
 from skyexport.pages.cutting import keys_of
 from skyexport.pages.limits import LONGEST_URI_BYTES, MOST_EMBED_BYTES, MOST_LABELS_BYTES, MOST_TEXT_BYTES
 from skyexport.pages.post_text import clean
 from skyexport.pages.post_views import CopiedFile
-from skyexport.pages.views import AuthorView, Parent
-from skyexport.layout import MEDIA_DIRECTORY
+from skyexport.pages.views import AuthorView
 from skyexport.posts import COLUMNS, StoredPost, as_bytes, stored_value_sql
 
 __all__ = ["PageRow", "PlanReader", "Posts", "SeenFrom", "handles_of", "snippet"]
@@ -63,7 +63,9 @@ class PlanReader:
     """
 
     def __init__(self, path: Path, archive: apsw.Connection, *, uri_indexed: bool) -> None:
-        self._plan = apsw.Connection(f"{path.as_uri()}?mode=ro&immutable=1", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+        self._plan = apsw.Connection(
+            f"{path.as_uri()}?mode=ro&immutable=1", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+        )
         self._archive = archive
         self._uri_indexed = uri_indexed
         self._authors: dict[int, AuthorView] = {}
@@ -78,7 +80,9 @@ class PlanReader:
 
     def page(self, number: int) -> PageRow:
         """The page with this id."""
-        row = self.rows("select id, kind, author, month, number, first, posts, path, position from page where id = ?", (number,))
+        row = self.rows(
+            "select id, kind, author, month, number, first, posts, path, position from page where id = ?", (number,)
+        )
         return PageRow(*row.get)
 
     def row_id_of(self, uri: bytes) -> int | None:
@@ -200,7 +204,8 @@ class SeenFrom:
         if not self._reader.has_files:
             return ()
         rows = self._reader.rows(
-            "select distinct sha256, name, mime_type, width, height, size, alt from file where uri = ? order by name", (uri,)
+            "select distinct sha256, name, mime_type, width, height, size, alt from file where uri = ? order by name",
+            (uri,),
         )
         return [
             CopiedFile(sha256, f"{self.root}{MEDIA_DIRECTORY}/{name}", kind, width, height, size, alt)
@@ -238,7 +243,8 @@ class Posts:
             " from temp.carray(:row_ids) as batch cross join posts on posts.rowid = batch.value"
         )
         self._texts_sql = (
-            f"select batch.value, cast(did as blob), iif(octet_length(text) <= {MOST_TEXT_BYTES}, cast(text as blob), null)"
+            "select batch.value, cast(did as blob),"
+            f" iif(octet_length(text) <= {MOST_TEXT_BYTES}, cast(text as blob), null)"
             " from temp.carray(:row_ids) as batch cross join posts on posts.rowid = batch.value"
         )
 

@@ -71,7 +71,9 @@ class PageRenderer:
             return
         seen = SeenFrom(self._reader, page.path)
         if page.kind == "author":
-            view: object = author_page(self._reader, self._posts, page, self._site(seen), counts=self._settings.counts_known)
+            view: templating.Page = author_page(
+                self._reader, self._posts, page, self._site(seen), counts=self._settings.counts_known
+            )
         elif page.kind == "authors":
             view = authors_page(self._reader, self._site(seen))
         elif page.kind == "search":
@@ -118,8 +120,22 @@ class PageRenderer:
         if page.kind != "thread":
             before, after = (self._link_to(near, seen) for near in reader.pages_around(page))
         elif len(pages) > 1:
-            before = next((Link("Earlier in this thread", seen.relative(path)) for number, path in pages if number == page.number - 1), None)
-            after = next((Link("Later in this thread", seen.relative(path)) for number, path in pages if number == page.number + 1), None)
+            before = next(
+                (
+                    Link("Earlier in this thread", seen.relative(path))
+                    for number, path in pages
+                    if number == page.number - 1
+                ),
+                None,
+            )
+            after = next(
+                (
+                    Link("Later in this thread", seen.relative(path))
+                    for number, path in pages
+                    if number == page.number + 1
+                ),
+                None,
+            )
         others = [Link(str(number), seen.relative(path)) for number, path in pages] if len(pages) > 1 else []
         return PostsPage(
             site=self._site(seen), kind=page.kind, author=reader.author(page.author),
@@ -147,11 +163,15 @@ class PageRenderer:
             count += 1
             whole_text = whole_embed = thread = None
             if text_bytes > MOST_TEXT_BYTES or embed_bytes > MOST_EMBED_BYTES:
-                stem = f"{reader.folder(page.author)}texts/{stem_of(as_bytes(post['uri']), as_bytes(post['did']), row_id)}"
+                stem = (
+                    f"{reader.folder(page.author)}texts/{stem_of(as_bytes(post['uri']), as_bytes(post['did']), row_id)}"
+                )
                 if text_bytes > MOST_TEXT_BYTES:
                     whole_text = Link(f"The whole text ({format_size(text_bytes)})", f"{seen.root}{stem}.txt")
                 if embed_bytes > MOST_EMBED_BYTES:
-                    whole_embed = Link(f"The attachment as stored ({format_size(embed_bytes)})", f"{seen.root}{stem}-embed.txt")
+                    whole_embed = Link(
+                        f"The attachment as stored ({format_size(embed_bytes)})", f"{seen.root}{stem}-embed.txt"
+                    )
             if (path := threads.get(seq)) is not None:
                 anchor = anchor_of(*keys_of(as_bytes(post["uri"]), as_bytes(post["did"]), row_id))
                 thread = Link("Thread", f"{seen.relative(path)}#{quote(anchor)}")
@@ -171,7 +191,9 @@ class PageRenderer:
         text = uri.decode(errors="surrogateescape")
         if row_id is not None and row_id in answered and (address := seen.address_of(row_id)) is not None:
             did, beginning = answered[row_id]
-            return Parent(self._reader.author_of(did.decode(errors="surrogateescape")), snippet(beginning), address, here=True)
+            return Parent(
+                self._reader.author_of(did.decode(errors="surrogateescape")), snippet(beginning), address, here=True
+            )
         author: AuthorView | None = None
         if text.startswith("at://"):
             known = self._reader.author_of(text.removeprefix("at://").partition("/")[0])

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple, Self
 
 import orjson
 
-from skyexport.pages.words import IGNORED_RANGES, MAX_WORD_CHARACTERS, PAIR_RANGES, words_of_text
+from skyexport.pages.search_words import IGNORED_RANGES, MAX_WORD_CHARACTERS, PAIR_RANGES, words_of_text
 
 __all__ = ["DIGITS", "Document", "WordIndex", "documents_js", "documents_of", "postings_of", "table_js", "table_of"]
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
-from skyexport.pages.views import AuthorPage, AuthorsPage, PostsPage, SearchPage
+from skyexport.pages.views import AuthorPage, AuthorsPage, PostsPage, SearchPage, Segment
 
 __all__ = ["Page", "assets", "render"]
 
@@ -31,7 +33,23 @@ def _environment() -> Environment:
         lstrip_blocks=True, keep_trailing_newline=True, auto_reload=False,
     )  # fmt: skip
     environment.filters["number"] = "{:,}".format
+    environment.filters["rich"] = _rich
+    # As names that all templates have, macros need no import in each post.
+    macros = environment.get_template("macros.html").module
+    environment.globals.update({name: getattr(macros, name) for name in ("card", "image", "quoted", "video")})
     return environment
+
+
+def _rich(segments: Sequence[Segment]) -> Markup:
+    """A text with its links."""
+    return Markup(
+        "".join(
+            f'<a href="{escape(part.href)}" rel="noopener noreferrer nofollow">{escape(part.text)}</a>'
+            if part.href
+            else escape(part.text)
+            for part in segments
+        )
+    )
 
 
 def render(page: Page) -> bytes:
@@ -40,9 +58,18 @@ def render(page: Page) -> bytes:
     Raises:
         jinja2.UndefinedError: A template asks for what the view does not have, which is a bug.
     """
-    return _environment().get_template(_TEMPLATES[type(page)]).render(page=page, site=page.site).encode()
+    environment = _environment()
+    articles = Markup()
+    if isinstance(page, PostsPage):
+        # Rendered by themselves, posts do not pass through the blocks of the page, piece by piece.
+        template = environment.get_template("articles.html")
+        articles = Markup(template.render(posts=page.posts, again=page.kind == "thread"))
+    template = environment.get_template(_TEMPLATES[type(page)])
+    return template.render(page=page, site=page.site, articles=articles).encode()
 
 
 def assets() -> dict[str, bytes]:
     """The files that all pages share: name → content."""
-    return {path.name: path.read_bytes() for path in sorted((_HERE / "assets").iterdir()) if path.suffix in (".css", ".js")}
+    return {
+        path.name: path.read_bytes() for path in sorted((_HERE / "assets").iterdir()) if path.suffix in (".css", ".js")
+    }

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
 
 __all__ = [
     "AuthorLine",
@@ -38,8 +40,7 @@ class Link:
     href: str
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """A stretch of a text: plain, or a link."""
 
     text: str
@@ -47,7 +48,7 @@ class Segment:
     """Empty for plain text."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AuthorView:
     """Who wrote something."""
 
@@ -59,12 +60,12 @@ class AuthorView:
     href: str = ""
     """The profile elsewhere; empty if the DID is not valid."""
 
-    @property
+    @cached_property
     def label(self) -> str:
         """The best name that there is."""
         return self.name or self.handle or self.did or "unknown"
 
-    @property
+    @cached_property
     def initials(self) -> str:
         """One or two letters that stand for a picture, which archives do not have."""
         words = [word for word in (self.name or self.handle).replace(".", " ").split() if word[0].isalnum()]
@@ -147,7 +148,7 @@ class PostView:
     """One post."""
 
     anchor: str
-    """The value of `id`, unique on its page and among the author's posts."""
+    """The value of `id`, unique on its page and among the author's posts: a record key, or `*` and a hash."""
     author: AuthorView
     time: str
     """RFC 3339 in UTC, like 2024-05-22T18:57:38.254Z; empty if the stored time is not readable."""
@@ -177,6 +178,11 @@ class PostView:
     """If there are any, the post is shown after a click."""
     counts: Sequence[tuple[str, str, str]] = ()
     """(name in the singular, in the plural, number as text) of likes, reposts, replies and quotes; empty if unknown."""
+
+    @property
+    def fragment(self) -> str:
+        """The anchor as it stands in addresses."""
+        return self.anchor.replace("*", "%2A")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

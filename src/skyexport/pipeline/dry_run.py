@@ -9,8 +9,9 @@ from typing import Any
 
 from skyexport.archive.export_order import plan_of
 from skyexport.archive.row_ids import RowIdFile
-from skyexport.formats import format_with
+from skyexport.formats import form_with
 from skyexport.formats.compression import compressor_of
+from skyexport.options.checks import PAGES
 from skyexport.options.export_options import ExportOptions
 from skyexport.output.destination import check_destination
 from skyexport.output.media import Media
@@ -103,7 +104,7 @@ class DryRun:
             ("posts", f"{self.posts:,} of {self.archive_posts:,}"),
             ("first", self.first_post or "-"),
             ("last", self.last_post or "-"),
-            (f"{self.format} file", f"about {format_size(self.expected_bytes)}"),
+            ("pages" if self.format == PAGES else f"{self.format} file", f"about {format_size(self.expected_bytes)}"),
             ("media", f"{self.media_files:,} files, {format_size(self.media_bytes)}"),
             ("batches", f"{self.batches:,}"),
             ("workers", f"{self.workers}" if self.workers else "none: in this process"),
@@ -157,7 +158,7 @@ def dry_run(
         old = [] if options.keep is None else old_chains(job.resolved, selection.did, archive.path, None)
         job = with_earlier_posts(job, say)
         resolved, narrowed = job.resolved, job.narrowed
-        format = format_with(resolved.format, resolved.settings)
+        form = form_with(resolved.format, resolved.settings)
         compress = compressor_of(resolved.compression)
         # A program that keeps writing may go on: an export would copy the posts in that case.
         archive.pin()
@@ -168,13 +169,13 @@ def dry_run(
             with RowIdFile.of(plan) as chosen:
                 posts = chosen.posts
                 batches = -(-posts // options.batch_size)
-                sample = Sample.of(archive, format, selection, chosen=chosen, compress=compress)
+                sample = Sample.of(archive, form, selection, chosen=chosen, compress=compress)
                 first_post, last_post = archive.first_readable_time(chosen.ends())
             sampled = posts
         else:
             batches = sum(1 for _ in plan.batches)
             posts = archive_posts if selection.everything else archive.count_selected(selection)
-            sample = Sample.of(archive, format, selection, compress=compress)
+            sample = Sample.of(archive, form, selection, compress=compress)
             first_post, last_post = archive.first_and_last(selection)
             sampled = archive_posts
         available = None if posts else available_posts(archive, selection, options)
@@ -186,7 +187,7 @@ def dry_run(
                     media_files += 1
                     media_bytes += size
         archive.unpin()
-        expected = sample.expected_bytes(sampled) if posts else sum(map(len, format.new_file(compress).finish()))
+        expected = sample.expected_bytes(sampled) if posts else sample.around
         free = None if directory is None else free_bytes(directory)
         if directory is not None and free is not None and takes_bytes_as_they_are(directory):
             check_room(resolved, sample.least_bytes(sampled) + media_bytes, free)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import apsw
 
 from skyexport.archive.archive import Archive
 from skyexport.archive.export_order import sample_row_ids
 from skyexport.archive.plan import row_id_batches
 from skyexport.archive.row_ids import RowIdFile
-from skyexport.formats.format import Compress, Format
+from skyexport.archive.source import as_number
+from skyexport.formats import FORMATS
+from skyexport.formats.format import Compress, Form, Format
 from skyexport.options.export_options import DEFAULT_BATCH_SIZE
 from skyexport.posts import LargePost
 from skyexport.rendering.renderer import BatchRenderer
 from skyexport.selection import Selection
 
-__all__ = ["Sample"]
+__all__ = ["Sample", "empty_bytes"]
 
 _SAMPLE_POSTS = 4000
 """Posts in a sample: rendering takes about 40 ms per format, and the estimate is off by a few percent."""
@@ -43,7 +48,7 @@ class Sample:
     def of(
         cls,
         archive: Archive,
-        format: Format,
+        form: Form,
         selection: Selection,
         before_large_post: Callable[[LargePost], None] = lambda _: None,
         *,
@@ -54,7 +59,7 @@ class Sample:
 
         Args:
             archive: The open archive.
-            format: The format, with its settings.
+            form: The format with its settings, or the form of pages.
             selection: The posts to export.
             before_large_post: As in `BatchRenderer`.
             compress: As in `BatchRenderer`; None for no compression.
@@ -64,9 +69,6 @@ class Sample:
         Raises:
             ArchiveError, ArchiveBusyError: The archive cannot be read.
         """
-        sampled = rendered = 0
-        least = float("inf")
-        around = sum(map(len, format.new_file(compress).finish()))
         with archive.translating_errors(), contextlib.ExitStack() as closing:
             if chosen is None:
                 connection = closing.enter_context(archive.second_connection())
@@ -74,20 +76,33 @@ class Sample:
             else:
                 connection = archive.connection
                 stretches = chosen.stretches(_STRETCHES, _SAMPLE_POSTS)
+            format = FORMATS.get(form.name)
+            if format is None:
+                return cls._of_pages(archive, connection, selection, stretches)
+            format = format.configured(form.settings)
             renderer = BatchRenderer(
                 connection, archive.columns, archive.created_at_index, format, selection,
                 compress=compress, before_large_post=before_large_post,
             )  # fmt: skip
-            file = format.new_file(compress)
-            for stretch in stretches:
-                size = 0
-                for batch in row_id_batches(stretch, DEFAULT_BATCH_SIZE):
-                    for chunk in renderer.render(batch):
-                        size += sum(map(len, file.add(chunk.data, chunk.posts)))
-                least = min(least, size / len(stretch))
-                sampled += len(stretch)
-                rendered += size
-            rendered += sum(map(len, file.finish()))
+            return cls._of_data(renderer, format, stretches, compress)
+
+    @classmethod
+    def _of_data(
+        cls, renderer: BatchRenderer, format: Format, stretches: Iterable[Sequence[int]], compress: Compress | None
+    ) -> Sample:
+        sampled = rendered = 0
+        least = float("inf")
+        around = empty_bytes(format, compress)
+        file = format.new_file(compress)
+        for stretch in stretches:
+            size = 0
+            for batch in row_id_batches(stretch, DEFAULT_BATCH_SIZE):
+                for chunk in renderer.render(batch):
+                    size += sum(map(len, file.add(chunk.data, chunk.posts)))
+            least = min(least, size / len(stretch))
+            sampled += len(stretch)
+            rendered += size
+        rendered += sum(map(len, file.finish()))
         if not sampled:
             return cls(0.0, 0.0, around)
         expected = max(0, rendered - around) / sampled
@@ -97,6 +112,27 @@ class Sample:
             least *= _COMPRESSED_SHARE
         return cls(expected, least, around)
 
+    @classmethod
+    def _of_pages(
+        cls, archive: Archive, connection: apsw.Connection, selection: Selection, stretches: Iterable[Sequence[int]]
+    ) -> Sample:
+        # Only exports as pages need templates.
+        from skyexport.pages.sampling import bytes_around, page_bytes
+
+        selection.register(connection)
+        sampled = size = 0
+        sql = (
+            "select batch.value from temp.carray(:row_ids) as batch cross join posts on posts.rowid = batch.value"
+            f" where {replace(selection, limit=None, filters=()).where_sql()}"
+        )
+        for stretch in stretches:
+            row_ids = apsw.carray(array("q", stretch))
+            rows = connection.execute(sql, {**selection.parameters(), "row_ids": row_ids})
+            size += page_bytes(connection, archive.columns, array("q", (as_number(row[0]) for row in rows)))
+            sampled += len(stretch)
+        expected = size / max(1, sampled)
+        return cls(expected, expected * _COMPRESSED_SHARE, bytes_around())
+
     def expected_bytes(self, posts: int) -> int:
         """The expected bytes of an export of an archive with this many posts."""
         return round(self.expected * posts) + self.around
@@ -104,3 +140,8 @@ class Sample:
     def least_bytes(self, posts: int) -> int:
         """Bytes that an export of an archive with this many posts hardly ever stays below."""
         return round(self.least * posts)
+
+
+def empty_bytes(format: Format, compress: Compress | None) -> int:
+    """Bytes of a data file without posts."""
+    return sum(map(len, format.new_file(compress).finish()))

@@ -16,8 +16,8 @@ from skyexport.archive.authors import Author
 from skyexport.archive.media_rows import count_media
 from skyexport.archive.source import JournalMode
 from skyexport.errors import MissingExtraError, OutputError
-from skyexport.extras import INSTALL_PARQUET
-from skyexport.formats import FORMATS, Format
+from skyexport.extras import INSTALL_HTML, INSTALL_PARQUET
+from skyexport.formats import FORMS, Form
 from skyexport.notices import COUNTS_UNKNOWN
 from skyexport.options.values import parse_path
 from skyexport.pipeline.estimate import Sample
@@ -97,7 +97,7 @@ class Inspection:
             ("journal mode", self.journal_mode),
             ("created_at index", index),
             ("renderer", self.renderer),
-            *((f"{name} export", _size_in_words(size)) for name, size in self.expected_bytes.items()),
+            *((f"{name} export", _size_in_words(name, size)) for name, size in self.expected_bytes.items()),
             ("authors", f"{self.authors:,}"),
         ]
         lines = [f"{name + ':':18}{value}" for name, value in rows]
@@ -108,6 +108,10 @@ class Inspection:
             lines.append(f"note: {COUNTS_UNKNOWN}")
         lines += [f"warning: {place}" for places in self.warning_places.values() for place in places]
         return lines
+
+
+_EXTRAS = {"parquet": f"pyarrow: {INSTALL_PARQUET}", "html": f"Jinja2: {INSTALL_HTML}"}
+"""Form → the package that it needs, and how to install it."""
 
 
 def author_line(author: Author) -> str:
@@ -149,23 +153,23 @@ def _inspected(path: Path) -> Inspection:
             created_at_index=archive.created_at_index is not None,
             counts_unknown=archive.source.imported,
             renderer=renderer_in_words(),
-            expected_bytes={name: _expected_bytes(archive, format, posts) for name, format in FORMATS.items()},
+            expected_bytes={name: _expected_bytes(archive, form, posts) for name, form in FORMS.items()},
             warnings=archive.notices().warnings,
             warning_places=archive.notices().places,
         )
 
 
-def _expected_bytes(archive: Archive, format: Format, posts: int) -> int | None:
+def _expected_bytes(archive: Archive, form: Form, posts: int) -> int | None:
     """The expected bytes of an export of all posts; None if the format needs an extra that is not installed."""
     try:
-        format.require()
+        form.require()
     except MissingExtraError:
         return None
-    return Sample.of(archive, format, Selection()).expected_bytes(posts)
+    return Sample.of(archive, form, Selection()).expected_bytes(posts)
 
 
-def _size_in_words(size: int | None) -> str:
-    return f"needs pyarrow: {INSTALL_PARQUET}" if size is None else f"about {format_size(size)}"
+def _size_in_words(form: str, size: int | None) -> str:
+    return f"needs {_EXTRAS[form]}" if size is None else f"about {format_size(size)}"
 
 
 def list_authors(path: Path) -> tuple[int, Iterator[Author]]:

@@ -9,29 +9,33 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import apsw
 
 from skyexport import __version__
 from skyexport.archive.archive import Archive
 from skyexport.errors import ArchiveChangedError
-from skyexport.json_text import decode
 from skyexport.output.media import Media
 from skyexport.output.page_folder import PageFolder
 from skyexport.pages import templating
 from skyexport.pages.planning import PagePlan, plan_pages
 from skyexport.pages.search_index import WordIndex, documents_of, table_js
 from skyexport.pages.settings import PageSettings
-from skyexport.pipeline.chunks import LargePosts, rendered, setup_of
+from skyexport.pipeline.chunks import LargePosts, OrderedChunk, rendered, setup_of
 from skyexport.pipeline.hold import Hold, unchanging
 from skyexport.pipeline.outcome import Noted, Written
 from skyexport.pipeline.preparation import Job, check_state
+from skyexport.pipeline.room import check_room_beside_media, sample_if_tight
 from skyexport.rendering.pool import Pool
 from skyexport.runtime.for_tests import reached
 from skyexport.runtime.scratch import Scratch, no_room
 from skyexport.selection import Selection
 
 __all__ = ["write_pages"]
+
+_PLAN = "plan.db"
+"""Name of the plan's database."""
 
 _PIECE_BYTES = 1 << 20
 """Bytes of a large text that are read at once."""
@@ -53,17 +57,13 @@ def write_pages(
     Raises:
         NeverHeldError: Nothing was written.
     """
-    counters, check = job.counters, job.monitor.check
+    resolved, check = job.resolved, job.monitor.check
     large = LargePosts(job.guard)
-    batches = 0
-    with contextlib.ExitStack() as closing:
-        scratch = closing.enter_context(Scratch())
-        settings = PageSettings(
-            str(scratch.path / "plan.db"), f"skyexport {__version__}", not archive.source.imported,
-            archive.schema.uri_index is not None,
-        )  # fmt: skip
-        setup = replace(setup_of(job.resolved, archive, job.selection), pages=settings)
-        with _translating_errors(), contextlib.ExitStack() as planning, Pool(setup, job.workers, debug=debug) as pool:
+    with _translating_errors(), Scratch() as scratch:
+        setup = replace(setup_of(resolved, archive, job.selection), pages=_settings(archive, scratch.path))
+        with large.named():
+            sample = sample_if_tight(resolved, archive, job.selection, destination.directory, large.begin)
+        with contextlib.ExitStack() as closing, Pool(setup, job.workers, debug=debug) as pool:
             for worker in pool.workers:
                 job.tree.add(worker.process.pid)
             hold.take(pool, check)
@@ -71,43 +71,19 @@ def write_pages(
             posts = archive.count_posts()
             if archive.copied is None:
                 check_state(job, archive.connection, "main")
-            counters.stage = "planning pages"
-            plan = PagePlan(scratch.path / "plan.db")
-            planning.callback(plan.close)
+            job.counters.stage = "planning pages"
+            plan = closing.enter_context(PagePlan(scratch.path / _PLAN))
             plan_pages(plan, archive, narrowed, check)
             if media is not None:
                 media.list_files(archive, narrowed)
-                plan.add_files(
-                    (file.uri, file.sha256, file.name, decode(file.mime_type), file.width, file.height, file.bytes,
-                     decode(file.alt_text)) for file in media.present()
-                )  # fmt: skip
-            counters.posts_to_read = plan.count_posts()
-            counters.stage = "exporting"
-            words = scratch.path / "words"
-            words.mkdir(mode=0o700)
-            authors = sum(1 for _ in plan.authors())
-            index = planning.enter_context(WordIndex(words, by_author=authors > 1))
-            paths = plan.paths()
-            pieces: list[bytes] = []
+                plan.add_files(media.present())
+            if sample is not None or media is not None:
+                least = 0 if sample is None else sample.least_bytes(plan.count_posts() if narrowed.by_list else posts)
+                check_room_beside_media(resolved, destination.directory, least, media)
+            index = closing.enter_context(_word_index(plan, scratch.path))
             with unchanging(archive), large.named():
-                for chunk in rendered(plan.units(), archive, setup, pool, large, job.guard, check):
-                    if chunk.data:
-                        pieces.append(bytes(chunk.data))
-                        counters.posts += chunk.posts
-                    notices.note(chunk.notices)
-                    counters.posts_read += chunk.posts_read
-                    if not chunk.ends_batch:
-                        continue
-                    kind, path, first = next(paths)
-                    content = b"".join(pieces)
-                    pieces.clear()
-                    if kind == "posts":
-                        _index(index, first, content)
-                    destination.add(path, content, check)
-                    counters.bytes = destination.bytes_written
-                    batches += 1
-                if counters.posts_read != counters.posts_to_read:
-                    raise ArchiveChangedError(f"{counters.posts_read} of {counters.posts_to_read} posts were found")
+                chunks = rendered(plan.units(), archive, setup, pool, large, job.guard, check)
+                files = _write_posts(job, plan, chunks, index, destination, notices)
                 for whole in plan.wholes():
                     destination.add_pieces(whole.path, _pieces(archive, whole.row_id, whole.column), check)
             pool.stop()
@@ -117,15 +93,62 @@ def write_pages(
         for name, content in templating.assets().items():
             destination.add(f"assets/{name}", content, check)
         destination.wait(check)
-    counters.bytes = destination.bytes_written
+    job.counters.bytes = destination.bytes_written
     archive.check_unchanged()
-    return Written(posts, batches, destination.files, hold.seconds, None, page_bytes=destination.bytes_written)
+    return Written(posts, files, destination.files, hold.seconds, None, page_bytes=destination.bytes_written)
 
 
-def _index(index: WordIndex, first: int, content: bytes) -> None:
-    """Add the texts of a file of posts, of which the first has the rank *first*, to the index."""
-    for rank, document in enumerate(documents_of(content), first):
-        index.add(rank, document.author, document.text)
+def _settings(archive: Archive, folder: Path) -> PageSettings:
+    return PageSettings(
+        str(folder / _PLAN), f"skyexport {__version__}", not archive.source.imported,
+        archive.schema.uri_index is not None,
+    )  # fmt: skip
+
+
+def _word_index(plan: PagePlan, folder: Path) -> WordIndex:
+    words = folder / "words"
+    words.mkdir(mode=0o700)
+    return WordIndex(words, by_author=plan.count_authors() > 1)
+
+
+def _write_posts(
+    job: Job,
+    plan: PagePlan,
+    chunks: Iterator[OrderedChunk],
+    index: WordIndex,
+    destination: PageFolder,
+    notices: Noted,
+) -> int:
+    """Write the rendered files in the order of the plan, and index the texts among them; returns how many there are.
+
+    Raises:
+        ArchiveChangedError: Some posts were not there.
+    """
+    counters, check = job.counters, job.monitor.check
+    counters.posts_to_read = plan.count_posts()
+    counters.stage = "exporting"
+    files = plan.files()
+    pieces: list[bytes] = []
+    written = 0
+    for chunk in chunks:
+        if chunk.data:
+            pieces.append(bytes(chunk.data))
+            counters.posts += chunk.posts
+        notices.note(chunk.notices)
+        counters.posts_read += chunk.posts_read
+        if chunk.ends_batch:
+            kind, path, first = next(files)
+            content = b"".join(pieces)
+            pieces.clear()
+            if kind == "posts":
+                for rank, document in enumerate(documents_of(content), first):
+                    index.add(rank, document.author, document.text)
+            destination.add(path, content, check)
+            counters.bytes = destination.bytes_written
+            written += 1
+    if counters.posts_read != counters.posts_to_read:
+        raise ArchiveChangedError(f"{counters.posts_read} of {counters.posts_to_read} posts were found")
+    return written
 
 
 def _pieces(archive: Archive, row_id: int, column: str) -> Iterator[bytes]:
@@ -143,9 +166,7 @@ def _write_search(plan: PagePlan, index: WordIndex, destination: PageFolder, job
     for number, (first, content) in enumerate(index.shards(), 1):
         firsts.append(first)
         destination.add(f"search/words-{number:05}.js", content, check)
-    table = table_js(
-        firsts, list(plan.documents()), list(plan.months()), list(plan.authors()), job.counters.posts
-    )
+    table = table_js(firsts, list(plan.documents()), list(plan.months()), list(plan.authors()), job.counters.posts)
     destination.add("search/table.js", table, check)
 
 

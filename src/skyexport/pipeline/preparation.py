@@ -223,8 +223,8 @@ def _chosen_workers(
     reads_earlier = bool(resolved.since_export) or options.since_last
     need = memory_need(
         FORMS[resolved.format], resolved.compression, archive.stored_bytes(), batch_size=options.batch_size,
-        lists=options.media or resolved.format == PAGES or options.match is not None or options.limit is not None or reads_earlier
-        or options.snapshot == "copy",
+        lists=options.media or options.match is not None or options.limit is not None or reads_earlier
+        or options.snapshot == "copy" or resolved.format == PAGES,
         reads_table=any(map(may_be_table, resolved.since_export))
         or (options.since_last and resolved.format == "parquet"),
     )  # fmt: skip

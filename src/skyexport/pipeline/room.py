@@ -8,7 +8,7 @@ from pathlib import Path
 from skyexport.archive.archive import Archive
 from skyexport.archive.row_ids import RowIdFile
 from skyexport.errors import ArchiveBusyError, ArchiveChangedError, OutputError
-from skyexport.formats import format_with
+from skyexport.formats import form_with
 from skyexport.formats.compression import compressor_of
 from skyexport.options.export_options import Resolved
 from skyexport.output.media import Media
@@ -47,7 +47,7 @@ def sample_if_tight(
         return None
     try:
         return Sample.of(
-            archive, format_with(resolved.format, resolved.settings), selection, before_large_post,
+            archive, form_with(resolved.format, resolved.settings), selection, before_large_post,
             compress=compressor_of(resolved.compression), chosen=chosen,
         )  # fmt: skip
     except (ArchiveBusyError, ArchiveChangedError):

@@ -125,6 +125,13 @@ class ExportDirectory:
         with os.scandir(self._path if self._descriptor is None else self._descriptor) as entries:
             return {entry.name for entry in entries}
 
+    def has_file(self, name: str) -> bool:
+        """Whether there is a plain file *name*."""
+        with contextlib.suppress(OSError):
+            place = self._place_of(name)
+            return stat.S_ISREG(os.stat(place, dir_fd=self._descriptor, follow_symlinks=False).st_mode)
+        return False
+
     def open(self, name: str) -> int:
         """A descriptor to read the plain file *name*, which `is_plain_name`.
 

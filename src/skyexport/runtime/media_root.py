@@ -20,7 +20,7 @@ from typing import Self
 from skyexport.errors import OptionError
 from skyexport.runtime.location import absolute
 
-__all__ = ["MediaFile", "MediaRoot", "ShownFile", "UnsafePathError"]
+__all__ = ["MediaFile", "MediaRoot", "PresentFile", "ShownFile", "UnsafePathError"]
 
 
 _BY_DESCRIPTOR = os.open in os.supports_dir_fd
@@ -76,6 +76,24 @@ class ShownFile:
     width: bytes
     height: bytes
     alt_text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PresentFile:
+    """A media file that is there when the export begins, and a post that shows it."""
+
+    uri: bytes
+    """Of the post."""
+    sha256: str
+    name: str
+    """In the export's folder of media."""
+    mime_type: bytes
+    width: int
+    """0 if unknown."""
+    height: int
+    alt_text: bytes
+    size_bytes: int
+    """0 if unknown."""
 
 
 class MediaRoot:

@@ -34,7 +34,7 @@ complete -c skyexport -n 'contains -- export (__skyexport_command)' -l since -x 
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -l until -x -d 'To this day\'s end, or instant.'
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -l match -x -d 'Only posts that the archive\'s full-text index finds: cats dogs, cats OR dogs, "the cat", cat*.'
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -l limit -x -d 'Only the newest N of these posts.'
-complete -c skyexport -n 'contains -- export (__skyexport_command)' -s f -l format -x -a 'json jsonl csv parquet' -d 'The format.'
+complete -c skyexport -n 'contains -- export (__skyexport_command)' -s f -l format -x -a 'json jsonl csv parquet html' -d 'The format.'
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -l to -r -F -d 'Write just this data file; - is standard output.'
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -s o -l output-dir -x -a '(__fish_complete_directories)' -d 'Write into DIR/AUTHOR/TIME.'
 complete -c skyexport -n 'contains -- export (__skyexport_command)' -l overwrite -d 'Let --to replace a file.'

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skyexport.pages.words import (
+from skyexport.pages.search_words import (
     IGNORED_RANGES,
     MAX_WORD_CHARACTERS,
     PAIR_RANGES,
