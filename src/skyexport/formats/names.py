@@ -50,7 +50,6 @@ _OTHERS = {
     "databases import .csv and .parquet": "db db3 sqlite sqlite3 duckdb ddb mdb accdb sql dbf",
     "readers of tables take .parquet": "avro orc arrow feather ipc h5 hdf5 nc npy npz pkl pickle rds sas7bdat sav dta",
     "readers of JSON take .json or .jsonl": "json5 hjson geojson jsonld jsonc bson cbor msgpack proto pb yaml yml toml",
-    "-f html writes a folder of pages, with -o instead of --to": "html htm xhtml",
     "use .json or .csv": "xml rss atom ics md markdown rst adoc tex rtf pdf doc docx odt ppt pptx ini",
     "use .gz or .zst, or write to a pipe: --to - | …": (
         "bz2 bzip2 xz lzma lz lz4 lzo br brotli z sz snappy zip zipx 7z rar tar tgz tbz tbz2 txz tzst cab iso zlib"
@@ -58,6 +57,9 @@ _OTHERS = {
     "encrypt in a pipe: --to - | …": "gpg pgp asc age enc aes p7m",
 }
 """Hint → suffixes of other formats."""
+
+_PAGES = frozenset({"html", "htm", "xhtml"})
+"""Suffixes of pages, which are never one file."""
 
 _HINTS = {suffix: hint for hint, suffixes in _OTHERS.items() for suffix in suffixes.split()}
 
@@ -95,6 +97,10 @@ def form_of_name(path: Path | None, *, format_given: bool = False) -> NamedForm:
         return NamedForm(format, compression, delimiter)
     if ending in _COMPRESSIONS:
         raise OptionError(f"{path} is named like a file that is compressed twice", "leave out one of the two suffixes")
+    if ending in _PAGES:
+        raise OptionError(
+            f"--to writes one file, and html is a folder of pages: {path}", "use -f html, and -o for its place"
+        )
     if ending in _HINTS:
         raise OptionError(f"cannot write {path}: .{ending} is not a format of skyexport", _hint(ending))
     if format_given:

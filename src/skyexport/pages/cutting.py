@@ -181,13 +181,14 @@ def _cut_threads(connection: apsw.Connection, folders: dict[int, str]) -> None:
     for root, posts in groupby(rows, key=lambda row: row[0]):
         author, month, stem = _thread(connection, root)
         members = [(seq, size) for _, seq, size in posts]
+        begun = 0
         for page in _filled(iter(members), _PAGE_POSTS, _PAGE_BYTES):
             path = folders[author] + paths.thread_path(month, stem, page.number)
             row = ("thread", author, month, page.number, place, page.posts, path, root)
             connection.execute(_ADD_PAGE, row)
             number = connection.last_insert_rowid()
-            listed = members[: page.posts]
-            del members[: page.posts]
+            listed = members[begun : begun + page.posts]
+            begun += page.posts
             connection.executemany(
                 "insert into member values (?, ?, ?)",
                 ((place + index, seq, number) for index, (seq, _) in enumerate(listed)),

@@ -104,7 +104,7 @@ class ShownEmbed:
     """The name of the picture of the card, like `ShownImage.name`."""
     quote: ShownRecord | None = None
     other_embed: str = ""
-    """Why none of it is shown; empty if some of it is, or there is no embed."""
+    """A sentence about it if none of it is shown; else empty."""
     problem: str = ""
     """The kind of notice about it: `unreadable_json`, `invalid_utf8`, or empty."""
 
@@ -117,14 +117,14 @@ def embed_view(data: bytes) -> ShownEmbed:
     if not data or data == b"null":
         return NO_EMBED
     if len(data) > _LARGEST_BYTES:
-        return ShownEmbed(other_embed="an embed that is too large")
+        return ShownEmbed(other_embed="Not shown: an embed that is too large")
     try:
         value, problem = _loads(data)
     except _NotJsonError:
         excerpt = clean(json_text.decode(data[:_LONGEST_EXCERPT]))
-        return ShownEmbed(other_embed=f"an embed that is not JSON: {excerpt}", problem="unreadable_json")
+        return ShownEmbed(other_embed=f"Not shown: an embed that is not JSON: {excerpt}", problem="unreadable_json")
     except (ValueError, RecursionError):
-        return ShownEmbed(other_embed="an embed that is nested too deep")
+        return ShownEmbed(other_embed="Not shown: an embed that is nested too deep")
     if value is None:
         return NO_EMBED
     return _shown(value if isinstance(value, dict) else {}, problem)
@@ -192,7 +192,7 @@ def _shown(embed: dict[str, Any], problem: str) -> ShownEmbed:
     other = ""
     if not (images or video or card or quote):
         kind = _text(embed.get("$type"))[:_LONGEST_EXCERPT]
-        other = f"an embed of the kind {kind}" if kind else "an embed of an unknown kind"
+        other = f"Not shown: an embed of the kind {kind}" if kind else "Not shown: an embed of an unknown kind"
     return ShownEmbed(images, video, card, card_image, quote, other, problem)
 
 

@@ -18,7 +18,7 @@ import apsw
 from skyexport import json_text, timestamps
 from skyexport.archive.archive import Archive
 from skyexport.archive.plan import PageNumber
-from skyexport.archive.profiles import each_profile
+from skyexport.archive.profiles import Profile
 from skyexport.pages.cutting import cut, sort_posts
 from skyexport.pages.limits import LONGEST_URI_BYTES
 from skyexport.posts import StoredValue, stored_time, stored_value_sql
@@ -144,29 +144,32 @@ class PagePlan:
             self.connection.executemany(sql, rows)
 
 
-def plan_pages(plan: PagePlan, archive: Archive, selection: Selection, check: Callable[[], None]) -> None:
+def plan_pages(
+    plan: PagePlan, archive: Archive, selection: Selection, people: Iterable[Profile], check: Callable[[], None]
+) -> None:
     """Decide which posts are on which pages.
 
     Args:
         plan: Empty, filled here.
         archive: Held in one state.
         selection: The posts to export.
+        people: What the archive knows of people; a copy of its posts does not have that.
         check: Called now and then; an exception from it ends this.
     """
     with archive.translating_errors():
-        _note_people(plan, archive)
+        _note_people(plan, people)
         _note_posts(plan, archive, selection, check)
     sort_posts(plan.connection)
     check()
     cut(plan.connection, check)
 
 
-def _note_people(plan: PagePlan, archive: Archive) -> None:
+def _note_people(plan: PagePlan, people: Iterable[Profile]) -> None:
     plan._fill(
         "insert into author (did, handle, name, about, earlier) values (?, ?, ?, ?, ?)",
         (
             (person.did, person.handle, person.name, person.about, json.dumps(person.earlier_handles))
-            for person in each_profile(archive.connection)
+            for person in people
         ),
     )
 

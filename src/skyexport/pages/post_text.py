@@ -29,7 +29,7 @@ _TAG = re.compile(rf"(?<!\S)[#＃]([^{_NOT_IN_TAG}]++)")
 _NAME = re.compile(r"[\w.-]*+")
 """A word that may be a domain, with all full stops and hyphens in it and around it."""
 _DOMAIN = re.compile(
-    r"(?<![\w.@/:&=?%+~#＃-])([^\W_][\w-]*+(?:\.[\w-]++)++)(?!@)"
+    r"(?<![\w.@/\\:&=?%+~#＃-])([^\W_][\w-]*+(?:\.[\w-]++)++)(?!@)"
     rf"((?::[0-9]{{1,5}}+)?+(?:[/?#][^{_NOT_IN_ADDRESS}]*+)?+)"
 )
 _SCHEMES = ("https", "http")

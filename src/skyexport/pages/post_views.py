@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -40,7 +39,6 @@ _MONTHS = (
     *("January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November"),
     "December",
 )
-_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +98,19 @@ def post_view(
         notices: Stored values that cannot be shown as they are.
     """
     stored_uri = as_bytes(post["uri"])
-    uri = json_text.decode(stored_uri)
-    notes = _Notes(notices, uri)
-    did = notes.text(post["did"], "did")
+    notes = _Notes(notices, json_text.decode(stored_uri))
     uri = notes.text(stored_uri, "uri")
-    if post["reply_parent"]:
-        notes.text(post["reply_parent"], "reply_parent")
+    did = notes.text(post["did"], "did")
     stored_text = as_bytes(post["text"])
     text = notes.text(_whole_characters(stored_text) if whole_text else stored_text, "text")
+    if time:
+        time_text = time_for_people(time)
+    else:
+        notes.add("unreadable_time", "created_at")
+        time_text = clean(json_text.decode(as_bytes(post["created_at"])))[:_LONGEST_COUNT]
+    counts = _counts(post, notes) if counts_known else ()
+    if post["reply_parent"]:
+        notes.text(post["reply_parent"], "reply_parent")
     shown = embed_view(as_bytes(post["embed_data"]))
     if shown.problem:
         notes.add(shown.problem, "embed_data")
@@ -117,11 +120,6 @@ def post_view(
         labels, problem = labels_of(as_bytes(stored_labels))
         if problem:
             notes.add(problem, "labels")
-    if time:
-        time_text = time_for_people(time)
-    else:
-        notes.add("unreadable_time", "created_at")
-        time_text = clean(json_text.decode(as_bytes(post["created_at"])))[:_LONGEST_COUNT]
     href = post_address(uri)
     files = lookup.files(stored_uri)
     media = _Media(shown, files, href) if files or shown is not NO_EMBED else _NO_MEDIA
@@ -130,7 +128,10 @@ def post_view(
         media.notes.append("This post has media that the archive does not describe.")
     card = media.card
     return PostView(
-        anchor=anchor_of(uri, did),
+        # As stored: different bytes that are not UTF-8 may look the same.
+        anchor=anchor_of(
+            stored_uri.decode(errors="surrogateescape"), as_bytes(post["did"]).decode(errors="surrogateescape")
+        ),
         author=lookup.author(did),
         time=time,
         time_text=time_text,
@@ -147,7 +148,7 @@ def post_view(
         other_embed=shown.other_embed,
         notes=media.notes,
         labels=labels,
-        counts=_counts(post, notes) if counts_known else (),
+        counts=counts,
     )
 
 
@@ -229,7 +230,7 @@ def _counts(post: StoredPost, notes: _Notes) -> Sequence[tuple[str, str, str]]:
             notes.add("unreadable_count", column)
             counts.append((singular, plural, clean(json_text.decode(as_bytes(value)))[:_LONGEST_COUNT]))
         elif not number.startswith("-"):
-            counts.append((singular, plural, number))
+            counts.append((singular, plural, f"{value:,}" if isinstance(value, int) else number))
     return counts
 
 

@@ -29,6 +29,9 @@ _SNIPPET_BYTES = 600
 _SNIPPET_CHARACTERS = 140
 """Of the text of a post that is answered, or liked most."""
 
+_SHOWN = tuple(name for name in COLUMNS if name not in ("cid", "indexed_at", "is_reply", "embed_type", "archived_at"))
+"""The columns that a page shows something of."""
+
 _KNOWN_AUTHORS = 5000
 """Authors that are kept in memory."""
 
@@ -227,19 +230,23 @@ class Posts:
 
     def __init__(self, connection: apsw.Connection, columns: Mapping[str, str]) -> None:
         self._connection = connection
-        values = {name: stored_value_sql(columns, name) for name in COLUMNS}
+        values = {name: stored_value_sql(columns, name) for name in _SHOWN}
         for name, most, instead in (
             ("text", MOST_TEXT_BYTES, "null"),
             ("embed_data", MOST_EMBED_BYTES, "null"),
             ("labels", MOST_LABELS_BYTES, f"cast('{_TOO_LARGE_LABELS.decode()}' as blob)"),
             ("uri", LONGEST_URI_BYTES, "cast('row ' || posts.rowid as blob)"),
             ("reply_parent", LONGEST_URI_BYTES, "null"),
-            ("embed_type", LONGEST_URI_BYTES, "null"),
         ):
             values[name] = f"iif(ifnull(octet_length({columns[name]}), 0) <= {most}, {values[name]}, {instead})"
         sizes = "octet_length(text), octet_length(embed_data)"
         self._sql = (
             f"select batch.value, {sizes}, {', '.join(values.values())}"
+            " from temp.carray(:row_ids) as batch cross join posts on posts.rowid = batch.value"
+        )
+        found = ", ".join(values[name] for name in ("uri", "did", "text", "embed_data"))
+        self._documents_sql = (
+            f"select batch.value, octet_length(text), {found}"
             " from temp.carray(:row_ids) as batch cross join posts on posts.rowid = batch.value"
         )
         self._texts_sql = (
@@ -252,10 +259,17 @@ class Posts:
         """Row id, post, and bytes of its text and its embed, in the order of *row_ids*."""
         rows: Any = self._connection.execute(self._sql, {"row_ids": apsw.carray(row_ids)})
         for row_id, text_bytes, embed_bytes, *values in rows:
-            post = dict(zip(COLUMNS, values, strict=True))
+            post = dict(zip(_SHOWN, values, strict=True))
             if (text_bytes or 0) > MOST_TEXT_BYTES:
                 post["text"] = self._beginning(row_id)
             yield row_id, post, text_bytes or 0, embed_bytes or 0
+
+    def documents(self, row_ids: array[int]) -> Iterable[tuple[int, bytes, bytes, bytes, bytes]]:
+        """Row id, uri, DID, text and embed, in the order of *row_ids*."""
+        rows: Any = self._connection.execute(self._documents_sql, {"row_ids": apsw.carray(row_ids)})
+        for row_id, text_bytes, uri, did, text, embed in rows:
+            cut = (text_bytes or 0) > MOST_TEXT_BYTES
+            yield row_id, uri, did or b"", self._beginning(row_id) if cut else text or b"", embed or b""
 
     def texts(self, row_ids: Iterable[int]) -> dict[int, tuple[bytes, bytes]]:
         """Row id → DID, and the beginning of the text."""

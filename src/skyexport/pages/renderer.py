@@ -205,13 +205,13 @@ class PageRenderer:
         reader = self._reader
         rows = self._rows_of(page)
         documents: list[Document] = []
-        found = self._posts.read(array("q", (row_id for _, row_id, _, _ in rows)))
-        for (seq, row_id, time, _), (read_id, post, _, _) in zip(rows, found, strict=False):
+        found = self._posts.documents(array("q", (row_id for _, row_id, _, _ in rows)))
+        for (seq, row_id, time, _), (read_id, uri, did, stored_text, embed) in zip(rows, found, strict=False):
             if row_id != read_id:
                 break
             path, author = reader.month_page_of(seq)
-            anchor = anchor_of(*keys_of(as_bytes(post["uri"]), as_bytes(post["did"]), row_id))
-            text = search_text(as_bytes(post["text"]), as_bytes(post["embed_data"]))
+            anchor = anchor_of(*keys_of(uri, did, row_id))
+            text = search_text(stored_text, embed)
             documents.append(Document(path, anchor, f"{time}Z" if time else "", author - 1, text))
         if len(documents) != len(rows):
             raise ArchiveChangedError(f"{len(documents)} of {len(rows)} posts were found", "export again")

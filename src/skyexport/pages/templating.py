@@ -15,6 +15,9 @@ __all__ = ["Page", "assets", "render"]
 
 Page = PostsPage | AuthorPage | AuthorsPage | SearchPage
 
+_KNOWN_AUTHORS = 1000
+"""Authors whose lines above posts are kept."""
+
 _HERE = Path(__file__).parent
 
 _TEMPLATES = {
@@ -33,10 +36,12 @@ def _environment() -> Environment:
         lstrip_blocks=True, keep_trailing_newline=True, auto_reload=False,
     )  # fmt: skip
     environment.filters["number"] = "{:,}".format
+    environment.filters["counted"] = _counted
     environment.filters["rich"] = _rich
-    # As names that all templates have, macros need no import in each post.
+    # Most posts of a page are by one author.
     macros = environment.get_template("macros.html").module
-    environment.globals.update({name: getattr(macros, name) for name in ("card", "image", "quoted", "video")})
+    for name in ("byline", "named"):
+        environment.filters[name] = functools.lru_cache(_KNOWN_AUTHORS)(getattr(macros, name))
     return environment
 
 
@@ -49,6 +54,13 @@ def _rich(segments: Sequence[Segment]) -> Markup:
             else escape(part.text)
             for part in segments
         )
+    )
+
+
+def _counted(counts: Sequence[tuple[str, str, str]]) -> Markup:
+    """Likes and the like, each with its number."""
+    return Markup(
+        "\n".join(f"<span>{escape(number)} {one if number == '1' else many}</span>" for one, many, number in counts)
     )
 
 

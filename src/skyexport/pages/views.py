@@ -171,7 +171,7 @@ class PostView:
     card: Card | None = None
     quote: Quote | None = None
     other_embed: str = ""
-    """A kind of embed that is not known, or stored text that is not JSON; empty if there is none."""
+    """A sentence about an embed that is not shown: of an unknown kind, or not JSON; empty if there is none."""
     notes: Sequence[str] = ()
     """Sentences about media that are not shown."""
     labels: Sequence[str] = ()

@@ -15,6 +15,7 @@ import apsw
 
 from skyexport import __version__
 from skyexport.archive.archive import Archive
+from skyexport.archive.profiles import each_profile
 from skyexport.errors import ArchiveChangedError
 from skyexport.output.media import Media
 from skyexport.output.page_folder import PageFolder
@@ -73,7 +74,7 @@ def write_pages(
                 check_state(job, archive.connection, "main")
             job.counters.stage = "planning pages"
             plan = closing.enter_context(PagePlan(scratch.path / _PLAN))
-            plan_pages(plan, archive, narrowed, check)
+            plan_pages(plan, archive, narrowed, each_profile(job.archive.connection), check)
             if media is not None:
                 media.list_files(archive, narrowed)
                 plan.add_files(media.present())
@@ -175,7 +176,7 @@ def _translating_errors() -> Iterator[None]:
     """Errors of the plan and of the index are those of temporary files."""
     try:
         yield
-    except apsw.FullError as error:
+    except (apsw.FullError, apsw.IOError, apsw.CantOpenError) as error:
         raise no_room(OSError(0, str(error))) from error
     except OSError as error:
         raise no_room(error) from error
