@@ -20,7 +20,7 @@ from skyexport.errors import AlreadyRunningError, ExportError, OptionError, Outp
 from skyexport.fleet.resumption import export_to_skip
 from skyexport.layout import directory_name
 from skyexport.options.export_options import ExportOptions, resolve
-from skyexport.output.destination import DataDestination, Destination, destination_of
+from skyexport.output.destination import DataDestination, destination_of
 from skyexport.pipeline.dry_run import dry_run
 from tests.archives import file_archive, post
 from tests.command import files_below

@@ -162,16 +162,21 @@ def test_people_and_tags_elsewhere() -> None:
 
 def test_anchors_and_names_of_files() -> None:
     """Record keys where they can be, hashes elsewhere; the page's own ids end in a star, which neither does."""
-    assert anchor_of(POST, DID) == file_stem_of(POST, DID) == "3kabc"
+    did = DID.encode()
+    anchor = anchor_of(POST.encode(), did, 7)
+    assert anchor == file_stem_of(anchor) == "3kabc"
     hashed = [
-        POST + "*", POST + "/x", f"at://{DID}/app.bsky.feed.post/", f"at://{DID}/app.bsky.feed.post/..", "row 7", "",
-        "at://did:plc:other/app.bsky.feed.post/3kabc", f"at://{DID}/app.bsky.feed.like/3kabc", POST + "\ud800",
+        POST.encode() + b"*", POST.encode() + b"/x", b"at://%b/app.bsky.feed.post/" % did, b"row 7", b"",
+        b"at://%b/app.bsky.feed.post/.." % did, b"at://did:plc:other/app.bsky.feed.post/3kabc",
+        b"at://%b/app.bsky.feed.like/3kabc" % did, POST.encode() + b"\xff", POST.encode() + b"\xfe",
     ]  # fmt: skip
-    for uri in hashed:
-        assert re.fullmatch(r"\*[0-9a-f]{32}", anchor_of(uri, DID)), uri
-        assert re.fullmatch("_[0-9a-f]{32}", file_stem_of(uri, DID)), uri
+    anchors = {anchor_of(uri, did, 7) for uri in hashed}
+    assert len(anchors) == len(hashed)
+    for anchor in anchors:
+        assert re.fullmatch(r"\*[0-9a-f]{32}", anchor)
+        assert re.fullmatch("_[0-9a-f]{32}", file_stem_of(anchor))
+    assert anchor_of(None, did, 7) == "*r7"
     for key in ("3KABC", "a.b", "con", "nul", "com1", "lpt9", "a" * 65):
-        uri = f"at://{DID}/app.bsky.feed.post/{key}"
-        assert anchor_of(uri, DID) == key
-        assert file_stem_of(uri, DID).startswith("_"), key
-    assert file_stem_of(f"at://{DID}/app.bsky.feed.post/conn", DID) == "conn"
+        assert anchor_of(f"at://{DID}/app.bsky.feed.post/{key}".encode(), did, 7) == key
+        assert file_stem_of(key).startswith("_"), key
+    assert file_stem_of("conn") == "conn"

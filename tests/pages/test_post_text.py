@@ -85,6 +85,9 @@ def test_shortened_addresses() -> None:
     assert links("www.example.com/other/a-l...", CARD) == {}
     assert links("www.example.com/news/a-l...") == {}
     assert links("www.example.com... yes", CARD) == {"www.example.com": "https://www.example.com"}
+    other = "https://www.example.com.evil.example/"
+    assert links("https://www.example.com...", other) == {"https://www.example.com": "https://www.example.com"}
+    assert links("https://www.example.com/...", other) == {"https://www.example.com/": "https://www.example.com/"}
     assert links("see example.org... yes", CARD) == {"example.org": "https://example.org"}
 
 

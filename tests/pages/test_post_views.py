@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skyexport.notices import Notices
-from skyexport.pages.post_views import CopiedFile, post_view, search_text, time_for_people, utc_time
+from skyexport.pages.post_views import CopiedFile, post_view, search_text
 from skyexport.pages.views import AuthorView, Image, Link, Parent, PostView, Segment, Video
 from skyexport.posts import COLUMNS, StoredPost, StoredValue
 from skyexport.repository.blocks import RAW_CID, cid_text
@@ -66,8 +66,8 @@ def view(
     time: str = TIME,
 ) -> PostView:
     return post_view(
-        stored, lookup or Lookup(), counts_known=counts_known, parent=parent, thread=None, whole_text=whole_text,
-        whole_embed=whole_embed, time=time, notices=Notices() if notices is None else notices,
+        stored, lookup or Lookup(), anchor="3kabc", counts_known=counts_known, parent=parent, thread=None,
+        whole_text=whole_text, whole_embed=whole_embed, time=time, notices=Notices() if notices is None else notices,
     )  # fmt: skip
 
 
@@ -107,7 +107,9 @@ def test_counts_that_are_no_numbers() -> None:
     assert shown.counts == [("like", "likes", "many"), ("repost", "reposts", "2.5"), ("quote", "quotes", "Inf")]
     assert notices.counts == {"unreadable_count": 2}
     assert notices.places["unreadable_count"] == [f"like_count of {URI}", f"quote_count of {URI}"]
-    assert view(post(like_count=None)).counts == []
+    assert view(post(like_count=None, repost_count=0.0)).counts == []
+    assert view(post(like_count=b""), notices=notices).counts == []
+    assert notices.counts == {"unreadable_count": 3}
 
 
 def test_notices() -> None:
@@ -150,6 +152,8 @@ def test_images_and_their_files() -> None:
     assert (first.file, first.alt, first.width, first.height, first.size_bytes) == (two.href, "A cat", 20, 10, 1234)
     assert (missing.file, missing.alt, missing.href.endswith(f"{cid_of(b'4')}@jpeg")) == ("", "A cat", True)
     assert last.file == one.href
+    shown = view(post(embed_data=images(b"1", b"1")), Lookup([one, two]))
+    assert [image.file for image in shown.images] == [one.href, one.href, two.href]
     assert (added.file, added.alt, added.href) == (three.href, "file b'3'", "")
 
 
@@ -263,13 +267,16 @@ def test_search_text() -> None:
     ],
 )
 def test_times(written: str, time: str) -> None:
-    """Times of quoted posts are in UTC."""
-    assert utc_time(written) == time
+    """Times of quoted posts are in UTC, and empty if they are not readable."""
+    record = {"uri": URI, "author": AUTHOR, "value": {"text": "Hi", "createdAt": written}}
+    quote = view(post(embed_data={"record": record})).quote
+    assert quote is not None
+    assert quote.time == time
 
 
 def test_times_for_people() -> None:
     """A day, a month's name, and the time of day."""
-    assert time_for_people("0001-12-03T04:05:06Z") == "3 December 0001, 04:05 UTC"
+    assert view(post(), time="0001-12-03T04:05:06Z").time_text == "3 December 0001, 04:05 UTC"
 
 
 STORED: st.SearchStrategy[StoredValue] = st.one_of(byte_texts, st.integers(), st.floats(), st.none())

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skyexport.pages import templating
-from skyexport.pages.addresses import web_address
+from skyexport.pages.addresses import profile_address, web_address
 from skyexport.pages.post_text import clean, segments
 from skyexport.pages.views import (
     AuthorLine,
@@ -36,7 +36,7 @@ from skyexport.pages.views import (
     Video,
 )
 from tests.pages.test_embed_views import AUTHOR, EMBEDS, POST
-from tests.pages.test_post_views import ADA, Lookup, copied, post, view
+from tests.pages.test_post_views import ADA, DID, URI, Lookup, copied, post, view
 
 COMMON = {"class", "id", "dir", "aria-label", "aria-labelledby", "aria-hidden"}
 _OWN = """
@@ -351,20 +351,24 @@ BYTES = TEXTS.map(lambda text: text.encode(errors="surrogatepass"))
 def hostile_posts(draw: st.DrawFn) -> PostView:
     """A post by people who mean harm, from its stored values."""
     files = [copied(b"1", alt=draw(TEXTS)), copied(b"2", ".svg"), copied(b"3", ".mp4", alt=draw(TEXTS))]
+    before = f"at://{DID}/app.bsky.feed.post/".encode()
     stored = post(
-        text=draw(BYTES), labels=draw(st.lists(TEXTS, max_size=2)),
+        uri=draw(st.one_of(st.just(URI), BYTES, BYTES.map(before.__add__))), did=draw(st.one_of(st.just(DID), BYTES)),
+        reply_parent=draw(BYTES), text=draw(BYTES), labels=draw(st.lists(TEXTS, max_size=2)),
         embed_data=json.dumps(draw(HOSTILE_EMBEDS)).encode(), created_at=draw(BYTES), like_count=draw(BYTES),
     )  # fmt: skip
     name = clean(draw(TEXTS))
-    parent = Parent(AuthorView(name, name, name), clean(draw(TEXTS)), web_address(draw(TEXTS)), here=False)
+    parent = Parent(
+        AuthorView(name, name, name, profile_address(name)), clean(draw(TEXTS)), web_address(draw(TEXTS)), here=False
+    )
     return view(stored, Lookup(files), parent=draw(st.sampled_from([None, parent])), time="")
 
 
-@given(hostile_posts(), TEXTS.map(clean))
-def test_hostile_posts(hostile: PostView, name: str) -> None:
+@given(st.lists(hostile_posts(), max_size=2, unique_by=lambda hostile: hostile.anchor), TEXTS.map(clean))
+def test_hostile_posts(hostile: list[PostView], name: str) -> None:
     """Nothing that anyone wrote becomes an element, an attribute, or a link to anything but the web."""
     author = AuthorView(name, name, name)
-    check(month(hostile, author=author, site=Site(title=name, root="../../", exporter="skyexport 1.0")))
+    check(month(*hostile, author=author, site=Site(title=name, root="../../", exporter="skyexport 1.0")))
 
 
 @given(TEXTS.map(clean))

@@ -29,6 +29,10 @@ _BLUESKY = "https://bsky.app"
 
 _LONGEST_ADDRESS = 8000
 """Characters; browsers and servers take few longer addresses."""
+_LONGEST_AUTHOR = 300
+"""Characters; no DID and no handle has more."""
+_KEPT_IN_MEMORY = 1000
+"""Authors and tags that posts name again and again."""
 
 _USUAL = re.compile(
     r"https?://[A-Za-z0-9](?:[A-Za-z0-9-]|\.(?!\.)){0,252}+(?::[1-9][0-9]{0,3})?"
@@ -46,7 +50,7 @@ _STRAY_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 _KEPT = "/?#._~!$&'()*+,;=:@-%[]"
 """Characters behind a host that need no percent-encoding."""
 
-_RECORD = re.compile(r"at://([^/]+)/([A-Za-z0-9.-]{1,317})/([A-Za-z0-9._:~-]{1,512})")
+_RECORD = re.compile(r"at://(did:[^/]{1,300})/([A-Za-z0-9.-]{1,317})/([A-Za-z0-9._:~-]{1,512})")
 _ANCHOR = re.compile(r"[A-Za-z0-9._-]{1,512}")
 _FILE_STEM = re.compile(r"(?!(?:con|prn|aux|nul|com[0-9]|lpt[0-9])\Z)[a-z0-9]{1,64}")
 """Windows reserves the excluded names."""
@@ -115,10 +119,11 @@ def record_address(uri: str) -> str:
     return f"{_BLUESKY}{before}{author}{behind.format(key)}" if behind else f"{_BLUESKY}{before}{author}"
 
 
-@functools.lru_cache(maxsize=1000)
-def _author_in_address(did: str) -> str:
-    """A DID as a part of an address; empty if it is none."""
-    return _encoded(did) if is_did(did) else ""
+@functools.lru_cache(_KEPT_IN_MEMORY)
+def _author_in_address(author: str) -> str:
+    """A DID or a handle as a part of an address; empty if it is neither."""
+    is_author = is_did(author) or (author.isascii() and is_handle(author))
+    return author.replace("%", "%25") if is_author else ""
 
 
 def post_address(uri: str) -> str:
@@ -128,17 +133,14 @@ def post_address(uri: str) -> str:
 
 def profile_address(author: str) -> str:
     """The profile of a DID or a handle; empty if it is neither."""
-    is_author = is_did(author) or (author.isascii() and is_handle(author))
-    return f"{_BLUESKY}/profile/{_encoded(author)}" if is_author else ""
+    part = _author_in_address(author) if len(author) <= _LONGEST_AUTHOR else ""
+    return f"{_BLUESKY}/profile/{part}" if part else ""
 
 
+@functools.lru_cache(_KEPT_IN_MEMORY)
 def tag_address(tag: str) -> str:
-    """Where bsky.app shows the posts with a tag, given without `#`."""
+    """Where bsky.app shows the posts with a tag, given without `#`, and not longer than tags are."""
     return f"{_BLUESKY}/hashtag/{quote(tag, safe='', errors='replace')}"
-
-
-def _encoded(author: str) -> str:
-    return author.replace("%", "%25") if "%" in author else author
 
 
 def did_of(uri: str) -> str:
@@ -147,27 +149,25 @@ def did_of(uri: str) -> str:
     return did if is_did(did) else ""
 
 
-def anchor_of(uri: str, did: str) -> str:
-    """The `id` of a post on pages of its author: its record key, or `*` and a hash.
+def anchor_of(uri: bytes | None, did: bytes, row_id: int) -> str:
+    """The `id` of a post on pages of its author: its record key, or `*` and a hash, or its row id without a uri.
 
     Args:
-        uri: Of the post.
-        did: Of its author.
+        uri: Of the post, as stored: bytes that are not UTF-8 may look the same as others; None if there is none.
+        did: Of its author, as stored.
+        row_id: Of the post.
     """
-    key = _key(uri, did)
+    if uri is None:
+        return f"*r{row_id}"
+    before = b"at://%b/%b/" % (did, _POSTS.encode())
+    key = uri[len(before) :].decode("latin-1") if uri.startswith(before) else ""
     return key if _ANCHOR.fullmatch(key) and key not in (".", "..") else "*" + _hash(uri)
 
 
-def file_stem_of(uri: str, did: str) -> str:
-    """The record key of a post if it can name a file on any system, or `_` and a hash; arguments as for `anchor_of`."""
-    key = _key(uri, did)
-    return key if _FILE_STEM.fullmatch(key) else "_" + _hash(uri)
+def file_stem_of(anchor: str) -> str:
+    """The stem of the names of a post's files: its anchor if that can name a file on any system, or `_` and a hash."""
+    return anchor if _FILE_STEM.fullmatch(anchor) else "_" + _hash(anchor.encode())
 
 
-def _key(uri: str, did: str) -> str:
-    before = f"at://{did}/{_POSTS}/"
-    return uri[len(before) :] if uri.startswith(before) else ""
-
-
-def _hash(uri: str) -> str:
-    return hashlib.sha256(uri.encode(errors="surrogatepass")).hexdigest()[:_HASH_DIGITS]
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:_HASH_DIGITS]

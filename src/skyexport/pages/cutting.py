@@ -17,7 +17,7 @@ from skyexport.pages.addresses import file_stem_of
 from skyexport.pages.limits import MOST_EMBED_BYTES, MOST_TEXT_BYTES
 from skyexport.posts import as_bytes
 
-__all__ = ["cut", "keys_of", "sort_posts", "stem_of"]
+__all__ = ["cut", "sort_posts"]
 
 _PAGE_POSTS = 200
 """Posts on a page at most: a phone shows more only slowly."""
@@ -48,8 +48,8 @@ def sort_posts(connection: apsw.Connection) -> None:
           ifnull(counted.posts, 0) as posts
         from author left join counted on counted.old = author.id;
         create unique index temp.renumbered_old on renumbered(old);
-        insert into post (row_id, author, time, likes, bytes, answers)
-        select row_id, renumbered.id, time, likes, text_bytes + embed_bytes, answers
+        insert into post (row_id, author, time, anchor, likes, bytes, answers)
+        select row_id, renumbered.id, time, anchor, likes, text_bytes + embed_bytes, answers
         from found cross join renumbered on renumbered.old = found.author
         order by 2, 3, uri, 1;
         create temp table people as
@@ -200,24 +200,9 @@ def _cut_threads(connection: apsw.Connection, folders: dict[int, str]) -> None:
 
 def _thread(connection: apsw.Connection, root: int) -> tuple[int, str, str]:
     """Author and month of the first post of a thread, and the stem of its file."""
-    row: Any = connection.execute(
-        "select post.author, ifnull(substr(post.time, 1, 7), ''), did, uri, post.row_id from post"
-        " join found on found.row_id = post.row_id join author on author.id = post.author where seq = ?",
-        (root,),
-    ).get
-    author, month, did, uri, row_id = row
-    return author, month, stem_of(uri, did, row_id)
-
-
-def stem_of(uri: bytes | None, did: bytes, row_id: int) -> str:
-    """The stem of the names of a post's files; its row id stands for a uri that is too long."""
-    return file_stem_of(*keys_of(uri, did, row_id))
-
-
-def keys_of(uri: bytes | None, did: bytes | None, row_id: int) -> tuple[str, str]:
-    """Uri and DID of a post as `anchor_of` takes them: different for each post, even if they are not valid UTF-8."""
-    stored = f"row {row_id}".encode() if uri is None else uri
-    return stored.decode(errors="surrogateescape"), as_bytes(did).decode(errors="surrogateescape")
+    sql = "select author, ifnull(substr(time, 1, 7), ''), anchor from post where seq = ?"
+    author, month, anchor = connection.execute(sql, (root,)).get
+    return author, month, file_stem_of(anchor)
 
 
 def _documents(connection: apsw.Connection, check: Callable[[], None]) -> Iterator[tuple[object, ...]]:
@@ -233,13 +218,12 @@ def _documents(connection: apsw.Connection, check: Callable[[], None]) -> Iterat
 def _add_wholes(connection: apsw.Connection, folders: dict[int, str]) -> None:
     """List the values that are too large for a page."""
     rows: Any = connection.execute(
-        "select found.row_id, uri, post.author, text_bytes, embed_bytes"
+        "select found.row_id, post.author, post.anchor, text_bytes, embed_bytes"
         " from found join post on post.row_id = found.row_id"
         f" where text_bytes > {MOST_TEXT_BYTES} or embed_bytes > {MOST_EMBED_BYTES}"
     ).fetchall()
-    for row_id, uri, author, text_bytes, embed_bytes in rows:
-        did: Any = connection.execute("select did from author where id = ?", (author,)).get
-        stem = f"{folders[author]}texts/{stem_of(uri, as_bytes(did), row_id)}"
+    for row_id, author, anchor, text_bytes, embed_bytes in rows:
+        stem = f"{folders[author]}texts/{file_stem_of(anchor)}"
         if text_bytes > MOST_TEXT_BYTES:
             connection.execute("insert into whole values (?, 'text', ?)", (f"{stem}.txt", row_id))
         if embed_bytes > MOST_EMBED_BYTES:

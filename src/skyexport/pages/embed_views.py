@@ -53,7 +53,7 @@ _KINDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ShownImage:
     """An image of an embed."""
 
@@ -67,7 +67,7 @@ class ShownImage:
     height: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ShownVideo:
     """A video of an embed; the fields are those of `ShownImage`."""
 
@@ -77,7 +77,7 @@ class ShownVideo:
     height: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ShownRecord:
     """What a post quotes: mostly another post."""
 
@@ -93,7 +93,7 @@ class ShownRecord:
     note: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ShownEmbed:
     """Everything that can be shown of an embed."""
 

@@ -19,6 +19,7 @@ from skyexport import json_text, timestamps
 from skyexport.archive.archive import Archive
 from skyexport.archive.plan import PageNumber
 from skyexport.archive.profiles import Profile
+from skyexport.pages.addresses import anchor_of
 from skyexport.pages.cutting import cut, sort_posts
 from skyexport.pages.limits import LONGEST_URI_BYTES
 from skyexport.posts import StoredValue, stored_time, stored_value_sql
@@ -33,18 +34,21 @@ create table author (
   id integer primary key, did blob unique, handle text, name text, about text, earlier text,
   folder text, first integer, posts integer, since text, until text
 );
-create table found (row_id integer primary key, author integer, time text, uri blob, text_bytes integer,
+create table found (row_id integer primary key, author integer, time text, uri blob, anchor text, text_bytes integer,
   embed_bytes integer, likes integer, answers integer);
-create table post (seq integer primary key, row_id integer, author integer, time text, likes integer, bytes integer,
-  answers integer);
+create table post (seq integer primary key, row_id integer, author integer, time text, anchor text, likes integer,
+  bytes integer, answers integer);
 create table page (id integer primary key, kind text, author integer, month text, number integer, first integer,
   posts integer, path text, position integer);
 create table member (place integer primary key, seq integer, page integer);
 create table whole (path text, column_name text, row_id integer);
 create table file (uri blob, sha256 text, name text, mime_type text, width integer, height integer,
   size integer, alt text);
-create table known (uri blob primary key, row_id integer) without rowid;
+create table known (kind text, uri blob, row_id integer, primary key (kind, uri)) without rowid;
 """
+
+
+_KNOWN = "select row_id from known where kind = ? and uri = ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,18 +181,21 @@ def _note_people(plan: PagePlan, people: Iterable[Profile]) -> None:
 def _note_posts(plan: PagePlan, archive: Archive, selection: Selection, check: Callable[[], None]) -> None:
     connection, columns = archive.connection, archive.columns
     selection.register(connection)
-    answers = "(select rowid from posts as answered where answered.uri = posts.reply_parent)"
+    # Two values of different types are never equal.
+    answers = ("null", "(select min(rowid) from posts as answered where answered.uri = posts.reply_parent)")
     if archive.schema.uri_index is None:
-        answers = f"iif(octet_length(reply_parent) <= {LONGEST_URI_BYTES}, cast(reply_parent as blob), null)"
+        answers = ("typeof(reply_parent)", "cast(reply_parent as blob)")
         uris: Any = connection.execute(
-            f"select cast(uri as blob), rowid from posts where octet_length(uri) <= {LONGEST_URI_BYTES}"
+            "select typeof(uri), cast(uri as blob), rowid from posts"
+            f" where octet_length(uri) <= {LONGEST_URI_BYTES} order by rowid"
         )
-        plan._fill("insert or ignore into known values (?, ?)", uris)
+        plan._fill("insert or ignore into known values (?, ?, ?)", uris)
     values = (
         "posts.rowid", "cast(did as blob)", stored_value_sql(columns, "created_at"),
         f"iif(octet_length(uri) <= {LONGEST_URI_BYTES}, cast(uri as blob), null)",
         "ifnull(octet_length(text), 0)", "ifnull(octet_length(embed_data), 0)",
-        "iif(typeof(like_count) = 'integer', like_count, 0)", f"iif(ifnull(reply_parent, '') = '', null, {answers})",
+        "iif(typeof(like_count) = 'integer', like_count, 0)",
+        *(f"iif(octet_length(reply_parent) between 1 and {LONGEST_URI_BYTES}, {sql}, null)" for sql in answers),
     )  # fmt: skip
     authors = _AuthorNumbers(plan)
     ways = [("true", {})] if selection.by_list else [(span.where, span.parameters) for span in selection.spans()]
@@ -197,14 +204,25 @@ def _note_posts(plan: PagePlan, archive: Archive, selection: Selection, check: C
         for where, parameters in ways:
             sql = f"select {', '.join(values)} from posts where {where} and {selection.where_sql()}"
             found: Any = connection.execute(sql, {**selection.parameters(), **parameters})
-            for number, (row_id, did, time, uri, *numbers, answered) in enumerate(found):
+            for number, (row_id, did, time, uri, *numbers, kind, answered) in enumerate(found):
                 if not number % 1000:
                     check()
                 if isinstance(answered, bytes):
-                    answered = plan.connection.execute("select row_id from known where uri = ?", (answered,)).get
-                yield row_id, authors.number_of(did), utc_time(time), uri, *numbers, answered
+                    known = plan.connection.execute(_KNOWN, (kind, answered))
+                    answered = known.get
+                anchor = anchor_of(uri, did or b"", row_id)
+                yield row_id, authors.number_of(did), utc_time(time), uri, anchor, *numbers, answered
 
-    plan._fill("insert into found values (?, ?, ?, ?, ?, ?, ?, ?)", rows())
+    plan._fill("insert into found values (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows())
+    if archive.schema.uri_index is None:
+        # Without a key, several posts may have the same uri.
+        plan.connection.execute("""
+            update found set anchor = '*r' || row_id where row_id in (
+              select row_id from (
+                select row_id, row_number() over (partition by author, anchor order by row_id) as place from found
+              ) where place > 1
+            )
+        """)
 
 
 class _AuthorNumbers:

@@ -32,7 +32,7 @@ _DOMAIN = re.compile(
     r"(?<![\w.@/\\:&=?%+~#＃-])([^\W_][\w-]*+(?:\.[\w-]++)++)(?!@)"
     rf"((?::[0-9]{{1,5}}+)?+(?:[/?#][^{_NOT_IN_ADDRESS}]*+)?+)"
 )
-_SCHEMES = ("https", "http")
+_PATH = re.compile("[/?#]")
 
 _ENDS = frozenset(".,;:!?'\"…’”»*")
 """Punctuation at the end of an address, which belongs to the sentence."""
@@ -134,9 +134,9 @@ def _link_at(text: str, place: int, first: int, cards: Sequence[str]) -> tuple[i
         tag = _tag(match[1])
         return place, place + 1 + len(tag), tag_address(tag) if tag else "", match.end()
     if mark == ":":
-        before = text[max(first, place - len(_SCHEMES[0])) : place].lower()
-        start = next((place - len(scheme) for scheme in _SCHEMES if before.endswith(scheme)), place)
-        match = _WEB.match(text, start)
+        before = text[max(first, place - len("https")) : place].lower()
+        start = place - (len("https") if before == "https" else len("http"))
+        match = _WEB.match(text, start) if start >= first else None
         if match is None:
             return place, place, "", place + 1
         shown, href = _web_link(match[0], cards)
@@ -155,7 +155,9 @@ def _link_at(text: str, place: int, first: int, cards: Sequence[str]) -> tuple[i
 def _web_link(written: str, cards: Sequence[str]) -> tuple[str, str]:
     """The text of a link with a scheme, and its address."""
     shortened = _shortened(written)
-    card = _card_of(shortened.rstrip(".…").partition("://")[2], cards) if shortened else ""
+    beginning = shortened.rstrip(".…").partition("://")[2]
+    # Without the end of the host it might be another one: "https://example.co…".
+    card = _card_of(beginning, cards) if _PATH.search(beginning) else ""
     if card:
         return shortened, card
     shown = _without_end(written)
@@ -215,6 +217,8 @@ def _is_domain(host: str, *, has_path: bool) -> bool:
 
 def _tag(written: str) -> str:
     """The tag in what follows `#`; empty if there is none."""
+    if written.isalnum():
+        return "" if len(written) > _LONGEST_TAG or written.isdigit() else written
     end = len(written)
     while end and unicodedata.category(written[end - 1]).startswith("P"):
         end -= 1

@@ -6,17 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from skyexport import json_text, timestamps
+from skyexport import json_text
 from skyexport.archive.shown_media import digest_of
 from skyexport.notices import Notices
-from skyexport.pages.addresses import anchor_of, did_of, post_address
+from skyexport.pages import paths
+from skyexport.pages.addresses import did_of, post_address
 from skyexport.pages.embed_views import NO_EMBED, ShownEmbed, ShownRecord, embed_view, labels_of
+from skyexport.pages.planning import utc_time
 from skyexport.pages.post_text import clean, segments
 from skyexport.pages.views import AuthorView, Card, Image, Link, Parent, PostView, Quote, Video
 from skyexport.posts import StoredPost, StoredValue, as_bytes, count_text
 from skyexport.wording import format_size
 
-__all__ = ["CopiedFile", "Lookup", "post_view", "search_text", "time_for_people", "utc_time"]
+__all__ = ["CopiedFile", "Lookup", "post_view", "search_text"]
 
 _IMAGES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".avif")
 _VIDEOS = (".mp4", ".webm")
@@ -26,18 +28,16 @@ _SMALLEST_SIDE = 100
 """Pixels; a smaller aspect ratio says nothing about the size of an image."""
 _USUAL_SIDE = 1000
 
-_LONGEST_COUNT = 40
-_LONGEST_UTF8 = 4
+_LONGEST_UNREADABLE = 40
+"""Characters that are shown of a time or a number that is none."""
+_LONGEST_CHARACTER = 4
+"""Bytes of a character in UTF-8."""
 
 _COUNTS = (
     ("like_count", "like", "likes"),
     ("repost_count", "repost", "reposts"),
     ("reply_count", "reply", "replies"),
     ("quote_count", "quote", "quotes"),
-)
-_MONTHS = (
-    *("January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November"),
-    "December",
 )
 
 
@@ -76,6 +76,7 @@ def post_view(
     post: StoredPost,
     lookup: Lookup,
     *,
+    anchor: str,
     counts_known: bool,
     parent: Parent | None,
     thread: Link | None,
@@ -89,6 +90,7 @@ def post_view(
     Args:
         post: The stored values. Of a text that is too large it has the beginning or None, of such an embed None.
         lookup: The rest of the export.
+        anchor: Its `id`, from `addresses.anchor_of`.
         counts_known: Whether numbers of likes and the like mean anything.
         parent: The post that this one answers.
         thread: The page of its thread.
@@ -98,22 +100,28 @@ def post_view(
         notices: Stored values that cannot be shown as they are.
     """
     stored_uri = as_bytes(post["uri"])
-    notes = _Notes(notices, json_text.decode(stored_uri))
-    uri = notes.text(stored_uri, "uri")
-    did = notes.text(post["did"], "did")
+    notes = _Notes(notices, stored_uri)
+    stored_did = as_bytes(post["did"])
+    uri, did = stored_uri.decode(errors="surrogateescape"), stored_did.decode(errors="surrogateescape")
+    if not uri.isprintable():
+        uri = notes.text(stored_uri, "uri")
+    if not did.isprintable():
+        did = notes.text(stored_did, "did")
     stored_text = as_bytes(post["text"])
     text = notes.text(_whole_characters(stored_text) if whole_text else stored_text, "text")
     if time:
-        time_text = time_for_people(time)
+        time_text = paths.time_text(time)
     else:
         notes.add("unreadable_time", "created_at")
-        time_text = clean(json_text.decode(as_bytes(post["created_at"])))[:_LONGEST_COUNT]
+        time_text = _beginning(post["created_at"])
     counts = _counts(post, notes) if counts_known else ()
     if post["reply_parent"]:
         notes.text(post["reply_parent"], "reply_parent")
-    shown = embed_view(as_bytes(post["embed_data"]))
-    if shown.problem:
-        notes.add(shown.problem, "embed_data")
+    shown = NO_EMBED
+    if stored_embed := post["embed_data"]:
+        shown = embed_view(as_bytes(stored_embed))
+        if shown.problem:
+            notes.add(shown.problem, "embed_data")
     labels: Sequence[str] = ()
     stored_labels = post["labels"]
     if stored_labels and stored_labels != b"null":
@@ -128,10 +136,7 @@ def post_view(
         media.notes.append("This post has media that the archive does not describe.")
     card = media.card
     return PostView(
-        # As stored: different bytes that are not UTF-8 may look the same.
-        anchor=anchor_of(
-            stored_uri.decode(errors="surrogateescape"), as_bytes(post["did"]).decode(errors="surrogateescape")
-        ),
+        anchor=anchor,
         author=lookup.author(did),
         time=time,
         time_text=time_text,
@@ -172,30 +177,15 @@ def search_text(text: bytes, embed: bytes) -> str:
     return "\n".join([part for part in found if part])
 
 
-def time_for_people(time: str) -> str:
-    """RFC 3339 in UTC as "22 May 2024, 18:57 UTC"."""
-    return f"{int(time[8:10])} {_MONTHS[int(time[5:7]) - 1]} {time[:4]}, {time[11:16]} UTC"
-
-
-def utc_time(text: str) -> str:
-    """A time in any spelling that archives have as RFC 3339 in UTC; empty if it is none."""
-    timestamp = timestamps.parse(text)
-    if timestamp is None:
-        return ""
-    if timestamp.offset_minutes:
-        timestamp = timestamps.from_instant(timestamp.instant_nanoseconds())
-    return "" if timestamp is None else timestamp.rfc3339()
-
-
 class _Notes:
     """Notices about the columns of a post."""
 
-    def __init__(self, notices: Notices, uri: str) -> None:
+    def __init__(self, notices: Notices, uri: bytes) -> None:
         self._notices = notices
         self._uri = uri
 
     def add(self, kind: str, column: str) -> None:
-        self._notices.add(kind, f"{column} of {self._uri}")
+        self._notices.add(kind, f"{column} of {json_text.decode(self._uri)}")
 
     def text(self, value: StoredValue, column: str) -> str:
         """A column as text that a page can hold."""
@@ -209,7 +199,7 @@ class _Notes:
 
 def _whole_characters(data: bytes) -> bytes:
     """The beginning of a text without the character at its end that may be cut."""
-    for length in range(1, min(_LONGEST_UTF8, len(data) + 1)):
+    for length in range(1, min(_LONGEST_CHARACTER, len(data) + 1)):
         first = data[-length]
         if first >= 0xC0:
             needed = 2 + (first >= 0xE0) + (first >= 0xF0)
@@ -223,15 +213,21 @@ def _counts(post: StoredPost, notes: _Notes) -> Sequence[tuple[str, str, str]]:
     counts = []
     for column, singular, plural in _COUNTS:
         value = post[column]
-        if not value:
-            continue
-        number = count_text(value)
-        if number is None:
+        if isinstance(value, int):
+            if value > 0:
+                counts.append((singular, plural, f"{value:,}"))
+        elif (number := count_text(value)) is None:
             notes.add("unreadable_count", column)
-            counts.append((singular, plural, clean(json_text.decode(as_bytes(value)))[:_LONGEST_COUNT]))
-        elif not number.startswith("-"):
-            counts.append((singular, plural, f"{value:,}" if isinstance(value, int) else number))
+            if value != b"":
+                counts.append((singular, plural, _beginning(value)))
+        elif isinstance(value, float) and value > 0:
+            counts.append((singular, plural, number))
     return counts
+
+
+def _beginning(value: StoredValue) -> str:
+    """A value that is not what it should be, as far as it is shown."""
+    return clean(json_text.decode(as_bytes(value)[: _LONGEST_UNREADABLE * _LONGEST_CHARACTER]))[:_LONGEST_UNREADABLE]
 
 
 class _Media:
@@ -239,7 +235,8 @@ class _Media:
 
     def __init__(self, shown: ShownEmbed, files: Sequence[CopiedFile], href: str) -> None:
         self.notes: list[str] = []
-        self._left = {file.sha256: file for file in files}
+        self._files = {file.sha256: file for file in files}
+        self._left = dict(self._files)
         slots = len(shown.images) + (shown.video is not None) + bool(shown.card_image)
         only = files[0] if slots == 1 and len(files) == 1 else None
         self.images = [
@@ -263,13 +260,14 @@ class _Media:
 
     def _take(self, name: str, suffixes: tuple[str, ...], only: CopiedFile | None) -> CopiedFile | None:
         """The file with the digest in a name, or the only one; its kind must be right."""
-        if not self._left or not name:
-            file = only
-        else:
-            file = self._left.get(digest_of(name.encode(errors="replace")) or "", only)
+        file = only
+        if self._files and name:
+            file = self._files.get(digest_of(name.encode(errors="replace")) or "", only)
         if file is None or not file.href.lower().endswith(suffixes):
             return None
-        return self._left.pop(file.sha256, file)
+        # A post may show a file twice.
+        self._left.pop(file.sha256, None)
+        return file
 
     def _add(self, file: CopiedFile, href: str) -> None:
         """Show a file that no embed explains."""
@@ -316,6 +314,6 @@ def _quote(record: ShownRecord, lookup: Lookup) -> Quote:
     else:
         where = " on bsky.app" if not record.title else ""
         link = Link(f"{record.title or 'Quoted post'}{where}", record.href) if record.href else None
-    time = utc_time(record.created_at) if record.created_at else ""
+    time = utc_time(record.created_at.encode()) if record.created_at else None
     title = record.title if link is None else ""
-    return Quote(author, segments(record.text or title), time, link, note)
+    return Quote(author, segments(record.text or title), f"{time}Z" if time else "", link, note)

@@ -15,8 +15,7 @@ import apsw
 
 from skyexport import json_text
 from skyexport.layout import MEDIA_DIRECTORY
-from skyexport.pages.addresses import anchor_of, profile_address
-from skyexport.pages.cutting import keys_of
+from skyexport.pages.addresses import profile_address
 from skyexport.pages.limits import LONGEST_URI_BYTES, MOST_EMBED_BYTES, MOST_LABELS_BYTES, MOST_TEXT_BYTES
 from skyexport.pages.post_text import clean
 from skyexport.pages.post_views import CopiedFile
@@ -93,9 +92,9 @@ class PlanReader:
         if len(uri) > LONGEST_URI_BYTES:
             return None
         if self._uri_indexed:
-            found: Any = self._archive.execute("select rowid from posts where uri = cast(? as text)", (uri,)).get
+            found: Any = self._archive.execute("select min(rowid) from posts where uri = cast(? as text)", (uri,)).get
         else:
-            found = self.rows("select row_id from known where uri = ?", (uri,)).get
+            found = self.rows("select row_id from known where kind = 'text' and uri = ?", (uri,)).get
         return None if found is None else int(found)
 
     def author(self, number: int) -> AuthorView:
@@ -188,15 +187,11 @@ class SeenFrom:
 
     def address_of(self, row_id: int) -> str | None:
         """Relative address of a post; None if the export does not have it."""
-        row = self._reader.rows(
-            "select seq, uri, did from post join found on found.row_id = post.row_id"
-            " join author on author.id = post.author where post.row_id = ?",
-            (row_id,),
-        ).get
+        row = self._reader.rows("select seq, anchor from post where row_id = ?", (row_id,)).get
         if row is None:
             return None
-        seq, uri, did = row
-        return self.relative(self._reader.month_page_of(seq)[0]) + "#" + quote(anchor_of(*keys_of(uri, did, row_id)))
+        seq, anchor = row
+        return f"{self.relative(self._reader.month_page_of(seq)[0])}#{quote(anchor)}"
 
     def relative(self, path: str) -> str:
         """A path of the export, as an address on this page."""
@@ -235,7 +230,7 @@ class Posts:
             ("text", MOST_TEXT_BYTES, "null"),
             ("embed_data", MOST_EMBED_BYTES, "null"),
             ("labels", MOST_LABELS_BYTES, f"cast('{_TOO_LARGE_LABELS.decode()}' as blob)"),
-            ("uri", LONGEST_URI_BYTES, "cast('row ' || posts.rowid as blob)"),
+            ("uri", LONGEST_URI_BYTES, "null"),
             ("reply_parent", LONGEST_URI_BYTES, "null"),
         ):
             values[name] = f"iif(ifnull(octet_length({columns[name]}), 0) <= {most}, {values[name]}, {instead})"
@@ -244,7 +239,7 @@ class Posts:
             f"select batch.value, {sizes}, {', '.join(values.values())}"
             " from temp.carray(:row_ids) as batch cross join posts on posts.rowid = batch.value"
         )
-        found = ", ".join(values[name] for name in ("uri", "did", "text", "embed_data"))
+        found = f"{values['text']}, {values['embed_data']}"
         self._documents_sql = (
             f"select batch.value, octet_length(text), {found}"
             " from temp.carray(:row_ids) as batch cross join posts on posts.rowid = batch.value"
@@ -264,12 +259,12 @@ class Posts:
                 post["text"] = self._beginning(row_id)
             yield row_id, post, text_bytes or 0, embed_bytes or 0
 
-    def documents(self, row_ids: array[int]) -> Iterable[tuple[int, bytes, bytes, bytes, bytes]]:
-        """Row id, uri, DID, text and embed, in the order of *row_ids*."""
+    def documents(self, row_ids: array[int]) -> Iterable[tuple[int, bytes, bytes]]:
+        """Row id, text and embed, in the order of *row_ids*."""
         rows: Any = self._connection.execute(self._documents_sql, {"row_ids": apsw.carray(row_ids)})
-        for row_id, text_bytes, uri, did, text, embed in rows:
+        for row_id, text_bytes, text, embed in rows:
             cut = (text_bytes or 0) > MOST_TEXT_BYTES
-            yield row_id, uri, did or b"", self._beginning(row_id) if cut else text or b"", embed or b""
+            yield row_id, self._beginning(row_id) if cut else text or b"", embed or b""
 
     def texts(self, row_ids: Iterable[int]) -> dict[int, tuple[bytes, bytes]]:
         """Row id → DID, and the beginning of the text."""

@@ -19,8 +19,7 @@ from skyexport.errors import ArchiveChangedError
 from skyexport.formats.chunk import Chunk
 from skyexport.notices import Notices
 from skyexport.pages import paths, templating
-from skyexport.pages.addresses import anchor_of, post_address
-from skyexport.pages.cutting import keys_of, stem_of
+from skyexport.pages.addresses import file_stem_of, post_address
 from skyexport.pages.index_pages import author_page, authors_page
 from skyexport.pages.limits import MOST_EMBED_BYTES, MOST_TEXT_BYTES
 from skyexport.pages.post_text import clean
@@ -33,6 +32,10 @@ from skyexport.posts import as_bytes
 from skyexport.wording import format_size
 
 __all__ = ["PageRenderer"]
+
+
+_Row = tuple[int, int, str | None, int | None, str]
+"""A post of a page: its place, its row id, its time, the post that it answers, and its anchor."""
 
 
 class PageRenderer:
@@ -91,8 +94,8 @@ class PageRenderer:
         title = f"{authors:,} authors" if authors > 1 else reader.author(1).label if authors else "No posts"
         return Site(title=title, root=seen.root, exporter=self._settings.exporter)
 
-    def _rows_of(self, page: PageRow) -> list[tuple[int, int, str | None, int | None]]:
-        """Place, row id, time and answered post of each post of a page."""
+    def _rows_of(self, page: PageRow) -> list[_Row]:
+        """The posts of a page."""
         last = page.first + page.posts
         if page.kind == "thread":
             sql = "member cross join post on post.seq = member.seq where place >= ? and place < ? order by place"
@@ -101,7 +104,7 @@ class PageRenderer:
         else:
             sql = "post where seq >= ? and seq < ? order by seq"
         rows: list[Any] = self._reader.rows(
-            f"select post.seq, post.row_id, post.time, post.answers from {sql}", (page.first, last)
+            f"select post.seq, post.row_id, post.time, post.answers, post.anchor from {sql}", (page.first, last)
         ).fetchall()
         return rows
 
@@ -149,23 +152,21 @@ class PageRenderer:
         month, number, path = near
         return Link(paths.month_text(month) + (f", page {number}" if number > 1 else ""), seen.relative(path))
 
-    def _views(
-        self, page: PageRow, rows: list[tuple[int, int, str | None, int | None]], seen: SeenFrom, notices: Notices
-    ) -> Iterator[PostView]:
+    def _views(self, page: PageRow, rows: list[_Row], seen: SeenFrom, notices: Notices) -> Iterator[PostView]:
         reader = self._reader
-        answered = self._posts.texts({row_id for *_, row_id in rows if row_id is not None})
+        answered = self._posts.texts({row[3] for row in rows if row[3] is not None})
         threads = {} if page.kind == "thread" else reader.threads_of(rows[0][0], rows[-1][0]) if rows else {}
-        found = self._posts.read(array("q", (row_id for _, row_id, _, _ in rows)))
+        found = self._posts.read(array("q", (row[1] for row in rows)))
         count = 0
-        for (seq, row_id, time, parent), (read_id, post, text_bytes, embed_bytes) in zip(rows, found, strict=False):
+        for (seq, row_id, time, parent, anchor), (read_id, post, text_bytes, embed_bytes) in zip(
+            rows, found, strict=False
+        ):
             if row_id != read_id:
                 break
             count += 1
             whole_text = whole_embed = thread = None
             if text_bytes > MOST_TEXT_BYTES or embed_bytes > MOST_EMBED_BYTES:
-                stem = (
-                    f"{reader.folder(page.author)}texts/{stem_of(as_bytes(post['uri']), as_bytes(post['did']), row_id)}"
-                )
+                stem = f"{reader.folder(page.author)}texts/{file_stem_of(anchor)}"
                 if text_bytes > MOST_TEXT_BYTES:
                     whole_text = Link(f"The whole text ({format_size(text_bytes)})", f"{seen.root}{stem}.txt")
                 if embed_bytes > MOST_EMBED_BYTES:
@@ -173,10 +174,9 @@ class PageRenderer:
                         f"The attachment as stored ({format_size(embed_bytes)})", f"{seen.root}{stem}-embed.txt"
                     )
             if (path := threads.get(seq)) is not None:
-                anchor = anchor_of(*keys_of(as_bytes(post["uri"]), as_bytes(post["did"]), row_id))
                 thread = Link("Thread", f"{seen.relative(path)}#{quote(anchor)}")
             yield post_view(
-                post, seen, counts_known=self._settings.counts_known,
+                post, seen, anchor=anchor, counts_known=self._settings.counts_known,
                 parent=self._parent(as_bytes(post["reply_parent"]), parent, answered, seen), thread=thread,
                 whole_text=whole_text, whole_embed=whole_embed, time=f"{time}Z" if time else "", notices=notices,
             )  # fmt: skip
@@ -205,12 +205,11 @@ class PageRenderer:
         reader = self._reader
         rows = self._rows_of(page)
         documents: list[Document] = []
-        found = self._posts.documents(array("q", (row_id for _, row_id, _, _ in rows)))
-        for (seq, row_id, time, _), (read_id, uri, did, stored_text, embed) in zip(rows, found, strict=False):
+        found = self._posts.documents(array("q", (row[1] for row in rows)))
+        for (seq, row_id, time, _, anchor), (read_id, stored_text, embed) in zip(rows, found, strict=False):
             if row_id != read_id:
                 break
             path, author = reader.month_page_of(seq)
-            anchor = anchor_of(*keys_of(uri, did, row_id))
             text = search_text(stored_text, embed)
             documents.append(Document(path, anchor, f"{time}Z" if time else "", author - 1, text))
         if len(documents) != len(rows):

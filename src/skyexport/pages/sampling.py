@@ -19,6 +19,8 @@ from skyexport.posts import as_bytes
 
 __all__ = ["bytes_around", "page_bytes"]
 
+_ANCHOR = "3kabcdefghijk"
+
 _POSTING_BYTES = 1.5
 """A word of a post in the index of words."""
 
@@ -57,8 +59,8 @@ def page_bytes(connection: apsw.Connection, columns: Mapping[str, str], row_ids:
             parent = Parent(_NOBODY, "", "https://bsky.app/profile/did:plc:aaaaaaaaaaaaaaaaaaaaaaaa/post/", here=False)
             repeated += as_bytes(post["reply_parent"]).startswith(b"at://%b/" % as_bytes(post["did"]))
         view = post_view(
-            post, _Nowhere(), counts_known=True, parent=parent, thread=None, whole_text=None, whole_embed=None,
-            time=f"{time}Z" if (time := utc_time(post["created_at"])) else "", notices=Notices(),
+            post, _Nowhere(), anchor=_ANCHOR, counts_known=True, parent=parent, thread=None, whole_text=None,
+            whole_embed=None, time=f"{time}Z" if (time := utc_time(post["created_at"])) else "", notices=Notices(),
         )  # fmt: skip
         views.append(view)
         text = search_text(as_bytes(post["text"]), as_bytes(post["embed_data"]))

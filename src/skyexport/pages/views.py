@@ -1,6 +1,7 @@
 """The contents of pages, ready to be shown: what templates read, and nothing else.
 
-Addresses in views are safe: `addresses` made each of them, or they are relative ones of this export. Texts are as
+Nothing changes a view; but for those that are looked up, they are not frozen, which would take twice the time to make
+them. Addresses in views are safe: `addresses` made each of them, or they are relative ones of this export. Texts are as
 people wrote them; templates escape them.
 """
 
@@ -32,7 +33,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Link:
     """An address with its text."""
 
@@ -72,7 +73,7 @@ class AuthorView:
         return "".join(word[0].upper()[:1] for word in (words[:1] + words[-1:] if len(words) > 1 else words[:1])) or "?"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Image:
     """An image of a post."""
 
@@ -87,8 +88,13 @@ class Image:
     size_bytes: int = 0
     """Of the copy; 0 without one."""
 
+    @property
+    def size(self) -> str:
+        """Width and height for people."""
+        return f"{self.width} × {self.height}"
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Video:
     """A video of a post."""
 
@@ -101,7 +107,7 @@ class Video:
     height: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Card:
     """A link with a title, as a post shows it."""
 
@@ -115,7 +121,7 @@ class Card:
     """The copy of its picture; None without one."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Quote:
     """A quoted post, or what stands for it: a list, a feed, a post that is gone."""
 
@@ -129,7 +135,7 @@ class Quote:
     """Why nothing of it is shown, or what else it has, like "2 images"."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Parent:
     """The post that a reply answers."""
 
@@ -143,7 +149,7 @@ class Parent:
     """Whether *href* is in this export."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class PostView:
     """One post."""
 
@@ -185,7 +191,7 @@ class PostView:
         return self.anchor.replace("*", "%2A")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Site:
     """What all pages of an export share, seen from one page."""
 
@@ -198,7 +204,7 @@ class Site:
     searchable: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class PostsPage:
     """A page of a month, of undated posts, or of a thread."""
 
@@ -222,7 +228,7 @@ class PostsPage:
     posts: Sequence[PostView]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Month:
     """A month in the list of an author."""
 
@@ -232,7 +238,7 @@ class Month:
     posts: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Bar:
     """A month in the chart."""
 
@@ -245,7 +251,7 @@ class Bar:
     """Set for the first month of a year that gets a label."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class AuthorPage:
     """The index of one author."""
 
@@ -269,7 +275,7 @@ class AuthorPage:
     """Relative address of the page of authors; empty if there is one author."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class AuthorLine:
     """An author in the list of authors."""
 
@@ -280,7 +286,7 @@ class AuthorLine:
     last: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class AuthorsPage:
     """The first page of an export with several authors."""
 
@@ -289,7 +295,7 @@ class AuthorsPage:
     authors: Sequence[AuthorLine] = field(default_factory=tuple)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class SearchPage:
     """The page for searching."""
 

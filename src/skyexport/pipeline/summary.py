@@ -7,6 +7,7 @@ from pathlib import Path
 
 from skyexport.archive.source import JournalMode
 from skyexport.notices import COUNTS_UNKNOWN, FORMULA, MISSED_LOG, MISSED_LOG_HINT, REUSED_HANDLE, WARNING
+from skyexport.options.checks import PAGES
 from skyexport.output.media import MediaCounts
 from skyexport.output.writer import WrittenFile
 from skyexport.runtime.memory import Metric, shown_peak
@@ -162,7 +163,8 @@ class ExportSummary:
         lines = [f"{posts} to {self.format.upper()} in {took}: {self.posts_per_second:,.0f} posts/s {how}"]
         if not self.posts:
             what = "no post matched" if self.disappeared is None else "no post is new or changed"
-            lines = [f"{what}: an empty {self.format.upper()} file, in {took}", *none_in_dates(self.available)]
+            empty = "pages without posts" if self.format == PAGES else f"an empty {self.format.upper()} file"
+            lines = [f"{what}: {empty}, in {took}", *none_in_dates(self.available)]
         peak = shown_peak(self.peak_memory_bytes, self.memory_metric)
         size = format_size(self.bytes)
         if self.data_files > 1:
