@@ -32,7 +32,9 @@ _TIMED = """new Promise(resolve => {
   const status = document.getElementById("search-status*");
   document.getElementById("search-words*").value = %s;
   const begun = performance.now();
-  const look = () => { if (/ found/.test(status.textContent)) resolve([performance.now() - begun, status.textContent]); };
+  const look = () => {
+    if (/ found/.test(status.textContent)) resolve([performance.now() - begun, status.textContent]);
+  };
   new MutationObserver(look).observe(status, { childList: true, characterData: true, subtree: true });
   document.getElementById("search-form*").requestSubmit();
 })"""

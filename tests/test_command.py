@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import make_archive
 import skyexport as package
 from skyexport.cli.app import app
-from skyexport.formats import FORMATS
+from skyexport.formats import FORMS
 from skyexport.rendering import native
 from skyexport.runtime.signals import Signals
 from tests.archives import RawText, file_archive, post
@@ -485,7 +485,7 @@ def test_inspect(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -> Non
     assert found["journal_mode"] == "rollback"
     assert found["created_at_index"] is True
     assert found["renderer"] == native.renderer_in_words()
-    assert set(found["expected_bytes"]) == set(FORMATS)
+    assert set(found["expected_bytes"]) == set(FORMS)
     for format in ("json", "parquet"):
         expected = found["expected_bytes"][format]
         done = skyexport_json("export", small_archive.path, "-f", format, "-o", tmp_path)

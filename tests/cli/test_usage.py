@@ -56,7 +56,7 @@ WRONG = [
     (["export", "a.db", "--memory_limit=1GB"], "no such option: --memory_limit; did you mean --memory-limit?"),
     (["export", "a.db", "-format", "csv"], "no such option: -format; did you mean --format?"),
     (["export", "a.db", "-x"], "no such option: -x; see skyexport export --help"),
-    (["export", "a.db", "--format"], "--format needs a value; write --format json|jsonl|csv|parquet"),
+    (["export", "a.db", "--format"], "--format needs a value; write --format json|jsonl|csv|parquet|html"),
     (["export", "a.db", "--no-bom=yes"], "--no-bom takes no value; write --no-bom alone"),
     (["inspect", "a.db", "--match", "x"], "no such option: --match; export has that option"),
     (

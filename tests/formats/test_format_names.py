@@ -9,7 +9,7 @@ import pytest
 
 import make_archive
 from skyexport.errors import OptionError
-from skyexport.formats import FORMATS
+from skyexport.formats import FORMATS, FORMS
 from skyexport.formats.compression import parse_compression
 from skyexport.formats.names import form_of_name, unknown_format
 from tests.command import skyexport
@@ -52,8 +52,8 @@ def test_every_format_has_its_own_suffix() -> None:
 @pytest.mark.parametrize(
     "ending",
     [
-        *("xlsx", "xls", "ods", "html", "xml", "yaml", "db", "sqlite", "bz2", "xz", "zip", "7z", "lz4", "br", "tgz"),
-        *("csv.bz2", "jsonl.xz", "tar.gz", "json.gpg", "xlsx.gz", "HTML", "avro", "feather", "geojson", "sql", "pdf"),
+        *("xlsx", "xls", "ods", "xml", "yaml", "db", "sqlite", "bz2", "xz", "zip", "7z", "lz4", "br", "tgz"),
+        *("csv.bz2", "jsonl.xz", "tar.gz", "json.gpg", "xlsx.gz", "XML", "avro", "feather", "geojson", "sql", "pdf"),
     ],
 )
 @pytest.mark.parametrize("given", [False, True])
@@ -93,6 +93,15 @@ def test_names_that_tell_nothing(name: str) -> None:
     assert form_of_name(Path(name), format_given=True).note == ""
 
 
+@pytest.mark.parametrize("ending", ["html", "HTML", "htm", "xhtml"])
+def test_names_of_pages(ending: str) -> None:
+    """A page is never a file of --to, and the line says what to write instead."""
+    with pytest.raises(OptionError) as caught:
+        form_of_name(Path(f"posts.{ending}"), format_given=True)
+    assert caught.value.message == f"--to writes one file, and html is a folder of pages: posts.{ending}"
+    assert caught.value.hint == "use -f html, and -o for its place"
+
+
 @pytest.mark.parametrize("name", [None, "-", "/dev/stdout", "/dev/null", "/dev/fd/63"])
 def test_places_without_a_name(name: str | None) -> None:
     """Streams, devices and export directories need no note."""
@@ -109,14 +118,14 @@ def test_places_without_a_name(name: str | None) -> None:
         (".csv", "use --format csv"),
         ("JSON", "use --format json"),
         ("csv.gz", "use --format csv --compress gzip"),
-        ("jsnol", "did you mean jsonl? choose from json, jsonl, csv, parquet"),
-        ("xlsx", "choose from json, jsonl, csv, parquet: spreadsheets open .csv"),
-        ("nonsense", "choose from json, jsonl, csv, parquet"),
+        ("jsnol", "did you mean jsonl? choose from json, jsonl, csv, parquet, html"),
+        ("xlsx", "choose from json, jsonl, csv, parquet, html: spreadsheets open .csv"),
+        ("nonsense", "choose from json, jsonl, csv, parquet, html"),
     ],
 )
 def test_unknown_formats(name: str, hint: str) -> None:
     """A --format that does not exist is answered with what to write."""
-    assert unknown_format(name, FORMATS).hint == hint
+    assert unknown_format(name, FORMS).hint == hint
 
 
 def test_command(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -> None:

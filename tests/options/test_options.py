@@ -213,7 +213,7 @@ def test_what_follows_from_other_options() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"format": "xml"}, "unknown format 'xml'; choose from json, jsonl, csv, parquet: use .json or .csv"),
+        ({"format": "xml"}, "unknown format 'xml'; choose from json, jsonl, csv, parquet, html: use .json or .csv"),
         ({"columns": ("uri", "nothing"), "format": "csv"}, "csv has no column 'nothing'"),
         ({"columns": ("uri", "txet"), "format": "csv"}, "no column 'txet'; did you mean text\\? choose from uri, "),
         ({"columns": ("CreatedAt",), "format": "csv"}, "did you mean created_at"),

@@ -17,6 +17,7 @@ import make_archive
 from skyexport import ExportOptions, VerifyError, dry_run, verify
 from skyexport.errors import OptionError
 from skyexport.options.export_options import resolve
+from skyexport.pages.addresses import anchor_of
 from tests.archives import Cell, RawText, Row, file_archive, post, run_sql, searchable
 from tests.command import PROGRAM, files_below, skyexport, skyexport_json, started, wait_for_output
 from tests.media_files import add_media, cid_of, images, name_of
@@ -198,6 +199,7 @@ def test_odd_posts(tmp_path: Path) -> None:
     found = HtmlExport.of(directory_of(summary))
     found.check_links()
     assert len(set(found.anchors())) == len(rows)
+    assert anchor_of(b"at://did:plc:abc/app.bsky.feed.post/\xff", DID.encode(), 7) in found.anchors()
     assert len([path for path, _ in found.posts() if path.startswith("undated/")]) == 3
     assert {"0000/01/1.html", "1970/01/1.html"} <= set(found.pages)
     assert summary.warnings.keys() >= {"invalid_utf8", "unreadable_time", "unreadable_json"}

@@ -1,4 +1,4 @@
-"""What an archive knows of people: names, descriptions, and the handles they had before.
+"""People, as far as an archive knows them: names, descriptions, and the handles they had before.
 
 bskyarchive adds a row to `profiles` each time it looks at a profile, and one to `sessions` for each account that is
 logged in. The latest row decides. Only the columns named here are read, and only while `each_profile` runs.

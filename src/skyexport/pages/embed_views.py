@@ -79,7 +79,7 @@ class ShownVideo:
 
 @dataclass(slots=True)
 class ShownRecord:
-    """What a post quotes: mostly another post."""
+    """A quotation: mostly of another post."""
 
     uri: str
     href: str
@@ -113,7 +113,7 @@ NO_EMBED = ShownEmbed()
 
 
 def embed_view(data: bytes) -> ShownEmbed:
-    """What can be shown of a stored embed. It never raises."""
+    """The parts of a stored embed that can be shown. It never raises."""
     if not data or data == b"null":
         return NO_EMBED
     if len(data) > _LARGEST_BYTES:
@@ -251,7 +251,7 @@ def _record(record: dict[str, Any]) -> ShownRecord | None:
 
 
 def _and_more(record: dict[str, Any], value: dict[str, Any]) -> str:
-    """What else a quoted post shows, like "2 images"."""
+    """Other things that a quoted post shows, like "2 images"."""
     embeds = record.get("embeds")
     embed = embeds[0] if isinstance(embeds, list) and embeds else value.get("embed")
     if not isinstance(embed, dict):

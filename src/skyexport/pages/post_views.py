@@ -57,7 +57,7 @@ class CopiedFile:
 
 
 class Lookup(Protocol):
-    """What a post needs to know about the rest of the export."""
+    """The rest of the export, as far as a post needs it."""
 
     def place(self, uri: str) -> str | None:
         """Relative address of the post with this uri, seen from the page; None if the export does not have it."""
@@ -158,7 +158,7 @@ def post_view(
 
 
 def search_text(text: bytes, embed: bytes) -> str:
-    """What search finds in a post: its text, alt texts, title and description of a card, text of a quote.
+    """The text that search finds in a post: its own, alt texts, title and description of a card, text of a quote.
 
     Args:
         text: As stored.
@@ -231,7 +231,7 @@ def _beginning(value: StoredValue) -> str:
 
 
 class _Media:
-    """What a post shows, matched with the files of the export."""
+    """Images and videos of a post, matched with the files of the export."""
 
     def __init__(self, shown: ShownEmbed, files: Sequence[CopiedFile], href: str) -> None:
         self.notes: list[str] = []

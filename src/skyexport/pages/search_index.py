@@ -33,7 +33,7 @@ from skyexport.pages.search_words import IGNORED_RANGES, MAX_WORD_CHARACTERS, PA
 __all__ = ["DIGITS", "Document", "WordIndex", "documents_js", "documents_of", "postings_of", "table_js", "table_of"]
 
 DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-"""What ranks are written with: the first half ends a number, the second half goes on."""
+"""Digits of ranks: the first half ends a number, the second half goes on."""
 
 SHARD_BYTES = 1 << 16
 """A shard takes no more words when it has this size: some words of a query cost one such file each."""
@@ -64,7 +64,7 @@ _RECORD = struct.Struct("<HI")
 
 
 class Document(NamedTuple):
-    """What the results of a search show of a post."""
+    """A post, as the results of a search show it."""
 
     path: str
     """Of the post's page from the folder of the export, with `/`, not yet escaped for an address."""

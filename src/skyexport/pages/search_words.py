@@ -87,7 +87,7 @@ _ignored = re.compile(f"[{_character_class(IGNORED_RANGES)}]")
 
 
 class _Translation(dict[int, int | None]):
-    """What becomes of a code point: itself in words, a space between them, None if it is left out; made on demand."""
+    """Code point → itself in words, a space between them, None if it is left out; made on demand."""
 
     def __missing__(self, code: int) -> int | None:
         character = chr(code)

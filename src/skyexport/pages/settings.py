@@ -1,4 +1,4 @@
-"""What all pages of an export share; it travels to workers, which need nothing else of this package to start."""
+"""The facts that all pages of an export share: they travel to workers, which need no more of this package to start."""
 
 from __future__ import annotations
 

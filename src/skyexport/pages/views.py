@@ -193,7 +193,7 @@ class PostView:
 
 @dataclass(slots=True, kw_only=True)
 class Site:
-    """What all pages of an export share, seen from one page."""
+    """The facts that all pages of an export share, seen from one page."""
 
     title: str
     """Of the whole: the author's label, or how many authors."""

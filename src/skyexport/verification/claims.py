@@ -246,7 +246,7 @@ class Sums:
     page_files: int = 0
     """Files of pages that have a line; their paths ascend, too."""
     problems: list[str] = field(default_factory=list)
-    """What is wrong with the file, in words."""
+    """Problems of the file, in words."""
 
 
 def read_sums(lines: Iterable[bytes], *, pages: bool = False) -> Sums:
