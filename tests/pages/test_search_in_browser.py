@@ -14,9 +14,17 @@ import pytest
 import skyexport.pages
 from skyexport.pages.search_index import Document, WordIndex, documents_js, table_js
 from skyexport.pages.search_words import words_of_query, words_of_text
-from tests.browsers import Browser, browser
+from tests.browsers import Browser, chromium, firefox
 
-__all__ = ["browser"]
+__all__ = ["chromium", "firefox"]
+
+
+@pytest.fixture(scope="module", params=["chromium", pytest.param("firefox", marks=pytest.mark.slow)])
+def browser(request: pytest.FixtureRequest) -> Browser:
+    """Each browser in turn; by default, Firefox searches only a whole export (`test_html_in_browser`)."""
+    made: Browser = request.getfixturevalue(request.param)
+    return made
+
 
 PAGE = """<!doctype html>
 <html lang="en">
