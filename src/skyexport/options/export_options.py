@@ -105,7 +105,7 @@ class ExportOptions:
 
     Args:
         archive: The archive, an SQLite file. It is only ever read, unless you set *register*. `export_all` ignores it.
-        format: "json", "jsonl", "csv" or "parquet"; by default what the name of *to* says, otherwise "json".
+        format: "json", "jsonl", "csv", "parquet" or "html"; by default what the name of *to* says, otherwise "json".
         compress: "gzip" or "zstd", with a level if you like ("zstd:9"), or "none"; by default what the name of *to*
             says, otherwise none.
         columns: Only these columns, in this order: a list, or names with commas between; by default all. Not for JSON.
