@@ -175,6 +175,8 @@ class PageRenderer:
                     )
             if (path := threads.get(seq)) is not None:
                 thread = Link("Thread", f"{seen.relative(path)}#{quote(anchor)}")
+            elif page.kind == "thread":
+                thread = Link("In its month", seen.address_of(row_id) or "")
             yield post_view(
                 post, seen, anchor=anchor, counts_known=self._settings.counts_known,
                 parent=self._parent(as_bytes(post["reply_parent"]), parent, answered, seen), thread=thread,

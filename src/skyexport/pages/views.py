@@ -171,7 +171,7 @@ class PostView:
     parent: Parent | None = None
     """The post that this one answers."""
     thread: Link | None = None
-    """The page of its thread; None if it is in none, or on that page."""
+    """The page of its thread, or on that page, the one of its month; None if it is in none."""
     images: Sequence[Image] = ()
     video: Video | None = None
     card: Card | None = None
