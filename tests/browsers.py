@@ -189,6 +189,13 @@ class Browser:
         """
         raise NotImplementedError
 
+    def _value_now(self, script: str) -> Any:
+        """The value of an expression; None while another page is being opened."""
+        try:
+            return self.evaluate(script)
+        except BrowserError:
+            return None
+
     def wait_for(self, script: str, timeout_seconds: float = 30) -> Any:
         """The value of an expression as soon as it counts as true.
 
@@ -196,7 +203,7 @@ class Browser:
             TimeoutError: It never does.
         """
         deadline = time.monotonic() + timeout_seconds
-        while not (value := self.evaluate(script)):
+        while not (value := self._value_now(script)):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"this did not become true: {script}")
             time.sleep(_POLL_SECONDS)

@@ -168,8 +168,9 @@ def test_own_time(browser: Browser, exported: HtmlExport) -> None:
     """Each time is followed by the reader's own, and only once."""
     path = next(path for path, page in exported.pages.items() if path.endswith("/1.html") and len(page.articles) > 2)
     browser.open(exported.directory / path)
-    times = browser.evaluate(
-        "Array.from(document.querySelectorAll('article > footer time'), (t) => [t.dateTime, t.textContent])"
+    times = browser.wait_for(
+        "document.querySelector('.own-time')"
+        " && Array.from(document.querySelectorAll('article > footer time'), (t) => [t.dateTime, t.textContent])"
     )
     assert len(times) == len(exported.pages[path].articles)
     for instant, text in times:

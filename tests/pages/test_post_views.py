@@ -212,7 +212,7 @@ def test_files_that_may_be_pages_are_only_mentioned() -> None:
 
 def test_media_that_nothing_describes() -> None:
     """A post with media that are unknown says so."""
-    note = "This post has media that the archive does not describe."
+    note = "This post has media that this export does not have."
     assert view(post(has_media=1)).notes == [note]
     assert view(post(has_media=0)).notes == []
     assert view(post(has_media=1, embed_data=images(b"1"))).notes == []

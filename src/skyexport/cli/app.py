@@ -68,7 +68,7 @@ app = typer.Typer(
     name="skyexport",
     cls=_Commands,
     help=(
-        "Export local Bluesky archives, the SQLite files of bskyarchive, to JSON, JSON Lines, CSV or Parquet."
+        "Export local Bluesky archives, the SQLite files of bskyarchive, to JSON, JSON Lines, CSV, Parquet or HTML."
         " Everyone's own repository, a CAR file, can be imported."
     ),
     epilog=epilog(

@@ -142,7 +142,7 @@ def _filled(items: Iterator[tuple[int, int]], most_posts: int, most_bytes: int) 
 
 def _months(
     connection: apsw.Connection, folders: dict[int, str], check: Callable[[], None]
-) -> Iterator[tuple[object, ...]]:
+) -> Iterator[tuple[str | int, ...]]:
     rows: Any = connection.execute("select author, ifnull(substr(time, 1, 7), ''), seq, bytes from post order by seq")
     for (author, month), posts in groupby(rows, key=lambda row: (row[0], row[1])):
         check()
@@ -205,7 +205,7 @@ def _thread(connection: apsw.Connection, root: int) -> tuple[int, str, str]:
     return author, month, file_stem_of(anchor)
 
 
-def _documents(connection: apsw.Connection, check: Callable[[], None]) -> Iterator[tuple[object, ...]]:
+def _documents(connection: apsw.Connection, check: Callable[[], None]) -> Iterator[tuple[str | int, ...]]:
     rows: Any = connection.execute(
         "select rank, bytes from ranked cross join post on post.seq = ranked.seq order by rank"
     )

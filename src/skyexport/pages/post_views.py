@@ -33,6 +33,9 @@ _LONGEST_UNREADABLE = 40
 _LONGEST_CHARACTER = 4
 """Bytes of a character in UTF-8."""
 
+_UNREADABLE_LABEL = "with something unreadable"
+"""Stands for labels that nobody can read: the post is shown after a click, too."""
+
 _COUNTS = (
     ("like_count", "like", "likes"),
     ("repost_count", "repost", "reposts"),
@@ -128,12 +131,13 @@ def post_view(
         labels, problem = labels_of(as_bytes(stored_labels))
         if problem:
             notes.add(problem, "labels")
+            labels = labels or (_UNREADABLE_LABEL,)
     href = post_address(uri)
     files = lookup.files(stored_uri)
     media = _Media(shown, files, href) if files or shown is not NO_EMBED else _NO_MEDIA
     if post["has_media"] and not media.has_any and not shown.other_embed and not whole_embed:
         media = _Media(shown, (), href)
-        media.notes.append("This post has media that the archive does not describe.")
+        media.notes.append("This post has media that this export does not have.")
     card = media.card
     return PostView(
         anchor=anchor,

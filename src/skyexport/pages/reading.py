@@ -15,6 +15,7 @@ import apsw
 
 from skyexport import json_text
 from skyexport.layout import MEDIA_DIRECTORY
+from skyexport.pages import paths
 from skyexport.pages.addresses import profile_address
 from skyexport.pages.limits import LONGEST_URI_BYTES, MOST_EMBED_BYTES, MOST_LABELS_BYTES, MOST_TEXT_BYTES
 from skyexport.pages.post_text import clean
@@ -73,10 +74,12 @@ class PlanReader:
         self._authors: dict[int, AuthorView] = {}
         self._people: dict[str, AuthorView] = {}
         self._last_month_page = (0, 0, "", 0)
-        self.several_authors = self.count_authors() > 1
+        self.authors = int(self.rows("select count(*) from author where posts").get)
+        """The number of authors with posts."""
+        self.several_authors = self.authors > 1
         self.has_files = bool(self.rows("select 1 from file limit 1").fetchall())
 
-    def rows(self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()) -> Any:
+    def rows(self, sql: str, parameters: Sequence[int | str | bytes] = ()) -> Any:
         """Run a statement on the plan."""
         return self._plan.execute(sql, parameters)
 
@@ -126,21 +129,28 @@ class PlanReader:
             self._last_month_page = (first, first + posts, path, author)
         return path, author
 
-    def pages_beside(self, page: PageRow) -> list[tuple[int, str]]:
-        """Number and path of all pages of the same month, or of the same thread."""
+    def count_pages(self, page: PageRow) -> int:
+        """The number of pages of the same month, or of the same thread."""
         if page.kind == "thread":
-            sql = "select number, path from page where kind = 'thread' and position = ? order by number"
-            rows: list[Any] = self.rows(sql, (page.position,)).fetchall()
-            return rows
-        sql = "select number, path from page where kind in ('month', 'undated') and author = ? and month = ?"
-        rows = self.rows(f"{sql} order by number", (page.author, page.month)).fetchall()
-        return rows
+            return int(
+                self.rows("select max(number) from page where kind = 'thread' and position = ?", (page.position,)).get
+            )
+        sql = "select max(number) from page where kind in ('month', 'undated') and author = ? and month = ?"
+        return int(self.rows(sql, (page.author, page.month)).get)
+
+    def path_beside(self, page: PageRow, number: int) -> str:
+        """The path of another page of the same month, or of the same thread."""
+        if page.kind == "thread":
+            sql = "select path from page where kind = 'thread' and position = ? and number = ?"
+            return str(self.rows(sql, (page.position, number)).get)
+        return self.folder(page.author) + paths.month_path(page.month, number)
 
     def pages_around(self, page: PageRow) -> tuple[tuple[str, int, str] | None, tuple[str, int, str] | None]:
         """Month, number and path of the author's pages before and after this one; None at the ends."""
-        sql = "select month, number, path from page where kind in ('month', 'undated') and author = ? and first"
-        before = self.rows(f"{sql} < ? order by first desc limit 1", (page.author, page.first)).get
-        after = self.rows(f"{sql} > ? order by first limit 1", (page.author, page.first)).get
+        first, posts = self.rows("select first, posts from author where id = ?", (page.author,)).get
+        sql = "select month, number, path from page where kind in ('month', 'undated') and first"
+        before = self.rows(f"{sql} < ? and first >= ? order by first desc limit 1", (page.first, first)).get
+        after = self.rows(f"{sql} > ? and first < ? order by first limit 1", (page.first, first + posts)).get
         return before, after
 
     def threads_of(self, first: int, last: int) -> dict[int, str]:
@@ -151,10 +161,6 @@ class PlanReader:
     def folder(self, author: int) -> str:
         """The folder of an author, empty if there is one."""
         return str(self.rows("select folder from author where id = ?", (author,)).get)
-
-    def count_authors(self) -> int:
-        """The number of authors with posts."""
-        return int(self.rows("select count(*) from author where posts").get)
 
     def _remember(self, known: dict[Any, Any], key: object, value: object) -> None:
         if len(known) >= _KNOWN_AUTHORS:

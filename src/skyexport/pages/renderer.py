@@ -34,6 +34,9 @@ from skyexport.wording import format_size
 __all__ = ["PageRenderer"]
 
 
+_NEAR_PAGES = 5
+"""Pages of a month before and after a page that it links to, beside the first and the last."""
+
 _Row = tuple[int, int, str | None, int | None, str]
 """A post of a page: its place, its row id, its time, the post that it answers, and its anchor."""
 
@@ -90,7 +93,7 @@ class PageRenderer:
 
     def _site(self, seen: SeenFrom) -> Site:
         reader = self._reader
-        authors = reader.count_authors()
+        authors = reader.authors
         title = f"{authors:,} authors" if authors > 1 else reader.author(1).label if authors else "No posts"
         return Site(title=title, root=seen.root, exporter=self._settings.exporter)
 
@@ -112,39 +115,27 @@ class PageRenderer:
         rows = self._rows_of(page)
         views = list(self._views(page, rows, seen, notices))
         reader = self._reader
-        pages = reader.pages_beside(page)
+        of = reader.count_pages(page)
+        heading = paths.month_text(page.month)
         if page.kind == "thread":
-            heading = "Thread"
-            if views and views[0].time and page.number == 1:
-                heading = f"Thread from {paths.day_text(views[0].time)}"
+            first = views[0].time if page.number == 1 else ""
+            heading = f"Thread from {paths.day_text(first)}" if first else "Thread"
+            before = self._beside(page, page.number - 1, "Earlier in this thread", seen) if page.number > 1 else None
+            after = self._beside(page, page.number + 1, "Later in this thread", seen) if page.number < of else None
         else:
-            heading = paths.month_text(page.month)
-        before = after = None
-        if page.kind != "thread":
             before, after = (self._link_to(near, seen) for near in reader.pages_around(page))
-        elif len(pages) > 1:
-            before = next(
-                (
-                    Link("Earlier in this thread", seen.relative(path))
-                    for number, path in pages
-                    if number == page.number - 1
-                ),
-                None,
-            )
-            after = next(
-                (
-                    Link("Later in this thread", seen.relative(path))
-                    for number, path in pages
-                    if number == page.number + 1
-                ),
-                None,
-            )
-        others = [Link(str(number), seen.relative(path)) for number, path in pages] if len(pages) > 1 else []
+        near = range(max(1, page.number - _NEAR_PAGES), min(of, page.number + _NEAR_PAGES) + 1)
+        numbers = sorted({1, *near, of}) if of > 1 else []
         return PostsPage(
             site=self._site(seen), kind=page.kind, author=reader.author(page.author),
-            home=seen.relative(reader.folder(page.author) + "index.html"), heading=heading, number=page.number,
-            of=len(pages), others=others, previous=before, next=after, posts=views,
+            home=seen.relative(reader.folder(page.author) + "index.html"), heading=heading, number=page.number, of=of,
+            others=[self._beside(page, number, str(number), seen) for number in numbers], previous=before, next=after,
+            posts=views,
         )  # fmt: skip
+
+    def _beside(self, page: PageRow, number: int, text: str, seen: SeenFrom) -> Link:
+        """A link to another page of the same month, or of the same thread."""
+        return Link(text, seen.relative(self._reader.path_beside(page, number)))
 
     def _link_to(self, near: tuple[str, int, str] | None, seen: SeenFrom) -> Link | None:
         if near is None:

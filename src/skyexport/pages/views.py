@@ -221,7 +221,7 @@ class PostsPage:
     of: int
     """How many pages this month, or thread, has."""
     others: Sequence[Link]
-    """The other pages of it by number, this one included; empty if it is the only one."""
+    """Pages of it by number: this one, those near to it, the first and the last; empty if it is the only one."""
     previous: Link | None
     """The page before, of an earlier month if need be."""
     next: Link | None
