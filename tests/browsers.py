@@ -6,7 +6,7 @@
         assert browser.errors() == []
 
 A test takes the fixtures `chromium`, `firefox`, or `browser` for both, by importing them. They skip the test where the
-browser is not installed, or fail it if SKYEXPORT_BROWSERS=require is set. Browsers have new profiles; they reach no
+browser is not installed, or fail it if TEST_BROWSERS=require is set. Browsers have new profiles; they reach no
 host.
 """
 
@@ -509,7 +509,7 @@ def _started(name: str) -> Browser:
     made = BROWSERS[name]
     if not made.executable.exists():
         message = f"{made.executable} is not installed"
-        if os.environ.get("SKYEXPORT_BROWSERS") == "require":
+        if os.environ.get("TEST_BROWSERS") == "require":
             pytest.fail(message)
         pytest.skip(message)
     return made()

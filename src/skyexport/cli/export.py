@@ -74,7 +74,7 @@ def export_command(
     as_json: option.AsJson = False,
     debug: option.Debug = False,
 ) -> None:
-    """Export posts, newest first, to JSON, JSON Lines, CSV, Parquet or HTML.
+    """Export posts to JSON, JSON Lines, CSV, Parquet or HTML.
 
     The bytes of a file depend only on the posts and the format. An export appears under its final name only once it is
     complete. Several archives are exported side by side, each into DIR/ARCHIVE/AUTHOR/TIME.

@@ -18,7 +18,7 @@ function __skyexport_command
 end
 
 complete -c skyexport -f
-complete -c skyexport -n 'not __skyexport_command >/dev/null' -a export -d 'Export posts, newest first, to JSON, JSON Lines, CSV, Parquet or HTML.'
+complete -c skyexport -n 'not __skyexport_command >/dev/null' -a export -d 'Export posts to JSON, JSON Lines, CSV, Parquet or HTML.'
 complete -c skyexport -n 'not __skyexport_command >/dev/null' -a import -d 'Make an archive of the CAR file that Bluesky lets you download.'
 complete -c skyexport -n 'not __skyexport_command >/dev/null' -a inspect -d 'Show the contents of an archive, and how large exports would be.'
 complete -c skyexport -n 'not __skyexport_command >/dev/null' -a verify -d 'Check that exports are complete, unchanged, and readable.'
