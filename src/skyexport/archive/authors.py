@@ -25,6 +25,7 @@ from skyexport.posts import StoredValue, as_bytes, stored_time
 
 __all__ = [
     "HANDLES",
+    "PEOPLE",
     "Author",
     "ChosenAuthor",
     "check_author",
@@ -32,14 +33,15 @@ __all__ = [
     "each_author",
     "find_author",
     "instant_of",
+    "tables_of_people",
 ]
 
 HANDLES = "profiles"
 """Table of a private copy with the handles from both tables."""
 
-_TIMES = {"profiles": "snapshot_at", "sessions": "created_at"}
-"""Table → its column with the time at which an author had the handle."""
-_READABLE = {table: frozenset({"did", "handle", time}) for table, time in _TIMES.items()}
+PEOPLE = {"profiles": "snapshot_at", "sessions": "created_at"}
+"""Table with people → its column with the time of a row."""
+_READABLE = {table: frozenset({"did", "handle", time}) for table, time in PEOPLE.items()}
 
 _LONGEST_HANDLE_BYTES = 300
 """No handle is longer, even with an `@` before it."""
@@ -148,23 +150,35 @@ def copy_handles(connection: apsw.Connection, schema: str) -> None:
 def _handles(connection: apsw.Connection, schema: str) -> Iterator[str]:
     """SQL for all rows with a handle: did, handle, time. It works only inside the `with` block.
 
+    See `tables_of_people` for what archives may have there.
+    """
+    selects = [
+        f"select did, handle, {time} as time from {rows} and octet_length(handle) <= {_LONGEST_HANDLE_BYTES}"
+        for columns, time, rows in tables_of_people(connection, schema)
+        if "handle" in columns
+    ]
+    with Authorizer.reading_columns(connection, _READABLE):
+        yield " union all ".join(selects or ["select null as did, null as handle, null as time limit 0"])
+
+
+def tables_of_people(connection: apsw.Connection, schema: str) -> Iterator[tuple[set[str], str, str]]:
+    """Yield the tables of `PEOPLE` that the archive has.
+
     An old archive may lack a table or a column, and a stranger's file may have anything under these names.
+
+    Returns:
+        The columns of a table, in lower case; SQL for the time of a row; and its rows with a DID: what follows `from`.
     """
     kinds = {str(row[1]).lower(): row[2] for row in connection.execute("pragma table_list") if row[0] == schema}
-    selects = []
-    for table, time in _TIMES.items():
+    for table, time in PEOPLE.items():
         if kinds.get(table) != "table":
             continue
         rows = connection.execute(f"pragma {schema}.table_xinfo({table})")
         columns = {str(row[1]).lower() for row in rows if not row[6]}
-        if {"did", "handle"} <= columns:
+        if "did" in columns:
             when = f"iif(octet_length({time}) <= {_LONGEST_TIME_BYTES}, {time}, null)" if time in columns else "null"
-            selects.append(
-                f"select did, handle, {when} as time from {schema}.{table} where typeof(did) = 'text'"
-                f" and octet_length(did) <= {_LONGEST_DID_BYTES} and octet_length(handle) <= {_LONGEST_HANDLE_BYTES}"
-            )
-    with Authorizer.reading_columns(connection, _READABLE):
-        yield " union all ".join(selects or ["select null as did, null as handle, null as time limit 0"])
+            known = f"typeof(did) = 'text' and octet_length(did) <= {_LONGEST_DID_BYTES}"
+            yield columns, when, f"{schema}.{table} where {known}"
 
 
 _TIME_SQL = "iif(typeof(time) = 'integer', time, cast(time as blob))"

@@ -14,24 +14,21 @@ import apsw
 
 from skyexport import json_text
 from skyexport.archive.authorizer import Authorizer
-from skyexport.archive.authors import instant_of
+from skyexport.archive.authors import PEOPLE, instant_of, tables_of_people
 from skyexport.posts import as_bytes
 
 __all__ = ["Profile", "each_profile"]
 
-_TIMES = {"profiles": "snapshot_at", "sessions": "created_at"}
-"""Table → its column with the time of a row."""
-
 _TEXTS = {"handle": 300, "display_name": 3000, "description": 20_000}
 """Column → most bytes that are read: more than Bluesky accepts."""
 
-_READABLE = {table: frozenset({"did", time, *_TEXTS}) for table, time in _TIMES.items()}
-
-_LONGEST_DID_BYTES = 2048
-_LONGEST_TIME_BYTES = 200
+_READABLE = {table: frozenset({"did", time, *_TEXTS}) for table, time in PEOPLE.items()}
 
 _MOST_HANDLES = 20
 """Earlier handles that are kept of each person."""
+
+_MOST_ROWS = 1000
+"""Rows of a person in memory; of more, only the latest matter, however many a stranger made."""
 
 
 @dataclass(slots=True)
@@ -50,29 +47,17 @@ class Profile:
 def each_profile(connection: apsw.Connection) -> Iterator[Profile]:
     """Yield each person with a row in `profiles` or `sessions` once.
 
-    An old archive may lack a table or a column, and a stranger's file may have anything under these names.
-
     Args:
         connection: A restricted connection, whose main database is the archive.
     """
-    kinds = {str(row[1]).lower(): row[2] for row in connection.execute("pragma table_list") if row[0] == "main"}
     selects = []
-    for table, time in _TIMES.items():
-        if kinds.get(table) != "table":
-            continue
-        columns = {str(row[1]).lower() for row in connection.execute(f"pragma table_xinfo({table})") if not row[6]}
-        if "did" not in columns:
-            continue
+    for columns, time, found in tables_of_people(connection, "main"):
         texts = (
             f"iif(octet_length({name}) <= {most}, cast({name} as blob), null)" if name in columns else "null"
             for name, most in _TEXTS.items()
         )  # fmt: skip
-        when = f"iif(octet_length({time}) <= {_LONGEST_TIME_BYTES}, {time}, null)" if time in columns else "null"
-        when = f"iif(typeof({when}) = 'integer', {when}, cast({when} as blob))"
-        selects.append(
-            f"select cast(did as blob) as did, {when}, {', '.join(texts)} from {table}"
-            f" where typeof(did) = 'text' and octet_length(did) <= {_LONGEST_DID_BYTES}"
-        )
+        when = f"iif(typeof({time}) = 'integer', {time}, cast({time} as blob))"
+        selects.append(f"select cast(did as blob) as did, {when}, {', '.join(texts)} from {found}")
     if not selects:
         return
     with Authorizer.reading_columns(connection, _READABLE):
@@ -86,8 +71,7 @@ def each_profile(connection: apsw.Connection) -> Iterator[Profile]:
             present = did
             handle, name, about = (json_text.decode(as_bytes(text)) for text in texts)
             group.append((instant_of(time), handle.removeprefix("@"), name, about))
-            # Only the latest rows matter, however many a stranger made.
-            if len(group) > 1000:
+            if len(group) > _MOST_ROWS:
                 group = sorted(group)[-_MOST_HANDLES:]
         if group:
             yield _latest(present, group)

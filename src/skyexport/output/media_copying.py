@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skyexport.layout import MEDIA_DIRECTORY
-from skyexport.output.writer import WrittenFile
+from skyexport.output.places import open_new
+from skyexport.output.writer import WrittenFile, write_all
 from skyexport.runtime.background import Background, waited_for
 from skyexport.runtime.cleanup import Call
 from skyexport.runtime.disk import output_error
@@ -187,10 +188,9 @@ class _Copier:
 
     def _copied(self, source: int, file: MediaFile, name: str) -> MediaCopy:
         path = self._target / name
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
         status = os.fstat(source)
         try:
-            target = os.open(path, flags, 0o600)
+            target = open_new(path, os.O_RDWR)
             try:
                 problem = self._transfer(source, target, status.st_size)
                 sha256, size = self._checksum(target)
@@ -232,7 +232,7 @@ class _Copier:
                 if by_system:
                     copied = os.copy_file_range(source, target, piece)
                 else:
-                    copied = _write_all(target, os.read(source, min(piece, _BLOCK_BYTES)))
+                    copied = write_all(target, os.read(source, min(piece, _BLOCK_BYTES)))
             except OSError as error:
                 if by_system and error.errno in _CAN_NOT_COPY_ERRORS:
                     by_system = False
@@ -259,10 +259,3 @@ class _Copier:
             digest.update(block)
             size += len(block)
         return digest.hexdigest(), size
-
-
-def _write_all(target: int, data: bytes) -> int:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(target, rest) :]
-    return len(data)

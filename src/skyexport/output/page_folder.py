@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from skyexport.output.new_export import NewExport
-from skyexport.output.places import create
-from skyexport.output.writer import WrittenFile
+from skyexport.output.places import create, open_new
+from skyexport.output.writer import WrittenFile, write_all
 from skyexport.runtime.background import Background, waited_for
 from skyexport.runtime.cleanup import Call
 from skyexport.runtime.disk import as_output_error, output_error
@@ -137,13 +137,11 @@ class PageFolder(NewExport):
 
 
 def _write(path: Path, name: str, content: bytes, *, sync: bool) -> WrittenFile:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+    """Write a file at once: unlike `OutputFile`, without a further thread for its checksum."""
     try:
-        file = os.open(path, flags, 0o600)
+        file = open_new(path)
         try:
-            rest = memoryview(content)
-            while rest:
-                rest = rest[os.write(file, rest) :]
+            write_all(file, content)
             if sync:
                 sync_file(file)
         finally:

@@ -24,6 +24,7 @@ __all__ = [
     "check_writable",
     "close",
     "create",
+    "open_new",
     "partial_name",
     "place_lock",
     "remove_partial",
@@ -109,5 +110,14 @@ def partial_name(stamp: str) -> str:
 
 def create(path: Path, *, sync: bool, display_path: Path | None = None) -> OutputFile:
     with as_output_error(display_path or path):
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-        return OutputFile(os.open(path, flags, 0o600), str(display_path or path), path.parent, durable=sync)
+        return OutputFile(open_new(path), str(display_path or path), path.parent, durable=sync)
+
+
+def open_new(path: Path, access: int = os.O_WRONLY) -> int:
+    """A descriptor of a new file, which only its owner can read; what is there already is never opened.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    flags = access | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+    return os.open(path, flags, 0o600)

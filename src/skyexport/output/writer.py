@@ -22,6 +22,7 @@ __all__ = [
     "OrderedWriter",
     "OutputFile",
     "WrittenFile",
+    "write_all",
 ]
 
 _WRITE_BACK_BYTES = 8_000_000
@@ -39,6 +40,18 @@ class WrittenFile:
     def sum_line(self) -> str:
         """The file's line of SHA256SUMS; our names have no character that `sha256sum` would escape."""
         return f"{self.sha256}  {self.name}\n"
+
+
+def write_all(descriptor: int, data: bytes) -> int:
+    """Write all of *data*; returns its size.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+    return len(data)
 
 
 class OutputFile:

@@ -35,6 +35,9 @@ _SHOWN = tuple(name for name in COLUMNS if name not in ("cid", "indexed_at", "is
 _KNOWN_AUTHORS = 5000
 """Authors that are kept in memory."""
 
+_LISTED = "temp.carray(:row_ids) as batch cross join posts on posts.rowid = batch.value"
+"""The posts of a list of row ids, in its order."""
+
 _TOO_LARGE_LABELS = b'"labels too large to show"'
 
 
@@ -241,19 +244,12 @@ class Posts:
         ):
             values[name] = f"iif(ifnull(octet_length({columns[name]}), 0) <= {most}, {values[name]}, {instead})"
         sizes = "octet_length(text), octet_length(embed_data)"
-        self._sql = (
-            f"select batch.value, {sizes}, {', '.join(values.values())}"
-            " from temp.carray(:row_ids) as batch cross join posts on posts.rowid = batch.value"
-        )
+        self._sql = f"select batch.value, {sizes}, {', '.join(values.values())} from {_LISTED}"
         found = f"{values['text']}, {values['embed_data']}"
-        self._documents_sql = (
-            f"select batch.value, octet_length(text), {found}"
-            " from temp.carray(:row_ids) as batch cross join posts on posts.rowid = batch.value"
-        )
+        self._documents_sql = f"select batch.value, octet_length(text), {found} from {_LISTED}"
         self._texts_sql = (
             "select batch.value, cast(did as blob),"
-            f" iif(octet_length(text) <= {MOST_TEXT_BYTES}, cast(text as blob), null)"
-            " from temp.carray(:row_ids) as batch cross join posts on posts.rowid = batch.value"
+            f" iif(octet_length(text) <= {MOST_TEXT_BYTES}, cast(text as blob), null) from {_LISTED}"
         )
 
     def read(self, row_ids: array[int]) -> Iterable[tuple[int, StoredPost, int, int]]:

@@ -163,7 +163,6 @@ class PostView:
     href: str
     """The post elsewhere; empty if its uri is not that of a post."""
     text: Sequence[Segment] = ()
-    lang_dir: str = "auto"
     whole_text: Link | None = None
     """The file with the whole text if *text* is only its beginning."""
     whole_embed: Link | None = None
@@ -201,7 +200,6 @@ class Site:
     """Relative address of the folder with index.html: empty, or `../` once or more."""
     exporter: str
     """Name and version of this program."""
-    searchable: bool = True
 
 
 @dataclass(slots=True, kw_only=True)
