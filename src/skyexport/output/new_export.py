@@ -140,7 +140,7 @@ class NewExport(ABC):
         return files, final / self.main_file
 
     def _written(self, name: str, content: Iterable[bytes]) -> WrittenFile:
-        """Write a file beside the data files, and wait until it is on disk."""
+        """Write a file of the export, and wait until it is on disk."""
         file = create(self._partial / name, sync=self._sync)
         try:
             for piece in content:

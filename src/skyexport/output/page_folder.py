@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from skyexport.output.new_export import NewExport
-from skyexport.output.places import create, open_new
+from skyexport.output.places import open_new
 from skyexport.output.writer import WrittenFile, write_all
 from skyexport.runtime.background import Background, waited_for
 from skyexport.runtime.cleanup import Call
@@ -74,18 +74,10 @@ class PageFolder(NewExport):
         self._begun.append((len(content), call))
         self._ahead_bytes += len(content)
 
-    def add_pieces(self, path: str, pieces: Iterable[bytes], check: Callable[[], None]) -> None:
-        """Write a file of any size, piece by piece; arguments as for `add`."""
+    def add_pieces(self, path: str, pieces: Iterable[bytes]) -> None:
+        """Write a file of any size, piece by piece; *path* as for `add`."""
         self._make_folder(path)
-        file = create(self._partial / path, sync=self._sync)
-        try:
-            for piece in pieces:
-                check()
-                file.write(piece)
-            file.sync()
-        finally:
-            file.close()
-        self._note(file.written(path))
+        self._note(self._written(path, pieces))
 
     def wait(self, check: Callable[[], None]) -> None:
         """Wait until all files are on disk, and the folders that they are in.

@@ -7,7 +7,7 @@ in the order of the plan. It passes the texts for search on to the index, whose 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from skyexport.errors import ArchiveChangedError
 from skyexport.output.media import Media
 from skyexport.output.page_folder import PageFolder
 from skyexport.pages import templating
-from skyexport.pages.planning import PagePlan, plan_pages
+from skyexport.pages.planning import PagePlan, Whole, plan_pages
 from skyexport.pages.search_index import WordIndex, documents_of, table_js
 from skyexport.pages.settings import PageSettings
 from skyexport.pipeline.chunks import LargePosts, OrderedChunk, rendered, setup_of
@@ -86,7 +86,7 @@ def write_pages(
                 chunks = rendered(plan.units(), archive, setup, pool, large, job.guard, check)
                 files = _write_posts(job, plan, chunks, index, destination, notices)
                 for whole in plan.wholes():
-                    destination.add_pieces(whole.path, _pieces(archive, whole.row_id, whole.column), check)
+                    destination.add_pieces(whole.path, _pieces(archive, whole, check))
             pool.stop()
             # The workers are gone and hold nothing. After this, other programs can write.
             hold.release()
@@ -152,11 +152,13 @@ def _write_posts(
     return written
 
 
-def _pieces(archive: Archive, row_id: int, column: str) -> Iterator[bytes]:
+def _pieces(archive: Archive, whole: Whole, check: Callable[[], None]) -> Iterator[bytes]:
     """A stored value of any size, behind a mark that lets browsers read it as UTF-8."""
     yield b"\xef\xbb\xbf"
-    with archive.translating_errors(), archive.connection.blob_open("main", "posts", column, row_id, False) as blob:
+    opened = archive.connection.blob_open
+    with archive.translating_errors(), opened("main", "posts", whole.column, whole.row_id, False) as blob:
         while piece := blob.read(_PIECE_BYTES):
+            check()
             yield piece
 
 
