@@ -7,7 +7,7 @@
 
 A test takes the fixtures `chromium`, `firefox`, or `browser` for both, by importing them. They skip the test where the
 browser is not installed, or fail it if TEST_BROWSERS=require is set. Browsers have new profiles; they reach no
-host.
+other machine.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _CHROMIUM_FLAGS = [
     "--disable-component-update",
     "--disable-dev-shm-usage",
     "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     "--no-default-browser-check",
     "--no-first-run",
     "--lang=en-US",
@@ -83,6 +83,7 @@ _FIREFOX_PREFERENCES: dict[str, bool | int | str] = {
     "network.proxy.type": 1,  # a proxy that is not there: no host can be reached
     "network.proxy.http": "127.0.0.1",
     "network.proxy.http_port": 9,
+    "network.proxy.no_proxies_on": "127.0.0.1",
     "network.proxy.ssl": "127.0.0.1",
     "network.proxy.ssl_port": 9,
     "services.settings.server": "data:,",

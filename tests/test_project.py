@@ -21,7 +21,19 @@ from skyexport.runtime.for_tests import LIMITS
 from tests.environment import ROOT, SOURCE
 
 PACKAGES = (
-    *("cli", "fleet", "pipeline", "output", "verification", "rendering", "pages", "archive", "repository", "options"),
+    *(
+        "cli",
+        "web",
+        "fleet",
+        "pipeline",
+        "output",
+        "verification",
+        "rendering",
+        "pages",
+        "archive",
+        "repository",
+        "options",
+    ),
     "formats",
     "runtime",
     "",

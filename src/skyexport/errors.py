@@ -116,7 +116,7 @@ class VerifyError(ExportError):
 
 class MissingExtraError(ExportError):
     """An extra that the command needs is not installed: pyarrow for Parquet, libipld for CAR files, distributed for a
-    cluster."""
+    cluster, Starlette and uvicorn for the local page."""
 
     exit_code = 5
 
@@ -222,7 +222,8 @@ EXIT_CODES: dict[int, str] = {
     2: "wrong usage: an option or its value",
     3: "--strict: a value cannot be exported as stored",
     4: "verify: an export differs from its manifest, or a file of it cannot be read",
-    5: "an extra is not installed: Parquet needs pyarrow, html Jinja2, CAR files libipld, --cluster distributed",
+    5: "an extra is not installed: Parquet needs pyarrow, html Jinja2, CAR files libipld, --cluster distributed,"
+    " ui uvicorn",
     10: "the archive, the export or the CAR file is missing, unreadable, or of the wrong kind",
     11: "the archive is busy, or changed while it was read",
     12: "the output cannot be written",

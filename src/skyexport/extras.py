@@ -1,4 +1,5 @@
-"""The packages of extras: pyarrow for Parquet, Jinja2 for HTML, libipld for CAR files, distributed for clusters.
+"""The packages of extras: pyarrow for Parquet, Jinja2 for HTML, libipld for CAR files, distributed for clusters, and
+Starlette with uvicorn for the local page.
 
 Other modules call this one first, which reports a missing package.
 """
@@ -15,10 +16,12 @@ __all__ = [
     "INSTALL_CLUSTER",
     "INSTALL_HTML",
     "INSTALL_PARQUET",
+    "INSTALL_UI",
     "require_distributed",
     "require_jinja2",
     "require_libipld",
     "require_pyarrow",
+    "require_server",
 ]
 
 INSTALL_PARQUET = "pip install 'skyexport[parquet]', or pipx inject skyexport pyarrow"
@@ -32,6 +35,9 @@ INSTALL_CAR = "pip install 'skyexport[car]', or pipx inject skyexport libipld"
 
 INSTALL_HTML = "pip install 'skyexport[html]', or pipx inject skyexport jinja2"
 """The commands that install Jinja2."""
+
+INSTALL_UI = "pip install 'skyexport[ui]', or pipx inject skyexport starlette uvicorn jinja2"
+"""The commands that install what the local page needs."""
 
 _OLDEST_PYARROW = 16
 """The version in pyproject.toml, which pip checks only if it installs the extra itself."""
@@ -92,6 +98,16 @@ def require_jinja2() -> None:
         MissingExtraError: It is not installed, or cannot be loaded.
     """
     _require("jinja2", "html needs Jinja2", INSTALL_HTML)
+
+
+def require_server() -> None:
+    """Load Starlette, uvicorn and Jinja2, which serve the local page.
+
+    Raises:
+        MissingExtraError: One of them is not installed, or cannot be loaded.
+    """
+    for package, name in (("starlette", "Starlette"), ("uvicorn", "uvicorn"), ("jinja2", "Jinja2")):
+        _require(package, f"the local page needs {name}", INSTALL_UI)
 
 
 def _require(package: str, need: str, install: str) -> None:

@@ -50,7 +50,7 @@ WRONG = [
     (["my archive.db"], "there is no command 'my archive.db'; did you mean skyexport export 'my archive.db'?"),
     (["posts"], "there is no command 'posts'; did you mean skyexport export posts?"),
     (["done"], "there is no command 'done'; did you mean skyexport verify done?"),
-    (["zzz"], "there is no command 'zzz'; commands are export, import, inspect, verify, merge, bench"),
+    (["zzz"], "there is no command 'zzz'; commands are export, import, inspect, verify, ui, merge, bench"),
     (["export", "a.db", "--nope"], "no such option: --nope; see skyexport export --help"),
     (["export", "a.db", "--formt", "csv"], "no such option: --formt; did you mean --format?"),
     (["export", "a.db", "--memory_limit=1GB"], "no such option: --memory_limit; did you mean --memory-limit?"),

@@ -61,14 +61,14 @@ def test_plain_lines_come_often_enough_and_not_too_often(mode: str) -> None:
 
 
 def test_events() -> None:
-    """JSON events: the first at once, one a second, the last always."""
+    """JSON events: the first at once, two a second, the last always."""
     stream = io.StringIO()
     reporter = reporter_for("json", stream)
     for tick in range(11):
         reporter(moment(tick / 5, tick * 1000))
     reporter(moment(2.1, 1_000_000, "done"))
     events = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert [event["seconds"] for event in events] == [0.0, 1.0, 2.0, 2.1]
+    assert [event["seconds"] for event in events] == [0.0, 0.6, 1.2, 1.8, 2.1]
     assert events[0]["schema_version"] == 1
     assert events[-1]["stage"] == "done"
 

@@ -6,11 +6,12 @@ logged in. The latest row decides. Only the columns named here are read, and onl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import apsw
+import orjson
 
 from skyexport import json_text
 from skyexport.archive.authorizer import Authorizer
@@ -44,12 +45,15 @@ class Profile:
     """Other handles, the latest first."""
 
 
-def each_profile(connection: apsw.Connection) -> Iterator[Profile]:
+def each_profile(connection: apsw.Connection, dids: Collection[str] | None = None) -> Iterator[Profile]:
     """Yield each person with a row in `profiles` or `sessions` once.
 
     Args:
         connection: A restricted connection, whose main database is the archive.
+        dids: Only these people; None for all.
     """
+    wanted = "" if dids is None else " and did in (select value from json_each(:dids))"
+    parameters = {} if dids is None else {"dids": orjson.dumps(list(dids)).decode()}
     selects = []
     for columns, time, found in tables_of_people(connection, "main"):
         texts = (
@@ -57,11 +61,11 @@ def each_profile(connection: apsw.Connection) -> Iterator[Profile]:
             for name, most in _TEXTS.items()
         )  # fmt: skip
         when = f"iif(typeof({time}) = 'integer', {time}, cast({time} as blob))"
-        selects.append(f"select cast(did as blob) as did, {when}, {', '.join(texts)} from {found}")
+        selects.append(f"select cast(did as blob) as did, {when}, {', '.join(texts)} from {found}{wanted}")
     if not selects:
         return
     with Authorizer.reading_columns(connection, _READABLE):
-        rows: Any = connection.execute(f"{' union all '.join(selects)} order by 1")
+        rows: Any = connection.execute(f"{' union all '.join(selects)} order by 1", parameters)
         group: list[tuple[int, str, str, str]] = []
         present = b""
         for did, time, *texts in rows:

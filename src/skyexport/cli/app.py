@@ -18,6 +18,7 @@ from skyexport.cli.help_pages import HelpfulGroup, epilog
 from skyexport.cli.importing import import_command
 from skyexport.cli.inspect import inspect_command
 from skyexport.cli.merge import merge_command
+from skyexport.cli.ui import ui_command
 from skyexport.cli.usage import check_dashes, unknown_command, usage_error, wants_json
 from skyexport.cli.verify import verify_command
 from skyexport.errors import OptionError
@@ -156,6 +157,13 @@ app.command(
         "skyexport verify exports/all/* --json",
     ),
 )(verify_command)
+app.command(
+    cls=Command,
+    name="ui",
+    epilog=epilog(
+        "skyexport ui", "skyexport ui archive.db -o exports", "skyexport ui ~/archives --port 9000 --no-browser"
+    ),
+)(ui_command)
 app.command(
     cls=Command,
     name="merge",

@@ -16,7 +16,7 @@ from skyexport.cli.usage import usage_error
 from skyexport.errors import ExportError, OptionError, unexpected
 from skyexport.runtime.signals import Signals
 
-__all__ = ["AS_JSON", "Command", "configure", "errors_reported", "signals_of"]
+__all__ = ["AS_JSON", "Command", "config_of", "configure", "errors_reported", "signals_of"]
 
 _CONFIG_FILE = "skyexport.config"
 """Key of a context's `meta`: the value of --config."""
@@ -64,6 +64,12 @@ def _typed(context: typer.Context) -> dict[str, Any]:
     """The options that the command line sets: name → value."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     return {name: context.params[name] for name, source in sources.items() if source and source.name == "COMMANDLINE"}
+
+
+def config_of(context: typer.Context) -> str | None:
+    """The file that --config names; None without one."""
+    config: str | None = context.meta.get(_CONFIG_FILE)
+    return config
 
 
 def signals_of(context: typer.Context) -> Signals:

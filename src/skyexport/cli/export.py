@@ -183,7 +183,7 @@ def _export_one(run: _Run, cluster: ClusterAddress | None) -> None:
             else:
                 summary = export_in_parts(run.options, cluster, run.watch, say=run.say, debug=run.debug)
         if run.as_json:
-            printing.print_json(summary.to_dict())
+            printing.print_json({**summary.to_dict(), "sentences": summary.sentences()})
         else:
             for line in _summary(summary, run.options, run.note, verbose=run.verbose):
                 run.say(line)
@@ -200,7 +200,7 @@ def _dry_run(run: _Run) -> None:
     with contextlib.closing(run.reporter):
         result = dry_run(run.options, run.watch, say=printing.say)
     if run.as_json:
-        printing.print_json(result.to_dict())
+        printing.print_json({**result.to_dict(), "sentences": result.lines()})
     else:
         for line in filter(None, [*result.lines(), run.note]):
             printing.print_line(printing.printable(line))

@@ -88,7 +88,7 @@ def import_command(
             memory_limit_bytes=int(memory_limit), on_progress=watch,
         )  # fmt: skip
     if as_json:
-        printing.print_json(summary.to_dict())
+        printing.print_json({**summary.to_dict(), "sentences": summary.sentences()})
         return
     for line in summary.sentences():
         if not quiet or (quiet == 1 and line.startswith(WARNING)):

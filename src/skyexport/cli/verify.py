@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skyexport.errors import StoppedError, VerifyError
+from skyexport.errors import OptionError, StoppedError, VerifyError
+from skyexport.formats.names import choice_hint
 from skyexport.options.values import parse_path
 
 if TYPE_CHECKING:
     from skyexport.verification.audit import AuditedExport
 from skyexport.cli import printing
 from skyexport.cli.boundary import signals_of
-from skyexport.options.declarations import AsJson, Debug
+from skyexport.options.declarations import AsJson, Debug, ProgressMode
 
 __all__ = ["verify_command"]
 
@@ -33,17 +34,20 @@ def verify_command(
     ] = False,
     as_json: AsJson = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print differences and errors only.")] = False,
+    progress: ProgressMode = "auto",
     debug: Debug = False,
 ) -> None:
     """Check that exports are complete, unchanged, and readable."""
     del debug  # `errors_reported` reads it.
     signals = signals_of(context)
     with signals.waiting():
-        from skyexport.runtime.progress import reporter_for
+        from skyexport.runtime.progress import MODES, reporter_for
         from skyexport.verification.audit import verify_all
         from skyexport.verification.verifier import verify
 
-    reporter = reporter_for("none" if quiet else "auto", sys.stderr)
+    if progress not in MODES:
+        raise OptionError(f"unknown progress {progress!r}", choice_hint(progress, MODES))
+    reporter = reporter_for("none" if quiet and progress == "auto" else progress, sys.stderr)
     if recursive or len(directories) > 1:
 
         def tell(export: AuditedExport) -> None:
@@ -74,6 +78,6 @@ def verify_command(
         error.message = "stopped by a signal; not everything was verified"
         raise
     if as_json:
-        printing.print_json(verification.to_dict())
+        printing.print_json({**verification.to_dict(), "sentences": [verification.sentence()]})
     elif not quiet:
         printing.print_line(printing.printable(verification.sentence()))

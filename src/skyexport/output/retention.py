@@ -12,17 +12,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from skyexport.errors import AlreadyRunningError, ExportError, NoExportError
+from skyexport.errors import AlreadyRunningError, ExportError, NoExportError, OutputError
 from skyexport.layout import MEDIA_DIRECTORY, author_directory
 from skyexport.options.export_options import Resolved
 from skyexport.output.places import place_lock, retire
+from skyexport.runtime.disk import as_output_error
 from skyexport.runtime.export_directory import ExportDirectory
 from skyexport.verification.chains import Chain, FoundExport, chains, exports_in
 from skyexport.verification.claims import media_sum, page_sum, read_sums
 from skyexport.verification.pages import ListedTree
 from skyexport.wording import path_text
 
-__all__ = ["old_chains", "remove_old_chains"]
+__all__ = ["old_chains", "remove_export", "remove_old_chains"]
 
 _SUMS = "SHA256SUMS"
 _LONGEST_LINE_BYTES = 1000
@@ -99,6 +100,26 @@ def remove_old_chains(
     finally:
         lock.release()
     return removed
+
+
+def remove_export(export: FoundExport) -> None:
+    """Remove one export, if it is complete, has no other files, and is what *export* says.
+
+    Args:
+        export: As it was read when the user saw it.
+
+    Raises:
+        AlreadyRunningError: Another export is writing beside it.
+        OutputError: It is not complete, has changed, or cannot be removed; it stays as it is.
+    """
+    place = export.directory.parent
+    lock = place_lock(place)
+    with as_output_error(place), lock:
+        if odd := _why_not(export):
+            raise OutputError(f"not removed: {odd}", "look at it, and remove it by hand")
+        if not lock.alone:
+            raise OutputError(f"not removed: the file system of {place} has no locks", "remove it by hand")
+        retire(export.directory, lock, sync=True)
 
 
 def _why_not(export: FoundExport) -> str | None:

@@ -11,7 +11,7 @@ from skyexport.pages.post_text import clean, segments
 from skyexport.pages.reading import PageRow, PlanReader, Posts, SeenFrom, handles_of, snippet
 from skyexport.pages.views import AuthorLine, AuthorPage, AuthorsPage, Bar, Link, Month, Site
 
-__all__ = ["author_page", "authors_page"]
+__all__ = ["author_page", "authors_page", "bars"]
 
 _MOST_LIKED = 10
 """Posts in the list of the most liked ones."""
@@ -48,7 +48,7 @@ def author_page(reader: PlanReader, posts: Posts, page: PageRow, site: Site, *, 
         site=site, author=reader.author(page.author), about=segments(clean(about)),
         earlier_handles=[handle for handle in handles_of(earlier) if handle], posts=number,
         first=paths.day_text(since) if since else "", last=paths.day_text(until) if until else "",
-        chart=_bars(dated), years=years, undated=undated,
+        chart=bars(dated), years=years, undated=undated,
         liked=_liked(reader, posts, first, number, seen) if counts else (),
         home=seen.relative("index.html") if reader.several_authors else "",
     )  # fmt: skip
@@ -67,24 +67,28 @@ def _months(reader: PlanReader, author: int, seen: SeenFrom) -> list[tuple[str, 
     ]
 
 
-def _bars(months: Sequence[tuple[str, Month]]) -> list[Bar]:
-    """The chart: a bar a month; a bar a year where there would be too many."""
+def bars(months: Sequence[tuple[str, Month]]) -> list[Bar]:
+    """The chart: a bar a month; a bar a year where there would be too many.
+
+    Args:
+        months: Key, like "2024-05", and month, the oldest first.
+    """
     if not months:
         return []
     first, last = _ordinal(months[0][0]), _ordinal(months[-1][0])
     if last - first < _MOST_BARS:
         there = {_ordinal(key): month for key, month in months}
         every = -(-(last // 12 - first // 12 + 1) // _LABELLED_YEARS)
-        bars = []
+        chart = []
         for ordinal in range(first, last + 1):
             year, month = divmod(ordinal, 12)
             label = str(year) if not month and year % every == 0 else ""
             text = f"{paths.MONTHS[month]} {year:04}"
             found = there.get(ordinal)
-            bars.append(
+            chart.append(
                 Bar(month=text, posts=found.posts if found else 0, href=found.href if found else "", year=label)
             )
-        return bars
+        return chart
     return list(_year_bars(months, first // 12, last // 12))
 
 

@@ -18,7 +18,7 @@ from skyexport.pages.views import AuthorView, Card, Image, Link, Parent, PostVie
 from skyexport.posts import StoredPost, StoredValue, as_bytes, count_text
 from skyexport.wording import format_size
 
-__all__ = ["CopiedFile", "Lookup", "post_view", "search_text"]
+__all__ = ["CopiedFile", "Lookup", "parent_elsewhere", "post_view", "search_text"]
 
 _IMAGES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".avif")
 _VIDEOS = (".mp4", ".webm")
@@ -159,6 +159,21 @@ def post_view(
         labels=labels,
         counts=counts,
     )
+
+
+def parent_elsewhere(uri: bytes, lookup: Lookup) -> Parent:
+    """The post that is answered, if only its uri is known.
+
+    Args:
+        uri: As stored.
+        lookup: The rest of the export.
+    """
+    text = uri.decode(errors="surrogateescape")
+    author: AuthorView | None = None
+    if text.startswith("at://"):
+        known = lookup.author(text.removeprefix("at://").partition("/")[0])
+        author = known if known.href else None
+    return Parent(author, "", post_address(clean(text)), here=False)
 
 
 def search_text(text: bytes, embed: bytes) -> str:

@@ -19,15 +19,14 @@ from skyexport.errors import ArchiveChangedError
 from skyexport.formats.chunk import Chunk
 from skyexport.notices import Notices
 from skyexport.pages import paths, templating
-from skyexport.pages.addresses import file_stem_of, post_address
+from skyexport.pages.addresses import file_stem_of
 from skyexport.pages.index_pages import author_page, authors_page
 from skyexport.pages.limits import MOST_EMBED_BYTES, MOST_TEXT_BYTES
-from skyexport.pages.post_text import clean
-from skyexport.pages.post_views import post_view, search_text
+from skyexport.pages.post_views import parent_elsewhere, post_view, search_text
 from skyexport.pages.reading import PageRow, PlanReader, Posts, SeenFrom, snippet
 from skyexport.pages.search_index import Document, documents_js
 from skyexport.pages.settings import PageSettings
-from skyexport.pages.views import AuthorView, Link, Parent, PostsPage, PostView, SearchPage, Site
+from skyexport.pages.views import Link, Parent, PostsPage, PostView, SearchPage, Site
 from skyexport.posts import as_bytes
 from skyexport.wording import format_size
 
@@ -181,17 +180,12 @@ class PageRenderer:
     ) -> Parent | None:
         if not uri:
             return None
-        text = uri.decode(errors="surrogateescape")
         if row_id is not None and row_id in answered and (address := seen.address_of(row_id)) is not None:
             did, beginning = answered[row_id]
             return Parent(
                 self._reader.author_of(did.decode(errors="surrogateescape")), snippet(beginning), address, here=True
             )
-        author: AuthorView | None = None
-        if text.startswith("at://"):
-            known = self._reader.author_of(text.removeprefix("at://").partition("/")[0])
-            author = known if known.href else None
-        return Parent(author, "", post_address(clean(text)), here=False)
+        return parent_elsewhere(uri, seen)
 
     def _documents(self, page: PageRow) -> bytes:
         """A file for search: where each post is, and its text."""

@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 
 from skyexport.pages.views import AuthorPage, AuthorsPage, PostsPage, SearchPage, Segment
 
-__all__ = ["Page", "assets", "render"]
+__all__ = ["Page", "assets", "environment", "render"]
 
 Page = PostsPage | AuthorPage | AuthorsPage | SearchPage
 
@@ -30,9 +30,15 @@ _TEMPLATES = {
 
 
 @functools.cache
-def _environment() -> Environment:
+def environment(folder: Path | None = None) -> Environment:
+    """The templates of pages.
+
+    Args:
+        folder: Has further templates, which come first where names are the same.
+    """
+    folders = [*filter(None, [folder]), _HERE / "templates"]
     environment = Environment(
-        autoescape=True, loader=FileSystemLoader(_HERE / "templates"), undefined=StrictUndefined, trim_blocks=True,
+        autoescape=True, loader=FileSystemLoader(folders), undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True, auto_reload=False,
     )  # fmt: skip
     environment.filters["number"] = "{:,}".format
@@ -70,13 +76,12 @@ def render(page: Page) -> bytes:
     Raises:
         jinja2.UndefinedError: A template asks for what the view does not have, which is a bug.
     """
-    environment = _environment()
     articles = Markup()
     if isinstance(page, PostsPage):
         # Rendered by themselves, posts do not pass through the blocks of the page, piece by piece.
-        template = environment.get_template("articles.html")
+        template = environment().get_template("articles.html")
         articles = Markup(template.render(posts=page.posts, again=page.kind == "thread"))
-    template = environment.get_template(_TEMPLATES[type(page)])
+    template = environment().get_template(_TEMPLATES[type(page)])
     return template.render(page=page, site=page.site, articles=articles).encode()
 
 

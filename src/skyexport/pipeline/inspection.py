@@ -14,6 +14,7 @@ import orjson
 from skyexport.archive.archive import Archive
 from skyexport.archive.authors import Author
 from skyexport.archive.media_rows import count_media
+from skyexport.archive.months import posts_by_month
 from skyexport.archive.source import JournalMode
 from skyexport.errors import MissingExtraError, OutputError
 from skyexport.extras import INSTALL_HTML, INSTALL_PARQUET
@@ -46,6 +47,7 @@ class Inspection:
         largest_authors: At most ten of them, the one with most posts first.
         first_post: When the oldest post was created, RFC 3339; None if no time near that end is readable.
         last_post: When the newest was created, likewise.
+        months: Month in UTC, like "2024-05", → posts, the oldest first; "" has those without a readable time.
         media_rows: Rows about media files.
         archive_schema_version: Version of its schema, 1 to 3.
         journal_mode: "rollback" or "wal".
@@ -65,6 +67,7 @@ class Inspection:
     largest_authors: list[Author]
     first_post: str | None
     last_post: str | None
+    months: dict[str, int]
     media_rows: int
     archive_schema_version: int
     journal_mode: JournalMode
@@ -147,6 +150,7 @@ def _inspected(path: Path) -> Inspection:
             largest_authors=list(archive.authors(_LARGEST_AUTHORS)),
             first_post=first,
             last_post=last,
+            months=posts_by_month(archive),
             media_rows=count_media(archive),
             archive_schema_version=archive.schema.version,
             journal_mode=archive.source.journal_mode,

@@ -47,6 +47,7 @@ LIMITS = frozenset(
         *("MAX_CHUNK_BYTES", "ROW_GROUP_POSTS", "ROW_GROUP_BYTES", "MAX_DATA_FILES", "MOST_DISAPPEARED"),
         *("POSTS_AT_ONCE", "POSTS_AHEAD", "CONNECT_SECONDS", "OTHER_ATTEMPT_SECONDS", "IDLE_SECONDS"),
         *("LARGE_ARCHIVE_BYTES", "REQUESTS_AT_ONCE", "OUTCOMES_IN_MEMORY_BYTES", "MOST_WORKERS_MEASURED"),
+        "REQUEST_SECONDS",
     }
 )
 """The names of all limits. Each is described where it is used."""

@@ -30,13 +30,14 @@ from typing import Self
 
 from skyexport.errors import AlreadyRunningError
 from skyexport.runtime.cleanup import uninterrupted
+from skyexport.runtime.processes import process_of
 
 if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
 
-__all__ = ["MACHINE_GROUP", "Lock", "check_free", "is_own", "machine_digits", "remove_leftovers"]
+__all__ = ["MACHINE_GROUP", "Lock", "check_free", "is_own", "machine_digits", "noted_holder", "remove_leftovers"]
 
 MACHINE_GROUP = "(?P<machine>[0-9a-f]{8})"
 """The part of a pattern for names of leftovers that matches `machine_digits`."""
@@ -210,6 +211,28 @@ def check_free(path: Path, what: str) -> None:
         _took(descriptor, what)
     finally:
         os.close(descriptor)
+
+
+def noted_holder(path: Path) -> str:
+    """The run that holds a place, as the lock file has it; the lock is not taken, even for a moment.
+
+    Args:
+        path: The lock file.
+
+    Returns:
+        Process, machine and time in words; empty if there is no such file, or its process is gone.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        descriptor = os.open(path, os.O_RDONLY | _SAFELY)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return ""
+            text = os.read(descriptor, _TEXT_BYTES)
+        finally:
+            os.close(descriptor)
+        if text.startswith(_TEXT_BEGINS) and process_of(int(text.split()[1])) is not None:
+            return text.decode(errors="replace").strip()
+    return ""
 
 
 def _took(descriptor: int, what: str) -> bool:

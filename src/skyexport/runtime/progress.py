@@ -49,8 +49,8 @@ _TICK_SECONDS = 0.2
 _LINE_SECONDS = 2.5
 """Time between plain lines: half of the promised five seconds."""
 
-_EVENT_SECONDS = 1.0
-"""Time between JSON events."""
+_EVENT_SECONDS = 0.5
+"""Time between JSON events: a bar that is drawn from them moves at least every second."""
 
 _BAR_AFTER_SECONDS = 0.4
 """Shorter exports need no bar."""

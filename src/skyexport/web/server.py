@@ -1,0 +1,344 @@
+"""The server: its socket, its signals, and how a browser finds it.
+
+It listens on this machine only, and writes no log. The first signal ends it: streams end, connections are closed, and
+the signal is passed on to what is running, which cleans up as it does on a terminal. The server waits for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import getpass
+import html
+import os
+import signal
+import socket
+import sys
+import threading
+import webbrowser
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from skyexport.errors import OptionError, OutputError
+from skyexport.runtime.scratch import Scratch
+from skyexport.runtime.signals import STOPPING
+from skyexport.web.application import application
+from skyexport.web.guard import REQUEST_SECONDS, Guard
+from skyexport.web.site import Site
+
+__all__ = ["DEFAULT_PORT", "LOOPBACK", "ServerOptions", "serve"]
+
+LOOPBACK = "127.0.0.1"
+
+DEFAULT_PORT = 8321
+
+_PORTS_TRIED = 20
+
+_MOST_HEADER_BYTES = 1 << 14
+_IDLE_SECONDS = 8
+_MOST_CONNECTIONS = 500
+
+_GRACE_SECONDS = 0.3
+"""For streams to end by themselves; then connections are closed."""
+
+_PATIENCE = 3
+"""The signal that ends the program at once, as everywhere in it."""
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """The options of `skyexport ui`."""
+
+    named: list[Path]
+    """Archives, CAR files, and folders with them."""
+    output_dir: Path
+    host: str
+    """The address to listen on."""
+    port: int | None
+    """None for the usual one, or the next that is free."""
+    browser: bool
+    """Whether to open one."""
+    config: str | None
+    """The file of --config."""
+
+
+class _Protocol(H11Protocol):
+    """HTTP, for clients that send the heads of their requests in time."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch_head()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch_head()
+
+    def _watch_head(self) -> None:
+        """Give the client time while it sends the head of a request, and not longer."""
+        if self.conn.their_state is not h11.IDLE:
+            self._forget_deadline()
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(REQUEST_SECONDS.value, self.transport.abort)
+
+    def _forget_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget_deadline()
+        super().connection_lost(exc)
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to us, and that ends although streams are open."""
+
+    def __init__(self, config: uvicorn.Config, stopping: asyncio.Event) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
+        yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close everything, soon."""
+        for server in self.servers:
+            server.close()
+        for sock in sockets or []:
+            sock.close()
+        self._stopping.set()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        if self.server_state.tasks:
+            await asyncio.wait(list(self.server_state.tasks), timeout=_GRACE_SECONDS)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        tasks = list(self.server_state.tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Late:
+    """Stands for the application until it is there, since the guard needs the port and the site needs the guard."""
+
+    app: Any = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.app(scope, receive, send)
+
+
+def serve(options: ServerOptions, say: Callable[[str], None]) -> int:
+    """Serve the page until a signal comes.
+
+    Args:
+        options: What to show, and where.
+        say: Called with lines for people.
+
+    Returns:
+        The number of the signal.
+
+    Raises:
+        OptionError: The port is taken, or the address is not one of this machine.
+        ArchiveError: There is nothing at one of the paths.
+    """
+    with contextlib.closing(_listening(options)) as listening, Scratch() as scratch:
+        return asyncio.run(_serve(options, listening, scratch.path, say))
+
+
+async def _serve(options: ServerOptions, listening: socket.socket, folder: Path, say: Callable[[str], None]) -> int:
+    port = listening.getsockname()[1]
+    late = _Late()
+
+    def entered() -> None:
+        for path in folder.glob("*.html"):
+            path.unlink(missing_ok=True)
+        say(f"to open another browser: {address()}")
+
+    def address() -> str:
+        return f"http://{_in_url(_reached_by(options.host))}:{port}/start/{guard.entry}"
+
+    guard = Guard(late, port, [_in_url(host) for host in _names(options.host)], entered)
+    site = Site(options.named, options.output_dir, options.config, lambda: guard.pages_key)
+    late.app = application(site)
+    server = _Server(_settings(guard), site.stopping)
+    signals: list[int] = []
+    loop = asyncio.get_running_loop()
+
+    def stop(number: int) -> None:
+        signals.append(number)
+        server.should_exit = True
+        site.jobs.pass_on(number)
+        if len(signals) == 2 and site.jobs.active:
+            say("still waiting for the export to clean up; once more ends it at once")
+
+    with _handling(lambda number: loop.call_soon_threadsafe(stop, number), signals):
+        for line in _welcome(options, site, port, address()):
+            say(line)
+        if _may_open(options):
+            _open(folder, address())
+        await server.serve(sockets=[listening])
+        if site.jobs.active:
+            say("the page is closed; waiting for the export to clean up")
+        await site.jobs.wait()
+        await site.sources.close()
+    return signals[0] if signals else signal.SIGTERM
+
+
+def _settings(guard: Guard) -> uvicorn.Config:
+    return uvicorn.Config(
+        guard, http=_Protocol, ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
+        date_header=False, proxy_headers=False, limit_concurrency=_MOST_CONNECTIONS,
+        timeout_keep_alive=_IDLE_SECONDS, h11_max_incomplete_event_size=_MOST_HEADER_BYTES,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _handling(stop: Callable[[int], object], signals: list[int]) -> Iterator[None]:
+    """Let signals call *stop*; the third one ends the program at once."""
+    arrived = 0
+
+    def handle(number: int, _: FrameType | None) -> None:
+        nonlocal arrived
+        arrived += 1
+        stop(number)
+        if arrived >= _PATIENCE + 1 or (arrived == _PATIENCE and not signals):
+            os._exit(128 + number)
+
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN or number == signal.SIGINT:
+            signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _names(host: str) -> list[str]:
+    """The names by which browsers may call the server."""
+    names = [LOOPBACK, "localhost"]
+    if host in ("0.0.0.0", "::"):
+        names += _own_addresses(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    elif host not in names:
+        names.append(host)
+    return names
+
+
+def _own_addresses(family: int) -> list[str]:
+    """The addresses of this machine."""
+    import psutil
+
+    found = [entry for entries in psutil.net_if_addrs().values() for entry in entries]
+    return [entry.address.partition("%")[0] for entry in found if entry.family in (family, socket.AF_INET)]
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _reached_by(host: str) -> str:
+    return LOOPBACK if host in ("0.0.0.0", "::") else host
+
+
+def _listening(options: ServerOptions) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        OptionError: The port is taken, or the address is not one of this machine.
+        OutputError: The system gives no sockets.
+    """
+    first = options.port or DEFAULT_PORT
+    ports = [first] if options.port is not None else range(first, first + _PORTS_TRIED)
+    for port in ports:
+        made = socket.socket(socket.AF_INET6 if ":" in options.host else socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            if sys.platform == "win32":
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+            else:
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.bind((options.host, port))
+            made.listen()
+            return made
+        except OSError as error:
+            made.close()
+            if error.errno in (errno.EADDRINUSE, errno.EACCES) and options.port is None:
+                continue
+            reason = error.strerror or str(error)
+            where = f"{options.host}, port {port}"
+            raise OptionError(f"cannot listen on {where}: {reason}", "choose another --port") from None
+    raise OutputError(f"all ports from {ports[0]} to {ports[-1]} are taken", "name a free one with --port")
+
+
+def _welcome(options: ServerOptions, site: Site, port: int, address: str) -> Iterator[str]:
+    """The lines that the program prints at its start."""
+    files = site.sources.refresh()
+    archives = sum(not file.is_car for file in files)
+    counts = [_counted(archives, "archive")]
+    if archives < len(files):
+        counts.append(_counted(len(files) - archives, "CAR file"))
+    yield f"{', '.join(counts)}; exports go to {options.output_dir}"
+    yield f"open this address, which works once: {address}"
+    if options.host not in (LOOPBACK, "localhost", "::1"):
+        yield (
+            f"warning: everybody who reaches {options.host}, port {port}, can try to open it, and the connection is not"
+            " encrypted; --host 127.0.0.1 is safer"
+        )
+    elif tunnel := _tunnel(port, os.environ):
+        yield f"from your own machine, first: {tunnel}"
+    yield "Ctrl-C ends it"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"1 {what}" if number == 1 else f"{number:,} {what}s" if number else f"no {what}"
+
+
+def _tunnel(port: int, environment: Mapping[str, str]) -> str:
+    """The command that leads here from the machine of somebody who came by ssh; empty for anybody else."""
+    parts = environment.get("SSH_CONNECTION", "").split()
+    if len(parts) != 4:
+        return ""
+    try:
+        user = f"{getpass.getuser()}@"
+    except (OSError, KeyError):
+        user = ""
+    other_port = f"-p {parts[3]} " if parts[3] != "22" else ""
+    return f"ssh -N {other_port}-L {port}:{LOOPBACK}:{port} {user}{parts[2]}"
+
+
+def _may_open(options: ServerOptions) -> bool:
+    """Whether there is a screen that a browser can open on."""
+    if not options.browser or os.environ.get("SSH_CONNECTION"):
+        return False
+    return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def _open(folder: Path, address: str) -> None:
+    """Open a browser on a file that leads to *address*: other users can see command lines, but not the file."""
+    file = folder / "open.html"
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    shown = html.escape(address)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as written:
+        written.write(
+            f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>skyexport</title>'
+            f'<meta http-equiv="refresh" content="0;url={shown}"></head>'
+            f'<body><p><a href="{shown}">Open skyexport</a></p></body></html>\n'
+        )
+    threading.Thread(target=webbrowser.open, args=(file.as_uri(),), daemon=True).start()
