@@ -206,7 +206,7 @@ class Browser:
         deadline = time.monotonic() + timeout_seconds
         while not (value := self._value_now(script)):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"this did not become true: {script}")
+                raise TimeoutError(f"this did not become true: {script}; the page has {self._value_now('document.body.innerText')}")
             time.sleep(_POLL_SECONDS)
         return value
 
@@ -283,10 +283,33 @@ class Chromium(Browser):
         finally:
             for number in passed:
                 os.close(number)
+        self._new_tab()
+
+    def open_tab(self) -> str:
+        """Open another tab, to which everything goes from now on; returns the one before, for `use_tab`."""
+        before, self._session = self._session, ""
+        self._session = self._new_tab()
+        return before
+
+    def allow_downloads(self, folder: Path) -> None:
+        """Put downloads into a folder, which is made."""
+        folder.mkdir(exist_ok=True)
+        session, self._session = self._session, ""
+        self._call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+        self._session = session
+
+    def use_tab(self, tab: str) -> str:
+        """Go on in a tab that was left before; returns the present one."""
+        before, self._session = self._session, tab
+        return before
+
+    def _new_tab(self) -> str:
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        session: str = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._session = session
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._call(f"{domain}.enable")
+        return session
 
     def _quit(self) -> None:
         self._session = ""

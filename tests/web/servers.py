@@ -17,7 +17,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -201,7 +201,7 @@ class LocalPage:
             time.sleep(0.05)
         return answer
 
-    def events(self) -> Iterator[dict[str, Any]]:
+    def events(self) -> Generator[dict[str, Any], None, None]:
         """What the stream of events sends, until it ends."""
         with self.connect() as connection:
             connection.sendall(f"GET /events HTTP/1.1\r\nHost: {self.own}\r\nCookie: {self.cookie}\r\n\r\n".encode())

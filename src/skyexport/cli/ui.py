@@ -10,7 +10,7 @@ import typer
 
 from skyexport.cli import printing
 from skyexport.cli.boundary import config_of, signals_of
-from skyexport.errors import OptionError, StoppedError
+from skyexport.errors import OptionError, OutputError, StoppedError
 from skyexport.options.declarations import Debug
 from skyexport.options.export_options import DEFAULT_OUTPUT_DIR
 from skyexport.options.values import parse_number, parse_path
@@ -77,6 +77,8 @@ def ui_command(
         raise OptionError(f"there is no port {port}", f"ports are 1 to {_HIGHEST_PORT}")
     to = (output_dir or DEFAULT_OUTPUT_DIR).absolute()
     check_output_name(to)
+    if to.exists() and not to.is_dir():
+        raise OutputError(f"{output_dir} is not a folder", "name another one with -o")
     named = [parse_path(source, "archive or folder") for source in sources or ["."]]
     number = serve(ServerOptions(named, to, host, port, not no_browser, config_of(context)), printing.say)
     stopped = StoppedError(number)

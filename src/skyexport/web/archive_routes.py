@@ -49,8 +49,8 @@ async def archives_page(request: Request) -> Response:
 def _facts_or_error(request: Request, file: SourceFile) -> tuple[Facts | None, str, int]:
     """The facts about an archive, or why there can be none; and the size of its file."""
     try:
-        size = file.path.stat().st_size
         facts = site_of(request).sources.facts(file)
+        size = file.path.stat().st_size
     except (ExportError, OSError) as error:
         return None, str(error), 0
     if facts is not None and not facts.is_ok:

@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from skyexport.web.exports import Export, zip_chunks
+from skyexport.web.exports import Export, check_zip, zip_chunks
 from skyexport.web.guard import PAGES
 from skyexport.web.jobs import Job
 from skyexport.web.responses import SHOWN_TYPES, file_response
@@ -120,15 +120,16 @@ async def download(request: Request) -> Response:
     export = await run_in_threadpool(site.export, request.path_params["number"])
     if export.single_file:
         return file_response(request, await run_in_threadpool(site.exports.open_data, export, 0))
-    return _zip(request, export)
+    return await _zip(request, export)
 
 
 async def export_zip(request: Request) -> Response:
     """An export with all its files as a zip file."""
-    return _zip(request, await run_in_threadpool(site_of(request).export, request.path_params["number"]))
+    return await _zip(request, await run_in_threadpool(site_of(request).export, request.path_params["number"]))
 
 
-def _zip(request: Request, export: Export) -> Response:
+async def _zip(request: Request, export: Export) -> Response:
+    await run_in_threadpool(check_zip, export)
     headers = {"content-disposition": f'attachment; filename="{export.directory.name}.zip"'}
     if request.method == "HEAD":
         return Response(None, headers=headers, media_type="application/zip")

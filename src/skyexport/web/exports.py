@@ -27,7 +27,7 @@ from skyexport.runtime.lock import noted_holder
 from skyexport.verification.chains import FoundExport
 from skyexport.verification.claims import PAGES_FORMAT, media_sum, page_sum, read_manifest
 
-__all__ = ["Export", "Exports", "ServedFile", "zip_chunks"]
+__all__ = ["Export", "Exports", "ServedFile", "check_zip", "zip_chunks"]
 
 _SUMS = "SHA256SUMS"
 _MANIFEST = "manifest.json"
@@ -39,7 +39,8 @@ READ_BYTES = 1 << 15
 
 _LONGEST_LINE_BYTES = 2000
 _DATE_OF_ZIP = (1980, 1, 1, 0, 0, 0)
-"""The first that a zip can hold; only for exports whose manifest has no readable time."""
+"""The first that a zip file can hold; only for exports whose manifest has no such time."""
+_YEARS_OF_ZIP = range(1980, 2108)
 
 
 @dataclass(frozen=True)
@@ -278,6 +279,18 @@ def _listed(directory: ExportDirectory, export: Export) -> Iterator[str]:
     yield _SUMS
 
 
+def check_zip(export: Export) -> None:
+    """Make sure that the files of an export are there, but for media and pages, before anything is sent.
+
+    Raises:
+        NoExportError: One is missing, or is not a plain file.
+    """
+    with ExportDirectory(export.directory) as directory:
+        sums = [_SUMS] if directory.has_file(_SUMS) else []
+    for name in [_MANIFEST, *sums, *(name for name, _ in export.files)]:
+        os.close(_opened(export.directory, name).descriptor)
+
+
 class _Outlet:
     """A file that only grows; what was written is taken out again and again."""
 
@@ -304,7 +317,8 @@ def zip_chunks(export: Export) -> Iterator[bytes]:
         NoExportError, ArchiveChangedError: A file is missing or has changed; what was sent so far is not a zip file.
     """
     outlet: Any = _Outlet()
-    stamp = export.made.timetuple()[:6] if export.made is not None else _DATE_OF_ZIP
+    made = export.made
+    stamp = made.timetuple()[:6] if made is not None and made.year in _YEARS_OF_ZIP else _DATE_OF_ZIP
     with (
         ExportDirectory(export.directory) as directory,
         zipfile.ZipFile(outlet, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,

@@ -9,7 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from skyexport.errors import OptionError
+from skyexport.errors import AlreadyRunningError, OptionError
 from skyexport.web.exports import Export
 from skyexport.web.form import arguments_of, groups
 from skyexport.web.jobs import Job
@@ -65,13 +65,18 @@ async def start_export(request: Request) -> Response:
     site = site_of(request)
     await form_of(request)
     check = site.job(request.path_params["number"])
-    if check.kind != "check" or check.state != "done":
+    if check.kind != "check" or not (check.state == "done" or _waits_for_another(check)):
         raise OptionError("this export was not checked", "fill in the form again")
     job = site.jobs.add(
         "export", f"Export of {check.title}", check.about["export"], archive=check.about["archive"],
         form=check.about["form"],
     )  # fmt: skip
     return see_other(f"/jobs/{job.number}")
+
+
+def _waits_for_another(check: Job) -> bool:
+    """Whether a dry run only failed because another export is writing to the same place."""
+    return check.kind == "check" and check.exit_code == AlreadyRunningError.exit_code
 
 
 async def stop_job(request: Request) -> Response:
@@ -104,6 +109,7 @@ async def job_page(request: Request) -> Response:
     return render(
         request, "job.html", job=job, export=export, figures=_figures(job), sentences=_sentences(job),
         error=_error(job), lines=_other_lines(job), before=before, live=not job.has_ended,
+        may_wait=_waits_for_another(job),
     )  # fmt: skip
 
 

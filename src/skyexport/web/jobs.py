@@ -212,13 +212,19 @@ class Jobs:
 
     def pass_on(self, number: int) -> None:
         """Pass a signal that this server got to every process, once; jobs that have not begun are dropped."""
+        self.send(number)
         for job in self.active:
             if job.process is None:
                 self.stop(job)
             else:
-                _send(job.process, number)
                 job.state = "stopping"
         self._note_change()
+
+    def send(self, number: int) -> None:
+        """Send a signal to every process."""
+        for job in self.active:
+            if job.process is not None:
+                _send(job.process, number)
 
     async def wait(self) -> None:
         """Wait until all jobs have ended."""
@@ -361,6 +367,7 @@ async def run_to_end(arguments: Sequence[str]) -> dict[str, Any]:
         await process.wait()
         return result
     finally:
-        ignoring.cancel()
         if process.returncode is None:
             process.kill()
+            await process.wait()
+        await ignoring

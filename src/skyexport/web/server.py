@@ -28,13 +28,14 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from skyexport.errors import OptionError, OutputError
+from skyexport.output.places import open_new
 from skyexport.runtime.scratch import Scratch
 from skyexport.runtime.signals import STOPPING
 from skyexport.web.application import application
 from skyexport.web.guard import REQUEST_SECONDS, Guard
 from skyexport.web.site import Site
 
-__all__ = ["DEFAULT_PORT", "LOOPBACK", "ServerOptions", "serve"]
+__all__ = ["DEFAULT_PORT", "LOOPBACK", "ServerOptions", "serve", "write_opener"]
 
 LOOPBACK = "127.0.0.1"
 
@@ -50,7 +51,7 @@ _GRACE_SECONDS = 0.3
 """For streams to end by themselves; then connections are closed."""
 
 _PATIENCE = 3
-"""The signal that ends the program at once, as everywhere in it."""
+"""The third signal ends the program at once, as everywhere in it."""
 
 
 @dataclass(frozen=True)
@@ -185,17 +186,23 @@ async def _serve(options: ServerOptions, listening: socket.socket, folder: Path,
         signals.append(number)
         server.should_exit = True
         site.jobs.pass_on(number)
-        if len(signals) == 2 and site.jobs.active:
-            say("still waiting for the export to clean up; once more ends it at once")
+        if site.jobs.active and len(signals) == 1:
+            say("the page is closed; waiting for what is running to clean up")
+        elif site.jobs.active:
+            say("still waiting; once more ends it at once")
 
-    with _handling(lambda number: loop.call_soon_threadsafe(stop, number), signals):
+    def handle(number: int, count: int) -> None:
+        if count == _PATIENCE:
+            site.jobs.send(number)
+            os._exit(128 + number)
+        loop.call_soon_threadsafe(stop, number)
+
+    with _handling(handle):
         for line in _welcome(options, site, port, address()):
             say(line)
         if _may_open(options):
             _open(folder, address())
         await server.serve(sockets=[listening])
-        if site.jobs.active:
-            say("the page is closed; waiting for the export to clean up")
         await site.jobs.wait()
         await site.sources.close()
     return signals[0] if signals else signal.SIGTERM
@@ -210,16 +217,14 @@ def _settings(guard: Guard) -> uvicorn.Config:
 
 
 @contextlib.contextmanager
-def _handling(stop: Callable[[int], object], signals: list[int]) -> Iterator[None]:
-    """Let signals call *stop*; the third one ends the program at once."""
+def _handling(call: Callable[[int, int], None]) -> Iterator[None]:
+    """Let signals that ask to stop call *call* with their number, and how many there were."""
     arrived = 0
 
     def handle(number: int, _: FrameType | None) -> None:
         nonlocal arrived
         arrived += 1
-        stop(number)
-        if arrived >= _PATIENCE + 1 or (arrived == _PATIENCE and not signals):
-            os._exit(128 + number)
+        call(number, arrived)
 
     before = {number: signal.getsignal(number) for number in STOPPING}
     for number, handler in before.items():
@@ -333,12 +338,16 @@ def _may_open(options: ServerOptions) -> bool:
 def _open(folder: Path, address: str) -> None:
     """Open a browser on a file that leads to *address*: other users can see command lines, but not the file."""
     file = folder / "open.html"
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    write_opener(file, address)
+    threading.Thread(target=webbrowser.open, args=(file.as_uri(),), daemon=True).start()
+
+
+def write_opener(file: Path, address: str) -> None:
+    """Write a page that leads to *address*, into a new file that only its owner can read."""
     shown = html.escape(address)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as written:
+    with os.fdopen(open_new(file), "w", encoding="utf-8") as written:
         written.write(
             f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>skyexport</title>'
             f'<meta http-equiv="refresh" content="0;url={shown}"></head>'
             f'<body><p><a href="{shown}">Open skyexport</a></p></body></html>\n'
         )
-    threading.Thread(target=webbrowser.open, args=(file.as_uri(),), daemon=True).start()

@@ -20,6 +20,7 @@ import orjson
 
 from skyexport.archive.from_car import is_car_file
 from skyexport.errors import ArchiveError, OptionError
+from skyexport.output.places import open_new
 from skyexport.runtime.location import absolute, archive_location, real_path
 from skyexport.runtime.sqlite_files import file_state, is_sqlite
 from skyexport.web.jobs import run_to_end
@@ -157,8 +158,7 @@ class Sources:
         with contextlib.suppress(OSError, TypeError):
             content = orjson.dumps({"schema_version": _SCHEMA_VERSION, "archives": archives})
             hidden = self._state_file.with_name(f"{STATE_FILE}-{secrets.token_hex(4)}")
-            descriptor = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as written:
+            with os.fdopen(open_new(hidden), "wb") as written:
                 written.write(content)
             hidden.replace(self._state_file)
             self._kept = True

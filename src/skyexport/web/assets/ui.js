@@ -4,16 +4,22 @@
   if (!document.body.hasAttribute("data-live")) return;
   var source = null;
   var timer = 0;
-  var reloading = false;
+  var leaving = false;
 
   function part(place, name) {
     return place.querySelector('[data-part="' + name + '"]');
   }
 
-  function reload() {
-    if (reloading) return;
-    reloading = true;
+  // A page that is about to be left must not change, nor load itself again, which would cancel that.
+  function leave() {
+    leaving = true;
     close();
+    setTimeout(function () { leaving = false; open(); }, 3000);
+  }
+
+  function reload() {
+    if (leaving) return;
+    leave();
     location.reload();
   }
 
@@ -58,7 +64,7 @@
   }
 
   function open() {
-    if (reloading || source || timer) return;
+    if (leaving || document.hidden || source || timer) return;
     if (!window.EventSource) {
       timer = setInterval(ask, 1000);
       return;
@@ -85,7 +91,8 @@
   document.addEventListener("visibilitychange", function () {
     if (document.hidden) close(); else open();
   });
+  document.addEventListener("submit", leave);
   window.addEventListener("pagehide", close);
-  window.addEventListener("pageshow", function () { if (!document.hidden) open(); });
-  if (!document.hidden) open();
+  window.addEventListener("pageshow", open);
+  open();
 })();
