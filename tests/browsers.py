@@ -206,7 +206,9 @@ class Browser:
         deadline = time.monotonic() + timeout_seconds
         while not (value := self._value_now(script)):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"this did not become true: {script}; the page has {self._value_now('document.body.innerText')}")
+                raise TimeoutError(
+                    f"this did not become true: {script}; the page has {self._value_now('document.body.innerText')}"
+                )
             time.sleep(_POLL_SECONDS)
         return value
 
@@ -301,6 +303,7 @@ class Chromium(Browser):
     def use_tab(self, tab: str) -> str:
         """Go on in a tab that was left before; returns the present one."""
         before, self._session = self._session, tab
+        self._call("Page.bringToFront")
         return before
 
     def _new_tab(self) -> str:

@@ -29,6 +29,7 @@ from tests.command import PROGRAM
 __all__ = ["Answer", "LocalPage"]
 
 _ADDRESS = re.compile(r"http://(\S+):(\d+)(/start/\S+)")
+_ROOT = re.compile("^/[0-9a-f]{64}(?=/)")
 _SECONDS = 30.0
 
 
@@ -49,8 +50,9 @@ class Answer:
         return " ".join(html.unescape(re.sub("<[^>]*>", " ", main[0] if main else page)).split())
 
     def links(self, pattern: str) -> list[str]:
-        """The addresses in the page that match."""
-        return [link for link in re.findall('href="([^"]*)"', self.body.decode()) if re.fullmatch(pattern, link)]
+        """The addresses in the page that match, without the beginning that all have."""
+        found = [_ROOT.sub("", link) for link in re.findall('href="([^"]*)"', self.body.decode())]
+        return [link for link in found if re.fullmatch(pattern, link)]
 
 
 class LocalPage:
@@ -67,7 +69,7 @@ class LocalPage:
         """Everything that it has printed."""
         self._reading = threading.Thread(target=self._read, daemon=True)
         self._reading.start()
-        self.cookie = ""
+        self.cookie = self.root = ""
         try:
             self.entry = self.wait_for_address(1)
             if enter:
@@ -95,9 +97,9 @@ class LocalPage:
         """Use the one-time address."""
         answer = self.get(self.entry)
         self.cookie = answer.headers.get("set-cookie", "").partition(";")[0]
-        form = re.search(b'name="run" value="([0-9a-f]+)"', self.get("/archives/1/export").body)
-        self.run = form[1].decode() if form else ""
-        """What all forms send with their fields."""
+        found = re.search("url=(/[0-9a-f]+)/", answer.body.decode())
+        self.root = found[1] if found else ""
+        """Beginning of all paths."""
         return answer
 
     def __enter__(self) -> Self:
@@ -143,6 +145,8 @@ class LocalPage:
         given = [*headers] if bare else [("Host", self.own), ("Cookie", self.cookie), *headers]
         if body:
             given.append(("Content-Length", str(len(body))))
+        if path.startswith("/") and not path.startswith(("/start", "/pages", self.root or "/")):
+            path = self.root + path
         head = "".join(f"{name}: {value}\r\n" for name, value in [*given, ("Connection", "close")])
         return self.raw(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body)
 
@@ -152,7 +156,7 @@ class LocalPage:
 
     def post(self, path: str, **fields: str) -> Answer:
         """Send a form as a browser does."""
-        names = {"run": self.run} | {name.replace("_", "-"): value for name, value in fields.items()}
+        names = {name.replace("_", "-"): value for name, value in fields.items()}
         return self.ask("POST", path, self.headers_of_form(), urlencode(names).encode())
 
     def headers_of_form(self) -> list[tuple[str, str]]:
@@ -204,7 +208,9 @@ class LocalPage:
     def events(self) -> Generator[dict[str, Any], None, None]:
         """What the stream of events sends, until it ends."""
         with self.connect() as connection:
-            connection.sendall(f"GET /events HTTP/1.1\r\nHost: {self.own}\r\nCookie: {self.cookie}\r\n\r\n".encode())
+            connection.sendall(
+                f"GET {self.root}/events HTTP/1.1\r\nHost: {self.own}\r\nCookie: {self.cookie}\r\n\r\n".encode()
+            )
             file = connection.makefile("rb")
             for line in file:
                 if line.startswith(b"data: "):
@@ -223,6 +229,8 @@ def read_answer(connection: socket.socket) -> Answer:
         return Answer(0, {}, b"")
     status, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    if "location" in headers:
+        headers["location"] = _ROOT.sub("", headers["location"])
     if headers.get("transfer-encoding") == "chunked":
         body = _without_chunks(body)
     return Answer(int(status.split()[1]), headers, body)

@@ -56,7 +56,8 @@ class Archive:
         match: The query that `matching` will get. If the archive must be recovered, its index is queried at once, since
             the copy has no index. None for no query.
         counters: Count what is done, if *path* is a CAR file, which is imported first; None if nobody shows that.
-        check: Called again and again meanwhile; an exception that it raises ends it.
+        check: Called again and again while it is opened, and then until `watch` is called; an exception that it raises
+            ends that.
 
     Raises:
         OptionError: *path* is not a path.
@@ -75,8 +76,7 @@ class Archive:
     ) -> None:
         check_path(path, "the archive")
         self._scratch: Scratch | None = None
-        self._memory = memory
-        self._match = match
+        self._memory, self._match, self._check = memory, match, check
         self.state: dict[str, object] = {}
         """State of the archive's files before anything was read, so that it includes no later write."""
         location, shown = archive_location(Path(path)), printable_path(Path(path))
@@ -96,8 +96,7 @@ class Archive:
     def _of(cls, source: Source, memory: MemoryGuard | None, scratch: Scratch | None = None) -> Self:
         archive = cls.__new__(cls)
         archive._scratch = scratch
-        archive._memory = memory
-        archive._match = None
+        archive._memory, archive._match, archive._check = memory, None, lambda: None
         archive.state = {}
         archive._open(source)
         return archive
@@ -114,8 +113,8 @@ class Archive:
         try:
             self.connection = self._connections.open()
             # Python handles signals only between its own steps: give it some during a long sort.
-            self.watch(lambda: None, 100_000)
-            with self.translating_errors(), self._reading_names():
+            self.watch(self._check, 100_000)
+            with self.translating_errors(), self.reading_names():
                 self.source.check_whole(self.connection)
                 self.schema = checked_schema(self.connection, self.display_path)
             self.columns = self.schema.columns
@@ -355,7 +354,7 @@ class Archive:
             OptionError: *asked* is neither.
             AuthorError: The archive has no post by this author.
         """
-        with self.translating_errors(), self._reading_names():
+        with self.translating_errors(), self.reading_names():
             return find_author(self.connection, "main", asked, str(self.path))
 
     def count_authors(self) -> int:
@@ -363,10 +362,10 @@ class Archive:
         with self.translating_errors():
             return as_number(self.connection.execute("select count(distinct did) from posts").get)
 
-    def authors(self, largest: int = -1) -> Iterator[Author]:
-        """Yield the authors with the most posts first: at most *largest* of them, all if it is negative."""
-        with self.translating_errors(), self._reading_names():
-            yield from each_author(self.connection, largest)
+    def authors(self, largest: int = -1, offset: int = 0) -> Iterator[Author]:
+        """Yield the authors with the most posts first: *largest* of them after *offset*, all if it is negative."""
+        with self.translating_errors(), self.reading_names():
+            yield from each_author(self.connection, largest, offset)
 
     def count_selected(self, selection: Selection) -> int:
         """The number of selected posts."""
@@ -405,7 +404,8 @@ class Archive:
         return first, last
 
     @contextlib.contextmanager
-    def _reading_names(self) -> Iterator[None]:
+    def reading_names(self) -> Iterator[None]:
+        """Translate the error of a name in the schema that is not UTF-8."""
         try:
             yield
         except UnicodeDecodeError:

@@ -123,17 +123,19 @@ def check_author(connection: apsw.Connection, schema: str, chosen: ChosenAuthor,
         )
 
 
-def each_author(connection: apsw.Connection, largest: int = -1) -> Iterator[Author]:
+def each_author(connection: apsw.Connection, largest: int = -1, offset: int = 0) -> Iterator[Author]:
     """Yield the authors of an archive's posts, those with the most posts first.
 
     Args:
         connection: A restricted connection, whose main database is the archive.
         largest: Most authors to yield; negative for all.
+        offset: Authors to leave out first.
     """
     with _handles(connection, "main") as handles:
         has_handles = bool(connection.execute(f"select 1 from ({handles}) limit 1").fetchall())
         rows: Any = connection.execute(
-            "select cast(did as blob), count(*) from posts group by did order by 2 desc, 1 limit ?", (largest,)
+            "select cast(did as blob), count(*) from posts group by did order by 2 desc, 1 limit ? offset ?",
+            (largest, offset),
         )
         for stored, posts in rows:
             did = json_text.decode(as_bytes(stored))

@@ -222,7 +222,7 @@ def noted_holder(path: Path) -> str:
     Returns:
         Process, machine and time in words; empty if there is no such file, or its process is gone.
     """
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, IndexError):
         descriptor = os.open(path, os.O_RDONLY | _SAFELY)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):

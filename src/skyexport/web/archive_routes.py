@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -41,9 +42,9 @@ async def archives_page(request: Request) -> Response:
     site = site_of(request)
     files = site.sources.refresh()
     rows = [(file, *_facts_or_error(request, file)) for file in files if not file.is_car]
+    counting = site.sources.counting()
     cars = [(file, file.path.stat().st_size, file.path.with_suffix(".db").name) for file in files if file.is_car]
-    counting = any(facts is None and not error for _, facts, error, _ in rows)
-    return render(request, "archives.html", rows=rows, cars=cars, live=counting)
+    return render(request, "archives.html", rows=rows, cars=cars, counting=counting, live=bool(counting))
 
 
 def _facts_or_error(request: Request, file: SourceFile) -> tuple[Facts | None, str, int]:
@@ -64,19 +65,21 @@ def _error_of(values: Mapping[str, Any]) -> str:
 
 async def archive_page(request: Request) -> Response:
     """One archive: what `inspect` says, and a chart."""
-    file = site_of(request).archive(request.path_params["number"])
+    site = site_of(request)
+    file = site.archive(request.path_params["number"])
     facts, error, size = _facts_or_error(request, file)
-    chart = _chart(file, facts)
+    counting = site.sources.counting()
+    chart = _chart(request.scope["root_path"], file, facts)
     return render(
         request, "archive.html", file=file, facts=facts, error=error, size=size, chart=chart,
-        live=facts is None and not error,
+        counting=counting, live=file.number in counting,
     )  # fmt: skip
 
 
-def _chart(file: SourceFile, facts: Facts | None) -> list[Bar]:
+def _chart(root: str, file: SourceFile, facts: Facts | None) -> list[Bar]:
     if facts is None:
         return []
-    address = f"/archives/{file.number}/posts?month="
+    address = f"{root}/archives/{file.number}/posts?month="
     return bars([
         (month, Month(name=MONTHS[int(month[5:]) - 1], href=address + month, posts=posts))
         for month, posts in facts.values["months"].items() if _is_month(month)
@@ -102,7 +105,7 @@ async def posts_page(request: Request) -> Response:
     site = site_of(request)
     file = site.archive(request.path_params["number"])
     asked = {name: request.query_params.get(name, "").strip()[:1000] for name in ("month", "author", "words")}
-    address = f"/archives/{file.number}"
+    address = f"{request.scope['root_path']}/archives/{file.number}"
     listing, error, status = None, "", 200
     try:
         at, after, before = (_number_in(request, name) for name in ("at", "after", "before"))
@@ -123,8 +126,9 @@ async def posts_page(request: Request) -> Response:
 
     newer = link(before=listing.first) if listing is not None and listing.first is not None else ""
     older = link(after=listing.last) if listing is not None and listing.last is not None else ""
-    return render(
-        request, "posts_list.html", status, file=file, listing=listing, error=error, asked=asked, months=months,
+    # A page of large posts takes long to fill in.
+    return await run_in_threadpool(
+        render, request, "posts_list.html", status, file=file, listing=listing, error=error, asked=asked, months=months,
         facts=facts, newer=newer, older=older, newest=link() if newer else "",
     )  # fmt: skip
 
@@ -133,10 +137,10 @@ async def authors_page(request: Request) -> Response:
     """The authors of an archive, a hundred at a time."""
     site = site_of(request)
     file = site.archive(request.path_params["number"])
-    first = _number_in(request, "from") or 0
+    first = max(0, _number_in(request, "from") or 0)
 
     def read(archive: Archive) -> tuple[int, list[Author]]:
-        return archive.count_authors(), list(archive.authors(first + _AUTHORS_ON_A_PAGE))[max(first, 0) :]
+        return archive.count_authors(), list(archive.authors(_AUTHORS_ON_A_PAGE, first))
 
     count, authors = await site.read(file, read)
     return render(
@@ -188,9 +192,11 @@ async def import_car(request: Request) -> Response:
         raise MissingError("there is no CAR file with this number")
     form = await form_of(request)
     handle = form.get("handle", "").strip()[:300]
+    if not handle.isprintable():
+        raise OptionError("a handle has no control characters", "write it like alice.bsky.social")
     arguments = [str(file.path), f"--to={_beside(file.path)}", *([f"--handle={handle}"] if handle else [])]
     job = site.jobs.add("import", f"Import of {file.name}", site.command("import", *arguments))
-    return see_other(f"/jobs/{job.number}")
+    return see_other(request, f"/jobs/{job.number}")
 
 
 def _beside(car: Path) -> Path:

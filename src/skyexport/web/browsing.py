@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import calendar
 import contextlib
-import time
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from skyexport.archive.profiles import each_profile
 from skyexport.archive.shown_media import digest_of
 from skyexport.archive.source import as_number
 from skyexport.embeds import media_names
-from skyexport.errors import ArchiveError, OptionError
+from skyexport.errors import OptionError
 from skyexport.notices import Notices
 from skyexport.options.values import is_did
 from skyexport.pages.addresses import profile_address
@@ -45,13 +44,15 @@ POSTS_ON_A_PAGE = 50
 _FEW = 5000
 """Posts of an author, or with a word, that are sorted; of more, there are enough among the newest to find fifty."""
 
-_LONGEST_SECONDS = 10.0
-"""For one page; an archive without an index, or one on a slow disk, must not keep a thread for ever."""
-
-_STEPS = 50_000
-"""Steps of SQLite's machine between looks at the clock: some milliseconds."""
+_MOST_FILES = 20
+"""Media files that are shown of a post."""
+_MOST_ALT_BYTES = 4000
+_MOST_MEDIA_ROWS = 2000
 
 _LONGEST_PATH_BYTES = 5000
+
+_URI = "ifnull(uri, '')"
+"""Exports list posts with the same time by uri; after it the row id decides, where uris are the same, or missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +101,11 @@ def posts_of(archive: Archive, wanted: Wanted, address: str) -> Listing:
         ArchiveError: The archive is damaged, has no full-text index, or reading it takes too long.
         ArchiveBusyError: Another program keeps writing to it.
     """
-    _limit_time(archive)
     did = archive.find_author(wanted.author).did if wanted.author else None
     since, until = _month_bounds(wanted.month) if wanted.month else (None, None)
     match = archive.matching(wanted.words) if wanted.words else None
     selection = Selection(did=did, since=since, until=until, filters=() if match is None else (match,))
-    with archive.translating_errors():
+    with archive.translating_errors(), archive.reading_names():
         rows = _Rows(archive, selection, match if isinstance(match, FullTextMatch) else None)
         backwards = wanted.before is not None
         key = wanted.before if backwards else wanted.after if wanted.after is not None else wanted.at
@@ -116,26 +116,11 @@ def posts_of(archive: Archive, wanted: Wanted, address: str) -> Listing:
             row_ids.reverse()
         newer, older = (more, True) if backwards else (key is not None, more)
         views = list(_views(archive, row_ids, address))
-    author = None
-    if did is not None:
-        author = _People(archive, {did})(did)
+        author = None if did is None else _People(archive, {did})(did)
     first, last = (row_ids[0], row_ids[-1]) if row_ids else (None, None)
     return Listing(
         views, first if newer else None, last if older else None, author, archive.created_at_index is not None
     )
-
-
-def _limit_time(archive: Archive) -> None:
-    deadline = time.monotonic() + _LONGEST_SECONDS
-
-    def check() -> None:
-        if time.monotonic() > deadline:
-            raise ArchiveError(
-                f"reading {archive.display_path} takes more than {_LONGEST_SECONDS:.0f} s",
-                "choose a month, an author or other words",
-            )
-
-    archive.watch(check, _STEPS)
 
 
 def _month_bounds(month: str) -> tuple[int, int]:
@@ -202,12 +187,13 @@ class _Rows:
         return found
 
     def _in_span(self, span: Span, key: int | None, most: int, *, backwards: bool, with_key: bool) -> list[int]:
-        time_of_key, uri_of_key = (f"(select {name} from posts where rowid = :key)" for name in ("created_at", "uri"))
+        time_of_key, uri_of_key = (f"(select {name} from posts where rowid = :key)" for name in ("created_at", _URI))
         newer, after = ("asc", ">") if backwards else ("desc", "<")
-        order = f"created_at {newer}, uri {'desc' if backwards else 'asc'}"
+        backward = "desc" if backwards else "asc"
+        order = f"created_at {newer}, {_URI} {backward}, posts.rowid {backward}"
         conditions = [span.where, self._selection.where_sql()]
         if key is not None:
-            beyond = f"uri {'<' if backwards else '>'}{'=' if with_key else ''} {uri_of_key}"
+            beyond = f"({_URI}, posts.rowid) {'<' if backwards else '>'}{'=' if with_key else ''} ({uri_of_key}, :key)"
             conditions += [
                 f"created_at {after}= {time_of_key}", f"(created_at {after} {time_of_key} or {beyond})"
             ]  # fmt: skip
@@ -338,13 +324,16 @@ class _Lookup:
             return {}
         details = ("mime_type", "width", "height", "alt_text")
         cells = ", ".join(
-            "null" if schema.media_columns.get(name, True) else f"iif(octet_length({name}) <= 20000, {name}, null)"
+            "null"
+            if schema.media_columns.get(name, True)
+            else f"iif(typeof({name}) = 'integer', {name}, substr(cast({name} as blob), 1, {_MOST_ALT_BYTES}))"
             for name in details
         )
         rows: Any = self._archive.connection.execute(
             f"select rowid, cast(hash as blob), cast(post_uri as blob), substr(cast(file_path as blob), 1,"
-            f" {_LONGEST_PATH_BYTES}), size_bytes, {cells} from media"
-            " where post_uri in (select value from json_each(:uris)) or hash in (select value from json_each(:hashes))",
+            f" {_LONGEST_PATH_BYTES}), iif(typeof(size_bytes) = 'integer', size_bytes, 0), {cells} from media"
+            " where post_uri in (select value from json_each(:uris)) or hash in (select value from json_each(:hashes))"
+            f" limit {_MOST_MEDIA_ROWS}",
             {
                 "uris": orjson.dumps([uri.decode(errors="replace") for uri in shown]).decode(),
                 "hashes": orjson.dumps(sorted(set().union(*shown.values()))).decode(),
@@ -362,8 +351,9 @@ class _Lookup:
                 _number(size), _text(alt),
             )  # fmt: skip
             for uri, digests in shown.items():
-                if uri == as_bytes(post_uri) or sha256 in digests:
-                    files.setdefault(uri, []).append(file)
+                of_post = files.setdefault(uri, [])
+                if len(of_post) < _MOST_FILES and (uri == as_bytes(post_uri) or sha256 in digests):
+                    of_post.append(file)
         return files
 
 
@@ -380,7 +370,7 @@ def _did_in(uri: bytes) -> str:
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    return value.decode(errors="replace") if isinstance(value, bytes) else ""
 
 
 def _number(value: object) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
@@ -51,7 +52,7 @@ async def exports_page(request: Request) -> Response:
     rows = [(export, _verified(site, export)) for export in shown]
     return render(
         request, "exports.html", rows=rows, count=len(exports), page=page, working=working, folder=site.output_dir,
-        more=page * _EXPORTS_ON_A_PAGE < len(exports), pages_root=_pages_root(site),
+        more=page * _EXPORTS_ON_A_PAGE < len(exports), pages_of=_pages_of(site),
     )  # fmt: skip
 
 
@@ -60,8 +61,9 @@ def _has_page(request: Request) -> bool:
     return text.isascii() and text.isdigit()
 
 
-def _pages_root(site: Site) -> str:
-    return f"/{PAGES}/{site.pages_key()}"
+def _pages_of(site: Site) -> Callable[[Export], str]:
+    """The address of the first page of an export."""
+    return lambda export: f"/{PAGES}/{site.pages_key(export.number)}/{export.number}/index.html"
 
 
 def _verified(site: Site, export: Export) -> Job | None:
@@ -75,7 +77,7 @@ async def export_page(request: Request) -> Response:
     site = site_of(request)
     export = await run_in_threadpool(site.export, request.path_params["number"])
     return render(
-        request, "export.html", export=export, verified=_verified(site, export), pages_root=_pages_root(site),
+        request, "export.html", export=export, verified=_verified(site, export), pages_of=_pages_of(site),
         archive=Path(export.archive).name,
     )  # fmt: skip
 
@@ -87,7 +89,7 @@ async def verify_export(request: Request) -> Response:
     export = await run_in_threadpool(site.export, request.path_params["number"])
     arguments = site.command("verify", str(export.directory))
     job = site.jobs.add("verify", f"Verification of {export.place}", arguments, verified=export.number)
-    return see_other(f"/jobs/{job.number}")
+    return see_other(request, f"/jobs/{job.number}")
 
 
 async def confirm_delete(request: Request) -> Response:
@@ -104,7 +106,7 @@ async def delete_export(request: Request) -> Response:
     await form_of(request)
     export = await run_in_threadpool(site.export, request.path_params["number"])
     await run_in_threadpool(site.exports.remove, export)
-    return see_other("/exports")
+    return see_other(request, "/exports")
 
 
 async def export_file(request: Request) -> Response:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import threading
 import zipfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,9 @@ _SUMS = "SHA256SUMS"
 _MANIFEST = "manifest.json"
 
 _MOST_EXPORTS = 10_000
+
+_MOST_EARLIER = 10_000
+"""Exports that an increment may build on."""
 
 READ_BYTES = 1 << 15
 """Read at once: two hundred slow readers hold so much each, and what lies in their connections."""
@@ -88,7 +92,7 @@ class Export:
 
 
 class Exports:
-    """All exports in a folder.
+    """All exports in a folder. Threads may share it.
 
     Args:
         output_dir: The folder; it need not exist.
@@ -98,9 +102,14 @@ class Exports:
         self._output_dir = output_dir
         self._numbers: dict[Path, int] = {}
         self._read: dict[Path, tuple[object, Export]] = {}
+        self._lock = threading.RLock()
 
     def all(self) -> list[Export]:
         """The exports that are there now, newest first."""
+        with self._lock:
+            return self._all()
+
+    def _all(self) -> list[Export]:
         exports = [self._export(path) for path in self._directories()]
         there = {export.directory for export in exports}
         for path in self._read.keys() - there:
@@ -109,18 +118,20 @@ class Exports:
 
     def find(self, number: int) -> Export | None:
         """The export with this number, if it is still there."""
-        if number not in self._numbers.values():
-            self.all()
-        path = next((path for path, known in self._numbers.items() if known == number), None)
-        if path is None or path.is_symlink() or not path.is_dir():
-            return None
-        return self._export(path)
+        with self._lock:
+            if number not in self._numbers.values():
+                self.all()
+            path = next((path for path, known in self._numbers.items() if known == number), None)
+            if path is None or path.is_symlink() or not path.is_dir():
+                return None
+            return self._export(path)
 
     def number_of(self, directory: Path) -> int | None:
         """The number of a directory, if it is an export in the folder."""
-        return self._numbers.get(directory) or next(
-            (export.number for export in self.all() if export.directory == directory), None
-        )
+        with self._lock:
+            return self._numbers.get(directory) or next(
+                (export.number for export in self.all() if export.directory == directory), None
+            )
 
     def _directories(self) -> Iterator[Path]:
         """Directories with the name of an export, at DIR/AUTHOR/TIME and DIR/ARCHIVE/AUTHOR/TIME."""
@@ -216,6 +227,9 @@ def _read_export(number: int, directory: Path, place: str) -> Export:
     size = manifest.pages.bytes if manifest.pages else sum(sizes.get(name, 0) for name in manifest.data_files)
     source = found.source if found is not None else {}
     path = source.get("path")
+    if found is not None:
+        # Those of a stranger may be large.
+        found = replace(found, source={}, options={}, earlier=found.earlier[:_MOST_EARLIER])
     return Export(
         number=number, directory=directory, place=place, found=found, format=manifest.format or "",
         posts=manifest.posts, files=tuple((name, sizes.get(name)) for name in names), bytes=size,

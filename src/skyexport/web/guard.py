@@ -5,8 +5,10 @@ Other users of this machine, and pages from elsewhere in the same browser, can s
 1. One Host header, which names this server literally, else 421: a name of the attacker's may lead here as well.
 2. GET, HEAD and POST only, and a path of plain names without any escape, else 405 and 400.
 3. No Origin but this one; and nothing but GET and HEAD without it, or if the browser says that another site asks: 403.
-4. The session's cookie, else 401. It comes from an address that works once and that only the user gets. Pages of
-   exports have a key in their address instead: browsers keep them apart from this site, as they may be a stranger's.
+4. The key of this run at the beginning of the path, and the session's cookie, else 401. Both come from an address that
+   works once and that only the user gets. The cookie alone would not do: browsers send it to servers on other ports,
+   which may be those of other users. Pages of exports have keys of their own instead, one an export: browsers keep
+   them apart from this site and from each other, as they may be a stranger's.
 5. A head of at most 16 KiB, and a body of at most 64 KiB that comes within ten seconds, else 431, 413 and 408.
 
 Every answer says that browsers keep, guess, frame and lend nothing of it.
@@ -47,7 +49,7 @@ _HEADERS = {
 }
 """Header → value, unless an answer has set it."""
 
-_PATH = re.compile(rb"/|(?:/[A-Za-z0-9_][A-Za-z0-9._-]*){1,12}")
+_PATH = re.compile(rb"/|(?:/[A-Za-z0-9_][A-Za-z0-9._-]{0,199}){1,12}/?")
 """Neither a percent sign, nor `..`, nor a hidden name, nor two slashes."""
 
 _METHODS = ("GET", "HEAD", "POST")
@@ -56,6 +58,10 @@ _MOST_HEAD_BYTES = 1 << 14
 _MOST_BODY_BYTES = 1 << 16
 REQUEST_SECONDS = Limit("REQUEST_SECONDS", 10.0)
 """For a client to send the head of a request, and as long again for its body."""
+
+_NUMBER = re.compile("[1-9][0-9]{0,9}")
+_PORT_OF_HTTP = 80
+"""Browsers leave it out."""
 
 PAGES = "pages"
 """First part of the addresses of pages of exports."""
@@ -73,13 +79,15 @@ class Guard:
 
     def __init__(self, app: ASGIApp, port: int, hosts: Sequence[str], on_entry: Callable[[], None]) -> None:
         self._app = app
-        self._hosts = {f"{host}:{port}".encode() for host in hosts}
+        names = [host.lower().encode() for host in hosts]
+        self._hosts = {name + b":%d" % port for name in names} | ({*names} if port == _PORT_OF_HTTP else set())
         self._origins = {b"http://" + host for host in self._hosts}
         self._cookie = f"skyexport-{port}"
         self._session = secrets.token_hex(32)
         self._on_entry = on_entry
-        self.pages_key = secrets.token_hex(32)
-        """The key in the address of pages of exports."""
+        self.root = f"/{secrets.token_hex(32)}"
+        """Beginning of the paths of the site: its key."""
+        self._pages_secret = secrets.token_bytes(32)
         self.entry = secrets.token_hex(32)
         """The secret of the one-time address that works now."""
 
@@ -96,7 +104,18 @@ class Guard:
                 answer = PlainTextResponse("The request takes too long.", 408)
             except ValueError:
                 answer = PlainTextResponse("The request is too large.", 413)
-        await (answer or self._app)(scope, _replayed(body, receive), _with_headers(send))
+        if answer is not None:
+            # What is left of a request that was refused is not read.
+            answer.headers["connection"] = "close"
+            await answer(scope, receive, _with_headers(send))
+            return
+        if not scope["path"].startswith(f"/{PAGES}/"):
+            scope = {**scope, "root_path": self.root}
+        await self._app(scope, _replayed(body, receive), _with_headers(send))
+
+    def pages_key(self, number: int) -> str:
+        """The key in the addresses of the pages of an export."""
+        return hmac.new(self._pages_secret, b"%d" % number, "sha256").hexdigest()
 
     def _answer(self, scope: Scope) -> Response | None:
         """The answer to a request that breaks a rule, or uses the one-time address; None to let it pass."""
@@ -116,9 +135,11 @@ class Guard:
         if first == "start":
             return self._enter(secret, scope["method"])
         if first == PAGES and scope["method"] != "POST":
-            key = secret.partition("/")[0]
-            return None if hmac.compare_digest(key.encode(), self.pages_key.encode()) else _lost()
-        if not self._is_known(headers):
+            key, _, rest = secret.partition("/")
+            number = rest.partition("/")[0]
+            right = self.pages_key(int(number)) if _NUMBER.fullmatch(number) else secrets.token_hex(32)
+            return None if hmac.compare_digest(key.encode(), right.encode()) else _lost()
+        if not (hmac.compare_digest(f"/{first}".encode(), self.root.encode()) and self._is_known(headers)):
             return _lost()
         return None
 
@@ -143,9 +164,9 @@ class Guard:
         self.entry = secrets.token_hex(32)
         self._on_entry()
         # A redirect would count as one from the file that led here, and browsers would hold back the cookie.
-        response = HTMLResponse(_GO_ON)
+        response = HTMLResponse(_GO_ON.format(root=self.root))
         response.headers["referrer-policy"] = "no-referrer"
-        response.set_cookie(self._cookie, self._session, httponly=True, samesite="strict", path="/")
+        response.set_cookie(self._cookie, self._session, httponly=True, samesite="strict", path=self.root)
         return response
 
 
@@ -155,9 +176,9 @@ def _lost() -> Response:
 
 _GO_ON = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>skyexport</title>
-<link rel="icon" href="/assets/icon.svg">
-<meta http-equiv="refresh" content="0;url=/"></head>
-<body><p><a href="/">Go on</a></p></body></html>
+<link rel="icon" href="{root}/assets/icon.svg">
+<meta http-equiv="refresh" content="0;url={root}/"></head>
+<body><p><a href="{root}/">Go on</a></p></body></html>
 """
 
 

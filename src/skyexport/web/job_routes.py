@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from skyexport.errors import AlreadyRunningError, OptionError
+from skyexport.errors import AlreadyRunningError, ExportError, OptionError
 from skyexport.web.exports import Export
 from skyexport.web.form import arguments_of, groups
 from skyexport.web.jobs import Job
@@ -32,15 +34,15 @@ async def export_form(request: Request) -> Response:
     site = site_of(request)
     file = site.archive(request.path_params["number"])
     values: Mapping[str, str] = {}
-    if (before := request.query_params.get("from", "")).isdigit():
+    if (before := request.query_params.get("from", "")).isascii() and before.isdigit():
         values = site.job(int(before[:9])).about.get("form", {})
-    try:
+    facts = None
+    with contextlib.suppress(ExportError):
         facts = site.sources.facts(file)
-    except Exception:
-        facts = None
+    exports = await run_in_threadpool(_exports_of, site, file)
     authors = facts.values["largest_authors"] if facts is not None and facts.is_ok else []
     return render(
-        request, "export_form.html", file=file, groups=groups(), values=values, exports=_exports_of(site, file),
+        request, "export_form.html", file=file, groups=groups(), values=values, exports=exports,
         authors=authors, folder=site.folder_for(file),
     )  # fmt: skip
 
@@ -50,14 +52,14 @@ async def check_export(request: Request) -> Response:
     site = site_of(request)
     file = site.archive(request.path_params["number"])
     form = {name: value for name, value in (await form_of(request)).items() if value.strip()}
-    exports = {str(export.number): str(export.directory) for export in _exports_of(site, file)}
+    exports = {str(export.number): str(export.directory) for export in await run_in_threadpool(_exports_of, site, file)}
     arguments = [str(file.path), f"--output-dir={site.folder_for(file)}", *arguments_of(form, exports)]
     title = f"{file.path.name} to {form.get('format', 'json').upper()}"
     job = site.jobs.add(
         "check", title, site.command("export", *arguments, "--dry-run"), archive=file.number, form=form,
         export=site.command("export", *arguments),
     )  # fmt: skip
-    return see_other(f"/jobs/{job.number}")
+    return see_other(request, f"/jobs/{job.number}")
 
 
 async def start_export(request: Request) -> Response:
@@ -71,7 +73,7 @@ async def start_export(request: Request) -> Response:
         "export", f"Export of {check.title}", check.about["export"], archive=check.about["archive"],
         form=check.about["form"],
     )  # fmt: skip
-    return see_other(f"/jobs/{job.number}")
+    return see_other(request, f"/jobs/{job.number}")
 
 
 def _waits_for_another(check: Job) -> bool:
@@ -85,7 +87,7 @@ async def stop_job(request: Request) -> Response:
     await form_of(request)
     job = site.job(request.path_params["number"])
     site.jobs.stop(job)
-    return see_other(f"/jobs/{job.number}")
+    return see_other(request, f"/jobs/{job.number}")
 
 
 async def jobs_page(request: Request) -> Response:
@@ -100,7 +102,7 @@ async def job_page(request: Request) -> Response:
     job = site.job(request.path_params["number"])
     export = None
     if job.state == "done" and job.kind == "export" and isinstance(directory := job.result.get("directory"), str):
-        number = site.exports.number_of(Path(directory))
+        number = await run_in_threadpool(site.exports.number_of, Path(directory))
         export = site.exports.find(number) if number is not None else None
     if job.kind == "verify":
         export = site.exports.find(job.about["verified"])

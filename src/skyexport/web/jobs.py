@@ -51,8 +51,8 @@ _CHECKS_AT_ONCE = 2
 _STOPPED_FROM = 128
 """Exit statuses above this one name a signal."""
 
-_AT_ONCE = 2
-"""Signals that make a command that is stopping end at once: the third one in all."""
+_AT_ONCE = (signal.SIGINT, signal.SIGTERM)
+"""Signals that make a command that is stopping end at once: the third one in all. Two of a kind could become one."""
 
 
 @dataclass(eq=False)
@@ -78,6 +78,8 @@ class Job:
     began: float | None = None
     ended: float | None = None
     process: asyncio.subprocess.Process | None = None
+    unsent: list[int] = field(default_factory=list)
+    """Signals that came while the process was being started."""
 
     @property
     def has_ended(self) -> bool:
@@ -184,7 +186,9 @@ class Jobs:
         self.all.append(job)
         for old in [old for old in self.all if old.has_ended][: max(0, len(self.all) - _MOST_JOBS)]:
             self.all.remove(old)
-        self._tasks[job.number] = asyncio.create_task(self._run(job))
+        task = asyncio.create_task(self._run(job))
+        self._tasks[job.number] = task
+        task.add_done_callback(lambda _: self._tasks.pop(job.number, None))
         self._note_change()
         return job
 
@@ -197,34 +201,36 @@ class Jobs:
         """Those that have not ended."""
         return [job for job in self.all if not job.has_ended]
 
-    def stop(self, job: Job, number: int = signal.SIGTERM) -> None:
+    def stop(self, job: Job) -> None:
         """Ask a job to stop; a job that is stopping already ends at once, and leaves the rest to the next one."""
-        if job.has_ended:
-            return
-        if job.process is None:
-            self._tasks[job.number].cancel()
-            self._end(job, "stopped")
-        else:
-            for _ in range(_AT_ONCE if job.state == "stopping" else 1):
-                _send(job.process, number)
+        if job.state == "waiting":
+            self._drop(job)
+        elif not job.has_ended:
+            for number in _AT_ONCE if job.state == "stopping" else (signal.SIGTERM,):
+                _send(job, number)
             job.state = "stopping"
         self._note_change()
 
     def pass_on(self, number: int) -> None:
         """Pass a signal that this server got to every process, once; jobs that have not begun are dropped."""
-        self.send(number)
         for job in self.active:
-            if job.process is None:
-                self.stop(job)
+            if job.state == "waiting":
+                self._drop(job)
             else:
+                _send(job, number)
                 job.state = "stopping"
         self._note_change()
 
     def send(self, number: int) -> None:
-        """Send a signal to every process."""
+        """Send a signal to every process, and change nothing else."""
         for job in self.active:
-            if job.process is not None:
-                _send(job.process, number)
+            _send(job, number)
+
+    def _drop(self, job: Job) -> None:
+        """End a job that has not begun."""
+        if (task := self._tasks.get(job.number)) is not None:
+            task.cancel()
+        self._end(job, "stopped")
 
     async def wait(self) -> None:
         """Wait until all jobs have ended."""
@@ -254,12 +260,13 @@ class Jobs:
         self._note_change()
 
     async def _run(self, job: Job) -> None:
-        try:
-            async with self._checks if job.kind == "check" else self._turn:
+        async with self._checks if job.kind == "check" else self._turn:
+            try:
                 if not job.has_ended:
                     await self._run_now(job)
-        finally:
-            self._tasks.pop(job.number, None)
+            except Exception as error:
+                job.lines.append(f"unexpected {type(error).__name__}: {error}")
+                self._end(job, "failed")
 
     async def _run_now(self, job: Job) -> None:
         job.began = time.monotonic()
@@ -271,6 +278,8 @@ class Jobs:
             job.lines.append(f"the process cannot be started: {error.strerror}")
             self._end(job, "failed")
             return
+        for number in job.unsent:
+            _send(job, number)
         reading = asyncio.create_task(_result_of(job.process))
         await self._listen(job)
         job.result = await reading
@@ -343,12 +352,15 @@ async def _start(arguments: Sequence[str]) -> asyncio.subprocess.Process:
     )  # fmt: skip
 
 
-def _send(process: asyncio.subprocess.Process, number: int) -> None:
-    """Send a signal, if the process has not ended."""
+def _send(job: Job, number: int) -> None:
+    """Send a signal to the process of a job, if it has not ended; as soon as it has begun."""
+    if job.process is None:
+        job.unsent.append(number)
+        return
     if sys.platform == "win32":
         number = signal.CTRL_BREAK_EVENT
     with contextlib.suppress(ProcessLookupError):
-        process.send_signal(number)
+        job.process.send_signal(number)
 
 
 async def run_to_end(arguments: Sequence[str]) -> dict[str, Any]:

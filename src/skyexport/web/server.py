@@ -11,6 +11,8 @@ import contextlib
 import errno
 import getpass
 import html
+import ipaddress
+import logging
 import os
 import signal
 import socket
@@ -33,6 +35,7 @@ from skyexport.runtime.scratch import Scratch
 from skyexport.runtime.signals import STOPPING
 from skyexport.web.application import application
 from skyexport.web.guard import REQUEST_SECONDS, Guard
+from skyexport.web.jobs import Jobs
 from skyexport.web.site import Site
 
 __all__ = ["DEFAULT_PORT", "LOOPBACK", "ServerOptions", "serve", "write_opener"]
@@ -81,7 +84,12 @@ class _Protocol(H11Protocol):
         self._watch_head()
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        try:
+            super().data_received(data)
+        except h11.LocalProtocolError:
+            # What follows a request that was refused is not one.
+            self.transport.abort()
+            return
         self._watch_head()
 
     def on_response_complete(self) -> None:
@@ -149,7 +157,7 @@ def serve(options: ServerOptions, say: Callable[[str], None]) -> int:
     """Serve the page until a signal comes.
 
     Args:
-        options: What to show, and where.
+        options: The archives to show, and where.
         say: Called with lines for people.
 
     Returns:
@@ -159,11 +167,74 @@ def serve(options: ServerOptions, say: Callable[[str], None]) -> int:
         OptionError: The port is taken, or the address is not one of this machine.
         ArchiveError: There is nothing at one of the paths.
     """
+    for name in ("uvicorn.error", "asyncio"):
+        # Anybody on this machine can send what they would complain about.
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     with contextlib.closing(_listening(options)) as listening, Scratch() as scratch:
-        return asyncio.run(_serve(options, listening, scratch.path, say))
+        stop = _Stop(say)
+        with stop.handling():
+            asyncio.run(_serve(options, listening, scratch.path, say, stop))
+    return stop.signals[0]
 
 
-async def _serve(options: ServerOptions, listening: socket.socket, folder: Path, say: Callable[[str], None]) -> int:
+class _Stop:
+    """Ends the server when a signal comes, and everything at the third one.
+
+    Args:
+        say: Called with lines for people.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._end: Callable[[], None] = lambda: None
+        self._jobs: Jobs | None = None
+        self.signals: list[int] = []
+        """Those that came."""
+
+    def watch(self, jobs: Jobs, end: Callable[[], None]) -> None:
+        """Call *end* in the loop that is running when a signal comes, and pass it on to *jobs*."""
+        self._loop, self._end, self._jobs = asyncio.get_running_loop(), end, jobs
+        if self.signals:
+            end()
+
+    @contextlib.contextmanager
+    def handling(self) -> Iterator[None]:
+        """Handle signals, inside a `with` block."""
+        before = {number: signal.getsignal(number) for number in STOPPING}
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN or number == signal.SIGINT:
+                signal.signal(number, self._handle)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        self.signals.append(number)
+        if len(self.signals) >= _PATIENCE:
+            if self._jobs is not None:
+                # Another signal than before: two of a kind could become one.
+                self._jobs.send(signal.SIGTERM if number == signal.SIGINT else signal.SIGINT)
+            os._exit(128 + number)
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._stop, number, len(self.signals))
+
+    def _stop(self, number: int, count: int) -> None:
+        assert self._jobs is not None
+        self._end()
+        self._jobs.pass_on(number)
+        if self._jobs.active and count == 1:
+            self._say("the page is closed; waiting for what is running to clean up")
+        elif self._jobs.active:
+            self._say("still waiting; once more ends it at once")
+
+
+async def _serve(
+    options: ServerOptions, listening: socket.socket, folder: Path, say: Callable[[str], None], stop: _Stop
+) -> None:
     port = listening.getsockname()[1]
     late = _Late()
 
@@ -176,36 +247,22 @@ async def _serve(options: ServerOptions, listening: socket.socket, folder: Path,
         return f"http://{_in_url(_reached_by(options.host))}:{port}/start/{guard.entry}"
 
     guard = Guard(late, port, [_in_url(host) for host in _names(options.host)], entered)
-    site = Site(options.named, options.output_dir, options.config, lambda: guard.pages_key)
+    site = Site(options.named, options.output_dir, options.config, guard.pages_key)
     late.app = application(site)
     server = _Server(_settings(guard), site.stopping)
-    signals: list[int] = []
-    loop = asyncio.get_running_loop()
 
-    def stop(number: int) -> None:
-        signals.append(number)
+    def end() -> None:
         server.should_exit = True
-        site.jobs.pass_on(number)
-        if site.jobs.active and len(signals) == 1:
-            say("the page is closed; waiting for what is running to clean up")
-        elif site.jobs.active:
-            say("still waiting; once more ends it at once")
+        site.stopping.set()
 
-    def handle(number: int, count: int) -> None:
-        if count == _PATIENCE:
-            site.jobs.send(number)
-            os._exit(128 + number)
-        loop.call_soon_threadsafe(stop, number)
-
-    with _handling(handle):
-        for line in _welcome(options, site, port, address()):
-            say(line)
-        if _may_open(options):
-            _open(folder, address())
-        await server.serve(sockets=[listening])
-        await site.jobs.wait()
-        await site.sources.close()
-    return signals[0] if signals else signal.SIGTERM
+    for line in _welcome(options, site, port, address()):
+        say(line)
+    if _may_open(options):
+        _open(folder, address())
+    stop.watch(site.jobs, end)
+    await server.serve(sockets=[listening])
+    await site.jobs.wait()
+    await site.sources.close()
 
 
 def _settings(guard: Guard) -> uvicorn.Config:
@@ -216,29 +273,10 @@ def _settings(guard: Guard) -> uvicorn.Config:
     )  # fmt: skip
 
 
-@contextlib.contextmanager
-def _handling(call: Callable[[int, int], None]) -> Iterator[None]:
-    """Let signals that ask to stop call *call* with their number, and how many there were."""
-    arrived = 0
-
-    def handle(number: int, _: FrameType | None) -> None:
-        nonlocal arrived
-        arrived += 1
-        call(number, arrived)
-
-    before = {number: signal.getsignal(number) for number in STOPPING}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN or number == signal.SIGINT:
-            signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _names(host: str) -> list[str]:
     """The names by which browsers may call the server."""
+    with contextlib.suppress(ValueError):
+        host = str(ipaddress.ip_address(host))
     names = [LOOPBACK, "localhost"]
     if host in ("0.0.0.0", "::"):
         names += _own_addresses(socket.AF_INET6 if ":" in host else socket.AF_INET)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import secrets
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -33,10 +32,10 @@ _T = TypeVar("_T")
 _READ_AT_ONCE = 4
 """Archives that are open at a time: each takes some megabytes."""
 
-_MOST_FIELDS = 60
+_LONGEST_SECONDS = 10.0
+"""For a page: an archive without indexes, or one on a slow disk, must not keep a thread for ever."""
 
-_RUN = "run"
-"""Field of all forms: `Site.run`."""
+_MOST_FIELDS = 60
 
 
 class MissingError(Exception):
@@ -50,10 +49,12 @@ class Site:
         named: The archives and folders that the command line named.
         output_dir: The folder of exports.
         config: The file of --config, which commands get too; None without one.
-        pages_key: The key in the address of pages of exports.
+        pages_key: The key in the addresses of the pages of an export, by its number.
     """
 
-    def __init__(self, named: list[Path], output_dir: Path, config: str | None, pages_key: Callable[[], str]) -> None:
+    def __init__(
+        self, named: list[Path], output_dir: Path, config: str | None, pages_key: Callable[[int], str]
+    ) -> None:
         self.output_dir = output_dir
         self.jobs = Jobs(on_end=lambda _: self.sources.keep())
         self.sources = Sources(named, output_dir, self.jobs.wake)
@@ -63,8 +64,6 @@ class Site:
         self.pages_key = pages_key
         self.shown_state: tuple[int, bytes] = (-1, b"")
         """The version of the jobs, and what pages show for it while something is running."""
-        self.run = secrets.token_hex(16)
-        """Tells this run of the server from others, in whose pages numbers mean something else."""
         self._options = [] if config is None else [f"--config={config}"]
         self._reading = asyncio.Semaphore(_READ_AT_ONCE)
 
@@ -105,13 +104,22 @@ class Site:
         """Call *work* with an open archive, in a thread.
 
         Raises:
-            ArchiveError: It cannot be opened, or would have to be copied first.
+            ArchiveError: It cannot be opened, would have to be copied first, or reading it takes too long.
             ArchiveBusyError: Another program keeps writing to it.
         """
 
+        deadline = time.monotonic() + _LONGEST_SECONDS
+
+        def check() -> None:
+            if self.stopping.is_set():
+                raise ArchiveError("the server ends", "start it again")
+            if time.monotonic() > deadline:
+                what = f"reading {file.name} takes more than {_LONGEST_SECONDS:.0f} s"
+                raise ArchiveError(what, "choose a month, an author or other words")
+
         def opened() -> _T:
             Source.of(archive_location(file.path), file.name)
-            with Archive(file.path) as archive:
+            with Archive(file.path, check=check) as archive:
                 return work(archive)
 
         async with self._reading:
@@ -153,15 +161,17 @@ async def form_of(request: Request) -> dict[str, str]:
                           errors="strict")  # fmt: skip
     except ValueError:
         raise OptionError("this is not a form of this page", "load the page again") from None
-    form = dict(pairs)
-    if form.pop(_RUN, "") != site_of(request).run:
-        raise OptionError("this page is from before the server was started again", "load it again")
-    return form
+    return dict(pairs)
 
 
-def see_other(address: str) -> Response:
-    """The answer to a form: another page, which can be loaded again."""
-    return RedirectResponse(address, 303)
+def see_other(request: Request, path: str) -> Response:
+    """The answer to a form: another page, which can be loaded again.
+
+    Args:
+        request: The request.
+        path: Of the page, like "/exports".
+    """
+    return RedirectResponse(request.scope["root_path"] + path, 303)
 
 
 @functools.cache
@@ -182,8 +192,9 @@ def render(request: Request, template: str, status: int = 200, **values: object)
             **values,
             exporter=f"skyexport {__version__}",
             active_jobs=len(site.jobs.active),
-            path=request.url.path,
-            run=Markup(f'<input type="hidden" name="{_RUN}" value="{site.run}"/>'),
+            path=request.scope["path"].removeprefix(request.scope["root_path"]),
+            root=request.scope["root_path"],
         )
     )
-    return HTMLResponse(text, status)
+    # Names of files that are not UTF-8 have lone surrogates.
+    return HTMLResponse(text.encode(errors="replace"), status)

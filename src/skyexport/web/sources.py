@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +20,9 @@ from typing import Any
 import apsw
 import orjson
 
+from skyexport import __version__
 from skyexport.archive.from_car import is_car_file
-from skyexport.errors import ArchiveError, OptionError
+from skyexport.errors import ArchiveError, ExportError, OptionError
 from skyexport.output.places import open_new
 from skyexport.runtime.location import absolute, archive_location, real_path
 from skyexport.runtime.sqlite_files import file_state, is_sqlite
@@ -35,10 +38,15 @@ _MOST_KEPT = 200
 """Archives whose counts are kept."""
 
 _MOST_FILES = 1000
-"""Files of a folder that are looked at."""
+"""Archives of a folder that are shown."""
 
 _ARCHIVE_ENDINGS = (".db", ".sqlite", ".sqlite3")
-_SCHEMA_VERSION = 1
+
+_FAILED_SECONDS = 10.0
+"""How long a failure is remembered."""
+
+_REST_SHARE = 5.0
+"""Times as long as counting took, an archive that changes all the time is left alone."""
 
 
 @dataclass(eq=False)
@@ -60,11 +68,19 @@ class Facts:
     state: Mapping[str, object]
     values: Mapping[str, Any] = field(default_factory=dict)
     """The object of `skyexport inspect --json`: with `status` "ok", or "failed" with `error` and `hint`."""
+    ended: float = 0.0
+    """When it was found out, by the monotonic clock; 0 for an earlier run."""
+    seconds: float = 0.0
+    """How long that took."""
 
     @property
     def is_ok(self) -> bool:
         """Whether the archive could be read."""
         return self.values.get("status") == "ok"
+
+    def holds_for(self, state: Mapping[str, object]) -> bool:
+        """Whether it need not be found out again: a failure may be over soon."""
+        return self.state == state and (self.is_ok or time.monotonic() < self.ended + _FAILED_SECONDS)
 
 
 class Sources:
@@ -119,30 +135,37 @@ class Sources:
         return next((file for file in self._files.values() if file.number == number), None)
 
     def facts(self, file: SourceFile) -> Facts | None:
-        """The facts about an archive in its present state; None while it is being counted.
+        """The facts about an archive; those of an earlier state, or None, while it is being counted.
 
         Raises:
             ExportError: It cannot be read at all.
         """
         state = _state_of(file.path)
         known = self._facts.get(str(file.path))
-        if known is not None and known.state == state:
-            return known
-        if file.path not in self._counting:
-            self._counting[file.path] = asyncio.create_task(self._count(file, state))
-        return None
+        if (known is None or not known.holds_for(state)) and file.path not in self._counting:
+            self._counting[file.path] = asyncio.create_task(self._count(file, known))
+            self._on_change()
+        return known
 
     def counting(self) -> list[int]:
         """Numbers of the archives that are being counted."""
         return [file.number for path, file in self._files.items() if path in self._counting]
 
-    async def _count(self, file: SourceFile, state: Mapping[str, object]) -> None:
+    async def _count(self, file: SourceFile, before: Facts | None) -> None:
         try:
+            if before is not None:
+                # A program that keeps writing to the archive must not keep a processor busy here.
+                await asyncio.sleep(before.ended + _REST_SHARE * before.seconds - time.monotonic())
             async with self._turn:
-                values = await run_to_end(["inspect", str(file.path)])
-            if not values:
-                values = {"status": "failed", "error": f"{file.name} could not be counted", "hint": ""}
-            self._facts[str(file.path)] = Facts(state, values)
+                began = time.monotonic()
+                try:
+                    state = _state_of(file.path)
+                    values = await run_to_end(["inspect", str(file.path)])
+                except ExportError as error:
+                    state, values = {}, {"status": "failed", "error": error.message, "hint": error.hint}
+            values = values or {"status": "failed", "error": f"{file.name} could not be counted"}
+            ended = time.monotonic()
+            self._facts[str(file.path)] = Facts(state, values, ended, ended - began)
             self._kept = False
             self.keep()
         finally:
@@ -156,7 +179,7 @@ class Sources:
         newest = list(self._facts.items())[-_MOST_KEPT:]
         archives = {path: {"state": facts.state, "facts": facts.values} for path, facts in newest if facts.is_ok}
         with contextlib.suppress(OSError, TypeError):
-            content = orjson.dumps({"schema_version": _SCHEMA_VERSION, "archives": archives})
+            content = orjson.dumps({"program": _program(), "archives": archives})
             hidden = self._state_file.with_name(f"{STATE_FILE}-{secrets.token_hex(4)}")
             with os.fdopen(open_new(hidden), "wb") as written:
                 written.write(content)
@@ -177,12 +200,10 @@ def _files_in(folder: Path) -> Iterable[Path]:
         entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
     except OSError as error:
         raise OptionError(f"cannot read the folder {folder}: {error.strerror}", "check the path") from None
-    for entry in entries[:_MOST_FILES]:
-        path = Path(entry.path)
+    wanted = [Path(entry.path) for entry in entries if entry.name.lower().endswith((".car", *_ARCHIVE_ENDINGS))]
+    for path in sorted(wanted)[:_MOST_FILES]:
         with contextlib.suppress(OSError, ValueError):
-            if (path.suffix.lower() in _ARCHIVE_ENDINGS and entry.is_file() and is_sqlite(real_path(path))) or (
-                path.suffix.lower() == ".car" and entry.is_file()
-            ):
+            if path.is_file() and (path.suffix.lower() == ".car" or is_sqlite(real_path(path))):
                 yield path
 
 
@@ -194,12 +215,19 @@ def _state_of(path: Path) -> dict[str, object]:
         raise ArchiveError(f"cannot read {path}: {error}", "check the path") from None
 
 
+def _program() -> list[str]:
+    """The program that counted, with what decides what it finds out: others may know more, or less."""
+    return [__version__, *(name for name in ("jinja2", "pyarrow") if importlib.util.find_spec(name) is not None)]
+
+
 def _read_kept(path: Path) -> dict[str, Facts]:
     """The facts that an earlier run of the page has kept; none if the file is not there, or not one of those."""
     try:
         if path.is_symlink() or path.stat().st_size > _MOST_STATE_BYTES:
             return {}
         content = orjson.loads(path.read_bytes())
+        if content["program"] != _program():
+            return {}
         return {
             str(name): Facts(dict(entry["state"]), dict(entry["facts"])) for name, entry in content["archives"].items()
         }

@@ -2,6 +2,7 @@
 "use strict";
 (function () {
   if (!document.body.hasAttribute("data-live")) return;
+  var root = document.body.getAttribute("data-root");
   var source = null;
   var timer = 0;
   var leaving = false;
@@ -60,7 +61,7 @@
   }
 
   function ask() {
-    fetch("/state").then(function (answer) { return answer.json(); }).then(show).catch(function () {});
+    fetch(root + "/state").then(function (answer) { return answer.json(); }).then(show).catch(function () {});
   }
 
   function open() {
@@ -69,7 +70,7 @@
       timer = setInterval(ask, 1000);
       return;
     }
-    source = new EventSource("/events");
+    source = new EventSource(root + "/events");
     source.onmessage = function (event) { show(JSON.parse(event.data)); };
     source.onerror = function () {
       // A browser gives up after some answers; then the page asks.
