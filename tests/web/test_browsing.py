@@ -17,7 +17,7 @@ from skyexport.archive.archive import Archive
 from skyexport.archive.months import posts_by_month
 from skyexport.errors import ArchiveError, AuthorError, OptionError
 from skyexport.web.browsing import POSTS_ON_A_PAGE, Wanted, posts_of
-from tests.archives import Cell, Row, file_archive, pets, post, run_sql, searchable, uri_of
+from tests.archives import Cell, Row, file_archive, pets, post, run_sql, searchable, uri_of, writing
 
 ADDRESS = "/archives/1"
 
@@ -228,3 +228,60 @@ def test_what_posts_show(tmp_path: Path) -> None:
         assert len(large.text) < 100_000
         assert "too large to be shown in full" in large.notes[-1]
         assert posts_of(archive, Wanted(author="alice.example"), ADDRESS).author == start.author
+
+
+def test_posts_without_a_uri_of_their_own(tmp_path: Path) -> None:
+    """Row ids decide where uris are missing and times are the same: no post is lost between pages."""
+    same = "2024-05-22 18:57:38 +0000 UTC"
+    rows = [post(number, created_at=same) for number in range(40)]
+    path = file_archive(tmp_path / "archive.db", [*rows, *(post(0, uri=None, created_at=same) for _ in range(130))])
+    with Archive(path) as archive:
+        assert len(set(walked(archive))) == len(walked(archive)) == 170
+
+
+def test_many_files_of_a_post(tmp_path: Path) -> None:
+    """However many files posts share, and however long their descriptions, a page stays small."""
+    digests = [f"{number:064x}" for number in range(300)]
+    images = [{"alt": "", "fullsize": f"https://cdn.example/img/{digest}@jpeg"} for digest in digests]
+    embed = json.dumps({"$type": "app.bsky.embed.images#view", "images": images}).encode()
+    rows = [post(number, has_media=1, embed_data=embed) for number in range(50)]
+    path = file_archive(tmp_path / "archive.db", rows)
+    with writing(path) as connection:
+        connection.executemany(
+            "insert into media (hash, post_uri, mime_type, file_path, size_bytes, alt_text)"
+            " values (?, ?, 'image/jpeg', ?, 1, ?)",
+            [(digest, uri_of(rows[0]), f"media/{digest}.jpg", '"' * 20_000) for digest in digests],
+        )
+    with Archive(path) as archive:
+        listing = posts_of(archive, Wanted(), ADDRESS)
+    files = [image for view in listing.posts for image in view.images if image.file]
+    assert 0 < len(files) <= 50 * 20
+    assert max(len(image.alt) for image in files) <= 4000
+
+
+def test_odd_values_of_media(tmp_path: Path) -> None:
+    """Values of media that are no text, or not UTF-8, are shown as far as they can be."""
+    row = post(1, has_media=1)
+    path = file_archive(tmp_path / "archive.db", [row])
+    for number, (alt, size) in enumerate(
+        [("cast(x'ff61' as text)", "'x'"), ("x'00ff'", "cast(x'ff' as text)"), ("5", "-3")]
+    ):
+        run_sql(
+            path,
+            "insert into media (hash, post_uri, mime_type, file_path, size_bytes, alt_text) values"
+            f" ('{number:064x}', '{uri_of(row)}', cast(x'ff' as text), 'media/{number}.jpg', {size}, {alt})",
+        )
+    with Archive(path) as archive:
+        (view,) = posts_of(archive, Wanted(), ADDRESS).posts
+    assert [image.file.partition("/media/")[2] for image in view.images] == ["1.jpg", "2.jpg", "3.jpg"]
+    assert "\ufffda" in view.images[0].alt
+
+
+def test_the_check_ends_reading(small_archive: make_archive.ArchiveInfo) -> None:
+    """A page that takes too long, or whose server ends, is given up, also while the archive is being opened."""
+
+    def check() -> None:
+        raise ArchiveError("no more")
+
+    with pytest.raises(ArchiveError, match="no more"), Archive(small_archive.path, check=check) as archive:
+        archive.connection.execute("select count(*) from posts, posts").fetchall()

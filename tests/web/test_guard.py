@@ -237,6 +237,22 @@ def test_slow_clients(small_archive: make_archive.ArchiveInfo, tmp_path: Path) -
         assert page.get("/").status == 200
 
 
+def test_refused_requests_end_the_connection(page: LocalPage) -> None:
+    """A client that was refused cannot keep its connection by sending more of the request."""
+    head = f"POST /exports HTTP/1.1\r\nHost: {page.own}\r\nContent-Length: 1000000000\r\n\r\n"
+    with page.connect() as connection:
+        connection.sendall(head.encode())
+        assert read_answer(connection).status == 403
+    before = len(page.lines)
+    for rest in (b"x", b"GET / HTTP/1.1\r\n\r\n", b"\0" * 1000):
+        for encoding in (b"Content-Length: 10", b"Transfer-Encoding: chunked"):
+            with page.connect() as connection:
+                connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\n" + encoding + b"\r\n\r\n" + rest)
+                assert read_answer(connection).status in (0, 400, 421)
+    assert page.get("/").status == 200
+    assert page.lines[before:] == []
+
+
 def _reads_nothing(connection: socket.socket) -> bool:
     """Whether a connection ends without another byte."""
     try:

@@ -413,6 +413,7 @@ def test_import(tmp_path: Path) -> None:
     (tmp_path / "repo.car").write_bytes(Repository(records).content())
     with LocalPage("-o", "exports", cwd=tmp_path) as page:
         assert "No archive is here" in page.get("/").text
+        assert page.post("/cars/1/import", handle="a\0b").status == 400
         job = page.wait(page.post("/cars/1/import", handle="alice.example").headers["location"])
         assert page.state(job) == "done", page.get(job).text
         text = page.counted("/").text
@@ -523,6 +524,50 @@ def test_busy_and_damaged_archives(tmp_path: Path) -> None:
         assert "no archive at" in page.get("/").text
         assert page.get("/archives/1/posts").status == 400
         assert page.get("/archives/1/export").status in (200, 400)
+
+
+@posix_only
+def test_odd_names(tmp_path: Path, small_archive: make_archive.ArchiveInfo) -> None:
+    """Names that are not UTF-8, lock files of others, and numbers of any size do no harm."""
+    exports = tmp_path / "exports"
+    assert skyexport("export", small_archive.path, "-o", exports, "--limit", "5").returncode == 0
+    (made,) = (exports / "all").iterdir()
+    odd = Path(os.fsdecode(os.fsencode(exports) + b"/\xff"))
+    odd.mkdir()
+    made.rename(odd / made.name)
+    for number, text in enumerate((b"process ", b"process x", b"process 99999999999999999999", b"process -1", b"\xff")):
+        (exports / f"place{number}").mkdir()
+        (exports / f"place{number}" / ".skyexport.lock").write_bytes(text)
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.car")).write_bytes(b"x")
+    with LocalPage(small_archive.path, tmp_path, "-o", exports) as page:
+        assert page.get("/").status == 200
+        listed = page.get("/exports")
+        assert listed.status == 200
+        assert "JSON, 5 posts" in listed.text
+        (link,) = listed.links("/exports/[0-9]+")
+        assert page.get(f"{link}/download").body.startswith(b"[")
+        long = "1" * 5000
+        for path in (f"/exports/{long}", f"/archives/{long}", f"/pages/x/{long}/index.html", f"/jobs/{'9' * 190}"):
+            assert page.get(path).status in (400, 401, 404)
+        for query in ("%C2%B2", "9" * 5000, "-1", "x"):
+            assert page.get(f"/archives/1/export?from={query}").status in (200, 404)
+            assert page.get(f"/archives/1/authors?from={query}").status in (200, 400)
+            assert page.get(f"/exports?page={query}").status == 200
+
+
+def test_counting_again(tmp_path: Path) -> None:
+    """While an archive is counted again, the older counts are shown, and the state says that it is counted."""
+    archive = file_archive(tmp_path / "a.db", [post(1), post(2)])
+    with LocalPage(archive, "-o", tmp_path / "exports") as page:
+        page.counted("/")
+        for _ in range(3):
+            run_sql(archive, "update posts set like_count = like_count + 1")
+            answer = page.get("/")
+            assert "2 posts by 1 author" in answer.text
+            assert b"data-counting" in answer.body
+            assert json.loads(page.get("/state").body)["counting"] == [1]
+        page.counted("/")
+        assert json.loads(page.get("/state").body)["counting"] == []
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may write everywhere")
