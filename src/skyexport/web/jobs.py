@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import orjson
+import psutil
 
 from skyexport.errors import OptionError
 from skyexport.runtime.progress import duration
@@ -47,6 +48,8 @@ _LONGEST_RESULT_BYTES = 30_000_000
 
 _CHECKS_AT_ONCE = 2
 """Dry runs do not wait for exports, only for one another."""
+
+_LOW_PRIORITY = psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else 10
 
 _STOPPED_FROM = 128
 """Exit statuses above this one name a signal."""
@@ -144,7 +147,7 @@ class Job:
     def to_dict(self) -> dict[str, Any]:
         """The values that the page's script shows while it is running; of a job that has ended, only that."""
         if self.has_ended:
-            return {"number": self.number, "state": self.state}
+            return {"number": self.number, "state": self.state, "seconds": round(self.seconds, 3)}
         return {
             "number": self.number,
             "state": self.state,
@@ -364,7 +367,7 @@ def _send(job: Job, number: int) -> None:
 
 
 async def run_to_end(arguments: Sequence[str]) -> dict[str, Any]:
-    """Run a short command without showing its progress; returns what it printed as JSON, empty for nothing.
+    """Run a short command with low priority, without showing its progress; returns what it printed as JSON, empty for nothing.
 
     If this is cancelled, the command is killed.
     """
@@ -372,6 +375,9 @@ async def run_to_end(arguments: Sequence[str]) -> dict[str, Any]:
         process = await _start([*arguments, "--json"])
     except OSError:
         return {}
+    with contextlib.suppress(psutil.Error, OSError):
+        # Somebody is waiting for a page, and an export may be running.
+        psutil.Process(process.pid).nice(_LOW_PRIORITY)
     assert process.stderr is not None
     ignoring = asyncio.create_task(process.stderr.read())
     try:

@@ -25,6 +25,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import anyio.to_thread
 import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -49,6 +50,12 @@ _PORTS_TRIED = 20
 _MOST_HEADER_BYTES = 1 << 14
 _IDLE_SECONDS = 8
 _MOST_CONNECTIONS = 500
+
+_UNSENT_BYTES = 1 << 13
+"""Bytes for a client that is slow, beyond the piece that was sent last; then nothing more is read for it."""
+
+_THREADS = 8
+"""Threads that read files; each keeps some memory of its own."""
 
 _GRACE_SECONDS = 0.3
 """For streams to end by themselves; then connections are closed."""
@@ -81,6 +88,7 @@ class _Protocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=_UNSENT_BYTES)
         self._watch_head()
 
     def data_received(self, data: bytes) -> None:
@@ -260,6 +268,7 @@ async def _serve(
     if _may_open(options):
         _open(folder, address())
     stop.watch(site.jobs, end)
+    anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
     await server.serve(sockets=[listening])
     await site.jobs.wait()
     await site.sources.close()
