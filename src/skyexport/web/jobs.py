@@ -49,7 +49,7 @@ _LONGEST_RESULT_BYTES = 30_000_000
 _CHECKS_AT_ONCE = 2
 """Dry runs do not wait for exports, only for one another."""
 
-_LOW_PRIORITY = psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else 10
+_LOW_PRIORITY: int = getattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS", 10)
 
 _STOPPED_FROM = 128
 """Exit statuses above this one name a signal."""
@@ -367,7 +367,7 @@ def _send(job: Job, number: int) -> None:
 
 
 async def run_to_end(arguments: Sequence[str]) -> dict[str, Any]:
-    """Run a short command with low priority, without showing its progress; returns what it printed as JSON, empty for nothing.
+    """Run a short command with low priority; returns what it printed as JSON, empty for nothing.
 
     If this is cancelled, the command is killed.
     """
