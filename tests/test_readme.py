@@ -27,10 +27,11 @@ import pytest
 
 import make_archive
 from skyexport import ExportOptions, export
-from skyexport.extras import INSTALL_CAR, INSTALL_HTML, INSTALL_PARQUET
+from skyexport.extras import INSTALL_CAR, INSTALL_HTML, INSTALL_PARQUET, INSTALL_UI
 from tests.car_files import Repository
 from tests.conftest import limits, needs_bash
 from tests.environment import ROOT
+from tests.web.servers import LocalPage
 
 pytestmark = needs_bash
 
@@ -102,11 +103,20 @@ def run(command: Path | None, line: str, directory: Path) -> subprocess.Complete
     )  # fmt: skip
 
 
+def served(line: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    """Run a line that shows the local page until the page is there."""
+    with LocalPage(*shlex.split(line)[2:], cwd=directory) as page:
+        answer = page.get("/")
+    return subprocess.CompletedProcess(line, 0 if answer.status == 200 else 1, answer.text)
+
+
 def ran(command: Path, line: str, directory: Path) -> subprocess.CompletedProcess[str]:
     """Run a line without extras; and if it needs one, which it must say, with it."""
     done = run(command, line, directory)
     if done.returncode == 5:
-        assert any(install in done.stdout for install in (INSTALL_CAR, INSTALL_HTML, INSTALL_PARQUET))
+        assert any(install in done.stdout for install in (INSTALL_CAR, INSTALL_HTML, INSTALL_PARQUET, INSTALL_UI))
+        if line.startswith("skyexport ui"):
+            return served(line, directory)
         done = run(None, line, directory)
     assert done.returncode == 0, f"{line}\n{done.stdout}"
     return done

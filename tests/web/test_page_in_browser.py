@@ -56,6 +56,7 @@ def press(browser: Browser, text: str) -> None:
     browser.evaluate(PRESS % text)
 
 
+@pytest.mark.quick(1)
 def test_from_the_form_to_the_file(browser: Browser, small_archive: make_archive.ArchiveInfo, tmp_path: Path) -> None:
     """In each browser: the file that opens the page, the form, its answer, the export, verifying, and deleting."""
     exports = tmp_path / "exports"
@@ -136,6 +137,7 @@ def wait_for_file(chromium: Chromium, folder: Path, name: str) -> Path:
     raise AssertionError(f"{name} was not downloaded: {list(folder.iterdir())}")
 
 
+@pytest.mark.slow
 def test_two_tabs(chromium: Chromium, slow_archive: Path, tmp_path: Path) -> None:
     """Two tabs show the same export; one of them stops it, and the other one says so."""
     with LocalPage(slow_archive, "-o", tmp_path / "exports", enter=False) as page:
@@ -155,6 +157,7 @@ def test_two_tabs(chromium: Chromium, slow_archive: Path, tmp_path: Path) -> Non
         chromium.wait_for("document.body.innerText.includes('stopped by a signal')")
 
 
+@pytest.mark.quick(1)
 def test_pages_of_exports_are_kept_apart(browser: Browser, tmp_path: Path) -> None:
     """Pages of an export work; a stranger's script in them can neither read nor do anything on the site."""
     exports = tmp_path / "exports"
@@ -216,9 +219,9 @@ ATTACK = """
 """A script that tries all that a page can do to another one, even if it knows where that is."""
 
 
-def test_without_scripts(chromium: Chromium, slow_archive: Path, tmp_path: Path) -> None:
+def test_without_scripts(chromium: Chromium, small_archive: make_archive.ArchiveInfo, tmp_path: Path) -> None:
     """Without scripts everything works; a page of what is running loads itself again until that has ended."""
-    with LocalPage(slow_archive, "-o", tmp_path / "exports", enter=False) as page:
+    with LocalPage(small_archive.path, "-o", tmp_path / "exports", enter=False) as page:
         base = enter(chromium, page, tmp_path)
         chromium._call("Emulation.setScriptExecutionDisabled", value=True)
         try:
@@ -236,7 +239,8 @@ def test_without_scripts(chromium: Chromium, slow_archive: Path, tmp_path: Path)
             chromium._call("Emulation.setScriptExecutionDisabled", value=False)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.quick(1)
+@pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_narrow_and_dark(
     chromium: Chromium, small_archive: make_archive.ArchiveInfo, tmp_path: Path, scheme: str
 ) -> None:
@@ -328,6 +332,7 @@ NAMELESS = """
 """
 
 
+@pytest.mark.slow
 def test_server_that_is_killed(chromium: Chromium, slow_archive: Path, tmp_path: Path) -> None:
     """If the server is killed, the page stays as it is; the export goes on, and the next server shows it."""
     with LocalPage(slow_archive, "-o", tmp_path / "exports", enter=False) as page:

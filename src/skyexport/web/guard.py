@@ -105,7 +105,7 @@ class Guard:
             except ValueError:
                 answer = PlainTextResponse("The request is too large.", 413)
         if answer is not None:
-            # What is left of a request that was refused is not read.
+            # The rest of a request that was refused is not read.
             answer.headers["connection"] = "close"
             await answer(scope, receive, _with_headers(send))
             return

@@ -51,6 +51,9 @@ _MOST_HEADER_BYTES = 1 << 14
 _IDLE_SECONDS = 8
 _MOST_CONNECTIONS = 500
 
+_OPENER = "open.html"
+"""Name of the file that leads a browser here."""
+
 _UNSENT_BYTES = 1 << 13
 """Bytes for a client that is slow, beyond the piece that was sent last; then nothing more is read for it."""
 
@@ -95,7 +98,7 @@ class _Protocol(H11Protocol):
         try:
             super().data_received(data)
         except h11.LocalProtocolError:
-            # What follows a request that was refused is not one.
+            # After a request that was refused come bytes that are none.
             self.transport.abort()
             return
         self._watch_head()
@@ -178,10 +181,12 @@ def serve(options: ServerOptions, say: Callable[[str], None]) -> int:
     for name in ("uvicorn.error", "asyncio"):
         # Anybody on this machine can send what they would complain about.
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    with contextlib.closing(_listening(options)) as listening, Scratch() as scratch:
+    with contextlib.ExitStack() as opened:
+        listening = opened.enter_context(contextlib.closing(_listening(options)))
+        folder = opened.enter_context(Scratch()).path if _may_open(options) else None
         stop = _Stop(say)
         with stop.handling():
-            asyncio.run(_serve(options, listening, scratch.path, say, stop))
+            asyncio.run(_serve(options, listening, folder, say, stop))
     return stop.signals[0]
 
 
@@ -241,14 +246,14 @@ class _Stop:
 
 
 async def _serve(
-    options: ServerOptions, listening: socket.socket, folder: Path, say: Callable[[str], None], stop: _Stop
+    options: ServerOptions, listening: socket.socket, folder: Path | None, say: Callable[[str], None], stop: _Stop
 ) -> None:
     port = listening.getsockname()[1]
     late = _Late()
 
     def entered() -> None:
-        for path in folder.glob("*.html"):
-            path.unlink(missing_ok=True)
+        if folder is not None:
+            (folder / _OPENER).unlink(missing_ok=True)
         say(f"to open another browser: {address()}")
 
     def address() -> str:
@@ -265,8 +270,8 @@ async def _serve(
 
     for line in _welcome(options, site, port, address()):
         say(line)
-    if _may_open(options):
-        _open(folder, address())
+    if folder is not None:
+        _open(folder / _OPENER, address())
     stop.watch(site.jobs, end)
     anyio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
     await server.serve(sockets=[listening])
@@ -382,9 +387,8 @@ def _may_open(options: ServerOptions) -> bool:
     return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
-def _open(folder: Path, address: str) -> None:
-    """Open a browser on a file that leads to *address*: other users can see command lines, but not the file."""
-    file = folder / "open.html"
+def _open(file: Path, address: str) -> None:
+    """Open a browser on a new file that leads to *address*: other users can see command lines, but not the file."""
     write_opener(file, address)
     threading.Thread(target=webbrowser.open, args=(file.as_uri(),), daemon=True).start()
 
