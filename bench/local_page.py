@@ -99,7 +99,8 @@ def exports(archive: Path, runs: int, place: Path) -> None:
     ratio = statistics.median(page / command for page, command in zip(from_page, by_command, strict=True))
     print(
         f"export by the command {statistics.median(by_command):.2f} s,"
-        f" from the page {statistics.median(from_page):.2f} s: {ratio:.3f} times; until Chromium shows the end {statistics.median(shown):.2f} s"
+        f" from the page {statistics.median(from_page):.2f} s: {ratio:.3f} times;"
+        f" until Chromium shows the end {statistics.median(shown):.2f} s"
     )
 
 

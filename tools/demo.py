@@ -81,7 +81,7 @@ def ending(archive: Path, posts: int, files: list[Path]) -> list[str]:
         "",
         *(f"  {line}" for line in further(archive, files)),
         "",
-        "To read, export and watch in the browser: install the extra ui, as in pip install '.[ui]', then start skyexport ui",
+        "To read, export and watch in the browser, install the extra ui, as in pip install '.[ui]', and start skyexport ui",
         "in a folder with archives, like build/demo (docs/ui.md).",
         "",
         "To install the command everywhere: pipx install .  (or in a virtual environment: pip install .)",

@@ -181,10 +181,13 @@ class Sources:
         with contextlib.suppress(OSError, TypeError):
             content = orjson.dumps({"program": _program(), "archives": archives})
             hidden = self._state_file.with_name(f"{STATE_FILE}-{secrets.token_hex(4)}")
-            with os.fdopen(open_new(hidden), "wb") as written:
-                written.write(content)
-            hidden.replace(self._state_file)
-            self._kept = True
+            try:
+                with os.fdopen(open_new(hidden), "wb") as written:
+                    written.write(content)
+                hidden.replace(self._state_file)
+                self._kept = True
+            finally:
+                hidden.unlink(missing_ok=True)
 
     async def close(self) -> None:
         """End all counting."""
