@@ -34,8 +34,17 @@ def enter(browser: Browser, page: LocalPage, place: Path) -> str:
     write_opener(file, f"http://{page.own}{page.entry}")
     browser.open(file)
     root: str = browser.wait_for("document.title.startsWith('Archives') && document.body.dataset.root")
+    # A page that waits for counts loads itself again.
+    browser.wait_for("!document.querySelector('[data-counting]')")
     browser.errors()  # also those of the server before
     return f"http://{page.own}{root}"
+
+
+def visit(browser: Browser, address: str) -> None:
+    """Open a page of the site, and wait until it is the one that is shown."""
+    browser.open(address)
+    browser.wait_for(f"location.href === '{address}' && document.readyState === 'complete'")
+    browser.wait_for("document.querySelectorAll('h1').length > 0")
 
 
 def fill(browser: Browser, field: str, value: str) -> None:
@@ -76,7 +85,7 @@ def test_from_the_form_to_the_file(browser: Browser, small_archive: make_archive
         browser.wait_for("document.body.innerText.includes('all checksums match')")
         (directory,) = (exports / "all").iterdir()
         assert skyexport("verify", directory).returncode == 0
-        browser.open(f"{base}/exports")
+        visit(browser, f"{base}/exports")
         click(browser, "h2 a")
         press(browser, "Delete …")
         press(browser, "Delete it")
@@ -90,7 +99,7 @@ def test_watch_stop_and_start_again(chromium: Chromium, slow_archive: Path, tmp_
     exports = tmp_path / "exports"
     with LocalPage(slow_archive, "-o", exports, enter=False) as page:
         base = enter(chromium, page, tmp_path)
-        chromium.open(f"{base}/archives/1/export")
+        visit(chromium, f"{base}/archives/1/export")
         fill(chromium, "batch-size", "1")
         fill(chromium, "workers", "0")
         press(chromium, "Next: check")
@@ -98,7 +107,7 @@ def test_watch_stop_and_start_again(chromium: Chromium, slow_archive: Path, tmp_
         seen = chromium.wait_for("location.pathname.includes('/jobs/') && document.querySelector('progress')?.value")
         job = chromium.evaluate("location.href")
         chromium.wait_for(f"document.querySelector('progress')?.value > {seen}")
-        chromium.open(job)
+        visit(chromium, job)
         again = chromium.wait_for("document.querySelector('progress')?.value")
         assert again > seen
         chromium.wait_for(f"document.querySelector('progress')?.value > {again}")
@@ -142,14 +151,14 @@ def test_two_tabs(chromium: Chromium, slow_archive: Path, tmp_path: Path) -> Non
     """Two tabs show the same export; one of them stops it, and the other one says so."""
     with LocalPage(slow_archive, "-o", tmp_path / "exports", enter=False) as page:
         base = enter(chromium, page, tmp_path)
-        chromium.open(f"{base}/archives/1/export")
+        visit(chromium, f"{base}/archives/1/export")
         fill(chromium, "batch-size", "1")
         press(chromium, "Next: check")
         press(chromium, "Start the export")
         chromium.wait_for("document.querySelector('progress')?.value > 0")
         job = chromium.evaluate("location.href")
         first = chromium.open_tab()
-        chromium.open(job)
+        visit(chromium, job)
         chromium.wait_for("document.querySelector('progress')?.value > 0")
         press(chromium, "Stop")
         chromium.wait_for("document.body.innerText.includes('stopped by a signal')")
@@ -166,7 +175,7 @@ def test_pages_of_exports_are_kept_apart(browser: Browser, tmp_path: Path) -> No
     (directory,) = (exports / "all").iterdir()
     with LocalPage(archive, "-o", exports, enter=False) as page:
         base = enter(browser, page, tmp_path)
-        browser.open(f"{base}/exports")
+        visit(browser, f"{base}/exports")
         press(browser, "Open")
         browser.wait_for("location.pathname.startsWith('/pages/') && document.body.innerText.includes('5 posts')")
         assert browser.evaluate("self.origin") == "null"
@@ -177,12 +186,12 @@ def test_pages_of_exports_are_kept_apart(browser: Browser, tmp_path: Path) -> No
         click(browser, ".months a")
         browser.wait_for("document.querySelectorAll('article').length === 5")
         (directory / "assets" / "time.js").write_text(ATTACK.replace("ROOT", base))
-        browser.open(f"{base}/exports")
+        visit(browser, f"{base}/exports")
         press(browser, "Open")
         outcome = browser.wait_for("document.documentElement.dataset.outcome")
         assert outcome == "fetch refused, post refused, no frame, no window"
         browser.wait_for("location.pathname.startsWith('/pages/')")
-        browser.open(f"{base}/jobs")
+        visit(browser, f"{base}/jobs")
         assert browser.evaluate("document.body.innerText.includes('Nothing has been started')")
         assert directory.is_dir()
 
@@ -225,12 +234,12 @@ def test_without_scripts(chromium: Chromium, small_archive: make_archive.Archive
         base = enter(chromium, page, tmp_path)
         chromium._call("Emulation.setScriptExecutionDisabled", value=True)
         try:
-            chromium.open(f"{base}/archives/1/export")
+            visit(chromium, f"{base}/archives/1/export")
             press(chromium, "Next: check")
             press(chromium, "Start the export")
             press(chromium, "Show the export")
             chromium.wait_for("document.body.innerText.includes('posts.json')")
-            chromium.open(f"{base}/archives/1/posts")
+            visit(chromium, f"{base}/archives/1/posts")
             click(chromium, "a[rel=next]")
             chromium.wait_for(
                 "location.search.includes('after=') && document.querySelectorAll('article').length === 50"
@@ -261,7 +270,7 @@ def test_narrow_and_dark(
                 "/exports/1",
                 "/jobs",
             ):
-                chromium.open(base + path)
+                visit(chromium, base + path)
                 assert chromium.evaluate("document.documentElement.scrollWidth") <= 360, path
                 assert chromium.evaluate(CONTRAST) == [], path
         finally:
@@ -313,7 +322,7 @@ def test_keyboard_and_names(chromium: Chromium, small_archive: make_archive.Arch
             "/exports/1",
             "/exports/1/delete",
         ):
-            chromium.open(base + path)
+            visit(chromium, base + path)
             assert chromium.evaluate(NAMELESS) == [], path
             assert chromium.evaluate("document.querySelectorAll('h1').length") == 1
             levels = chromium.evaluate("[...document.querySelectorAll('h1, h2, h3')].map((h) => Number(h.tagName[1]))")
@@ -337,7 +346,7 @@ def test_server_that_is_killed(chromium: Chromium, slow_archive: Path, tmp_path:
     """If the server is killed, the page stays as it is; the export goes on, and the next server shows it."""
     with LocalPage(slow_archive, "-o", tmp_path / "exports", enter=False) as page:
         base = enter(chromium, page, tmp_path)
-        chromium.open(f"{base}/archives/1/export")
+        visit(chromium, f"{base}/archives/1/export")
         press(chromium, "Next: check")
         press(chromium, "Start the export")
         chromium.wait_for("document.querySelector('progress')?.value > 0")
@@ -350,5 +359,5 @@ def test_server_that_is_killed(chromium: Chromium, slow_archive: Path, tmp_path:
         deadline = time.monotonic() + 60
         while "60,000 posts" not in (chromium._value_now("document.body.innerText") or ""):
             assert time.monotonic() < deadline
-            chromium.open(f"{base}/exports")
+            visit(chromium, f"{base}/exports")
         assert chromium.errors() == []
