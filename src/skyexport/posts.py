@@ -31,6 +31,7 @@ __all__ = [
     "stored_value_sql",
     "usual_time",
     "usual_time_seconds",
+    "utc_time",
 ]
 
 COLUMNS = (
@@ -121,6 +122,18 @@ def usual_time(value: StoredValue) -> str | None:
             return usual
     timestamp = stored_time(value)
     return None if timestamp is None else timestamp.rfc3339()
+
+
+def utc_time(stored: StoredValue) -> str | None:
+    """A stored time in UTC, as RFC 3339 without the `Z`, which sorts by time; None if it is not readable."""
+    if isinstance(stored, bytes):
+        usual = timestamps.usual_rfc3339(stored)
+        if usual is not None:
+            return usual[:-1]
+    stamp = stored_time(stored)
+    if stamp is not None and stamp.offset_minutes:
+        stamp = timestamps.from_instant(stamp.instant_nanoseconds())
+    return None if stamp is None else stamp.rfc3339()[:-1]
 
 
 def usual_time_seconds(value: StoredValue) -> str | None:

@@ -261,15 +261,7 @@ def test_narrow_and_dark(
         chromium.set_viewport(360, 700)
         chromium.set_color_scheme(scheme)
         try:
-            for path in (
-                "/",
-                "/archives/1",
-                "/archives/1/posts",
-                "/archives/1/export",
-                "/exports",
-                "/exports/1",
-                "/jobs",
-            ):
+            for path in PATHS:
                 visit(chromium, base + path)
                 assert chromium.evaluate("document.documentElement.scrollWidth") <= 360, path
                 assert chromium.evaluate(CONTRAST) == [], path
@@ -313,15 +305,7 @@ def test_keyboard_and_names(chromium: Chromium, small_archive: make_archive.Arch
     assert skyexport("export", small_archive.path, "-f", "csv", "-o", exports).returncode == 0
     with LocalPage(small_archive.path, "-o", exports, enter=False) as page:
         base = enter(chromium, page, tmp_path)
-        for path in (
-            "/",
-            "/archives/1",
-            "/archives/1/posts",
-            "/archives/1/export",
-            "/exports",
-            "/exports/1",
-            "/exports/1/delete",
-        ):
+        for path in PATHS:
             visit(chromium, base + path)
             assert chromium.evaluate(NAMELESS) == [], path
             assert chromium.evaluate("document.querySelectorAll('h1').length") == 1

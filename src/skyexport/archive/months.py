@@ -7,8 +7,7 @@ from typing import Any
 
 from skyexport.archive.archive import Archive
 from skyexport.archive.source import as_number
-from skyexport.posts import StoredValue, add_function, stored_time, stored_value_sql
-from skyexport.timestamps import from_instant
+from skyexport.posts import StoredValue, add_function, stored_value_sql, utc_time
 
 __all__ = ["posts_by_month"]
 
@@ -50,7 +49,4 @@ def posts_by_month(archive: Archive) -> dict[str, int]:
 
 
 def _month_of(stored: StoredValue) -> str:
-    stamp = stored_time(stored)
-    if stamp is not None and stamp.offset_minutes:
-        stamp = from_instant(stamp.instant_nanoseconds())
-    return "" if stamp is None else stamp.rfc3339()[:7]
+    return (utc_time(stored) or "")[:7]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import typer
 from skyexport.cli import printing
 from skyexport.cli.boundary import signals_of
 from skyexport.errors import AuthorError, ExportError, OptionError, StoppedError
-from skyexport.formats.names import choice_hint, form_of_name
+from skyexport.formats.names import form_of_name
 from skyexport.notices import WARNING
 from skyexport.options import declarations as option
 from skyexport.options.export_options import DEFAULT_BATCH_SIZE, DEFAULT_OUTPUT_DIR, ExportOptions
@@ -85,13 +84,12 @@ def export_command(
     many = listed or (cluster is not None and not in_parts)
     with signals_of(context).waiting():
         # Slow imports, after the command line was read, and before any work.
+        import skyexport.runtime.progress
         from skyexport.fleet.preflight import check_archive_names, check_output_name
-        from skyexport.runtime.progress import MODES, reporter_for
 
         if many or in_parts:
             import skyexport.fleet.schedule  # noqa: F401
-    if progress not in MODES:
-        raise OptionError(f"unknown progress {progress!r}", choice_hint(progress, MODES))
+    reporter = printing.progress_reporter(progress, quiet=bool(quiet))
     _check_places(named, from_file, output_dir, to, overwrite=overwrite, as_json=as_json)
     check_archive_names(named, exporting=True)
     if output_dir is not None:
@@ -106,7 +104,7 @@ def export_command(
         since_export=since_export or (), since_last=since_last, allow_unrelated=allow_unrelated, keep=keep,
     )  # fmt: skip
     run = _Run(
-        options, signals_of(context), reporter_for("none" if quiet and progress == "auto" else progress, sys.stderr),
+        options, signals_of(context), reporter,
         note=form_of_name(to).note if format is None else "",
         quiet=quiet, verbose=verbose, as_json=as_json, debug=debug,
     )  # fmt: skip

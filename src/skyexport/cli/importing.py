@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -13,8 +12,7 @@ import typer
 
 from skyexport.cli import printing
 from skyexport.cli.boundary import signals_of
-from skyexport.errors import OptionError, StoppedError
-from skyexport.formats.names import choice_hint
+from skyexport.errors import StoppedError
 from skyexport.notices import WARNING
 from skyexport.options import declarations as option
 from skyexport.options.values import parse_file, parse_path
@@ -73,10 +71,8 @@ def import_command(
     signals = signals_of(context)
     with signals.waiting():
         from skyexport.repository.importing import import_repository
-        from skyexport.runtime.progress import MODES, Progress, reporter_for
-    if progress not in MODES:
-        raise OptionError(f"unknown progress {progress!r}", choice_hint(progress, MODES))
-    reporter = reporter_for("none" if quiet and progress == "auto" else progress, sys.stderr)
+        from skyexport.runtime.progress import Progress
+    reporter = printing.progress_reporter(progress, quiet=bool(quiet))
 
     def watch(moment: Progress) -> None:
         signals.check()

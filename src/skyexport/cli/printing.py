@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 import typer.core
 
-from skyexport.errors import ExportError, StoppedError
+from skyexport.errors import ExportError, OptionError, StoppedError
+from skyexport.formats.names import choice_hint
 
 if TYPE_CHECKING:
-    pass
+    from skyexport.runtime.progress import Reporter
 
 __all__ = [
     "abandon_standard_output",
@@ -25,6 +26,7 @@ __all__ = [
     "print_json",
     "print_line",
     "printable",
+    "progress_reporter",
     "report",
     "say",
     "say_lines",
@@ -76,6 +78,19 @@ def _json(content: dict[str, Any]) -> str:
         text = json.dumps(content, indent=2)
     # orjson does not escape all control characters, nor those that reverse a line; terminals act on them.
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+
+
+def progress_reporter(mode: str, *, quiet: bool) -> Reporter:
+    """The reporter on standard error for a value of --progress.
+
+    Raises:
+        OptionError: There is no such way to show progress.
+    """
+    from skyexport.runtime.progress import MODES, reporter_for
+
+    if mode not in MODES:
+        raise OptionError(f"unknown progress {mode!r}", choice_hint(mode, MODES))
+    return reporter_for("none" if quiet and mode == "auto" else mode, sys.stderr)
 
 
 def print_line(text: str, end: str = "\n") -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skyexport.errors import OptionError, StoppedError, VerifyError
-from skyexport.formats.names import choice_hint
+from skyexport.errors import StoppedError, VerifyError
 from skyexport.options.values import parse_path
 
 if TYPE_CHECKING:
@@ -41,13 +39,11 @@ def verify_command(
     del debug  # `errors_reported` reads it.
     signals = signals_of(context)
     with signals.waiting():
-        from skyexport.runtime.progress import MODES, reporter_for
+        import skyexport.runtime.progress  # noqa: F401
         from skyexport.verification.audit import verify_all
         from skyexport.verification.verifier import verify
 
-    if progress not in MODES:
-        raise OptionError(f"unknown progress {progress!r}", choice_hint(progress, MODES))
-    reporter = reporter_for("none" if quiet and progress == "auto" else progress, sys.stderr)
+    reporter = printing.progress_reporter(progress, quiet=bool(quiet))
     if recursive or len(directories) > 1:
 
         def tell(export: AuditedExport) -> None:

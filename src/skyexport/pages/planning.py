@@ -15,14 +15,14 @@ from typing import Any, Self
 
 import apsw
 
-from skyexport import json_text, timestamps
+from skyexport import json_text
 from skyexport.archive.archive import Archive
 from skyexport.archive.plan import PageNumber
 from skyexport.archive.profiles import Profile
 from skyexport.pages.addresses import anchor_of
 from skyexport.pages.cutting import cut, sort_posts
 from skyexport.pages.limits import LONGEST_URI_BYTES
-from skyexport.posts import StoredValue, stored_time, stored_value_sql
+from skyexport.posts import stored_value_sql, utc_time
 from skyexport.runtime.media_root import PresentFile
 from skyexport.runtime.scratch import no_room
 from skyexport.selection import Selection
@@ -245,15 +245,3 @@ class _AuthorNumbers:
                 self._known.clear()
             self._known[did] = number
         return number
-
-
-def utc_time(stored: StoredValue) -> str | None:
-    """A stored time in UTC, as RFC 3339 without the `Z`, which sorts by time; None if it is not readable."""
-    if isinstance(stored, bytes):
-        usual = timestamps.usual_rfc3339(stored)
-        if usual is not None:
-            return usual[:-1]
-    stamp = stored_time(stored)
-    if stamp is not None and stamp.offset_minutes:
-        stamp = timestamps.from_instant(stamp.instant_nanoseconds())
-    return None if stamp is None else stamp.rfc3339()[:-1]

@@ -12,10 +12,9 @@ from skyexport.notices import Notices
 from skyexport.pages import paths
 from skyexport.pages.addresses import did_of, post_address
 from skyexport.pages.embed_views import NO_EMBED, ShownEmbed, ShownRecord, embed_view, labels_of
-from skyexport.pages.planning import utc_time
 from skyexport.pages.post_text import clean, segments
 from skyexport.pages.views import AuthorView, Card, Image, Link, Parent, PostView, Quote, Video
-from skyexport.posts import StoredPost, StoredValue, as_bytes, count_text
+from skyexport.posts import StoredPost, StoredValue, as_bytes, count_text, utc_time
 from skyexport.wording import format_size
 
 __all__ = ["CopiedFile", "Lookup", "parent_elsewhere", "post_view", "search_text"]

@@ -23,7 +23,7 @@ from skyexport.pages.post_views import CopiedFile
 from skyexport.pages.views import AuthorView
 from skyexport.posts import COLUMNS, StoredPost, as_bytes, stored_value_sql
 
-__all__ = ["PageRow", "PlanReader", "Posts", "SeenFrom", "handles_of", "snippet"]
+__all__ = ["PageRow", "PlanReader", "Posts", "SeenFrom", "author_view", "handles_of", "row_id_by_uri", "snippet"]
 
 _SNIPPET_BYTES = 600
 _SNIPPET_CHARACTERS = 140
@@ -98,16 +98,15 @@ class PlanReader:
         if len(uri) > LONGEST_URI_BYTES:
             return None
         if self._uri_indexed:
-            found: Any = self._archive.execute("select min(rowid) from posts where uri = cast(? as text)", (uri,)).get
-        else:
-            found = self.rows("select row_id from known where kind = 'text' and uri = ?", (uri,)).get
+            return row_id_by_uri(self._archive, uri)
+        found = self.rows("select row_id from known where kind = 'text' and uri = ?", (uri,)).get
         return None if found is None else int(found)
 
     def author(self, number: int) -> AuthorView:
         """An author by number."""
         view = self._authors.get(number)
         if view is None:
-            view = _author_view(*self.rows("select did, handle, name from author where id = ?", (number,)).get)
+            view = author_view(*self.rows("select did, handle, name from author where id = ?", (number,)).get)
             self._remember(self._authors, number, view)
         return view
 
@@ -116,7 +115,7 @@ class PlanReader:
         view = self._people.get(did)
         if view is None:
             row = self.rows("select id from author where did = ?", (did.encode(errors="surrogateescape"),)).get
-            view = self.author(row) if row is not None else _author_view(did.encode(errors="replace"), "", "")
+            view = self.author(row) if row is not None else author_view(did.encode(errors="replace"), "", "")
             self._remember(self._people, did, view)
         return view
 
@@ -171,7 +170,8 @@ class PlanReader:
         known[key] = value
 
 
-def _author_view(did: bytes, handle: str, name: str) -> AuthorView:
+def author_view(did: bytes, handle: str, name: str) -> AuthorView:
+    """An author as stored; handle and name may be empty."""
     text = clean(json_text.decode(did))
     return AuthorView(clean(name).strip(), clean(handle), text, profile_address(text))
 
@@ -287,6 +287,14 @@ class Posts:
             with contextlib.closing(blob):
                 return bytes(blob.read(MOST_TEXT_BYTES))
         return b""
+
+
+def row_id_by_uri(archive: apsw.Connection, uri: bytes) -> int | None:
+    """The row id of the post with a uri, by the archive's index; None without one."""
+    if len(uri) > LONGEST_URI_BYTES:
+        return None
+    found: Any = archive.execute("select min(rowid) from posts where uri = cast(? as text)", (uri,)).get
+    return None if found is None else int(found)
 
 
 def snippet(text: bytes) -> str:

@@ -9,13 +9,12 @@ import apsw
 
 from skyexport.notices import Notices
 from skyexport.pages import templating
-from skyexport.pages.planning import utc_time
 from skyexport.pages.post_views import CopiedFile, post_view, search_text
 from skyexport.pages.reading import Posts
 from skyexport.pages.search_index import Document, documents_js
 from skyexport.pages.search_words import words_of_text
 from skyexport.pages.views import AuthorView, Parent, PostsPage, Site
-from skyexport.posts import as_bytes
+from skyexport.posts import as_bytes, utc_time
 
 __all__ = ["bytes_around", "page_bytes"]
 

@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -20,13 +20,21 @@ from skyexport.errors import StoppedError
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
-__all__ = ["STOPPING", "Signals"]
+__all__ = ["STOPPING", "Signals", "handle_stops"]
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """The signals that ask the program to stop."""
 
 _PATIENCE = 2
 """Signals that do not end the process at once."""
+
+
+def handle_stops(handler: Callable[[int, FrameType | None], None]) -> None:
+    """Let *handler* handle the signals that ask to stop."""
+    for number in STOPPING:
+        # With nohup the program must go on. Shells make background jobs ignore SIGINT, but this program stops.
+        if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:
+            signal.signal(number, handler)
 
 
 class Signals:
@@ -38,10 +46,7 @@ class Signals:
 
     def install(self) -> None:
         """Handle signals from now on."""
-        for number in STOPPING:
-            # With nohup the program must go on. Shells make background jobs ignore SIGINT, but this program stops.
-            if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGINT:
-                signal.signal(number, self._handle)
+        handle_stops(self._handle)
         # A parent that ignores SIGCHLD hands this down; then the exit status of a worker would be lost.
         if hasattr(signal, "SIGCHLD") and signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)

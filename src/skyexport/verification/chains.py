@@ -58,13 +58,20 @@ class FoundExport:
         """Read the export in *directory*, which may come from a stranger; None if its manifest lacks anything."""
         try:
             with ExportDirectory(directory) as opened:
-                content = opened.read("manifest.json", MAX_CLAIMS_BYTES)
+                return cls.of(directory, opened.read("manifest.json", MAX_CLAIMS_BYTES))
+        except (OSError, ValueError, NoExportError):
+            return None
+
+    @classmethod
+    def of(cls, directory: Path, content: bytes) -> FoundExport | None:
+        """The export in *directory* whose manifest was read already; None if the manifest lacks anything."""
+        try:
             manifest: Any = orjson.loads(content)
             if not isinstance(manifest, dict):
                 return None
             made = datetime.fromisoformat(manifest["export_timestamp"]).astimezone(UTC)
             earlier = earlier_manifests(manifest)
-        except (OSError, ValueError, KeyError, TypeError, OverflowError, NoExportError):
+        except (ValueError, KeyError, TypeError, OverflowError):
             return None
         source, options = manifest.get("source"), manifest.get("options")
         if not isinstance(source, dict) or not isinstance(options, dict):

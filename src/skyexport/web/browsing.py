@@ -25,14 +25,11 @@ from skyexport.embeds import media_names
 from skyexport.errors import OptionError
 from skyexport.notices import Notices
 from skyexport.options.values import is_did
-from skyexport.pages.addresses import profile_address
 from skyexport.pages.limits import MOST_EMBED_BYTES, MOST_TEXT_BYTES
-from skyexport.pages.planning import utc_time
-from skyexport.pages.post_text import clean
 from skyexport.pages.post_views import CopiedFile, parent_elsewhere, post_view
-from skyexport.pages.reading import Posts, snippet
+from skyexport.pages.reading import Posts, author_view, row_id_by_uri, snippet
 from skyexport.pages.views import AuthorView, Parent, PostView
-from skyexport.posts import StoredPost, as_bytes, quote_identifier
+from skyexport.posts import StoredPost, as_bytes, quote_identifier, utc_time
 from skyexport.runtime.media_root import MediaFile
 from skyexport.selection import Selection, Span
 from skyexport.timestamps import NANOSECONDS
@@ -233,12 +230,10 @@ class _People:
         self._views: dict[str, AuthorView] = {}
         for person in each_profile(archive.connection, [did for did in dids if did.isprintable()]):
             did = person.did.decode(errors="replace")
-            self._views[did] = AuthorView(
-                clean(person.name).strip(), clean(person.handle), clean(did), profile_address(clean(did))
-            )
+            self._views[did] = author_view(person.did, person.handle, person.name)
 
     def __call__(self, did: str) -> AuthorView:
-        return self._views.get(did) or AuthorView("", "", clean(did), profile_address(clean(did)))
+        return self._views.get(did) or author_view(did.encode(errors="surrogateescape"), "", "")
 
 
 def _views(archive: Archive, row_ids: Sequence[int], address: str) -> Iterator[PostView]:
@@ -307,11 +302,7 @@ class _Lookup:
         if self._archive.schema.uri_index is None:
             return None
         if uri not in self._row_ids:
-            parameters = (uri.encode(errors="surrogateescape"),)
-            found: Any = self._archive.connection.execute(
-                "select min(rowid) from posts where uri = cast(? as text)", parameters
-            ).get
-            self._row_ids[uri] = found if isinstance(found, int) else None
+            self._row_ids[uri] = row_id_by_uri(self._archive.connection, uri.encode(errors="surrogateescape"))
         return self._row_ids[uri]
 
     def _all_files(self, posts: Sequence[StoredPost]) -> dict[bytes, list[CopiedFile]]:

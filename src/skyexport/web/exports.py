@@ -20,7 +20,7 @@ from typing import Any
 import orjson
 
 from skyexport.errors import ArchiveChangedError, NoExportError
-from skyexport.layout import EXPORT_NAME, MAX_CLAIMS_BYTES, MEDIA_DIRECTORY, MEDIA_TABLE, is_page_path
+from skyexport.layout import CLAIMS, EXPORT_NAME, MAX_CLAIMS_BYTES, MEDIA_DIRECTORY, MEDIA_TABLE, is_page_path
 from skyexport.output.places import LOCK
 from skyexport.output.retention import remove_export
 from skyexport.runtime.export_directory import ExportDirectory, is_plain_name
@@ -30,8 +30,7 @@ from skyexport.verification.claims import PAGES_FORMAT, media_sum, page_sum, rea
 
 __all__ = ["Export", "Exports", "ServedFile", "check_zip", "zip_chunks"]
 
-_SUMS = "SHA256SUMS"
-_MANIFEST = "manifest.json"
+_MANIFEST, _SUMS = CLAIMS
 
 _MOST_EXPORTS = 10_000
 
@@ -213,12 +212,12 @@ def _instant(made: datetime | None) -> float:
 
 
 def _read_export(number: int, directory: Path, place: str) -> Export:
-    found = FoundExport.read(directory)
     content = b""
     values: Any = {}
     with contextlib.suppress(OSError, ValueError, NoExportError), ExportDirectory(directory) as opened:
         content = opened.read(_MANIFEST, MAX_CLAIMS_BYTES)
         values = orjson.loads(content)
+    found = FoundExport.of(directory, content)
     if not isinstance(values, dict):
         values = {}
     manifest = read_manifest(content)

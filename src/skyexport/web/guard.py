@@ -30,7 +30,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from skyexport.runtime.for_tests import Limit
 
-__all__ = ["PAGES", "REQUEST_SECONDS", "Guard"]
+__all__ = ["MOST_HEAD_BYTES", "PAGES", "REQUEST_SECONDS", "Guard"]
 
 _CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; connect-src 'self';"
@@ -54,7 +54,7 @@ _PATH = re.compile(rb"/|(?:/[A-Za-z0-9_][A-Za-z0-9._-]{0,199}){1,12}/?")
 
 _METHODS = ("GET", "HEAD", "POST")
 
-_MOST_HEAD_BYTES = 1 << 14
+MOST_HEAD_BYTES = 1 << 14
 _MOST_BODY_BYTES = 1 << 16
 REQUEST_SECONDS = Limit("REQUEST_SECONDS", 10.0)
 """For a client to send the head of a request, and as long again for its body."""
@@ -123,7 +123,7 @@ class Guard:
         hosts = [value for name, value in headers if name == b"host"]
         if len(hosts) != 1 or hosts[0].lower() not in self._hosts:
             return PlainTextResponse("This server has another name.", 421)
-        if sum(len(name) + len(value) for name, value in headers) > _MOST_HEAD_BYTES:
+        if sum(len(name) + len(value) for name, value in headers) > MOST_HEAD_BYTES:
             return PlainTextResponse("The head of the request is too large.", 431)
         if scope["method"] not in _METHODS:
             return PlainTextResponse("Method not allowed.", 405, {"allow": ", ".join(_METHODS)})

@@ -27,7 +27,7 @@ from skyexport.errors import OptionError
 from skyexport.runtime.progress import duration
 from skyexport.wording import format_size
 
-__all__ = ["Job", "Jobs", "Kind", "State", "command_line", "run_to_end"]
+__all__ = ["Job", "Jobs", "Kind", "State", "run_to_end"]
 
 Kind = Literal["check", "export", "import", "verify"]
 
@@ -333,7 +333,7 @@ async def _result_of(process: asyncio.subprocess.Process) -> dict[str, Any]:
     return {}
 
 
-def command_line(arguments: Sequence[str]) -> list[str]:
+def _command_line(arguments: Sequence[str]) -> list[str]:
     """The command that runs this program with *arguments*."""
     # -P: a json.py in the user's directory must not replace Python's own.
     return [sys.executable, "-P", "-m", "skyexport", *arguments]
@@ -350,7 +350,7 @@ async def _start(arguments: Sequence[str]) -> asyncio.subprocess.Process:
     if sys.platform == "win32":
         apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     return await asyncio.create_subprocess_exec(
-        *command_line(arguments), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        *_command_line(arguments), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env=environment, limit=_LONGEST_LINE_BYTES, **apart,
     )  # fmt: skip
 

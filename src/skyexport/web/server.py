@@ -23,23 +23,23 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import anyio.to_thread
 import h11
+import psutil
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from skyexport.errors import OptionError, OutputError
 from skyexport.output.places import open_new
 from skyexport.runtime.scratch import Scratch
-from skyexport.runtime.signals import STOPPING
+from skyexport.runtime.signals import STOPPING, handle_stops
 from skyexport.web.application import application
-from skyexport.web.guard import REQUEST_SECONDS, Guard
+from skyexport.web.guard import MOST_HEAD_BYTES, REQUEST_SECONDS, Guard
 from skyexport.web.jobs import Jobs
 from skyexport.web.site import Site
 
-__all__ = ["DEFAULT_PORT", "LOOPBACK", "ServerOptions", "serve", "write_opener"]
+__all__ = ["ServerOptions", "serve", "write_opener"]
 
 LOOPBACK = "127.0.0.1"
 
@@ -47,7 +47,6 @@ DEFAULT_PORT = 8321
 
 _PORTS_TRIED = 20
 
-_MOST_HEADER_BYTES = 1 << 14
 _IDLE_SECONDS = 8
 _MOST_CONNECTIONS = 500
 
@@ -155,15 +154,6 @@ class _Server(uvicorn.Server):
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-class _Late:
-    """Stands for the application until it is there, since the guard needs the port and the site needs the guard."""
-
-    app: Any = None
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await self.app(scope, receive, send)
-
-
 def serve(options: ServerOptions, say: Callable[[str], None]) -> int:
     """Serve the page until a signal comes.
 
@@ -215,9 +205,7 @@ class _Stop:
     def handling(self) -> Iterator[None]:
         """Handle signals, inside a `with` block."""
         before = {number: signal.getsignal(number) for number in STOPPING}
-        for number, handler in before.items():
-            if handler is not signal.SIG_IGN or number == signal.SIGINT:
-                signal.signal(number, self._handle)
+        handle_stops(self._handle)
         try:
             yield
         finally:
@@ -249,7 +237,6 @@ async def _serve(
     options: ServerOptions, listening: socket.socket, folder: Path | None, say: Callable[[str], None], stop: _Stop
 ) -> None:
     port = listening.getsockname()[1]
-    late = _Late()
 
     def entered() -> None:
         if folder is not None:
@@ -259,9 +246,8 @@ async def _serve(
     def address() -> str:
         return f"http://{_in_url(_reached_by(options.host))}:{port}/start/{guard.entry}"
 
-    guard = Guard(late, port, [_in_url(host) for host in _names(options.host)], entered)
-    site = Site(options.named, options.output_dir, options.config, guard.pages_key)
-    late.app = application(site)
+    site = Site(options.named, options.output_dir, options.config, lambda number: guard.pages_key(number))
+    guard = Guard(application(site), port, [_in_url(host) for host in _names(options.host)], entered)
     server = _Server(_settings(guard), site.stopping)
 
     def end() -> None:
@@ -283,7 +269,7 @@ def _settings(guard: Guard) -> uvicorn.Config:
     return uvicorn.Config(
         guard, http=_Protocol, ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
         date_header=False, proxy_headers=False, limit_concurrency=_MOST_CONNECTIONS,
-        timeout_keep_alive=_IDLE_SECONDS, h11_max_incomplete_event_size=_MOST_HEADER_BYTES,
+        timeout_keep_alive=_IDLE_SECONDS, h11_max_incomplete_event_size=MOST_HEAD_BYTES,
     )  # fmt: skip
 
 
@@ -301,8 +287,6 @@ def _names(host: str) -> list[str]:
 
 def _own_addresses(family: int) -> list[str]:
     """The addresses of this machine."""
-    import psutil
-
     found = [entry for entries in psutil.net_if_addrs().values() for entry in entries]
     return [entry.address.partition("%")[0] for entry in found if entry.family in (family, socket.AF_INET)]
 

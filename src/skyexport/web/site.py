@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -151,8 +152,6 @@ async def form_of(request: Request) -> dict[str, str]:
     Raises:
         OptionError: It is not a form of this site.
     """
-    from urllib.parse import parse_qsl
-
     kind = request.headers.get("content-type", "").partition(";")[0].strip()
     if kind != "application/x-www-form-urlencoded":
         raise OptionError("this is not a form of this page", "load the page again")
